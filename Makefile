@@ -1,0 +1,60 @@
+# Two commands set up everything on a fresh Debian or Ubuntu with Rust present:
+# `make demo` and `make test`. What is missing is listed in one line, then
+# installed. The build runs as you; root is needed where namespaces begin.
+
+FUZZ_SECONDS ?= 30
+export FUZZ_SECONDS
+ROOT_RUN = sudo -E env "PATH=$$PATH" make
+
+.PHONY: help demo test test-unit test-long lint bench fuzz compare
+
+help:
+	@echo 'make demo        two nodes and three pods on this machine, real traffic, a table of results   (root)'
+	@echo 'make test        every test: units, properties, fuzz seeds, lab with real TAPs and kernel peers (root)'
+	@echo 'make test-unit   the part of it that needs no root'
+	@echo 'make test-long   1 GB transfers, more property cases, ten minutes of fuzzing per target         (root)'
+	@echo 'make compare     throughput and latency beside the kernel bridge and kernel VXLAN, same run     (root)'
+	@echo 'make bench       criterion: each stage and table; BENCH=name for one'
+	@echo 'make fuzz        every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) each; TARGET=name for one'
+	@echo 'make lint        format, clippy, rustdoc, purity of the packet path, licences'
+	@echo
+	@echo 'root: $(ROOT_RUN) test'
+
+demo:
+	@scripts/need-root.sh make demo
+	@scripts/deps.sh cc ip ethtool iperf3 ping
+	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
+	@scripts/perf.sh demo
+
+test:
+	@scripts/need-root.sh make test
+	@scripts/deps.sh cc ip ethtool iperf3 ping
+	@scripts/test.sh all
+
+test-unit:
+	@scripts/deps.sh cc
+	@scripts/test.sh unit
+
+test-long:
+	@scripts/need-root.sh make test-long
+	@scripts/deps.sh cc c++ ip ethtool iperf3 ping
+	@RINGWAY_LONG=1 RINGWAY_TRANSFER_MB=1024 PROPTEST_CASES=20000 scripts/test.sh all
+	@FUZZ_SECONDS=600 scripts/fuzz.sh $(TARGET)
+
+lint:
+	@scripts/deps.sh cc
+	@scripts/lint.sh
+
+bench:
+	@scripts/deps.sh cc
+	@scripts/cargo.sh bench --locked -p ringway-benches $(if $(BENCH),--bench $(BENCH))
+
+fuzz:
+	@scripts/deps.sh cc c++
+	@scripts/fuzz.sh $(TARGET)
+
+compare:
+	@scripts/need-root.sh make compare
+	@scripts/deps.sh cc ip ethtool iperf3 ping
+	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
+	@scripts/perf.sh compare

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Sees to it that the named commands exist: deps.sh ip iperf3 ethtool ping c++ cc
+# Installs what is missing with apt-get when root on Debian or Ubuntu, after one
+# line that lists it; otherwise says exactly what to run. Starts no service.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+packages=()
+for command in "$@"; do
+    command -v "$command" >/dev/null && continue
+    case $command in
+    ip) packages+=(iproute2) ;;
+    ping) packages+=(iputils-ping) ;;
+    iperf3 | ethtool | make | git) packages+=("$command") ;;
+    c++) packages+=(g++) ;;
+    cc) packages+=(gcc libc6-dev) ;;
+    *) die "deps.sh does not know which package has '$command'" ;;
+    esac
+done
+[ ${#packages[@]} -gt 0 ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+    die "missing: ${packages[*]} (Debian's names), and this machine has no apt-get" "install them with its own package manager"
+fi
+if ! is_root; then
+    die "missing packages: ${packages[*]}" "run:  sudo apt-get install --no-install-recommends ${packages[*]}"
+fi
+say "installing with apt-get: ${packages[*]}"
+export DEBIAN_FRONTEND=noninteractive
+install() { apt-get install -y -q --no-install-recommends "${packages[@]}" </dev/null; }
+# Fresh images come without package lists, old ones with stale lists.
+install >/dev/null 2>&1 || { apt-get update -q && install; } || die "apt-get could not install ${packages[*]}"

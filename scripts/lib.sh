@@ -1,0 +1,79 @@
+# Shared by the scripts in this folder; sourced, not run.
+#
+# Builds run as the person who called, also under sudo (see `as_caller`), so
+# that nothing in target/ or ~/.cargo ends up owned by root. Only what makes
+# network namespaces runs as root.
+
+root_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root_dir"
+target_dir=${CARGO_TARGET_DIR:-$root_dir/target}
+
+say() { printf '%s\n' "$*"; }
+warn() { printf '%s\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$1" >&2; shift; for line in "$@"; do printf '       %s\n' "$line" >&2; done; exit 1; }
+is_root() { [ "$(id -u)" = 0 ]; }
+
+# The user builds belong to: the one who called sudo, unless the checkout is
+# not theirs (then they could not write target/ anyway).
+caller=
+if is_root && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ] &&
+    [ "$(stat -c %u "$root_dir")" = "${SUDO_UID:-none}" ]; then
+    caller=$SUDO_USER
+    caller_home=$(getent passwd "$caller" | cut -d: -f6)
+fi
+
+# sudo usually replaces PATH and HOME; rustup's cargo needs both as they were.
+for dir in "${CARGO_HOME:-}/bin" "${caller_home:-$HOME}/.cargo/bin"; do
+    if ! command -v cargo >/dev/null && [ -x "$dir/cargo" ]; then PATH=$dir:$PATH; fi
+done
+
+as_caller() {
+    if [ -n "$caller" ]; then
+        runuser -u "$caller" -- env HOME="$caller_home" USER="$caller" LOGNAME="$caller" PATH="$PATH" "$@"
+    else
+        "$@"
+    fi
+}
+
+run_cargo() {
+    command -v cargo >/dev/null || die "cargo is not on PATH" "install Rust from https://rustup.rs, then run this again"
+    as_caller cargo "$@"
+}
+
+# need_root COMMAND: before anything is built, not after ten minutes of it.
+need_root() {
+    is_root || die "$1 makes network namespaces and TAP interfaces: it must start as root (the build still runs as you)" \
+        "run:  sudo -E env \"PATH=\$PATH\" $1"
+    unshare --net true 2>/dev/null || die "this root may not make network namespaces (a container without CAP_SYS_ADMIN?)" \
+        "run it on the machine itself, or in a container started with --privileged"
+    [ -c /dev/net/tun ] || die "/dev/net/tun does not exist" "run:  modprobe tun   (in a container: start it with --device /dev/net/tun)"
+}
+
+# One line per finished check into the file a caller gathers totals from.
+counts_file=${RINGWAY_COUNTS:-}
+count() { # passed failed skipped name
+    [ -z "$counts_file" ] || printf '%s %s %s %s\n' "$1" "$2" "$3" "$4" >>"$counts_file"
+}
+
+# check NAME COMMAND...: runs one check with its time, counts it, and remembers
+# a failure in $failed without stopping the ones after it.
+failed=0
+check() {
+    local name=$1 begin=$SECONDS
+    shift
+    say "── $name"
+    if "$@"; then
+        say "   passed, $((SECONDS - begin)) s"
+        count 1 0 0 "$name"
+    else
+        say "   FAILED, $((SECONDS - begin)) s: $name"
+        count 0 1 0 "$name"
+        failed=$((failed + 1))
+    fi
+}
+
+skip() { # name reason
+    say "── $1"
+    say "   SKIPPED: $2"
+    count 0 0 1 "$1"
+}

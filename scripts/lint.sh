@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Everything that can be said about the code without running it.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+deny_version=0.20.2
+
+rustdoc() { RUSTDOCFLAGS="-D warnings" run_cargo doc --locked --workspace --no-deps --quiet; }
+
+find_cargo_deny() { # sets $deny, or $deny_missing to the reason
+    local tools=$target_dir/tools
+    deny=$tools/bin/cargo-deny
+    [ -x "$deny" ] && return 0
+    deny=$(command -v cargo-deny) && return 0
+    say "   cargo-deny $deny_version goes into ${tools#"$root_dir/"} (once, some minutes)"
+    if run_cargo install cargo-deny --locked --version "$deny_version" --root "$tools" \
+        --target-dir "$tools/build" >"$target_dir/cargo-deny.log" 2>&1; then
+        rm -rf "$tools/build"
+        deny=$tools/bin/cargo-deny
+        return 0
+    fi
+    deny_missing="cargo-deny is not installed and could not be: $(grep -m1 -i error "$target_dir/cargo-deny.log" || tail -1 "$target_dir/cargo-deny.log")"
+    return 1
+}
+
+can_update_advisories() { timeout 20 git ls-remote -q https://github.com/rustsec/advisory-db HEAD >/dev/null 2>&1; }
+
+check "rustfmt" run_cargo fmt --all --check
+check "clippy, all targets, warnings denied" run_cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
+if command -v c++ >/dev/null; then
+    check "clippy, fuzz targets" run_cargo clippy --locked --quiet -p ringway-fuzz --features libfuzzer --bins -- -D warnings
+else
+    skip "clippy, fuzz targets" "no C++ compiler for the libFuzzer runtime"
+fi
+check "rustdoc, warnings denied" rustdoc
+check "purity of the packet path" scripts/purity.sh
+check "shell syntax" bash -n scripts/*.sh .ci/run
+
+as_caller mkdir -p "$target_dir"
+if find_cargo_deny; then
+    check "cargo-deny: licences, bans, sources" as_caller "$deny" --log-level error check licenses bans sources
+    if can_update_advisories; then
+        check "cargo-deny: advisories" as_caller "$deny" --log-level error check advisories
+    else
+        skip "cargo-deny: advisories" "the RustSec database cannot be reached"
+    fi
+else
+    skip "cargo-deny" "$deny_missing"
+fi
+
+[ "$failed" = 0 ] || die "lint: $failed checks failed"
+say "lint: all checks passed"

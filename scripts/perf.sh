@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Runs the measuring tool from the release build, and fails when it leaves
+# namespaces behind: perf.sh demo | compare | ...
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+before=$(scripts/leftovers.sh list)
+code=0
+"$target_dir/release/ringway-perf" "$@" </dev/null || code=$?
+scripts/leftovers.sh check "$before" || code=1
+exit "$code"

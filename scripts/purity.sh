@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Proves what the design says of the packet path: the crates a packet's fate is
+# decided in hold no unsafe code and can reach no I/O, clock or thread.
+#
+#  1. they forbid unsafe_code at their root;
+#  2. every crate in their dependency tree is on a list of known pure ones;
+#  3. they name nothing of the standard library that does I/O or reads a clock
+#     (tests may);
+#  4. the word `unsafe` stands nowhere outside ports/ and the files listed here.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+pure_crates="packet encap tables switch"
+# thiserror is macros only; arc-swap is the atomic behind table snapshots.
+may_depend="ringway-packet ringway-encap ringway-tables ringway-switch
+thiserror thiserror-impl proc-macro2 quote syn unicode-ident arc-swap rustversion"
+# An allocator that counts can only be written with unsafe.
+may_be_unsafe='^(ports/|benches/src/counting\.rs$)'
+impure='\bstd::(fs|io|process|thread|env|os|time)\b|\bstd::net::(Tcp|Udp|ToSocketAddrs)|\bstd::\{[^}]*\b(fs|io|process|thread|env|os|time)\b|\b(SystemTime|Instant)\b|\be?println!'
+
+bad=0
+complain() { warn "   $*"; bad=1; }
+
+# The code of a file without comments and without its test modules (which stand
+# last in a file, by the house rules), each line with its number.
+code() { awk '/^#\[cfg\(test\)\]/ {exit} {l=$0; sub(/\/\/.*/, "", l); print FNR ":" l}' "$1"; }
+
+for crate in $pure_crates; do
+    grep -q '^#!\[forbid(unsafe_code)\]' "$crate/src/lib.rs" ||
+        complain "$crate/src/lib.rs lacks #![forbid(unsafe_code)]"
+
+    tree=$(run_cargo tree --locked -p "ringway-$crate" -e normal,build --prefix none --format '{p}' | cut -d' ' -f1 | sort -u)
+    [ -n "$tree" ] || complain "ringway-$crate: cargo tree says nothing"
+    for dependency in $tree; do
+        case " $(echo $may_depend) " in
+        *" $dependency "*) ;;
+        *) complain "ringway-$crate depends on $dependency, which is not on the list of pure crates" ;;
+        esac
+    done
+
+    while IFS= read -r file; do
+        case $file in */tests.rs | */tests/*) continue ;; esac
+        hits=$(code "$file" | grep -nE "$impure" | cut -d: -f2- || true)
+        [ -z "$hits" ] || complain "$file is not pure: $hits"
+    done < <(find "$crate/src" -name '*.rs' | sort)
+done
+
+while IFS= read -r file; do
+    [[ $file =~ $may_be_unsafe ]] && continue
+    hits=$(awk '{l=$0; sub(/\/\/.*/, "", l); gsub(/"[^"]*"/, "", l); print FNR ":" l}' "$file" | grep -wE 'unsafe' || true)
+    [ -z "$hits" ] || complain "unsafe outside ports/: $file:$hits"
+done < <(find . -name '*.rs' -not -path './target/*' -not -path './.git/*' | sed 's,^\./,,' | sort)
+
+exit "$bad"
