@@ -1,1 +1,23 @@
-//! ports
+//! Where packets enter and leave the switch: TAP interfaces, the UDP underlay, memory and pcap files.
+//!
+//! This crate holds every system call on packets and every `unsafe` block of the project. All kinds of
+//! port share one buffer [`pool`] and one [`frame`] description: a linear head with [`HEADROOM`] before
+//! it, an optional chain of slices behind it, and offload metadata as virtio-net describes it. A buffer
+//! received in a batch lives until the end of that batch, so a payload can be gathered into any number of
+//! transmissions without being copied or counted.
+//!
+//! Nothing here allocates per packet: arrays are sized when a port is made and reused.
+
+pub mod fault;
+pub mod frame;
+pub mod memory;
+pub mod pcap;
+pub mod pool;
+pub mod port;
+pub mod socket;
+mod sys;
+pub mod tap;
+
+pub use frame::{Batch, Frame, Slice, Tail};
+pub use pool::{BUF_SIZE, BufId, HEADROOM, Pool};
+pub use port::{Port, TransmitError};

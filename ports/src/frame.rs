@@ -1,0 +1,306 @@
+//! A frame in flight, and the batch that owns its buffers.
+//!
+//! A frame is a linear head (`start..start+linear` of one buffer; every header is in it) followed by an
+//! optional tail of slices, which lie in a list of the batch. The batch owns all buffers until
+//! [`Batch::recycle`]; frames and slices only point into them. All capacity is reserved when the batch is
+//! made, and a batch that is full says so instead of growing.
+
+use ringway_packet::offload::Offload;
+
+use crate::pool::{BufId, Pool};
+
+/// Slices of the tail: `first..first + count` of [`Batch::slices`].
+#[derive(Copy, Clone, Default, Eq, PartialEq, Debug)]
+pub struct Tail {
+    /// Index of the first slice.
+    pub first: u32,
+    /// Number of slices; 0 means the frame is linear.
+    pub count: u32,
+}
+
+/// A frame or superframe: where its bytes are and what offloads it asks for.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Frame {
+    /// Buffer of the linear head.
+    pub buf: BufId,
+    /// Offset of the Ethernet header in the buffer; at least [`HEADROOM`](crate::HEADROOM) when received.
+    pub start: u32,
+    /// Bytes in the buffer from `start`; holds every header.
+    pub linear: u32,
+    /// Whole frame in bytes, tail included.
+    pub len: u32,
+    /// The rest of the frame, elsewhere.
+    pub tail: Tail,
+    /// Checksum and segmentation state, as virtio-net describes it.
+    pub offload: Offload,
+    /// Packets on the wire this frame stands for, at least 1.
+    pub packets: u16,
+    /// Port the frame came in by.
+    pub port: u32,
+}
+
+/// A run of bytes in a buffer.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Slice {
+    /// The buffer.
+    pub buf: BufId,
+    /// Offset in the buffer.
+    pub off: u32,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+/// Frames received together, and every buffer they lie in.
+#[derive(Debug)]
+pub struct Batch {
+    /// The frames, in order of arrival.
+    pub frames: Vec<Frame>,
+    /// Tails of all frames.
+    pub slices: Vec<Slice>,
+    /// All buffers the batch holds; [`recycle`](Self::recycle) returns them.
+    pub buffers: Vec<BufId>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Frames after which a batch counts as full.
+    pub const MAX_FRAMES: usize = 64;
+    /// Bytes after which a batch counts as full: what stays in a 512 KB L2 next to everything else.
+    pub const MAX_BYTES: usize = 256 * 1024;
+    /// Slices reserved: 64 UDP_GRO messages of 64 segments.
+    const MAX_SLICES: usize = 4096;
+    /// Buffers reserved: one per frame, and as many again for what the switch makes itself.
+    const MAX_BUFFERS: usize = 4 * Self::MAX_FRAMES;
+
+    /// An empty batch with all its capacity.
+    pub fn new() -> Batch {
+        Batch {
+            frames: Vec::with_capacity(Self::MAX_SLICES),
+            slices: Vec::with_capacity(Self::MAX_SLICES),
+            buffers: Vec::with_capacity(Self::MAX_BUFFERS),
+            bytes: 0,
+        }
+    }
+
+    /// Whether another receive would make the batch larger than the caches like.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.frames.len() >= Self::MAX_FRAMES
+            || self.bytes >= Self::MAX_BYTES
+            || self.buffers.len() >= Self::MAX_BUFFERS
+    }
+
+    /// Adds a frame and takes over its head buffer. `false`, and nothing taken, when the reserved
+    /// capacity is used up.
+    #[inline]
+    #[must_use]
+    pub fn push(&mut self, frame: Frame) -> bool {
+        if self.buffers.len() == self.buffers.capacity() || !self.push_view(frame) {
+            return false;
+        }
+        self.buffers.push(frame.buf);
+        true
+    }
+
+    /// Adds a frame that lies in a buffer the batch holds already (see [`hold`](Self::hold)), such as
+    /// one segment of a UDP_GRO message. `false` when the reserved capacity is used up.
+    #[inline]
+    #[must_use]
+    pub fn push_view(&mut self, frame: Frame) -> bool {
+        if self.frames.len() == self.frames.capacity() {
+            return false;
+        }
+        self.bytes += frame.len as usize;
+        self.frames.push(frame);
+        true
+    }
+
+    /// Takes over a buffer, to be returned with the batch. `false`, and nothing taken, when the
+    /// reserved capacity is used up.
+    #[inline]
+    #[must_use]
+    pub fn hold(&mut self, buf: BufId) -> bool {
+        let room = self.buffers.len() < self.buffers.capacity();
+        if room {
+            self.buffers.push(buf);
+        }
+        room
+    }
+
+    /// Adds slices as one tail. `None` when the reserved capacity is used up.
+    #[inline]
+    pub fn push_tail(&mut self, slices: &[Slice]) -> Option<Tail> {
+        if self.slices.capacity() - self.slices.len() < slices.len() {
+            return None;
+        }
+        let tail = Tail {
+            first: self.slices.len() as u32,
+            count: slices.len() as u32,
+        };
+        self.slices.extend_from_slice(slices);
+        Some(tail)
+    }
+
+    /// The tail of a frame of this batch; empty if it is linear or names slices that are not there.
+    #[inline]
+    pub fn tail(&self, frame: &Frame) -> &[Slice] {
+        let Tail { first, count } = frame.tail;
+        self.slices
+            .get(first as usize..)
+            .and_then(|s| s.get(..count as usize))
+            .unwrap_or(&[])
+    }
+
+    /// Bytes of all frames pushed.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns every buffer to the pool, the first received last, so that it is handed out first
+    /// again; then the batch is empty.
+    pub fn recycle(&mut self, pool: &mut Pool) {
+        while let Some(buf) = self.buffers.pop() {
+            pool.free(buf);
+        }
+        self.frames.clear();
+        self.slices.clear();
+        self.bytes = 0;
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(buf: BufId, len: u32) -> Frame {
+        Frame {
+            buf,
+            start: 192,
+            linear: len,
+            len,
+            tail: Tail::default(),
+            offload: Offload::default(),
+            packets: 1,
+            port: 0,
+        }
+    }
+
+    #[test]
+    fn recycles_every_buffer_and_keeps_the_first_hot() {
+        let mut pool = Pool::heap(8, 256);
+        let mut batch = Batch::new();
+        let first = pool.alloc().unwrap();
+        assert!(batch.push(frame(first, 60)));
+        for _ in 0..3 {
+            assert!(batch.push(frame(pool.alloc().unwrap(), 60)));
+        }
+        assert!(batch.hold(pool.alloc().unwrap()));
+        assert_eq!((pool.available(), batch.bytes()), (3, 240));
+        batch.recycle(&mut pool);
+        assert_eq!(
+            (pool.available(), batch.frames.len(), batch.bytes()),
+            (8, 0, 0)
+        );
+        assert_eq!(pool.alloc(), Some(first));
+    }
+
+    #[test]
+    fn is_full_by_frames_or_bytes() {
+        let mut pool = Pool::heap(1, 256);
+        let buf = pool.alloc().unwrap();
+        let mut batch = Batch::new();
+        for _ in 0..63 {
+            assert!(batch.push_view(frame(buf, 60)));
+        }
+        assert!(!batch.is_full());
+        assert!(batch.push_view(frame(buf, 60)));
+        assert!(batch.is_full());
+        let mut batch = Batch::new();
+        for _ in 0..4 {
+            assert!(batch.push_view(frame(buf, 65_536)));
+        }
+        assert!(batch.is_full());
+    }
+
+    #[test]
+    fn never_grows() {
+        let mut pool = Pool::heap(1, 256);
+        let buf = pool.alloc().unwrap();
+        let mut batch = Batch::new();
+        let before = (
+            batch.frames.capacity(),
+            batch.slices.capacity(),
+            batch.buffers.capacity(),
+        );
+        while batch.push_view(frame(buf, 60)) {}
+        while batch.hold(buf) {}
+        assert!(!batch.push(frame(buf, 60)));
+        let slice = Slice {
+            buf,
+            off: 0,
+            len: 1,
+        };
+        while batch.push_tail(&[slice; 7]).is_some() {}
+        assert!(batch.slices.len() > 4000);
+        assert_eq!(
+            before,
+            (
+                batch.frames.capacity(),
+                batch.slices.capacity(),
+                batch.buffers.capacity()
+            )
+        );
+    }
+
+    #[test]
+    fn a_tail_out_of_range_is_empty() {
+        let mut pool = Pool::heap(1, 256);
+        let buf = pool.alloc().unwrap();
+        let mut batch = Batch::new();
+        let tail = batch
+            .push_tail(
+                &[Slice {
+                    buf,
+                    off: 0,
+                    len: 1,
+                }; 2],
+            )
+            .unwrap();
+        assert_eq!(
+            batch
+                .tail(&Frame {
+                    tail,
+                    ..frame(buf, 1)
+                })
+                .len(),
+            2
+        );
+        let wrong = Tail { first: 1, count: 2 };
+        assert!(
+            batch
+                .tail(&Frame {
+                    tail: wrong,
+                    ..frame(buf, 1)
+                })
+                .is_empty()
+        );
+        let wrong = Tail {
+            first: u32::MAX,
+            count: u32::MAX,
+        };
+        assert!(
+            batch
+                .tail(&Frame {
+                    tail: wrong,
+                    ..frame(buf, 1)
+                })
+                .is_empty()
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! Two ports joined back to back, as by a cable with a bounded queue in each direction.
+//!
+//! A frame is copied into the queue when transmitted and out of it when received, so the two ends may use
+//! different pools and run on different threads. The memory of a queue slot is kept and used again.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ringway_packet::offload::Offload;
+
+use crate::frame::{Batch, Frame, Tail};
+use crate::pool::{HEADROOM, Pool};
+use crate::port::{Port, TransmitError};
+
+/// One end of a [`pair`].
+#[derive(Debug)]
+pub struct Memory {
+    out: Arc<Mutex<Queue>>,
+    incoming: Arc<Mutex<Queue>>,
+    port: u32,
+    /// Frames received that no pool buffer could hold.
+    malformed: u64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    frames: VecDeque<Stored>,
+    spare: Vec<Vec<u8>>,
+    capacity: usize,
+    overflow: u64,
+}
+
+#[derive(Debug)]
+struct Stored {
+    bytes: Vec<u8>,
+    offload: Offload,
+    packets: u16,
+}
+
+/// Two joined ports with queues of `capacity` frames in each direction, which mark the frames they receive
+/// with `port_a` and `port_b`.
+pub fn pair(capacity: usize, port_a: u32, port_b: u32) -> (Memory, Memory) {
+    let queue = || {
+        let frames = VecDeque::with_capacity(capacity);
+        let spare = Vec::with_capacity(capacity);
+        Arc::new(Mutex::new(Queue {
+            frames,
+            spare,
+            capacity,
+            overflow: 0,
+        }))
+    };
+    let (ab, ba) = (queue(), queue());
+    let a = Memory {
+        out: ab.clone(),
+        incoming: ba.clone(),
+        port: port_a,
+        malformed: 0,
+    };
+    let b = Memory {
+        out: ba,
+        incoming: ab,
+        port: port_b,
+        malformed: 0,
+    };
+    (a, b)
+}
+
+impl Memory {
+    /// Frames this end could not transmit because the queue was full.
+    pub fn overflow(&self) -> u64 {
+        lock(&self.out).overflow
+    }
+
+    /// Frames waiting to be received at this end.
+    pub fn waiting(&self) -> usize {
+        lock(&self.incoming).frames.len()
+    }
+
+    /// Frames received that no pool buffer could hold.
+    pub fn malformed(&self) -> u64 {
+        self.malformed
+    }
+}
+
+/// A panic elsewhere leaves the queue as it was: every change to it is complete or not begun.
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Port for Memory {
+    fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, budget: usize) -> io::Result<usize> {
+        let mut queue = lock(&self.incoming);
+        let mut added = 0;
+        for _ in 0..budget {
+            if batch.is_full() || queue.frames.is_empty() {
+                break;
+            }
+            let Some(buf) = pool.alloc() else { break };
+            let Some(stored) = queue.frames.pop_front() else {
+                pool.free(buf);
+                break;
+            };
+            let len = stored.bytes.len();
+            let (offload, packets) = (stored.offload, stored.packets);
+            let room = pool.bytes_mut(buf).get_mut(HEADROOM..HEADROOM + len);
+            let fits = room
+                .map(|room| room.copy_from_slice(&stored.bytes))
+                .is_some();
+            queue.spare.push(stored.bytes);
+            let len = len as u32;
+            let frame = Frame {
+                buf,
+                start: HEADROOM as u32,
+                linear: len,
+                len,
+                tail: Tail::default(),
+                offload,
+                packets,
+                port: self.port,
+            };
+            if !fits || !batch.push(frame) {
+                self.malformed += 1;
+                pool.free(buf);
+                continue;
+            }
+            added += 1;
+        }
+        Ok(added)
+    }
+
+    fn transmit(
+        &mut self,
+        pool: &mut Pool,
+        batch: &Batch,
+        frame: &Frame,
+    ) -> Result<(), TransmitError> {
+        let malformed = TransmitError::Malformed {
+            len: frame.len,
+            limit: pool.buf_size() as u32,
+        };
+        let mut queue = lock(&self.out);
+        if queue.frames.len() >= queue.capacity {
+            queue.overflow += 1;
+            return Err(TransmitError::Full);
+        }
+        let mut bytes = queue.spare.pop().unwrap_or_default();
+        bytes.clear();
+        let head = pool.slice(frame.buf, frame.start, frame.linear);
+        let tail = batch
+            .tail(frame)
+            .iter()
+            .map(|slice| pool.slice(slice.buf, slice.off, slice.len));
+        for part in std::iter::once(head).chain(tail) {
+            let Some(part) = part else {
+                queue.spare.push(bytes);
+                return Err(malformed);
+            };
+            bytes.extend_from_slice(part);
+        }
+        if bytes.len() != frame.len as usize {
+            queue.spare.push(bytes);
+            return Err(malformed);
+        }
+        queue.frames.push_back(Stored {
+            bytes,
+            offload: frame.offload,
+            packets: frame.packets,
+        });
+        Ok(())
+    }
+
+    fn flush(&mut self, _: &Pool) -> Result<(), TransmitError> {
+        Ok(())
+    }
+}

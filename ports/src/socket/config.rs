@@ -1,0 +1,141 @@
+//! How an underlay socket is to be, what the kernel granted, and what can go wrong at opening.
+
+use std::io;
+use std::net::SocketAddr;
+
+/// Whether outer packets may be fragmented.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub enum PathMtu {
+    /// `IP_PMTUDISC_DO`: DF is set, the kernel learns the path MTU per destination, and a datagram that
+    /// is too long is reported instead of sent.
+    #[default]
+    Do,
+    /// `IP_PMTUDISC_DONT`: the kernel fragments what is too long. For underlays that lose ICMP.
+    Dont,
+}
+
+/// The outer UDP checksum on transmit.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub enum UdpChecksum {
+    /// Computed, by the NIC where possible, as long as segmentation offload works; over IPv4, zero once
+    /// the egress device turns out to refuse that offload.
+    #[default]
+    Auto,
+    /// Always computed.
+    On,
+    /// Always zero (RFC 768; RFC 7348 §5 permits it). IPv4 only. Excludes segmentation offload.
+    Off,
+}
+
+/// How to open an [`UdpUnderlay`](super::UdpUnderlay).
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct SocketConfig {
+    /// Address of the node on the underlay, and the UDP port received on. Its family is the family of
+    /// the underlay; an IPv6 socket is `IPV6_V6ONLY`.
+    pub local: SocketAddr,
+    /// Bind to this interface (`SO_BINDTODEVICE`).
+    pub device: Option<String>,
+    /// Transmit sockets, 1 to 64: as many outer source ports, which spread flows over paths and queues.
+    pub tx_ports: usize,
+    /// Let several workers receive on the same port (`SO_REUSEPORT`).
+    pub reuse_port: bool,
+    /// Use segmentation offload on transmit (`UDP_SEGMENT`) where the kernel has it.
+    pub gso: bool,
+    /// Use receive offload (`UDP_GRO`) where the kernel has it.
+    pub gro: bool,
+    /// Outer checksum on transmit.
+    pub checksum: UdpChecksum,
+    /// Fragmentation of outer packets.
+    pub path_mtu: PathMtu,
+    /// Receive buffer wanted, in bytes.
+    pub rcvbuf: usize,
+    /// Send buffer wanted per transmit socket, in bytes.
+    pub sndbuf: usize,
+}
+
+impl SocketConfig {
+    /// The defaults for a node with address and receive port `local`.
+    pub fn new(local: SocketAddr) -> SocketConfig {
+        SocketConfig {
+            local,
+            device: None,
+            tx_ports: 8,
+            reuse_port: false,
+            gso: true,
+            gro: true,
+            checksum: UdpChecksum::Auto,
+            path_mtu: PathMtu::Do,
+            rcvbuf: 7 << 20,
+            sndbuf: 2 << 20,
+        }
+    }
+}
+
+/// What the kernel granted; read back from the sockets, so it holds for adopted ones too.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub struct Granted {
+    /// Segmentation offload on transmit. Goes off for good when the egress device refuses it.
+    pub gso: bool,
+    /// Receive offload.
+    pub gro: bool,
+    /// The outer checksum is sent as zero.
+    pub zero_checksum: bool,
+    /// Receive buffer in bytes, as the kernel accounts it (twice what was asked for, or the limit
+    /// `net.core.rmem_max` without `CAP_NET_ADMIN`).
+    pub rcvbuf: usize,
+    /// Send buffer in bytes, likewise.
+    pub sndbuf: usize,
+}
+
+/// Why an underlay socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// The receive port is taken.
+    #[error("UDP port {} of address {} is taken: {holder}", .local.port(), .local.ip())]
+    PortTaken {
+        /// What we wanted to bind.
+        local: SocketAddr,
+        /// Who holds it, as far as it can be found.
+        holder: super::PortHolder,
+    },
+    /// The address is not on this node (yet).
+    #[error("address {} is not on this node; the underlay address must be configured on an interface", .local.ip())]
+    NoSuchAddress {
+        /// What we wanted to bind.
+        local: SocketAddr,
+    },
+    /// The device is not there.
+    #[error("cannot bind to interface {device}: {source}")]
+    Device {
+        /// Its name.
+        device: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A number of transmit sockets out of range.
+    #[error("{given} transmit ports: must be 1 to {limit}")]
+    TxPorts {
+        /// As configured.
+        given: usize,
+        /// The most allowed.
+        limit: usize,
+    },
+    /// Zero checksums over IPv6.
+    #[error(
+        "udp checksum off on {local}: IPv6 receivers discard a zero UDP checksum (RFC 8200 §8.1)"
+    )]
+    ZeroChecksumIpv6 {
+        /// The configured address.
+        local: SocketAddr,
+    },
+    /// Any other call that failed.
+    #[error("{call} for {local} failed: {source}")]
+    Call {
+        /// The call or option.
+        call: &'static str,
+        /// The configured address.
+        local: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}

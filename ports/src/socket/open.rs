@@ -1,0 +1,248 @@
+//! Opening the sockets of an underlay and setting their options.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use super::address::Name;
+use super::config::{Granted, PathMtu, SocketConfig, SocketError, UdpChecksum};
+use super::{Dest, SocketFds, holder};
+use crate::sys;
+
+/// Most transmit sockets of one underlay.
+pub const MAX_TX_PORTS: usize = 64;
+/// The dynamic ports RFC 7348 §5 recommends for the outer source.
+const FIRST_SOURCE_PORT: u16 = 49_152;
+/// Attempts at a free source port before the kernel chooses one.
+const PORT_ATTEMPTS: usize = 16;
+
+/// Opens and configures the sockets for `config` in the calling thread's network namespace.
+///
+/// # Errors
+/// See [`SocketError`].
+pub fn open_fds(config: &SocketConfig) -> Result<SocketFds, SocketError> {
+    let local = config.local;
+    if !(1..=MAX_TX_PORTS).contains(&config.tx_ports) {
+        return Err(SocketError::TxPorts {
+            given: config.tx_ports,
+            limit: MAX_TX_PORTS,
+        });
+    }
+    if config.checksum == UdpChecksum::Off && local.is_ipv6() {
+        return Err(SocketError::ZeroChecksumIpv6 { local });
+    }
+    let rx = open_rx(config)?;
+    let tx = (0..config.tx_ports)
+        .map(|_| open_tx(config))
+        .collect::<Result<_, _>>()?;
+    Ok(SocketFds { rx, tx })
+}
+
+/// What the sockets have, asked from the kernel.
+pub(super) fn granted(config: &SocketConfig, fds: &SocketFds) -> Granted {
+    let ask = |fd: &OwnedFd, level, name| sys::get_option(fd.as_fd(), level, name).unwrap_or(0);
+    let tx = &fds.tx[0];
+    let zero_checksum = ask(tx, libc::SOL_SOCKET, libc::SO_NO_CHECK) != 0;
+    // Reading UDP_SEGMENT succeeds on every kernel that has it. A socket without checksum cannot segment.
+    let segmentation = sys::get_option(tx.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
+    Granted {
+        gso: config.gso && segmentation && !zero_checksum,
+        gro: ask(&fds.rx, libc::SOL_UDP, libc::UDP_GRO) != 0,
+        zero_checksum,
+        rcvbuf: ask(&fds.rx, libc::SOL_SOCKET, libc::SO_RCVBUF) as usize,
+        sndbuf: ask(tx, libc::SOL_SOCKET, libc::SO_SNDBUF) as usize,
+    }
+}
+
+fn open_rx(config: &SocketConfig) -> Result<OwnedFd, SocketError> {
+    let fd = open_common(config)?;
+    let set = |call, level, name, value| {
+        sys::set_option(fd.as_fd(), level, name, value).map_err(failed(call, config))
+    };
+    if config.reuse_port {
+        set("SO_REUSEPORT", libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    }
+    if config.local.is_ipv6() {
+        set("IPV6_RECVTCLASS", libc::SOL_IPV6, libc::IPV6_RECVTCLASS, 1)?;
+    } else {
+        set("IP_RECVTOS", libc::SOL_IP, libc::IP_RECVTOS, 1)?;
+    }
+    set("SO_RXQ_OVFL", libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
+    set_buffer(
+        fd.as_fd(),
+        libc::SO_RCVBUFFORCE,
+        libc::SO_RCVBUF,
+        config.rcvbuf,
+    )
+    .map_err(failed("SO_RCVBUF", config))?;
+    if config.gro {
+        // Refused by kernels before 5.0, which is no reason not to run; `Granted` tells.
+        let _ = sys::set_option(fd.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
+    }
+    bind(&fd, config.local).map_err(|source| match sys::errno(&source) {
+        libc::EADDRINUSE => SocketError::PortTaken {
+            local: config.local,
+            holder: holder::find(config.local),
+        },
+        libc::EADDRNOTAVAIL => SocketError::NoSuchAddress {
+            local: config.local,
+        },
+        _ => failed("bind", config)(source),
+    })?;
+    Ok(fd)
+}
+
+fn open_tx(config: &SocketConfig) -> Result<OwnedFd, SocketError> {
+    let fd = open_common(config)?;
+    let set = |call, level, name, value| {
+        sys::set_option(fd.as_fd(), level, name, value).map_err(failed(call, config))
+    };
+    match (config.local.is_ipv6(), config.path_mtu) {
+        (false, PathMtu::Do) => set(
+            "IP_MTU_DISCOVER",
+            libc::SOL_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_DO,
+        )?,
+        (false, PathMtu::Dont) => set(
+            "IP_MTU_DISCOVER",
+            libc::SOL_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_DONT,
+        )?,
+        (true, PathMtu::Do) => {
+            set(
+                "IPV6_MTU_DISCOVER",
+                libc::SOL_IPV6,
+                libc::IPV6_MTU_DISCOVER,
+                libc::IPV6_PMTUDISC_DO,
+            )?;
+        }
+        (true, PathMtu::Dont) => {
+            set(
+                "IPV6_MTU_DISCOVER",
+                libc::SOL_IPV6,
+                libc::IPV6_MTU_DISCOVER,
+                libc::IPV6_PMTUDISC_DONT,
+            )?;
+        }
+    }
+    if config.checksum == UdpChecksum::Off {
+        set("SO_NO_CHECK", libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)?;
+    }
+    set_buffer(
+        fd.as_fd(),
+        libc::SO_SNDBUFFORCE,
+        libc::SO_SNDBUF,
+        config.sndbuf,
+    )
+    .map_err(failed("SO_SNDBUF", config))?;
+    refuse_input(&fd).map_err(failed("SO_ATTACH_FILTER", config))?;
+    bind_source_port(&fd, config.local).map_err(|source| match sys::errno(&source) {
+        libc::EADDRNOTAVAIL => SocketError::NoSuchAddress {
+            local: config.local,
+        },
+        _ => failed("bind", config)(source),
+    })?;
+    Ok(fd)
+}
+
+fn open_common(config: &SocketConfig) -> Result<OwnedFd, SocketError> {
+    let v6 = config.local.is_ipv6();
+    let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+    let fd = sys::socket(domain, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, 0)
+        .map_err(failed("socket", config))?;
+    let set = |call, level, name| {
+        sys::set_option(fd.as_fd(), level, name, 1).map_err(failed(call, config))
+    };
+    if v6 {
+        set("IPV6_V6ONLY", libc::SOL_IPV6, libc::IPV6_V6ONLY)?;
+        set("IPV6_RECVERR", libc::SOL_IPV6, libc::IPV6_RECVERR)?;
+    } else {
+        set("IP_RECVERR", libc::SOL_IP, libc::IP_RECVERR)?;
+    }
+    if let Some(device) = &config.device {
+        sys::set_option_bytes(
+            fd.as_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            device.as_bytes(),
+        )
+        .map_err(|source| SocketError::Device {
+            device: device.clone(),
+            source,
+        })?;
+    }
+    Ok(fd)
+}
+
+fn failed(call: &'static str, config: &SocketConfig) -> impl FnOnce(io::Error) -> SocketError {
+    let local = config.local;
+    move |source| SocketError::Call {
+        call,
+        local,
+        source,
+    }
+}
+
+/// Beyond the system's limit with `CAP_NET_ADMIN`, else up to it.
+fn set_buffer(fd: BorrowedFd<'_>, force: i32, plain: i32, bytes: usize) -> io::Result<()> {
+    let value = i32::try_from(bytes).unwrap_or(i32::MAX);
+    sys::set_option(fd, libc::SOL_SOCKET, force, value)
+        .or_else(|_| sys::set_option(fd, libc::SOL_SOCKET, plain, value))
+}
+
+/// A transmit socket reads nothing, so what is sent to its port would fill its receive memory and then
+/// the error queue, which shares it, would stay empty. A filter of one instruction discards it all.
+fn refuse_input(fd: &OwnedFd) -> io::Result<()> {
+    let mut reject = libc::sock_filter {
+        code: (libc::BPF_RET | libc::BPF_K) as u16,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    };
+    let program = libc::sock_fprog {
+        len: 1,
+        filter: &raw mut reject,
+    };
+    // SAFETY: the structure's bytes are read as such; it has no padding the kernel looks at, and the
+    // pointer in it is to a live local.
+    let bytes = unsafe {
+        std::slice::from_raw_parts((&raw const program).cast::<u8>(), size_of_val(&program))
+    };
+    sys::set_option_bytes(fd.as_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, bytes)
+}
+
+fn bind(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+    let scope = if let SocketAddr::V6(v6) = address {
+        v6.scope_id()
+    } else {
+        0
+    };
+    let (name, len) = Name::of(Dest::from(address), address.is_ipv6(), scope);
+    // SAFETY: the name is a live local at least `len` long.
+    let result = unsafe { libc::bind(fd.as_raw_fd(), (&raw const name).cast(), len) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn bind_source_port(fd: &OwnedFd, mut local: SocketAddr) -> io::Result<()> {
+    let random = RandomState::new();
+    for attempt in 0..PORT_ATTEMPTS {
+        let mut hasher = random.build_hasher();
+        hasher.write_usize(attempt);
+        let port = FIRST_SOURCE_PORT | (hasher.finish() as u16 & !FIRST_SOURCE_PORT);
+        local.set_port(port);
+        match bind(fd, local) {
+            Err(error) if sys::errno(&error) == libc::EADDRINUSE => {}
+            result => return result,
+        }
+    }
+    local.set_port(0);
+    bind(fd, local)
+}

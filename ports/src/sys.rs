@@ -1,0 +1,132 @@
+//! The few system calls the ports share, each wrapped once so that its safety is argued once.
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// The result of a call that returns a negative number and sets `errno` on failure.
+fn check(result: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// `errno` of an error of this module.
+pub(crate) fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(0)
+}
+
+/// read(2) once.
+#[inline]
+pub(crate) fn read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and length are those of a live exclusive slice. std's `File` would want to own
+    // the descriptor, which several queues share.
+    check(unsafe { libc::read(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) })
+}
+
+/// write(2) once.
+#[inline]
+pub(crate) fn write(fd: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and length are those of a live slice.
+    check(unsafe { libc::write(fd.as_raw_fd(), buf.as_ptr().cast(), buf.len()) })
+}
+
+/// writev(2) once.
+///
+/// # Safety
+/// Every iovec must point to memory that is readable for its length during the call.
+#[inline]
+pub(crate) unsafe fn writev(fd: BorrowedFd<'_>, iov: &[libc::iovec]) -> io::Result<usize> {
+    // SAFETY: the array is a live slice; what it points to is vouched for by the caller.
+    check(unsafe { libc::writev(fd.as_raw_fd(), iov.as_ptr(), iov.len() as i32) })
+}
+
+/// A socket, closed on exec.
+pub(crate) fn socket(domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointers.
+    let fd = check(
+        unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) } as libc::ssize_t,
+    )?;
+    // SAFETY: the descriptor is new, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// setsockopt(2) with an `int`.
+pub(crate) fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the value is a live local of the size passed.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    };
+    check(result as libc::ssize_t).map(drop)
+}
+
+/// setsockopt(2) with bytes.
+pub(crate) fn set_option_bytes(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &[u8],
+) -> io::Result<()> {
+    // SAFETY: pointer and length are those of a live slice.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            value.as_ptr().cast(),
+            value.len() as libc::socklen_t,
+        )
+    };
+    check(result as libc::ssize_t).map(drop)
+}
+
+/// getsockopt(2) of an `int`.
+pub(crate) fn get_option(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<i32> {
+    let mut value = 0i32;
+    let mut len = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to a live local of that size.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            (&raw mut value).cast(),
+            &raw mut len,
+        )
+    };
+    check(result as libc::ssize_t).map(|_| value)
+}
+
+/// ioctl(2) that reads or writes a structure.
+///
+/// # Safety
+/// `T` must be the type that `request` expects.
+pub(crate) unsafe fn ioctl_ref<T>(
+    fd: BorrowedFd<'_>,
+    request: libc::Ioctl,
+    argument: &mut T,
+) -> io::Result<()> {
+    // SAFETY: the argument is a live exclusive reference of the type the request expects.
+    check(
+        unsafe { libc::ioctl(fd.as_raw_fd(), request, std::ptr::from_mut(argument)) }
+            as libc::ssize_t,
+    )
+    .map(drop)
+}
+
+/// ioctl(2) that takes a number, such as `TUNSETPERSIST`.
+///
+/// # Safety
+/// `request` must be one that takes its argument by value.
+pub(crate) unsafe fn ioctl_value(
+    fd: BorrowedFd<'_>,
+    request: libc::Ioctl,
+    value: libc::c_ulong,
+) -> io::Result<()> {
+    // SAFETY: the request takes a number, not a pointer.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), request, value) } as libc::ssize_t).map(drop)
+}
