@@ -1,0 +1,133 @@
+//! The configuration file of a Ringway node in a topology.
+
+use super::plan::{self, Family};
+use super::underlay::INTERFACE;
+use std::fmt;
+use std::path::Path;
+
+/// How packets travel between Ringway nodes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Hash)]
+pub enum Encap {
+    /// VXLAN, as Flannel's vxlan backend.
+    #[default]
+    Vxlan,
+    /// Bare IP in UDP, as Flannel's udp backend.
+    Udp,
+}
+
+impl fmt::Display for Encap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Encap::Vxlan => "vxlan",
+            Encap::Udp => "udp",
+        })
+    }
+}
+
+/// Which underlay family carries the pods' packets.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Hash)]
+pub enum UnderlayFamily {
+    /// The pod's own family.
+    #[default]
+    Match,
+    /// Everything over IPv4.
+    V4,
+    /// Everything over IPv6.
+    V6,
+}
+
+impl fmt::Display for UnderlayFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            UnderlayFamily::Match => "match",
+            UnderlayFamily::V4 => "ipv4",
+            UnderlayFamily::V6 => "ipv6",
+        })
+    }
+}
+
+/// What may differ between Ringway nodes of different topologies.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RingwayOptions {
+    /// `underlay.encap`.
+    pub encap: Encap,
+    /// `underlay.family`.
+    pub family: UnderlayFamily,
+    /// `workers.count`.
+    pub workers: usize,
+    /// `workers.polling`.
+    pub polling: &'static str,
+}
+
+impl Default for RingwayOptions {
+    fn default() -> Self {
+        RingwayOptions {
+            encap: Encap::default(),
+            family: UnderlayFamily::default(),
+            workers: 1,
+            polling: "adaptive",
+        }
+    }
+}
+
+/// What a Ringway node is told of its peer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum PeerKind {
+    Ringway,
+    KernelVxlan,
+}
+
+/// Node `i`'s `ringway.toml`; its state and socket live in `folder`.
+pub(super) fn render(
+    i: u8,
+    peer: u8,
+    kind: PeerKind,
+    options: &RingwayOptions,
+    folder: &Path,
+) -> String {
+    let quoted = |families: [Family; 2], f: &dyn Fn(Family) -> String| {
+        families.map(|family| format!("{:?}", f(family))).join(", ")
+    };
+    let cidrs = |i| quoted(Family::BOTH, &|family| plan::pod_cidr(i, family));
+    let addresses = |i| {
+        quoted(Family::BOTH, &|family| {
+            plan::underlay(i, family).to_string()
+        })
+    };
+    let vtep = match kind {
+        PeerKind::Ringway => String::new(),
+        PeerKind::KernelVxlan => format!(
+            "vtep_mac = \"{}\"\nvtep_mac_v6 = \"{}\"\n",
+            plan::kernel_vtep_mac(peer, Family::V4),
+            plan::kernel_vtep_mac(peer, Family::V6)
+        ),
+    };
+    format!(
+        r#"[node]
+name = "node{i}"
+pod_cidrs = [{cidrs_i}]
+cluster_cidrs = ["10.77.0.0/16", "fd77::/16"]
+state_dir = "{folder}/state"
+socket = "{folder}/ringway.sock"
+[underlay]
+interface = "{INTERFACE}"
+encap = "{encap}"
+family = "{family}"
+[workers]
+count = {workers}
+polling = "{polling}"
+[[peers]]
+name = "node{peer}"
+addresses = [{addresses_peer}]
+pod_cidrs = [{cidrs_peer}]
+{vtep}"#,
+        cidrs_i = cidrs(i),
+        cidrs_peer = cidrs(peer),
+        addresses_peer = addresses(peer),
+        folder = folder.display(),
+        encap = options.encap,
+        family = options.family,
+        workers = options.workers,
+        polling = options.polling,
+    )
+}

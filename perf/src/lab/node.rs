@@ -1,0 +1,227 @@
+//! A node and its pods.
+
+use super::agent::Agent;
+use super::config::{self, PeerKind, RingwayOptions};
+use super::drops::Drops;
+use super::error::{LabError, Result};
+use super::netns::Netns;
+use super::plan::{self, Family};
+use super::{Lab, kernel};
+use std::net::IpAddr;
+
+/// What a node's pod network is made of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum NodeKind {
+    /// A `ringway agent`.
+    Ringway(RingwayOptions),
+    /// Linux bridge and VXLAN devices, as Flannel's vxlan backend programs them. Between two pods
+    /// of such a node only the bridge is at work.
+    KernelVxlan,
+}
+
+impl NodeKind {
+    fn peer_kind(&self) -> PeerKind {
+        match self {
+            NodeKind::Ringway(_) => PeerKind::Ringway,
+            NodeKind::KernelVxlan => PeerKind::KernelVxlan,
+        }
+    }
+
+    fn vtep_mac(&self, i: u8, family: Family) -> String {
+        match self {
+            NodeKind::Ringway(_) => plan::ringway_vtep_mac(i),
+            NodeKind::KernelVxlan => plan::kernel_vtep_mac(i, family),
+        }
+    }
+}
+
+/// A pod: a network namespace with `eth0` on its node's pod network.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// Its namespace.
+    pub ns: Netns,
+    /// Its node's number, 1 or 2.
+    pub node: u8,
+    host: u8,
+}
+
+impl Pod {
+    /// Its address.
+    pub fn ip(&self, family: Family) -> IpAddr {
+        plan::pod(self.node, self.host, family)
+    }
+
+    /// The name the agent knows it by, unless told another: namespace and interface.
+    pub fn name(&self) -> String {
+        format!("{}/eth0", self.ns.name())
+    }
+}
+
+/// One of the two nodes.
+pub struct Node {
+    /// 1 or 2.
+    pub number: u8,
+    /// Its namespace.
+    pub ns: Netns,
+    kind: NodeKind,
+    agent: Option<Agent>,
+    prefix: String,
+    next_host: u8,
+}
+
+impl Node {
+    /// Makes the node's pod network; the underlay stands already.
+    pub(super) fn set_up(
+        lab: &Lab,
+        number: u8,
+        ns: Netns,
+        kind: NodeKind,
+        peer: &NodeKind,
+    ) -> Result<Node> {
+        let other = 3 - number;
+        let prefix = lab.prefix().to_owned();
+        let mut agent = None;
+        match &kind {
+            NodeKind::KernelVxlan => {
+                kernel::set_up(&ns, number)?;
+                kernel::add_peer(&ns, other, |family| peer.vtep_mac(other, family))?;
+            }
+            NodeKind::Ringway(options) => {
+                let folder = lab.folder().join(format!("n{number}"));
+                let made =
+                    Agent::new(&prefix, format!("node{number}"), ns.clone(), folder.clone())?;
+                made.write_config(&config::render(
+                    number,
+                    other,
+                    peer.peer_kind(),
+                    options,
+                    &folder,
+                ))?;
+                agent.insert(made).launch()?;
+            }
+        }
+        Ok(Node {
+            number,
+            ns,
+            kind,
+            agent,
+            prefix,
+            next_host: 2,
+        })
+    }
+
+    /// Its agent. An error on a kernel node.
+    pub fn agent(&mut self) -> Result<&mut Agent> {
+        let number = self.number;
+        self.agent.as_mut().ok_or_else(|| LabError::Io {
+            what: format!("the agent of node {number}"),
+            source: std::io::Error::other("this node's pod network is the kernel's"),
+        })
+    }
+
+    /// Whether an agent is at work here.
+    pub fn is_ringway(&self) -> bool {
+        self.agent.is_some()
+    }
+
+    /// Changes the options and rewrites the configuration file; the next start reads it.
+    pub fn configure(&mut self, options: RingwayOptions, lab: &Lab, peer: &NodeKind) -> Result<()> {
+        let folder = lab.folder().join(format!("n{}", self.number));
+        let text = config::render(
+            self.number,
+            3 - self.number,
+            peer.peer_kind(),
+            &options,
+            &folder,
+        );
+        self.kind = NodeKind::Ringway(options);
+        self.agent()?.write_config(&text)
+    }
+
+    /// What it was made of.
+    pub fn kind(&self) -> &NodeKind {
+        &self.kind
+    }
+
+    /// Its address on the underlay.
+    pub fn ip(&self, family: Family) -> IpAddr {
+        plan::underlay(self.number, family)
+    }
+
+    /// Its gateway address on the pod network.
+    pub fn gateway(&self, family: Family) -> IpAddr {
+        plan::gateway(self.number, family)
+    }
+
+    /// Every address the node's own stack has.
+    pub fn addresses(&self) -> Result<Vec<IpAddr>> {
+        let json = self.ns.ip("-j addr show")?;
+        let links: serde_json::Value =
+            serde_json::from_str(&json).map_err(|source| LabError::Json {
+                command: "ip -j addr show".into(),
+                source,
+                output: json.chars().take(200).collect(),
+            })?;
+        let infos = links
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|link| link["addr_info"].as_array());
+        Ok(infos
+            .flatten()
+            .filter_map(|info| info["local"].as_str()?.parse().ok())
+            .collect())
+    }
+
+    /// A new namespace, attached.
+    pub fn add_pod(&mut self) -> Result<Pod> {
+        let pod = self.new_pod()?;
+        self.attach(&pod)?;
+        Ok(pod)
+    }
+
+    /// A new namespace with an address set aside, not attached.
+    pub fn new_pod(&mut self) -> Result<Pod> {
+        let host = self.next_host;
+        self.next_host += 1;
+        let ns = Netns::create(&format!("{}n{}p{host}", self.prefix, self.number))?;
+        Ok(Pod {
+            ns,
+            node: self.number,
+            host,
+        })
+    }
+
+    /// Connects a pod's namespace to the pod network.
+    pub fn attach(&mut self, pod: &Pod) -> Result<()> {
+        let Some(agent) = &self.agent else {
+            return kernel::attach(&self.ns, &pod.ns, self.number, pod.host);
+        };
+        let (netns, v4, v6) = (
+            pod.ns.path().display().to_string(),
+            pod.ip(Family::V4).to_string(),
+            pod.ip(Family::V6).to_string(),
+        );
+        agent
+            .cli(&[
+                "attach", "--netns", &netns, "--ifname", "eth0", "--ip", &v4, "--ip", &v6,
+            ])
+            .map(drop)
+    }
+
+    /// Takes it off again; the namespace stays.
+    pub fn detach(&mut self, pod: &Pod) -> Result<()> {
+        let Some(agent) = &self.agent else {
+            return kernel::detach(&self.ns, pod.host);
+        };
+        let netns = pod.ns.path().display().to_string();
+        agent
+            .cli(&["detach", "--netns", &netns, "--ifname", "eth0"])
+            .map(drop)
+    }
+
+    /// What its agent has dropped so far.
+    pub fn drops(&mut self) -> Result<Drops> {
+        Ok(Drops::from_json(&self.agent()?.json(&["drops"])?))
+    }
+}

@@ -1,0 +1,85 @@
+//! The address plan of every topology.
+//!
+//! | | node i | pod k of node i |
+//! |---|---|---|
+//! | underlay | 192.168.77.i/24, fd00:77::i/64 | |
+//! | pod CIDRs | 10.77.i.0/24, fd77:i::/64 | 10.77.i.(2+k), fd77:i::(2+k) |
+//! | gateway | 10.77.i.1, fd77:i::1 | |
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// An address family.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both, IPv4 first.
+    pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
+
+    /// Bytes of an IP and a UDP header.
+    pub fn udp_overhead(self) -> usize {
+        match self {
+            Family::V4 => 28,
+            Family::V6 => 48,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
+    }
+}
+
+/// Node `i`'s address on the underlay.
+pub fn underlay(i: u8, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(192, 168, 77, i).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, i.into()).into(),
+    }
+}
+
+/// The address with host part `host` among node `i`'s pods; 0 is the network itself, 1 the gateway.
+pub fn pod(i: u8, host: u8, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 77, i, host).into(),
+        Family::V6 => Ipv6Addr::new(0xfd77, i.into(), 0, 0, 0, 0, 0, host.into()).into(),
+    }
+}
+
+/// Node `i`'s gateway.
+pub fn gateway(i: u8, family: Family) -> IpAddr {
+    pod(i, 1, family)
+}
+
+/// Node `i`'s pod CIDR.
+pub fn pod_cidr(i: u8, family: Family) -> String {
+    let length = match family {
+        Family::V4 => 24,
+        Family::V6 => 64,
+    };
+    format!("{}/{length}", pod(i, 0, family))
+}
+
+/// The MAC of a kernel node's VXLAN device, one for each family as Flannel has it.
+pub fn kernel_vtep_mac(i: u8, family: Family) -> String {
+    match family {
+        Family::V4 => format!("0e:00:00:00:00:{i:02x}"),
+        Family::V6 => format!("0e:00:00:00:06:{i:02x}"),
+    }
+}
+
+/// The VTEP MAC a Ringway node has by default: 0a:58 and its first IPv4 pod CIDR; one for both
+/// families.
+pub fn ringway_vtep_mac(i: u8) -> String {
+    format!("0a:58:0a:4d:{i:02x}:00")
+}

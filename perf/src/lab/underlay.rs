@@ -1,0 +1,88 @@
+//! The wire between two nodes: a veth pair in one of three modes.
+
+use super::error::Result;
+use super::netns::Netns;
+use super::plan::{self, Family};
+use std::fmt;
+use std::str::FromStr;
+
+/// The node's underlay interface.
+pub const INTERFACE: &str = "eth0";
+
+/// What the underlay's interfaces do by themselves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+pub enum Mode {
+    /// 64 KB superpackets pass whole. No real NIC does that.
+    Full,
+    /// Checksum offload, no tunnel and no UDP segmentation, GRO on receive: most cloud NICs.
+    Cloud,
+    /// No offload at all.
+    Bare,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Mode; 3] = [Mode::Full, Mode::Cloud, Mode::Bare];
+
+    /// What `ethtool -K` is told.
+    fn features(self) -> &'static str {
+        match self {
+            Mode::Full => "",
+            Mode::Cloud => {
+                "tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off tx-udp-segmentation off gro on"
+            }
+            Mode::Bare => {
+                "tso off gso off tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off \
+                 tx-udp-segmentation off tx off"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::Full => "full",
+            Mode::Cloud => "cloud",
+            Mode::Bare => "bare",
+        })
+    }
+}
+
+impl FromStr for Mode {
+    type Err = String;
+    fn from_str(s: &str) -> std::result::Result<Mode, String> {
+        Mode::ALL
+            .into_iter()
+            .find(|mode| mode.to_string() == s)
+            .ok_or_else(|| format!("`{s}` is not an underlay mode: full, cloud or bare"))
+    }
+}
+
+/// Joins node 1 and node 2. MTU 1500.
+pub(super) fn join(n1: &Netns, n2: &Netns, mode: Mode) -> Result<()> {
+    n1.ip(&format!(
+        "link add {INTERFACE} type veth peer name {INTERFACE} netns {}",
+        n2.name()
+    ))?;
+    for (i, ns) in [(1, n1), (2, n2)] {
+        ns.ip_batch(&format!(
+            "addr add {}/24 dev {INTERFACE}\naddr add {}/64 dev {INTERFACE} nodad\nlink set {INTERFACE} up\n",
+            plan::underlay(i, Family::V4),
+            plan::underlay(i, Family::V6),
+        ))?;
+        set_mode(ns, mode)?;
+        // Every Kubernetes node forwards.
+        ns.sysctl("ipv4.ip_forward", "1")?;
+        ns.sysctl("ipv6.conf.all.forwarding", "1")?;
+    }
+    Ok(())
+}
+
+fn set_mode(ns: &Netns, mode: Mode) -> Result<()> {
+    if mode.features().is_empty() {
+        return Ok(());
+    }
+    ns.command("ethtool", &format!("-K {INTERFACE} {}", mode.features()))
+        .map(drop)
+}

@@ -1,0 +1,51 @@
+//! CPU time of a process, from `/proc/PID/task/*/schedstat` (first field: nanoseconds on a CPU).
+
+use super::{Result, TrafficError};
+use std::io;
+use std::time::{Duration, Instant};
+
+/// CPU time of all living threads of a process since each began.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let what = || TrafficError::io(format!("CPU time of process {pid}"));
+    let mut sum = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).map_err(what())? {
+        let path = task.map_err(what())?.path().join("schedstat");
+        // A thread may end between the listing and the reading.
+        let Ok(text) = std::fs::read_to_string(path) else {
+            continue;
+        };
+        let first = text
+            .split_whitespace()
+            .next()
+            .and_then(|word| word.parse::<u64>().ok());
+        sum += first.ok_or_else(|| what()(io::Error::new(io::ErrorKind::InvalidData, text)))?;
+    }
+    Ok(Duration::from_nanos(sum))
+}
+
+/// Runs `f` and returns its result with the share of one CPU the process used meanwhile (1.0 is one
+/// core) and the CPU time itself.
+pub fn measure_cpu<T>(pid: u32, f: impl FnOnce() -> T) -> Result<(T, f64, Duration)> {
+    let (before, begin) = (cpu_time(pid)?, Instant::now());
+    let result = f();
+    let (used, wall) = (cpu_time(pid)?.saturating_sub(before), begin.elapsed());
+    Ok((result, used.as_secs_f64() / wall.as_secs_f64(), used))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_counts_and_sleep_does_not() {
+        let own = std::process::id();
+        // Other tests of this process run meanwhile: only the lower bound is certain.
+        let spin = || {
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_millis(50) {}
+        };
+        let ((), _, used) = measure_cpu(own, spin).unwrap();
+        assert!(used > Duration::from_millis(2), "{used:?}");
+        assert!(cpu_time(u32::MAX).is_err());
+    }
+}

@@ -1,0 +1,13 @@
+//! Network tests: Ringway and the kernel in network namespaces. They need root (`sudo -E make
+//! test`), run one at a time, and remove what they make.
+
+mod common;
+mod errors;
+mod flannel;
+mod harness;
+mod hostile;
+mod idle;
+mod kernel;
+mod matrix;
+mod restart;
+mod transfers;
