@@ -1,0 +1,354 @@
+//! Popping: Ethernet, at most two VLAN tags, IPv4 or IPv6, UDP.
+//!
+//! Strict where the tunnel is concerned: no fragments (a later fragment has no UDP header, and
+//! VXLAN is not to be fragmented, RFC 7348 §4.3), no IPv6 extension headers, no IPv4-mapped
+//! address in an IPv6 header (it would pass for the IPv4 peer), no zero UDP checksum over IPv6.
+//! Lenient where the wire is: padding after the IP packet is cut off, IPv4 options are skipped.
+//! The UDP checksum itself is verified only on request ([`verify_checksum`]), because it costs a
+//! pass over the payload.
+
+use super::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, UDP_LEN};
+use ringway_packet::addr::{mapped, unmap};
+use ringway_packet::{checksum, ethertype, proto};
+
+const MAX_VLAN_TAGS: usize = 2;
+/// More-fragments flag and fragment offset.
+const IPV4_FRAGMENT: u16 = 0x3fff;
+
+/// A layer of the outer frame, for error messages.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Layer {
+    /// Ethernet and its VLAN tags.
+    Ethernet,
+    /// IPv4 header.
+    Ipv4,
+    /// IPv6 header.
+    Ipv6,
+    /// UDP header.
+    Udp,
+}
+
+/// Why a frame is not an outer frame.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, thiserror::Error)]
+pub enum PopError {
+    /// A header reaches past the linear bytes.
+    #[error("{layer:?} header needs {need} bytes of the frame, {have} there")]
+    Truncated {
+        /// The header.
+        layer: Layer,
+        /// End of the header, from the frame's start.
+        need: usize,
+        /// Linear bytes there.
+        have: usize,
+    },
+    /// More VLAN tags than [two](MAX_VLAN_TAGS).
+    #[error("more than {MAX_VLAN_TAGS} VLAN tags")]
+    VlanTags,
+    /// Neither IPv4 nor IPv6.
+    #[error("EtherType {ethertype:#06x} is not IP")]
+    EtherType {
+        /// EtherType after VLAN tags.
+        ethertype: u16,
+    },
+    /// Version nibble and EtherType disagree.
+    #[error("IP version {version} under the EtherType of IPv{expected}")]
+    Version {
+        /// Version nibble.
+        version: u8,
+        /// Version by EtherType.
+        expected: u8,
+    },
+    /// IPv4 header length field below 20.
+    #[error("IPv4 header length {bytes} is below 20")]
+    Ipv4HeaderLength {
+        /// Header length field in bytes.
+        bytes: usize,
+    },
+    /// IPv4 header checksum is wrong.
+    #[error("IPv4 header checksum is wrong")]
+    Ipv4Checksum,
+    /// An IP length field contradicts the frame or has no room for UDP.
+    #[error("IP length {stated}, expected {min}..={max}")]
+    IpLength {
+        /// Bytes the field states (IPv4: whole packet; IPv6: after the header).
+        stated: usize,
+        /// Least that has room for the headers.
+        min: usize,
+        /// Bytes in the frame.
+        max: usize,
+    },
+    /// A fragment.
+    #[error("outer packet is a fragment; tunnels must not be fragmented")]
+    Fragment,
+    /// Not UDP.
+    #[error("IP protocol {proto} is not UDP")]
+    Protocol {
+        /// Protocol or next header.
+        proto: u8,
+    },
+    /// UDP length below 8 or above what IP carries.
+    #[error("UDP length {stated}, expected 8..={max}")]
+    UdpLength {
+        /// Length field.
+        stated: usize,
+        /// Bytes IP carries.
+        max: usize,
+    },
+    /// Zero UDP checksum over IPv6.
+    #[error("zero UDP checksum over IPv6 (RFC 8200 section 8.1)")]
+    ZeroChecksumIpv6,
+    /// IPv4-mapped address in an IPv6 header.
+    #[error("IPv4-mapped address in an IPv6 header")]
+    MappedAddress,
+    /// UDP checksum is wrong.
+    #[error("UDP checksum is wrong")]
+    UdpChecksum,
+}
+
+/// An outer frame taken apart.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Outer {
+    /// Source address, IPv4 mapped.
+    pub src: u128,
+    /// Destination address, IPv4 mapped.
+    pub dst: u128,
+    /// UDP source port.
+    pub src_port: u16,
+    /// UDP destination port.
+    pub dst_port: u16,
+    /// TOS or traffic class.
+    pub tos: u8,
+    /// UDP checksum field; 0 is "none" and occurs over IPv4 only.
+    pub checksum: u16,
+    /// Offset of the UDP payload in the frame.
+    pub payload_off: usize,
+    /// Length of the UDP payload.
+    pub payload_len: usize,
+}
+
+/// Parses a frame of `len` bytes whose first `frame.len()` are linear.
+#[inline]
+pub fn pop_outer(frame: &[u8], len: usize) -> Result<Outer, PopError> {
+    let frame = &frame[..frame.len().min(len)];
+    let [ethertype_at @ .., a, b] = header::<ETHERNET_LEN>(frame, 0, Layer::Ethernet)?;
+    let mut at = ethertype_at.len() + 2;
+    let mut ethertype = u16::from_be_bytes([*a, *b]);
+    if ethertype == ethertype::VLAN || ethertype == ethertype::QINQ {
+        (ethertype, at) = skip_vlan(frame)?;
+    }
+    match ethertype {
+        ethertype::IPV4 => pop4(frame, at, len),
+        ethertype::IPV6 => pop6(frame, at, len),
+        _ => Err(PopError::EtherType { ethertype }),
+    }
+}
+
+/// Verifies the UDP checksum of an outer frame. `payload_sum` is the [`checksum::sum`] over all
+/// `payload_len` bytes of the UDP payload. A zero checksum (IPv4) passes: nothing was claimed.
+pub fn verify_checksum(outer: &Outer, payload_sum: checksum::Sum) -> Result<(), PopError> {
+    if outer.checksum == 0 {
+        return Ok(());
+    }
+    let udp_len = outer.payload_len + UDP_LEN;
+    let pseudo = match (unmap(outer.src), unmap(outer.dst)) {
+        (Some(src), Some(dst)) => checksum::pseudo_v4(src, dst, proto::UDP, udp_len),
+        _ => checksum::pseudo_v6(outer.src, outer.dst, proto::UDP, udp_len),
+    };
+    let header = [
+        outer.src_port,
+        outer.dst_port,
+        udp_len as u16,
+        outer.checksum,
+    ];
+    let sum = header
+        .into_iter()
+        .map(checksum::Sum::of16)
+        .fold(pseudo, |a, b| a + b);
+    if checksum::fold(sum + payload_sum) == 0xffff {
+        Ok(())
+    } else {
+        Err(PopError::UdpChecksum)
+    }
+}
+
+#[inline(always)]
+fn header<const N: usize>(frame: &[u8], at: usize, layer: Layer) -> Result<&[u8; N], PopError> {
+    frame
+        .get(at..)
+        .and_then(|rest| rest.first_chunk::<N>())
+        .ok_or(PopError::Truncated {
+            layer,
+            need: at + N,
+            have: frame.len(),
+        })
+}
+
+/// Returns the EtherType behind the tags and the offset of what follows it.
+#[cold]
+fn skip_vlan(frame: &[u8]) -> Result<(u16, usize), PopError> {
+    let mut at = ETHERNET_LEN;
+    for _ in 0..MAX_VLAN_TAGS {
+        let [_, _, a, b] = header::<4>(frame, at, Layer::Ethernet)?;
+        at += 4;
+        let ethertype = u16::from_be_bytes([*a, *b]);
+        if ethertype != ethertype::VLAN && ethertype != ethertype::QINQ {
+            return Ok((ethertype, at));
+        }
+    }
+    Err(PopError::VlanTags)
+}
+
+#[inline]
+fn pop4(frame: &[u8], at: usize, len: usize) -> Result<Outer, PopError> {
+    let ip = header::<IPV4_LEN>(frame, at, Layer::Ipv4)?;
+    if ip[0] >> 4 != 4 {
+        return Err(PopError::Version {
+            version: ip[0] >> 4,
+            expected: 4,
+        });
+    }
+    let header_len = usize::from(ip[0] & 0xf) * 4;
+    if header_len < IPV4_LEN {
+        return Err(PopError::Ipv4HeaderLength { bytes: header_len });
+    }
+    let Some(whole) = frame.get(at..at + header_len) else {
+        let need = at + header_len;
+        return Err(PopError::Truncated {
+            layer: Layer::Ipv4,
+            need,
+            have: frame.len(),
+        });
+    };
+    let sum = if header_len == IPV4_LEN {
+        sum_plain(ip)
+    } else {
+        sum_header(whole)
+    };
+    if sum != 0xffff {
+        return Err(PopError::Ipv4Checksum);
+    }
+    let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
+    let (min, max) = (header_len + UDP_LEN, len - at);
+    if total < min || total > max {
+        return Err(PopError::IpLength {
+            stated: total,
+            min,
+            max,
+        });
+    }
+    if u16::from_be_bytes([ip[6], ip[7]]) & IPV4_FRAGMENT != 0 {
+        return Err(PopError::Fragment);
+    }
+    if ip[9] != proto::UDP {
+        return Err(PopError::Protocol { proto: ip[9] });
+    }
+    let src = mapped(u32::from_be_bytes([ip[12], ip[13], ip[14], ip[15]]));
+    let dst = mapped(u32::from_be_bytes([ip[16], ip[17], ip[18], ip[19]]));
+    pop_udp(
+        frame,
+        at + header_len,
+        total - header_len,
+        Addresses {
+            src,
+            dst,
+            tos: ip[1],
+        },
+    )
+}
+
+#[inline]
+fn pop6(frame: &[u8], at: usize, len: usize) -> Result<Outer, PopError> {
+    let ip = header::<IPV6_LEN>(frame, at, Layer::Ipv6)?;
+    if ip[0] >> 4 != 6 {
+        return Err(PopError::Version {
+            version: ip[0] >> 4,
+            expected: 6,
+        });
+    }
+    let payload = usize::from(u16::from_be_bytes([ip[4], ip[5]]));
+    let max = len - at - IPV6_LEN;
+    if payload < UDP_LEN || payload > max {
+        return Err(PopError::IpLength {
+            stated: payload,
+            min: UDP_LEN,
+            max,
+        });
+    }
+    match ip[6] {
+        proto::UDP => {}
+        proto::FRAGMENT => return Err(PopError::Fragment),
+        proto => return Err(PopError::Protocol { proto }),
+    }
+    let mut address = [0; 16];
+    address.copy_from_slice(&ip[8..24]);
+    let src = u128::from_be_bytes(address);
+    address.copy_from_slice(&ip[24..40]);
+    let dst = u128::from_be_bytes(address);
+    if src >> 32 == 0xffff || dst >> 32 == 0xffff {
+        return Err(PopError::MappedAddress);
+    }
+    let tos = ip[0] << 4 | ip[1] >> 4;
+    let outer = pop_udp(frame, at + IPV6_LEN, payload, Addresses { src, dst, tos })?;
+    if outer.checksum == 0 {
+        return Err(PopError::ZeroChecksumIpv6);
+    }
+    Ok(outer)
+}
+
+struct Addresses {
+    src: u128,
+    dst: u128,
+    tos: u8,
+}
+
+#[inline(always)]
+fn pop_udp(frame: &[u8], at: usize, max: usize, ip: Addresses) -> Result<Outer, PopError> {
+    let udp = header::<UDP_LEN>(frame, at, Layer::Udp)?;
+    let stated = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
+    if stated < UDP_LEN || stated > max {
+        return Err(PopError::UdpLength { stated, max });
+    }
+    Ok(Outer {
+        src: ip.src,
+        dst: ip.dst,
+        src_port: u16::from_be_bytes([udp[0], udp[1]]),
+        dst_port: u16::from_be_bytes([udp[2], udp[3]]),
+        tos: ip.tos,
+        checksum: u16::from_be_bytes([udp[6], udp[7]]),
+        payload_off: at + UDP_LEN,
+        payload_len: stated - UDP_LEN,
+    })
+}
+
+/// Folded sum of an IPv4 header, which is a multiple of 4 long.
+#[inline(always)]
+fn sum_header(header: &[u8]) -> u16 {
+    let mut sum = 0u64;
+    for word in header.chunks_exact(4) {
+        sum += u64::from(u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
+    }
+    fold64(sum)
+}
+
+/// The same for a header without options: no loop.
+#[inline(always)]
+fn sum_plain(ip: &[u8; IPV4_LEN]) -> u16 {
+    let word = |at: usize| {
+        u64::from(u32::from_be_bytes([
+            ip[at],
+            ip[at + 1],
+            ip[at + 2],
+            ip[at + 3],
+        ]))
+    };
+    fold64(word(0) + word(4) + word(8) + word(12) + word(16))
+}
+
+#[inline(always)]
+fn fold64(sum: u64) -> u16 {
+    // At most 15 words of 32 bits: 36 bits, then 17, then 16.
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}

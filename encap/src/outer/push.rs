@@ -1,0 +1,329 @@
+//! Pushing: a fixed-size template copy and a few patched fields.
+//!
+//! The header is kept right-aligned in a template of 64 bytes (80 with VXLAN over IPv6, the only
+//! one that is longer), so that pushing is a copy of constant size that ends where the carried
+//! bytes begin; what lies in front of the header is overwritten with zeroes. Then lengths, TOS
+//! and source port are patched at offsets that are constants per kind. The IPv4 checksum is
+//! incremental: the sum over the template, with length and TOS zero, is made once, a packet adds
+//! its own two words (RFC 1624 by another road: nothing has to be subtracted). The UDP checksum
+//! likewise starts from the sum of pseudo-header, ports and VXLAN header.
+//!
+//! IPv4 frames carry DF and identification 0 (an atomic datagram, RFC 6864 §4.1): VXLAN must not
+//! be fragmented (RFC 7348 §4.3), and path MTU discovery needs DF. The IPv6 flow label is 0, as
+//! from the kernel; entropy is in the source port.
+
+use std::net::IpAddr;
+
+use super::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, OuterSpec, SpecError, UDP_LEN};
+use crate::outer::UdpChecksum;
+use crate::{Encap, vxlan};
+use ringway_packet::{checksum, ethertype, proto};
+
+/// Bytes before `start` that [`OuterHeader::push`] may overwrite, if there are that many.
+pub const SCRATCH: usize = SHORT + EXTRA;
+
+/// Template bytes copied for every kind.
+const SHORT: usize = 64;
+/// Further bytes in front of those, for VXLAN over IPv6.
+const EXTRA: usize = 16;
+const IPV4_DF: u16 = 0x4000;
+
+/// The shape of the header; offsets are constants for each.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum Kind {
+    Vxlan4,
+    Udp4,
+    Vxlan6,
+    Udp6,
+}
+
+/// A precomputed outer Ethernet + IP + UDP (+ VXLAN) header: 42, 50, 62 or 70 bytes.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+pub struct OuterHeader {
+    /// The last 64 bytes of the header, zeroes in front if it is shorter.
+    short: [u8; SHORT],
+    /// What comes before them.
+    extra: [u8; EXTRA],
+    /// Unfolded sum of the IPv4 header with length and TOS 0.
+    ip_sum: u32,
+    /// Unfolded sum of pseudo-header, destination port and VXLAN header, without lengths.
+    udp_sum: u32,
+    /// Most carried bytes an IP length field can state.
+    max_carried: u16,
+    kind: Kind,
+    full_checksum: bool,
+    len: u8,
+}
+
+/// Why a packet cannot be encapsulated.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, thiserror::Error)]
+pub enum PushError {
+    /// Too few bytes before the carried ones.
+    #[error("outer header needs {need} bytes of headroom, {have} there")]
+    Headroom {
+        /// Length of the header.
+        need: usize,
+        /// Bytes before `start`.
+        have: usize,
+    },
+    /// `start` lies outside the buffer.
+    #[error("carried bytes start at {start}, outside a buffer of {len}")]
+    Start {
+        /// Offset given.
+        start: usize,
+        /// Length of the buffer.
+        len: usize,
+    },
+    /// The IP length field cannot state it.
+    #[error("{carried} bytes carried, at most {limit} fit an IP length field")]
+    TooLong {
+        /// Bytes to be carried.
+        carried: usize,
+        /// Largest number that fits.
+        limit: usize,
+    },
+    /// A full checksum was asked for without the sum of the carried bytes.
+    #[error("full UDP checksum configured, but the sum of the carried bytes was not given")]
+    SumMissing,
+}
+
+impl OuterHeader {
+    /// Builds the template.
+    pub fn new(spec: &OuterSpec) -> Result<OuterHeader, SpecError> {
+        spec.check()?;
+        let mut bytes = Vec::with_capacity(SCRATCH);
+        bytes.extend_from_slice(&spec.dst_mac.0);
+        bytes.extend_from_slice(&spec.src_mac.0);
+        let v6 = match (spec.src, spec.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                bytes.extend_from_slice(&ethertype::IPV4.to_be_bytes());
+                bytes.extend_from_slice(&[0x45, 0, 0, 0, 0, 0]);
+                bytes.extend_from_slice(&IPV4_DF.to_be_bytes());
+                bytes.extend_from_slice(&[spec.ttl, proto::UDP, 0, 0]);
+                bytes.extend_from_slice(&src.octets());
+                bytes.extend_from_slice(&dst.octets());
+                false
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                bytes.extend_from_slice(&ethertype::IPV6.to_be_bytes());
+                bytes.extend_from_slice(&[0x60, 0, 0, 0, 0, 0, proto::UDP, spec.ttl]);
+                bytes.extend_from_slice(&src.octets());
+                bytes.extend_from_slice(&dst.octets());
+                true
+            }
+            (src, dst) => return Err(SpecError::Family { src, dst }),
+        };
+        let udp_at = bytes.len();
+        bytes.extend_from_slice(&[0, 0]);
+        bytes.extend_from_slice(&spec.dst_port.to_be_bytes());
+        bytes.extend_from_slice(&[0, 0, 0, 0]);
+        if let Encap::Vxlan { vni } = spec.encap {
+            let mut header = [0; vxlan::HEADER_LEN];
+            vxlan::write(vni, &mut header);
+            bytes.extend_from_slice(&header);
+        }
+        let addresses = udp_at - if v6 { 32 } else { 8 }..udp_at;
+        let udp_sum = words(&bytes[addresses]) + words(&bytes[udp_at..]) + u32::from(proto::UDP);
+        let ip_sum = if v6 {
+            0
+        } else {
+            words(&bytes[ETHERNET_LEN..udp_at])
+        };
+        let mut short = [0; SHORT];
+        let mut extra = [0; EXTRA];
+        let len = bytes.len();
+        let (front, back) = bytes.split_at(len.saturating_sub(SHORT));
+        short[SHORT - back.len()..].copy_from_slice(back);
+        extra[EXTRA - front.len()..].copy_from_slice(front);
+        let kind = match (spec.encap, v6) {
+            (Encap::Vxlan { .. }, false) => Kind::Vxlan4,
+            (Encap::Udp, false) => Kind::Udp4,
+            (Encap::Vxlan { .. }, true) => Kind::Vxlan6,
+            (Encap::Udp, true) => Kind::Udp6,
+        };
+        Ok(OuterHeader {
+            short,
+            extra,
+            ip_sum,
+            udp_sum,
+            kind,
+            max_carried: u16::MAX - (len - ETHERNET_LEN - if v6 { IPV6_LEN } else { 0 }) as u16,
+            full_checksum: spec.udp_checksum == UdpChecksum::Full,
+            len: len as u8,
+        })
+    }
+
+    /// Length in bytes: 42 (udp, IPv4), 50 (vxlan, IPv4), 62 (udp, IPv6), 70 (vxlan, IPv6).
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "a header is never empty")]
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// Whether [`push`](Self::push) needs the sum of the carried bytes.
+    #[inline]
+    pub fn needs_sum(&self) -> bool {
+        self.full_checksum
+    }
+
+    /// Writes the header so that it ends at `buf[start]` and returns where it begins.
+    ///
+    /// `carried_len` is the length of the whole inner frame (VXLAN) or packet (UDP), of which the
+    /// linear part is `buf[start..]`. `tos` goes into the outer header as it is (see
+    /// [`crate::ecn`]). `inner_sum` is the [`checksum::sum`] over all carried bytes, needed only
+    /// for [`UdpChecksum::Full`]. Up to [`SCRATCH`] bytes before `start` are overwritten where the
+    /// buffer has them; the bytes from `start` on are untouched.
+    #[inline]
+    pub fn push(
+        &self,
+        buf: &mut [u8],
+        start: usize,
+        carried_len: usize,
+        src_port: u16,
+        tos: u8,
+        inner_sum: Option<checksum::Sum>,
+    ) -> Result<usize, PushError> {
+        let buf_len = buf.len();
+        let Some(front) = buf.get_mut(..start) else {
+            return Err(PushError::Start {
+                start,
+                len: buf_len,
+            });
+        };
+        let need = self.len();
+        if front.len() < need {
+            return Err(PushError::Headroom {
+                need,
+                have: front.len(),
+            });
+        }
+        if carried_len > usize::from(self.max_carried) {
+            let limit = usize::from(self.max_carried);
+            return Err(PushError::TooLong {
+                carried: carried_len,
+                limit,
+            });
+        }
+        let inner_sum = match inner_sum {
+            Some(sum) if self.full_checksum => checksum::fold(sum),
+            None if self.full_checksum => return Err(PushError::SumMissing),
+            _ => 0,
+        };
+        let packet = Packet {
+            carried_len: carried_len as u16,
+            src_port,
+            tos,
+            inner_sum,
+        };
+        match self.kind {
+            Kind::Vxlan4 => self.place(front, |head| {
+                self.patch4::<{ vxlan::HEADER_LEN }>(head, packet)
+            }),
+            Kind::Udp4 => self.place(front, |head| self.patch4::<0>(head, packet)),
+            Kind::Vxlan6 => self.place(front, |head| {
+                self.patch6::<{ vxlan::HEADER_LEN }>(head, packet)
+            }),
+            Kind::Udp6 => self.place(front, |head| self.patch6::<0>(head, packet)),
+        }
+        Ok(start - need)
+    }
+
+    /// Copies the template to the end of `front` and patches it there. A template buffer on the
+    /// stack, patched before one copy, would stall on store forwarding.
+    #[inline(always)]
+    fn place<const N: usize>(&self, front: &mut [u8], patch: impl FnOnce(&mut [u8; N])) {
+        if let Some(head) = front.last_chunk_mut::<N>() {
+            self.template(head);
+            patch(head);
+        } else {
+            // Less headroom than the template, yet enough for the header.
+            let mut head = [0; N];
+            self.template(&mut head);
+            patch(&mut head);
+            let len = self.len();
+            let at = front.len() - len;
+            front[at..].copy_from_slice(&head[N - len..]);
+        }
+    }
+
+    #[inline(always)]
+    fn template<const N: usize>(&self, head: &mut [u8; N]) {
+        let (extra, short) = head.split_at_mut(N - SHORT);
+        short.copy_from_slice(&self.short);
+        if N == SCRATCH {
+            extra.copy_from_slice(&self.extra);
+        }
+    }
+
+    #[inline(always)]
+    fn patch4<const SHIM: usize>(&self, head: &mut [u8; SHORT], packet: Packet) {
+        let udp_at = SHORT - SHIM - UDP_LEN;
+        let ip_at = udp_at - IPV4_LEN;
+        let udp_len = packet.carried_len + (UDP_LEN + SHIM) as u16;
+        let total = udp_len + IPV4_LEN as u16;
+        let ip_sum = self.ip_sum + u32::from(total) + u32::from(packet.tos);
+        head[ip_at + 1] = packet.tos;
+        put16(head, ip_at + 2, total);
+        put16(head, ip_at + 10, !fold32(ip_sum));
+        self.patch_udp(head, udp_at, udp_len, packet);
+    }
+
+    #[inline(always)]
+    fn patch6<const SHIM: usize>(&self, head: &mut [u8; SCRATCH], packet: Packet) {
+        let udp_at = SCRATCH - SHIM - UDP_LEN;
+        let ip_at = udp_at - IPV6_LEN;
+        let udp_len = packet.carried_len + (UDP_LEN + SHIM) as u16;
+        put16(head, ip_at, 0x6000 | u16::from(packet.tos) << 4);
+        put16(head, ip_at + 4, udp_len);
+        self.patch_udp(head, udp_at, udp_len, packet);
+    }
+
+    #[inline(always)]
+    fn patch_udp<const N: usize>(&self, head: &mut [u8; N], at: usize, len: u16, packet: Packet) {
+        put16(head, at, packet.src_port);
+        put16(head, at + 4, len);
+        if self.full_checksum {
+            // The length counts twice: in the pseudo-header and in the header.
+            let sum = self.udp_sum
+                + 2 * u32::from(len)
+                + u32::from(packet.src_port)
+                + u32::from(packet.inner_sum);
+            // 0 would say "not computed" (RFC 768).
+            let value = match !fold32(sum) {
+                0 => 0xffff,
+                value => value,
+            };
+            put16(head, at + 6, value);
+        }
+    }
+}
+
+/// What differs from packet to packet.
+#[derive(Copy, Clone)]
+struct Packet {
+    carried_len: u16,
+    src_port: u16,
+    tos: u8,
+    inner_sum: u16,
+}
+
+#[inline(always)]
+fn put16<const N: usize>(head: &mut [u8; N], at: usize, value: u16) {
+    head[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+/// Folds a one's-complement sum to 16 bits (RFC 1071 §4.1).
+#[inline(always)]
+fn fold32(sum: u32) -> u16 {
+    let once = (sum & 0xffff) + (sum >> 16);
+    (once + (once >> 16)) as u16
+}
+
+/// Unfolded sum of big-endian words; `bytes` has even length.
+fn words(bytes: &[u8]) -> u32 {
+    bytes
+        .chunks_exact(2)
+        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])))
+        .sum()
+}
