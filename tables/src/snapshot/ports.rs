@@ -1,0 +1,105 @@
+//! Adding and removing local ports.
+
+use ringway_packet::addr::{to_ip, unmap};
+
+use super::{Snapshot, is_unicast};
+use crate::claims::Owner;
+use crate::{Port, PortId, PortKind, TableError, Target};
+
+impl Snapshot {
+    /// The lowest number free for a pod.
+    pub fn free_port(&self) -> PortId {
+        PortId(self.ports.lowest_free(1))
+    }
+
+    /// Adds a port under a free number. The node's own port has number 0 and may (should) have the
+    /// gateway's MAC and addresses; a pod may not.
+    pub fn add_port(&mut self, id: PortId, port: Port) -> Result<(), TableError> {
+        self.check_port(id, &port)?;
+        self.macs.insert(port.mac.to_u64(), id);
+        for addr in port.addresses() {
+            self.set_host_route(addr, Target::Port(id));
+            self.neighbours.insert(addr, port.mac);
+        }
+        self.ports.set(id.0, port);
+        Ok(())
+    }
+
+    /// Removes a port and returns it. Its addresses are unreachable from then on, if they lie in
+    /// the node's CIDRs.
+    pub fn remove_port(&mut self, id: PortId) -> Option<Port> {
+        let port = self.ports.remove(id.0)?;
+        self.macs.remove(port.mac.to_u64());
+        for addr in port.addresses() {
+            if !self.node.gateway_addresses().any(|gateway| gateway == addr) {
+                self.remove_host_route(addr);
+                self.neighbours.remove(addr);
+            }
+        }
+        Some(port)
+    }
+
+    fn check_port(&self, id: PortId, port: &Port) -> Result<(), TableError> {
+        let new = &port.name;
+        if let Some(holder) = self.port(id) {
+            let holder = holder.name.clone();
+            return Err(TableError::PortTaken {
+                id,
+                new: new.clone(),
+                holder,
+            });
+        }
+        if (port.kind == PortKind::Node) != (id == PortId::NODE) {
+            return Err(TableError::PortKind {
+                id,
+                new: new.clone(),
+            });
+        }
+        let mac = port.mac;
+        if mac.is_multicast() || mac.to_u64() == 0 {
+            return Err(TableError::InvalidMac {
+                mac,
+                new: new.clone(),
+            });
+        }
+        let holder = match self.mac(mac) {
+            Some(other) => Some(self.port_label(other)),
+            None if port.kind == PortKind::Pod => self.node_mac_label(mac),
+            None => None,
+        };
+        if let Some(holder) = holder {
+            return Err(TableError::DuplicateMac {
+                mac,
+                new: new.clone(),
+                holder,
+            });
+        }
+        // Written into the IPv6 field, a mapped address would pass for IPv4.
+        if let Some(ip6) = port.ip6.filter(|&ip6| unmap(ip6).is_some()) {
+            return Err(TableError::InvalidAddress {
+                address: to_ip(ip6),
+                new: new.clone(),
+            });
+        }
+        for addr in port.addresses() {
+            let address = to_ip(addr);
+            if !is_unicast(addr) {
+                return Err(TableError::InvalidAddress {
+                    address,
+                    new: new.clone(),
+                });
+            }
+            let holder = match (self.host_route(addr), self.claims.owner(addr)) {
+                (Some(Target::Port(other)), _) if other != id => self.port_label(other),
+                (_, Some(owner)) if owner != Owner::NodeCidr => self.owner_label(owner),
+                _ => continue,
+            };
+            return Err(TableError::DuplicateAddress {
+                address,
+                new: new.clone(),
+                holder,
+            });
+        }
+        Ok(())
+    }
+}
