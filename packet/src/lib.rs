@@ -1,2 +1,16 @@
 #![forbid(unsafe_code)]
-//! packet
+//! Packets: headers, the one bounded parse, checksums, flow keys, segmentation and coalescing.
+//!
+//! Pure: no I/O, no clock, no system call. Every function takes hostile bytes and neither panics
+//! nor reads past them; multi-byte fields are read and written big-endian by hand.
+
+pub mod addr;
+pub mod arp;
+mod bytes;
+pub mod checksum;
+pub mod ethertype;
+pub mod flow;
+pub mod mac;
+pub mod offload;
+pub mod parse;
+pub mod proto;

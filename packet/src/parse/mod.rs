@@ -1,0 +1,240 @@
+//! The one bounded parse of a frame.
+//!
+//! Everything behind it trusts the offsets in [`Parsed`], so everything that could lie is checked
+//! here: header lengths against the linear bytes, length fields against the frame and against each
+//! other, the IPv4 header checksum. What the switch does not need (TCP options, ICMP bodies, L4
+//! checksums) is left alone.
+//!
+//! ```text
+//!  Ethernet ▸ 0–2 VLAN tags ▸ ARP
+//!                           ▸ IPv4 (options skipped)           ▸ TCP, UDP, SCTP, ICMP
+//!                           ▸ IPv6 ▸ ≤ 8 extension headers     ▸ TCP, UDP, SCTP, ICMPv6
+//! ```
+//!
+//! Untagged TCP and UDP without IP options, extension headers or fragments take a short cut: a
+//! few wide loads and compares. Whatever does not pass them takes the full walk, which alone makes
+//! errors.
+
+mod error;
+mod walk;
+
+pub use error::{Layer, ParseError};
+
+use crate::bytes::{be16, be32};
+use crate::{ethertype, proto};
+
+/// Most VLAN tags skipped: 802.1ad, one in the other.
+pub const MAX_VLAN_TAGS: u8 = 2;
+/// Most IPv6 extension headers skipped.
+pub const MAX_EXTENSIONS: u8 = 8;
+/// Most bytes of IPv6 extension headers skipped.
+pub const MAX_EXTENSION_BYTES: u16 = 256;
+
+const ETHERNET: usize = 14;
+/// More-fragments flag and fragment offset of IPv4.
+const FRAGMENT_BITS: u16 = 0x3fff;
+/// IPv4's don't-fragment flag.
+const DONT_FRAGMENT: u16 = 0x4000;
+
+/// Network layer of a frame.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum L3 {
+    /// Anything else; not looked into.
+    Other,
+    /// ARP for IPv4 over Ethernet.
+    Arp,
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// Whether a packet is a fragment, and which.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Fragment {
+    /// Whole; also an IPv6 atomic fragment (RFC 6946).
+    None,
+    /// The first: has the L4 header.
+    First,
+    /// A later one: has none.
+    Later,
+}
+
+/// What a frame is, with offsets from its start (from the IP header for [`parse_ip`]).
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Parsed {
+    /// Network layer.
+    pub l3: L3,
+    /// EtherType behind the VLAN tags (a length, if below 0x600: IEEE 802.3).
+    pub ethertype: u16,
+    /// VLAN tags skipped.
+    pub vlan_tags: u8,
+    /// Offset of the network header.
+    pub l3_off: u16,
+    /// Offset of the L4 header; of the payload, where there is none.
+    pub l4_off: u16,
+    /// Offset behind the L4 header (ICMP: behind its first 8 bytes). Equal to `l4_off` for a later
+    /// fragment and for protocols not understood.
+    pub payload_off: u16,
+    /// Length of the IP packet, header included, as its length field says; 0 if not IP. At most
+    /// 65,535 (IPv4) or 65,575 (IPv6). `l3_off + ip_len` is within the frame.
+    pub ip_len: u32,
+    /// L4 protocol, behind any extension headers; 0 if not IP. For a later IPv6 fragment, the next
+    /// header its fragment header names.
+    pub proto: u8,
+    /// Fragmentation.
+    pub fragment: Fragment,
+    /// IPv4 options or IPv6 extension headers are present.
+    pub ip_options: bool,
+    /// IPv4's DF; true for IPv6, which routers never fragment.
+    pub dont_fragment: bool,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// DSCP and ECN: TOS octet or traffic class.
+    pub tos: u8,
+    /// Source port of TCP, UDP or SCTP; 0 if none.
+    pub src_port: u16,
+    /// Destination port, likewise.
+    pub dst_port: u16,
+}
+
+impl Parsed {
+    /// Offset of the end of the IP packet; padding may follow.
+    #[inline]
+    pub fn ip_end(&self) -> usize {
+        usize::from(self.l3_off) + self.ip_len as usize
+    }
+
+    /// Whether this is a fragment.
+    #[inline]
+    pub fn is_fragment(&self) -> bool {
+        self.fragment != Fragment::None
+    }
+}
+
+/// Parses a frame of `len` bytes whose first `head.len()` are linear.
+///
+/// # Errors
+/// The first thing found wrong; every header must lie within `head`, every length within `len`.
+#[inline]
+pub fn parse(head: &[u8], len: usize) -> Result<Parsed, ParseError> {
+    let head = &head[..head.len().min(len)];
+    if let Some((ethernet, ip)) = head.split_first_chunk::<ETHERNET>() {
+        let ethertype = be16(ethernet, 12);
+        let fast = match ethertype {
+            ethertype::IPV4 => fast4(ip, len - ETHERNET, ETHERNET as u16),
+            ethertype::IPV6 => fast6(ip, len - ETHERNET, ETHERNET as u16),
+            _ => None,
+        };
+        if let Some(parsed) = fast {
+            return Ok(parsed);
+        }
+    }
+    walk::frame(head, len)
+}
+
+/// Parses a bare IP packet of `len` bytes, as UDP encapsulation carries it. Offsets are from its
+/// first byte.
+///
+/// # Errors
+/// As [`parse`].
+#[inline]
+pub fn parse_ip(head: &[u8], len: usize) -> Result<Parsed, ParseError> {
+    let head = &head[..head.len().min(len)];
+    let fast = match head.first().map_or(0, |first| first >> 4) {
+        4 => fast4(head, len, 0),
+        6 => fast6(head, len, 0),
+        _ => None,
+    };
+    match fast {
+        Some(parsed) => Ok(parsed),
+        None => walk::packet(head, len),
+    }
+}
+
+/// IPv4 without options or fragmentation, TCP or UDP; `None` for all else. `len`: from the IP
+/// header to the frame's end; `at`: offset of the IP header in the frame.
+#[inline(always)]
+fn fast4(ip: &[u8], len: usize, at: u16) -> Option<Parsed> {
+    let h = ip.first_chunk::<28>()?;
+    let fragment = be16(h, 6);
+    let total = usize::from(be16(h, 2));
+    if h[0] != 0x45 || fragment & FRAGMENT_BITS != 0 || total > len || !ipv4_checksum_is_right(h) {
+        return None;
+    }
+    let proto = h[9];
+    let l4_len = l4_fast(ip, proto, 20, total)?;
+    Some(Parsed {
+        l3: L3::Ipv4,
+        ethertype: ethertype::IPV4,
+        vlan_tags: 0,
+        l3_off: at,
+        l4_off: at + 20,
+        payload_off: at + 20 + l4_len,
+        ip_len: total as u32,
+        proto,
+        fragment: Fragment::None,
+        ip_options: false,
+        dont_fragment: fragment & DONT_FRAGMENT != 0,
+        ttl: h[8],
+        tos: h[1],
+        src_port: be16(h, 20),
+        dst_port: be16(h, 22),
+    })
+}
+
+/// IPv6 without extension headers, TCP or UDP; otherwise as [`fast4`].
+#[inline(always)]
+fn fast6(ip: &[u8], len: usize, at: u16) -> Option<Parsed> {
+    let h = ip.first_chunk::<48>()?;
+    let total = usize::from(be16(h, 4)) + 40;
+    if h[0] >> 4 != 6 || total > len {
+        return None;
+    }
+    let proto = h[6];
+    let l4_len = l4_fast(ip, proto, 40, total)?;
+    Some(Parsed {
+        l3: L3::Ipv6,
+        ethertype: ethertype::IPV6,
+        vlan_tags: 0,
+        l3_off: at,
+        l4_off: at + 40,
+        payload_off: at + 40 + l4_len,
+        ip_len: total as u32,
+        proto,
+        fragment: Fragment::None,
+        ip_options: false,
+        dont_fragment: true,
+        ttl: h[7],
+        tos: (be16(h, 0) >> 4) as u8,
+        src_port: be16(h, 40),
+        dst_port: be16(h, 42),
+    })
+}
+
+/// Length of a good TCP or UDP header at `at` of an IP packet of `total` bytes.
+#[inline(always)]
+fn l4_fast(ip: &[u8], proto: u8, at: usize, total: usize) -> Option<u16> {
+    if proto == proto::TCP {
+        let header = usize::from(*ip.get(at + 12)? >> 4) * 4;
+        (header >= 20 && at + header <= ip.len().min(total)).then_some(header as u16)
+    } else if proto == proto::UDP {
+        let udp_len = usize::from(u16::from_be_bytes(*ip.get(at + 4..)?.first_chunk()?));
+        (udp_len >= 8 && at + udp_len <= total).then_some(8)
+    } else {
+        None
+    }
+}
+
+/// RFC 1071 over the 20 bytes of a header without options.
+#[inline(always)]
+fn ipv4_checksum_is_right(h: &[u8; 28]) -> bool {
+    // 32-bit words in 64 bits: no carries before the fold.
+    let sum = u64::from(be32(h, 0))
+        + u64::from(be32(h, 4))
+        + u64::from(be32(h, 8))
+        + u64::from(be32(h, 12))
+        + u64::from(be32(h, 16));
+    // A sum that is 0 modulo 0xffff and not 0 itself; the first byte 0x45 excludes 0.
+    sum.is_multiple_of(0xffff)
+}
