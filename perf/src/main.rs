@@ -1,2 +1,70 @@
-//! perf
-fn main() {}
+//! `ringway-perf`: the demo and the measurements. Each subcommand lives in a module of the library.
+
+use clap::{Parser, Subcommand};
+use ringway_perf::{compare, demo, hold, lab, traffic};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(
+    name = "ringway-perf",
+    version,
+    about = "Ringway measured: demo and comparisons with the kernel"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Two nodes and three pods on this machine, real traffic, a table of results
+    Demo(demo::Args),
+    /// Throughput and latency beside the kernel bridge and kernel VXLAN
+    Compare(compare::Args),
+    /// Two nodes and three pods to experiment with, until Ctrl-C
+    Lab(hold::Args),
+    /// Remove what runs that were killed have left behind
+    Clean,
+    /// The other process of a pod (started by the demo)
+    #[command(hide = true)]
+    AnswerOnce {
+        /// 4 or 6
+        family: u8,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `false`: it ran to its end, and not everything was as it should be.
+fn run(command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Demo(args) => Ok(demo::run(&args)?),
+        Command::Compare(args) => Ok(compare::run(&args)?),
+        Command::Lab(args) => Ok(hold::run(&args)?),
+        Command::Clean => {
+            lab::require_root()?;
+            for leftover in lab::remove_leftovers() {
+                println!("removed {leftover}");
+            }
+            Ok(true)
+        }
+        Command::AnswerOnce { family } => {
+            let family = if family == 6 {
+                lab::Family::V6
+            } else {
+                lab::Family::V4
+            };
+            traffic::answer_once(family)?;
+            Ok(true)
+        }
+    }
+}

@@ -3,12 +3,12 @@
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Drop reason → frames.
+/// Drop reason → how often: frames dropped by their verdict and packets lost after it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Drops(BTreeMap<String, u64>);
 
 impl Drops {
-    /// Reads the list under `drops`: objects that name a `reason` and count `frames`.
+    /// Reads the list under `drops`: objects with `reason`, `frames` and `lost_packets`.
     pub fn from_json(value: &Value) -> Drops {
         let list = value
             .get("drops")
@@ -17,10 +17,9 @@ impl Drops {
             .into_iter()
             .flatten();
         let pair = |entry: &Value| {
-            Some((
-                entry.get("reason")?.as_str()?.to_owned(),
-                entry.get("frames")?.as_u64()?,
-            ))
+            let count = |key| entry.get(key).and_then(Value::as_u64).unwrap_or(0);
+            let reason = entry.get("reason")?.as_str()?.to_owned();
+            Some((reason, count("frames") + count("lost_packets")))
         };
         Drops(
             list.filter_map(pair)
@@ -80,7 +79,7 @@ mod tests {
             &json!({"drops": [{"reason": "a", "frames": 2}, {"reason": "b", "frames": 1}]}),
         );
         let after = Drops::from_json(
-            &json!({"drops": [{"reason": "a", "frames": 2}, {"reason": "b", "frames": 4}]}),
+            &json!({"drops": [{"reason": "a", "frames": 2}, {"reason": "b", "frames": 3, "lost_packets": 1}]}),
         );
         assert_eq!(after.since(&before).to_string(), "b 3");
         assert_eq!(after.total(), 6);
