@@ -381,7 +381,7 @@ fn check_options(header: &[u8], v4: bool) -> Result<(), GsoError> {
             (NO_OPERATION, rest) => rest,
             // The packet's destination is not the one in the pseudo-header.
             (LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE, _) => return Err(GsoError::Options { kind: *kind }),
-            (_, [len @ 2.., ..]) if usize::from(*len) <= options.len() => &options[usize::from(*len)..],
+            (_, [len, ..]) if *len >= 2 && usize::from(*len) <= options.len() => &options[usize::from(*len)..],
             _ => return Err(GsoError::Options { kind: *kind }),
         };
     }

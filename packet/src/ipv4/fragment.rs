@@ -224,7 +224,7 @@ fn later(header: &[u8]) -> Result<([u8; MAX_HEADER], usize), FragmentError> {
                 options = tail;
                 continue;
             }
-            (_, [len @ 2.., ..]) if usize::from(*len) <= options.len() => usize::from(*len),
+            (_, [len, ..]) if *len >= 2 && usize::from(*len) <= options.len() => usize::from(*len),
             (kind, _) => {
                 let len = tail.first().copied().unwrap_or(0);
                 return Err(FragmentError::Option { kind, len, left: options.len() });
