@@ -174,12 +174,22 @@ impl Segmenter {
             return Err(GsoError::Fragment { found: p.fragment });
         }
         let v4 = p.l3 == L3::Ipv4;
-        let (l3, l4, header_len) = (usize::from(p.l3_off), usize::from(p.l4_off), usize::from(p.payload_off));
+        let (l3, l4, header_len) = (
+            usize::from(p.l3_off),
+            usize::from(p.l4_off),
+            usize::from(p.payload_off),
+        );
         let end = l3 + p.ip_len as usize;
         let limit = head.len().min(MAX_HEADER).min(end).min(len);
         let least = l3 + if v4 { IPV4_HEADER } else { IPV6_HEADER };
-        if header_len > limit || l4 < least || header_len < l4 + if tcp { TCP_HEADER } else { UDP_HEADER } {
-            return Err(GsoError::Header { len: header_len, limit });
+        if header_len > limit
+            || l4 < least
+            || header_len < l4 + if tcp { TCP_HEADER } else { UDP_HEADER }
+        {
+            return Err(GsoError::Header {
+                len: header_len,
+                limit,
+            });
         }
         check_checksum(off.checksum, p.l4_off, tcp)?;
         if p.ip_options {
@@ -209,7 +219,11 @@ impl Segmenter {
             ip_sum: Sum::ZERO,
             l4_sum: Sum::ZERO,
         };
-        if tcp { s.prepare_tcp()? } else { s.prepare_udp()? }
+        if tcp {
+            s.prepare_tcp()?
+        } else {
+            s.prepare_udp()?
+        }
         s.prepare_ip(p.proto);
         Ok(s)
     }
@@ -300,7 +314,11 @@ impl Segmenter {
             let id = self.id.wrapping_add(i as u16);
             put16(ip, 2, total);
             put16(ip, 4, id);
-            put16(ip, 10, checksum::finish(self.ip_sum + Sum::of16(total) + Sum::of16(id)));
+            put16(
+                ip,
+                10,
+                checksum::finish(self.ip_sum + Sum::of16(total) + Sum::of16(id)),
+            );
         } else {
             put16(ip, 4, (self.l4 - self.l3 - IPV6_HEADER) as u16 + l4_len);
         }
@@ -333,15 +351,26 @@ impl Segmenter {
         }
         put32(l4, 4, seq);
         put16(l4, 12, flags);
-        put16(l4, 16, checksum::finish(sum + Sum::of32(seq) + Sum::of16(flags)));
+        put16(
+            l4,
+            16,
+            checksum::finish(sum + Sum::of32(seq) + Sum::of16(flags)),
+        );
     }
 }
 
 /// Segments for a payload; at least 1.
 fn count_of(payload_len: usize, gso_size: u16, tcp: bool) -> Result<usize, GsoError> {
-    let (min, limit) = if tcp { (MIN_TCP_SEGMENT, MAX_TCP_SEGMENTS) } else { (1, MAX_UDP_SEGMENTS) };
+    let (min, limit) = if tcp {
+        (MIN_TCP_SEGMENT, MAX_TCP_SEGMENTS)
+    } else {
+        (1, MAX_UDP_SEGMENTS)
+    };
     if gso_size < min {
-        return Err(GsoError::SegmentSize { size: gso_size, min });
+        return Err(GsoError::SegmentSize {
+            size: gso_size,
+            min,
+        });
     }
     let segments = payload_len.div_ceil(usize::from(gso_size)).max(1);
     if segments > limit {
@@ -356,8 +385,15 @@ fn check_checksum(found: Checksum, start: u16, tcp: bool) -> Result<(), GsoError
     let offset = if tcp { 16 } else { 6 };
     match found {
         Checksum::Verified => Ok(()),
-        Checksum::Partial { start: s, offset: o } if (s, o) == (start, offset) => Ok(()),
-        _ => Err(GsoError::Checksum { found, start, offset }),
+        Checksum::Partial {
+            start: s,
+            offset: o,
+        } if (s, o) == (start, offset) => Ok(()),
+        _ => Err(GsoError::Checksum {
+            found,
+            start,
+            offset,
+        }),
     }
 }
 
@@ -367,7 +403,9 @@ fn check_options(header: &[u8], v4: bool) -> Result<(), GsoError> {
         // One hop-by-hop header with L4 behind it. Routing headers and home addresses change the
         // pseudo-header, a fragment header's id must not be repeated.
         let first = header[6];
-        let whole = header.get(IPV6_HEADER + 1).map(|n| IPV6_HEADER + 8 + 8 * usize::from(*n));
+        let whole = header
+            .get(IPV6_HEADER + 1)
+            .map(|n| IPV6_HEADER + 8 + 8 * usize::from(*n));
         return if first == proto::HOP_BY_HOP && whole == Some(header.len()) {
             Ok(())
         } else {
@@ -380,8 +418,12 @@ fn check_options(header: &[u8], v4: bool) -> Result<(), GsoError> {
             (END_OF_OPTIONS, _) => return Ok(()),
             (NO_OPERATION, rest) => rest,
             // The packet's destination is not the one in the pseudo-header.
-            (LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE, _) => return Err(GsoError::Options { kind: *kind }),
-            (_, [len, ..]) if *len >= 2 && usize::from(*len) <= options.len() => &options[usize::from(*len)..],
+            (LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE, _) => {
+                return Err(GsoError::Options { kind: *kind });
+            }
+            (_, [len, ..]) if *len >= 2 && usize::from(*len) <= options.len() => {
+                &options[usize::from(*len)..]
+            }
             _ => return Err(GsoError::Options { kind: *kind }),
         };
     }

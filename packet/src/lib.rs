@@ -11,6 +11,7 @@ pub mod checksum;
 pub mod ethernet;
 pub mod ethertype;
 pub mod flow;
+pub mod gro;
 pub mod gso;
 pub mod icmpv4;
 pub mod icmpv6;

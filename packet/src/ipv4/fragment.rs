@@ -133,7 +133,14 @@ impl Fragmenter {
             let rest = Header::new(&bytes[..len], mtu);
             (1 + (payload_len - first.chunk).div_ceil(rest.chunk), rest)
         };
-        Ok(Fragmenter { first, rest, payload_at, payload_len, fragment, count })
+        Ok(Fragmenter {
+            first,
+            rest,
+            payload_at,
+            payload_len,
+            fragment,
+            count,
+        })
     }
 
     /// Pieces; at least 1.
@@ -154,7 +161,10 @@ impl Fragmenter {
         let offset = |i: usize| match i {
             0 => 0,
             _ if self.count == 1 => self.payload_len,
-            _ => (i - 1).saturating_mul(self.rest.chunk).saturating_add(self.first.chunk).min(self.payload_len),
+            _ => (i - 1)
+                .saturating_mul(self.rest.chunk)
+                .saturating_add(self.first.chunk)
+                .min(self.payload_len),
         };
         self.payload_at + offset(i)..self.payload_at + offset(i.saturating_add(1))
     }
@@ -175,7 +185,11 @@ impl Fragmenter {
         }
         put16(out, 2, total);
         put16(out, 6, fragment);
-        put16(out, 10, checksum::finish(header.sum + Sum::of16(total) + Sum::of16(fragment)));
+        put16(
+            out,
+            10,
+            checksum::finish(header.sum + Sum::of16(total) + Sum::of16(fragment)),
+        );
     }
 
     fn header(&self, i: usize) -> &Header {
@@ -193,7 +207,12 @@ impl Header {
             put16(&mut bytes, at, 0);
         }
         let sum = checksum::sum(&bytes[..header.len()]);
-        Header { bytes, len: header.len(), sum, chunk: (mtu - header.len()) & !7 }
+        Header {
+            bytes,
+            len: header.len(),
+            sum,
+            chunk: (mtu - header.len()) & !7,
+        }
     }
 }
 
@@ -201,9 +220,16 @@ impl Header {
 fn lengths(packet: &[u8]) -> Result<(usize, usize), FragmentError> {
     let len = packet.len();
     if len < HEADER || packet[0] >> 4 != 4 {
-        return Err(FragmentError::Length { total: 0, header: 0, len });
+        return Err(FragmentError::Length {
+            total: 0,
+            header: 0,
+            len,
+        });
     }
-    let (total, header) = (usize::from(be16(packet, 2)), usize::from(packet[0] & 15) * 4);
+    let (total, header) = (
+        usize::from(be16(packet, 2)),
+        usize::from(packet[0] & 15) * 4,
+    );
     if header < HEADER || total < header || len < total {
         return Err(FragmentError::Length { total, header, len });
     }
@@ -227,7 +253,11 @@ fn later(header: &[u8]) -> Result<([u8; MAX_HEADER], usize), FragmentError> {
             (_, [len, ..]) if *len >= 2 && usize::from(*len) <= options.len() => usize::from(*len),
             (kind, _) => {
                 let len = tail.first().copied().unwrap_or(0);
-                return Err(FragmentError::Option { kind, len, left: options.len() });
+                return Err(FragmentError::Option {
+                    kind,
+                    len,
+                    left: options.len(),
+                });
             }
         };
         if kind & COPIED != 0 {
