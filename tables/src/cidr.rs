@@ -22,10 +22,12 @@ pub struct Cidr {
 #[derive(Clone, Eq, PartialEq, Debug, thiserror::Error)]
 pub enum CidrError {
     /// No slash.
-    #[error("{text:?} is not a network: a prefix length is missing, for example {text}/24")]
+    #[error("{text:?} is not a network: a prefix length is missing, for example {example}")]
     NoLength {
         /// Text given.
         text: String,
+        /// What it could look like.
+        example: String,
     },
     /// The part before the slash is not an address.
     #[error("{text:?} is not a network: {address:?} is not an IPv4 or IPv6 address")]
@@ -101,7 +103,7 @@ impl Cidr {
         if len > max {
             return Err(CidrError::TooLong { address, len, max });
         }
-        let mask = u128::mask(len + 128 - max);
+        let mask = u128::mask(len + (128 - max));
         Ok(Cidr {
             network: bits & mask,
             len,
@@ -162,7 +164,15 @@ impl FromStr for Cidr {
 
     fn from_str(text: &str) -> Result<Cidr, CidrError> {
         let Some((address, len)) = text.split_once('/') else {
-            return Err(CidrError::NoLength { text: text.into() });
+            let example = match text.parse::<IpAddr>() {
+                Ok(IpAddr::V4(_)) => format!("{text}/24"),
+                Ok(IpAddr::V6(_)) => format!("{text}/64"),
+                Err(_) => "10.77.1.0/24".into(),
+            };
+            return Err(CidrError::NoLength {
+                text: text.into(),
+                example,
+            });
         };
         let Ok(ip) = address.parse::<IpAddr>() else {
             return Err(CidrError::Address {
