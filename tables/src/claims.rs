@@ -153,3 +153,79 @@ fn block_before(blocks: &[Arc<Vec<Claim>>], addr: u128) -> Option<usize> {
         .partition_point(|b| b.first().is_some_and(|c| c.first <= addr))
         .checked_sub(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OWNER: Owner = Owner::PeerCidr(PeerId(1));
+
+    fn claim() -> impl Strategy<Value = Claim> {
+        let base = prop_oneof![Just(0u128), Just(0xffff_0000_0000), Just(0xfd77 << 112)];
+        (base, 0..2_000u128, 0..6u8).prop_map(|(base, first, size)| {
+            let first = base + first;
+            Claim {
+                first,
+                last: first + (1 << size) - 1,
+                owner: OWNER,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn like_a_scan(ops in proptest::collection::vec((claim(), any::<u8>()), 0..700)) {
+            let mut claims = Claims::default();
+            let mut model = BTreeMap::new();
+            let mut older = Vec::new();
+            for (claim, op) in ops {
+                let touching: Vec<&Claim> =
+                    model.values().filter(|c: &&Claim| c.overlaps(&claim)).collect();
+                let found = claims.overlapping(&claim);
+                prop_assert_eq!(found.is_some(), !touching.is_empty());
+                prop_assert!(found.is_none_or(|found| touching.contains(&&found)));
+                if touching.is_empty() {
+                    claims.insert(claim);
+                    model.insert(claim.first, claim);
+                } else if op < 64 {
+                    let gone = *touching[0];
+                    claims.remove(&gone);
+                    model.remove(&gone.first);
+                } else if op < 66 {
+                    older.push((claims.clone(), model.clone()));
+                }
+            }
+            older.push((claims, model));
+            for (claims, model) in older {
+                for addr in (0..2_100).chain((0..2_100).map(|a| a + 0xffff_0000_0000)) {
+                    let probe = Claim::address(addr, OWNER);
+                    let expected = model.values().any(|c| c.overlaps(&probe));
+                    prop_assert_eq!(claims.owner(addr).is_some(), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn removing_what_is_not_there_changes_nothing() {
+        let mut claims = Claims::default();
+        claims.remove(&Claim::address(5, OWNER));
+        claims.insert(Claim::address(7, OWNER));
+        claims.remove(&Claim::address(5, OWNER));
+        claims.remove(&Claim::address(8, OWNER));
+        assert_eq!(claims.owner(7), Some(OWNER));
+        assert_eq!(claims.owner(8), None);
+    }
+
+    #[test]
+    fn the_ipv6_default_route_is_not_ipv4s() {
+        let mut claims = Claims::default();
+        claims.insert(Claim::cidr(Cidr::default_route(true), OWNER));
+        assert_eq!(claims.owner(0xffff_0a00_0001), None);
+        assert_eq!(claims.owner(1), Some(OWNER));
+    }
+}
