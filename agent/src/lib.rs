@@ -1,1 +1,26 @@
-//! agent
+//! The `ringway` agent: control plane, API and command line.
+//!
+//! ```text
+//! main ─ cli ─┬─ agent: config ─ underlay ─ state ─ node ─ control ─ worker
+//!             │                              api ───┘ (requests)
+//!             └─ every other verb: api, over the unix socket
+//! ```
+//!
+//! The data path runs in [`worker`] threads; [`control`] is one thread that
+//! changes what they see. Only the API socket is asynchronous.
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod gso;
+pub mod mac;
+pub mod names;
+pub mod netlink;
+pub mod netns;
+pub mod node;
+pub mod pod;
+pub mod state;
+pub mod sysctl;
+pub mod underlay;
+pub mod worker;

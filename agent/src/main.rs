@@ -1,2 +1,5 @@
-//! agent
-fn main() {}
+//! The `ringway` binary.
+
+fn main() -> std::process::ExitCode {
+    ringway_agent::cli::main()
+}

@@ -1,0 +1,299 @@
+//! From the bytes of a request to what is asked: pure, so that it can be fuzzed.
+//!
+//! A client is root or the agent's own user, but its mistakes must not become
+//! the agent's: unknown fields are refused, names are checked, and no string
+//! reaches a path other than that of a network namespace.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use ringway_packet::mac::MacAddr;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::ApiError;
+use crate::mac;
+use crate::names::{interface_name, pod_name};
+use crate::netns;
+
+/// Bytes a request body may have.
+pub const BODY_MAX: usize = 64 * 1024;
+/// MTU below which IPv4 does not work (RFC 791); IPv6 needs 1280 (RFC 8200).
+const MTU_MIN: u16 = 68;
+const MTU_MIN_V6: u16 = 1280;
+
+/// A pod to attach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attach {
+    /// Name of the pod, unique on the node.
+    pub name: String,
+    /// Path of its network namespace.
+    pub netns: PathBuf,
+    /// Name the interface shall have.
+    pub ifname: String,
+    /// One address, or one of each family.
+    pub ips: Vec<IpAddr>,
+    /// MAC address; default: derived from the address.
+    pub mac: Option<MacAddr>,
+    /// MTU in bytes; default: what the underlay leaves.
+    pub mtu: Option<u16>,
+}
+
+/// A pod to detach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Detach {
+    /// By its name.
+    Name(String),
+    /// By where its interface is.
+    Interface {
+        /// Path of the namespace.
+        netns: PathBuf,
+        /// Name of the interface.
+        ifname: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAttach {
+    netns: String,
+    ifname: String,
+    ips: Vec<String>,
+    mac: Option<String>,
+    name: Option<String>,
+    mtu: Option<u16>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDetach {
+    netns: Option<String>,
+    ifname: Option<String>,
+    name: Option<String>,
+}
+
+/// Reads the body of `POST /v1/attach`:
+/// `{"netns", "ifname", "ips": [..], "mac"?, "name"?, "mtu"?}`.
+pub fn parse_attach(body: &[u8]) -> Result<Attach, ApiError> {
+    let raw: RawAttach = json(body)?;
+    let (netns, ifname) = interface(&raw.netns, &raw.ifname)?;
+    let name = match raw.name {
+        Some(name) => name,
+        None => default_name(&netns, &ifname),
+    };
+    check_pod_name(&name)?;
+    let ips = addresses(&raw.ips)?;
+    let mac = raw.mac.as_deref().map(mac_address).transpose()?;
+    if let Some(mtu) = raw.mtu {
+        let min = if ips.iter().any(IpAddr::is_ipv6) {
+            MTU_MIN_V6
+        } else {
+            MTU_MIN
+        };
+        if mtu < min {
+            return Err(ApiError::bad_request(
+                format!("mtu {mtu} is below {min}, the least the pod's addresses allow"),
+                "leave mtu out: the agent knows what the underlay leaves",
+            ));
+        }
+    }
+    Ok(Attach {
+        name,
+        netns,
+        ifname,
+        ips,
+        mac,
+        mtu: raw.mtu,
+    })
+}
+
+/// Reads the body of `POST /v1/detach`: `{"name"}` or `{"netns", "ifname"}`.
+pub fn parse_detach(body: &[u8]) -> Result<Detach, ApiError> {
+    let raw: RawDetach = json(body)?;
+    match (raw.name, raw.netns, raw.ifname) {
+        (Some(name), _, _) => {
+            check_pod_name(&name)?;
+            Ok(Detach::Name(name))
+        }
+        (None, Some(netns), Some(ifname)) => {
+            let (netns, ifname) = interface(&netns, &ifname)?;
+            Ok(Detach::Interface { netns, ifname })
+        }
+        _ => Err(ApiError::bad_request(
+            "neither a name nor a netns and an ifname are given",
+            "give \"name\", or both \"netns\" and \"ifname\"",
+        )),
+    }
+}
+
+/// `<last part of the namespace's path>/<interface>`.
+pub fn default_name(netns: &Path, ifname: &str) -> String {
+    let base = netns.file_name().unwrap_or_default().to_string_lossy();
+    format!("{base}/{ifname}")
+}
+
+fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    if body.len() > BODY_MAX {
+        return Err(ApiError::new(
+            413,
+            format!("the body has {} bytes, the limit is {BODY_MAX}", body.len()),
+            "send less",
+        ));
+    }
+    serde_json::from_slice(body).map_err(|e| {
+        ApiError::bad_request(
+            format!("the body is not understood: {e}"),
+            "send a JSON object with the documented fields",
+        )
+    })
+}
+
+fn interface(netns: &str, ifname: &str) -> Result<(PathBuf, String), ApiError> {
+    let path = netns::resolve(netns).map_err(|e| {
+        ApiError::bad_request(
+            e.to_string(),
+            "give a name that `ip netns` lists, or a path such as /proc/<pid>/ns/net",
+        )
+    })?;
+    interface_name(ifname).map_err(|why| {
+        ApiError::bad_request(
+            format!("{ifname:?} is not an interface name: {why}"),
+            "use a name such as eth0",
+        )
+    })?;
+    Ok((path, ifname.to_owned()))
+}
+
+fn check_pod_name(name: &str) -> Result<(), ApiError> {
+    pod_name(name).map_err(|why| {
+        ApiError::bad_request(
+            format!("{name:?} is not a pod name: {why}"),
+            "use letters, digits and - . _ / @ : +, or give \"name\"",
+        )
+    })
+}
+
+fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, ApiError> {
+    let remedy = "give one address, or one IPv4 and one IPv6 address, without prefix length";
+    let mut ips = Vec::new();
+    if texts.is_empty() || texts.len() > 2 {
+        let message = format!("{} addresses are given", texts.len());
+        return Err(ApiError::bad_request(message, remedy));
+    }
+    for text in texts {
+        let ip: IpAddr = text
+            .parse()
+            .map_err(|_| ApiError::bad_request(format!("{text:?} is not an IP address"), remedy))?;
+        if ips
+            .iter()
+            .any(|other: &IpAddr| other.is_ipv6() == ip.is_ipv6())
+        {
+            let message = format!("{ip} is a second address of its family");
+            return Err(ApiError::bad_request(message, remedy));
+        }
+        ips.push(ip);
+    }
+    ips.sort_by_key(IpAddr::is_ipv6);
+    Ok(ips)
+}
+
+fn mac_address(text: &str) -> Result<MacAddr, ApiError> {
+    match text.parse::<MacAddr>() {
+        Ok(mac) if mac == mac::GATEWAY => Err(ApiError::bad_request(
+            format!("{mac} is the gateway's MAC address"),
+            "choose another, or leave mac out",
+        )),
+        Ok(mac) if mac::is_station(mac) => Ok(mac),
+        _ => Err(ApiError::bad_request(
+            format!("{text:?} is not the MAC address of a station"),
+            "write six hexadecimal bytes such as 0a:58:0a:4d:01:02, or leave mac out",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"netns":"blue","ifname":"eth0","ips":["fd77:1::2","10.77.1.2"]}"#;
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let attach = parse_attach(GOOD.as_bytes()).unwrap();
+        assert_eq!(attach.netns, Path::new("/run/netns/blue"));
+        assert_eq!(attach.name, "blue/eth0");
+        assert_eq!(attach.ips[0], "10.77.1.2".parse::<IpAddr>().unwrap());
+        assert_eq!((attach.mac, attach.mtu), (None, None));
+        let by_path = GOOD.replace("blue", "/proc/12/ns/net");
+        let attach = parse_attach(by_path.as_bytes()).unwrap();
+        assert_eq!(attach.netns, Path::new("/proc/12/ns/net"));
+        assert_eq!(attach.name, "net/eth0");
+    }
+
+    #[test]
+    fn each_mistake_is_refused_and_named() {
+        let with = |extra: &str| GOOD.replace("\"netns\"", &format!("{extra},\"netns\""));
+        let cases = [
+            (String::new(), "not understood"),
+            ("[]".into(), "not understood"),
+            ("{".into(), "not understood"),
+            (with(r#""color":1"#), "color"),
+            (GOOD.replace("eth0", "a/b"), "interface name"),
+            (GOOD.replace("eth0", "0123456789abcdef"), "15 bytes"),
+            (GOOD.replace("eth0", ""), "empty"),
+            (GOOD.replace("blue", "../blue"), "network namespace"),
+            (GOOD.replace("blue", ".."), "network namespace"),
+            (GOOD.replace("blue", ""), "network namespace"),
+            (GOOD.replace("blue", "bl ue"), "pod name"),
+            (GOOD.replace("10.77.1.2", "10.77.1.2/24"), "not an IP"),
+            (GOOD.replace("fd77:1::2", "10.77.1.3"), "second address"),
+            (
+                GOOD.replace(r#""fd77:1::2","10.77.1.2""#, ""),
+                "0 addresses",
+            ),
+            (with(r#""mac":"01:00:5e:00:00:01""#), "MAC"),
+            (with(r#""mac":"00:00:00:00:00:00""#), "MAC"),
+            (with(r#""mac":"02:52:57:00:00:01""#), "gateway"),
+            (with(r#""mac":"x""#), "MAC"),
+            (with(r#""mtu":1279"#), "1279"),
+            (with(r#""mtu":70000"#), "70000"),
+            (with(r#""name":"a\u0000b""#), "pod name"),
+        ];
+        for (body, expected) in cases {
+            let refused = parse_attach(body.as_bytes()).expect_err(&body);
+            assert_eq!(refused.status, 400, "{body}");
+            assert!(refused.error.contains(expected), "{body}: {refused:?}");
+            assert!(!refused.remedy.is_empty());
+        }
+    }
+
+    #[test]
+    fn too_much_is_refused_unread() {
+        let refused = parse_attach(&vec![b' '; BODY_MAX + 1]).unwrap_err();
+        assert_eq!(refused.status, 413);
+    }
+
+    #[test]
+    fn deep_nesting_does_not_overflow_the_stack() {
+        assert!(parse_attach(&vec![b'['; BODY_MAX]).is_err());
+        assert!(parse_detach("{\"name\":".repeat(5000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn detach_by_name_or_place() {
+        assert_eq!(
+            parse_detach(br#"{"name":"blue/eth0"}"#).unwrap(),
+            Detach::Name("blue/eth0".into())
+        );
+        assert_eq!(
+            parse_detach(br#"{"netns":"blue","ifname":"eth0"}"#).unwrap(),
+            Detach::Interface {
+                netns: "/run/netns/blue".into(),
+                ifname: "eth0".into()
+            }
+        );
+        for bad in ["{}", r#"{"netns":"blue"}"#, r#"{"ifname":"eth0"}"#, "null"] {
+            assert!(parse_detach(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The socket: who may connect, how much, how long, how many.
+//!
+//! Mode 0600 keeps other users from connecting, and the kernel's word on who
+//! connected (`SO_PEERCRED`) is checked on top: a socket file may be copied by
+//! a mount or opened up by mistake. At most [`CONCURRENT`] connections are
+//! served; the next waits in the listen queue. A connection lives at most
+//! [`CONNECTION_LIMIT`], whatever it does, so that none can hold its place for
+//! ever by sending slowly.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{Request as HttpRequest, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::Listener;
+use axum::{Json, Router};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{UnixListener, UnixStream, unix};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use super::request::BODY_MAX;
+use super::{ApiError, parse_attach, parse_detach, tables};
+use crate::control::{Reply, Request, Requests, View};
+
+/// Connections served at the same time.
+pub const CONCURRENT: usize = 32;
+/// Longest a request may take.
+pub const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// Longest a connection may live.
+pub const CONNECTION_LIMIT: Duration = Duration::from_secs(12);
+
+/// Binds the socket: a stale file is replaced, a live agent's is not.
+pub fn bind(path: &Path) -> anyhow::Result<Limited> {
+    if let Some(dir) = path.parent() {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(dir)
+            .map_err(|e| anyhow::anyhow!("creating {}: {e}", dir.display()))?;
+    }
+    if let Ok(metadata) = std::fs::symlink_metadata(path) {
+        anyhow::ensure!(
+            metadata.file_type().is_socket(),
+            "{} exists and is not a socket; remove it, or set node.socket",
+            path.display()
+        );
+        anyhow::ensure!(
+            std::os::unix::net::UnixStream::connect(path).is_err(),
+            "another agent serves {}; stop it, or set node.socket",
+            path.display()
+        );
+        std::fs::remove_file(path)
+            .map_err(|e| anyhow::anyhow!("removing the stale socket {}: {e}", path.display()))?;
+    }
+    let listener =
+        UnixListener::bind(path).map_err(|e| anyhow::anyhow!("binding {}: {e}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .map_err(|e| anyhow::anyhow!("setting the mode of {}: {e}", path.display()))?;
+    Ok(Limited {
+        listener,
+        places: Arc::new(Semaphore::new(CONCURRENT)),
+    })
+}
+
+/// Serves until `stop` resolves.
+pub async fn serve(
+    listener: Limited,
+    requests: Requests,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, router(requests))
+        .with_graceful_shutdown(stop)
+        .await
+}
+
+fn router(requests: Requests) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/pods", get(pods))
+        .route("/v1/drops", get(drops))
+        .route("/v1/tables/{table}", get(table))
+        .route("/v1/attach", post(attach))
+        .route("/v1/detach", post(detach))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn(limit_time))
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(requests)
+}
+
+/// A listener that checks who connects and limits how many and how long.
+pub struct Limited {
+    listener: UnixListener,
+    places: Arc<Semaphore>,
+}
+
+impl Listener for Limited {
+    type Io = Connection;
+    type Addr = unix::SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, unix::SocketAddr) {
+        loop {
+            // The semaphore is never closed.
+            let Ok(place) = self.places.clone().acquire_owned().await else {
+                std::future::pending::<()>().await;
+                continue;
+            };
+            match self.listener.accept().await {
+                Ok((stream, address)) if permitted(&stream) => {
+                    let connection = Connection {
+                        stream,
+                        deadline: Box::pin(sleep_until(Instant::now() + CONNECTION_LIMIT)),
+                        _place: place,
+                    };
+                    return (connection, address);
+                }
+                Ok(_) => {}
+                Err(e) => {
+                    // Out of descriptors, most likely: some will be closed.
+                    tracing::warn!("API socket: accept: {e}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<unix::SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// Root and the agent's own user.
+fn permitted(stream: &UnixStream) -> bool {
+    let own = nix::unistd::Uid::effective().as_raw();
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == 0 || peer.uid() == own => true,
+        Ok(peer) => {
+            tracing::warn!(uid = peer.uid(), pid = ?peer.pid(), "API socket: refused");
+            false
+        }
+        Err(e) => {
+            tracing::warn!("API socket: peer unknown, refused: {e}");
+            false
+        }
+    }
+}
+
+/// A connection with its place and its deadline.
+pub struct Connection {
+    stream: UnixStream,
+    deadline: Pin<Box<Sleep>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.deadline.as_mut().poll(cx) {
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(self)).into_response()
+    }
+}
+
+async fn limit_time(request: HttpRequest<Body>, next: Next) -> Response {
+    match timeout(REQUEST_LIMIT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::new(
+            504,
+            format!("no answer within {} s", REQUEST_LIMIT.as_secs()),
+            "see the agent's log",
+        )
+        .into_response(),
+    }
+}
+
+/// Asks the control thread and waits for its answer.
+async fn ask<T: Send + 'static>(
+    requests: &Requests,
+    make: impl FnOnce(Reply<T>) -> Request,
+) -> Result<T, ApiError> {
+    let (sender, receiver) = oneshot::channel();
+    let request = make(Box::new(move |answer| {
+        // The client may have gone; the work is done all the same.
+        let _ = sender.send(answer);
+    }));
+    let stopping = || ApiError::new(503, "the agent is stopping", "try again when it is back");
+    requests.send(request).map_err(|_| stopping())?;
+    receiver.await.map_err(|_| stopping())
+}
+
+type Answer<T> = Result<Json<T>, ApiError>;
+
+async fn view(requests: &Requests) -> Result<View, ApiError> {
+    ask(requests, Request::View).await
+}
+
+async fn status(State(requests): State<Requests>) -> Answer<super::view::Status> {
+    Ok(Json(view(&requests).await?.status))
+}
+
+async fn pods(State(requests): State<Requests>) -> Answer<Vec<super::view::Pod>> {
+    Ok(Json(view(&requests).await?.pods))
+}
+
+async fn drops(State(requests): State<Requests>) -> Answer<super::view::Drops> {
+    let view = view(&requests).await?;
+    Ok(Json(tables::drops(&view.snapshot, &view.counters)))
+}
+
+async fn table(
+    State(requests): State<Requests>,
+    axum::extract::Path(table): axum::extract::Path<String>,
+) -> Result<Response, ApiError> {
+    let view = view(&requests).await?;
+    Ok(match table.as_str() {
+        "mac" => Json(tables::macs(&view.snapshot)).into_response(),
+        "routes" => Json(tables::routes(&view.snapshot)).into_response(),
+        "peers" => Json(tables::peers(&view.snapshot, &view.counters)).into_response(),
+        "neighbours" => Json(tables::neighbours(&view.snapshot)).into_response(),
+        "paths" => Json(tables::paths(&view.snapshot)).into_response(),
+        _ => {
+            return Err(ApiError::new(
+                404,
+                format!("there is no table {table:?}"),
+                "tables: mac, routes, peers, neighbours, paths",
+            ));
+        }
+    })
+}
+
+async fn attach(State(requests): State<Requests>, body: Bytes) -> Answer<super::view::Pod> {
+    let attach = parse_attach(&body)?;
+    Ok(Json(
+        ask(&requests, |reply| Request::Attach(attach, reply)).await??,
+    ))
+}
+
+async fn detach(State(requests): State<Requests>, body: Bytes) -> Answer<super::view::Detached> {
+    let detach = parse_detach(&body)?;
+    Ok(Json(
+        ask(&requests, |reply| Request::Detach(detach, reply)).await??,
+    ))
+}
+
+async fn no_route() -> ApiError {
+    ApiError::new(
+        404,
+        "there is no such resource",
+        "GET /v1/status, /v1/pods, /v1/drops, /v1/tables/<table>; POST /v1/attach, /v1/detach",
+    )
+}
+
+async fn no_method() -> ApiError {
+    ApiError::new(
+        405,
+        "this resource does not know that method",
+        "GET to read; POST to attach and detach",
+    )
+}
+
+#[cfg(test)]
+mod tests;

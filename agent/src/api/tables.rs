@@ -1,0 +1,226 @@
+//! Tables and counters as rows.
+
+use std::sync::Arc;
+
+use ringway_encap::Encap;
+use ringway_packet::addr::to_ip;
+use ringway_packet::mac::MacAddr;
+use ringway_switch::{Counters, DropReason, IgnoreReason};
+use ringway_tables::{Cidr, PeerId, PortId, Snapshot, Target};
+
+use super::view::{
+    Count, Drop, DropCount, Drops, MacRow, NeighbourRow, PathRow, PeerRow, RouteRow, Totals,
+    Traffic,
+};
+
+/// MAC table, sorted.
+pub fn macs(snapshot: &Snapshot) -> Vec<MacRow> {
+    let mut rows: Vec<MacRow> = snapshot
+        .macs
+        .iter()
+        .map(|(mac, port)| MacRow {
+            mac: MacAddr::from_u64(mac).to_string(),
+            port: port.0,
+            name: port_name(snapshot, port),
+        })
+        .collect();
+    rows.sort_by(|a, b| a.mac.cmp(&b.mac));
+    rows
+}
+
+/// Routes, IPv4 first, in order of address and length.
+pub fn routes(snapshot: &Snapshot) -> Vec<RouteRow> {
+    let v4 = snapshot
+        .routes4
+        .iter()
+        .map(|(a, len, t)| (Cidr::containing(std::net::Ipv4Addr::from(a).into(), len), t));
+    let v6 = snapshot
+        .routes6
+        .iter()
+        .map(|(a, len, t)| (Cidr::containing(std::net::Ipv6Addr::from(a).into(), len), t));
+    let mut all: Vec<(Cidr, Target)> = v4
+        .chain(v6)
+        .filter_map(|(cidr, target)| Some((cidr.ok()?, target)))
+        .collect();
+    all.sort_by_key(|(c, _)| (c.is_ipv6(), c.first(), c.prefix_len()));
+    all.into_iter()
+        .map(|(prefix, target)| RouteRow {
+            prefix: prefix.to_string(),
+            target: target.to_string(),
+            name: match target {
+                Target::Port(port) => port_name(snapshot, port),
+                Target::Path(path) => snapshot
+                    .path(path)
+                    .map_or_else(String::new, |p| peer_name(snapshot, p.peer)),
+                Target::Unreachable => String::new(),
+            },
+        })
+        .collect()
+}
+
+/// Peers by number.
+pub fn peers(snapshot: &Snapshot, counters: &[Arc<Counters>]) -> Vec<PeerRow> {
+    snapshot
+        .peers
+        .iter()
+        .map(|(number, peer)| {
+            let sides = || counters.iter().map(|c| c.peer(PeerId(number)));
+            PeerRow {
+                peer: number,
+                name: peer.name.to_string(),
+                addresses: peer.addresses.to_vec(),
+                pod_cidrs: peer.cidrs.iter().map(ToString::to_string).collect(),
+                from_peer: traffic(sides().map(|s| &s.rx)),
+                to_peer: traffic(sides().map(|s| &s.tx)),
+            }
+        })
+        .collect()
+}
+
+/// What ARP and neighbour discovery are answered from, sorted.
+pub fn neighbours(snapshot: &Snapshot) -> Vec<NeighbourRow> {
+    let mut rows: Vec<NeighbourRow> = snapshot
+        .neighbours
+        .iter()
+        .map(|(ip, mac)| NeighbourRow {
+            ip: to_ip(ip),
+            mac: mac.to_string(),
+        })
+        .collect();
+    rows.sort_by_key(|row| row.ip);
+    rows
+}
+
+/// Paths by number.
+pub fn paths(snapshot: &Snapshot) -> Vec<PathRow> {
+    snapshot
+        .paths
+        .iter()
+        .map(|(number, path)| PathRow {
+            path: number,
+            peer: peer_name(snapshot, path.peer),
+            carries: if number == path.peer.path6().0 {
+                "IPv6".into()
+            } else {
+                "IPv4".into()
+            },
+            encap: match path.encap {
+                Encap::Vxlan { vni } => format!("vxlan, VNI {vni}"),
+                Encap::Udp => "udp".into(),
+            },
+            src: path.src,
+            dst: path.dst,
+            port: path.dst_port,
+            mtu: path.mtu,
+            dst_mac: path.dst_mac.to_string(),
+        })
+        .collect()
+}
+
+/// Drops with cause and remedy, most frequent first.
+pub fn drops(snapshot: &Snapshot, counters: &[Arc<Counters>]) -> Drops {
+    let mut drops: Vec<Drop> = DropReason::ALL
+        .iter()
+        .map(|reason| {
+            let i = reason.index();
+            let sum = |f: &dyn Fn(&Counters) -> u64| counters.iter().map(|c| f(c)).sum::<u64>();
+            let mut at: Vec<(String, u64)> = Vec::new();
+            for (number, port) in snapshot.ports.iter() {
+                let n = sum(&|c| c.port(PortId(number)).drops[i].get());
+                let kind = if number == 0 { "node" } else { "pod" };
+                at.push((format!("{kind} {}", port.name), n));
+            }
+            for (number, peer) in snapshot.peers.iter() {
+                let n = sum(&|c| c.peer(PeerId(number)).drops[i].get());
+                at.push((format!("peer {}", peer.name), n));
+            }
+            at.retain(|(_, n)| *n > 0);
+            at.sort_by(|a, b| b.1.cmp(&a.1));
+            Drop {
+                reason: reason.name().into(),
+                frames: sum(&|c| c.drops[i].get()),
+                lost_packets: sum(&|c| c.lost[i].get()),
+                cause: reason.cause().into(),
+                remedy: reason.remedy().into(),
+                at,
+            }
+        })
+        .filter(|d| d.frames + d.lost_packets > 0)
+        .collect();
+    drops.sort_by_key(|d| std::cmp::Reverse(d.frames + d.lost_packets));
+    let ignored = IgnoreReason::ALL
+        .iter()
+        .map(|reason| DropCount {
+            reason: reason.name().into(),
+            count: counters
+                .iter()
+                .map(|c| c.ignores[reason.index()].get())
+                .sum(),
+        })
+        .filter(|d| d.count > 0)
+        .collect();
+    Drops { drops, ignored }
+}
+
+/// Sums over the workers.
+pub fn totals(counters: &[Arc<Counters>]) -> Totals {
+    let mut totals = Totals::default();
+    for c in counters {
+        let pairs = [
+            (&mut totals.received, &c.received),
+            (&mut totals.delivered, &c.delivered),
+            (&mut totals.tunnelled, &c.tunnelled),
+            (&mut totals.answered, &c.answered),
+            (&mut totals.ignored, &c.ignored),
+            (&mut totals.dropped, &c.dropped),
+            (&mut totals.originated, &c.originated),
+        ];
+        for (sum, pair) in pairs {
+            let sum: &mut Count = sum;
+            sum.frames += pair.frames.get();
+            sum.packets += pair.packets.get();
+        }
+        totals.lost_packets += c.lost.iter().map(|cell| cell.get()).sum::<u64>();
+    }
+    totals
+}
+
+/// A port's traffic in both directions, and its drops.
+pub fn port_totals(counters: &[Arc<Counters>], port: PortId) -> (Traffic, Traffic, Vec<DropCount>) {
+    let sides = || counters.iter().map(|c| c.port(port));
+    let drops = DropReason::ALL
+        .iter()
+        .map(|reason| DropCount {
+            reason: reason.name().into(),
+            count: sides().map(|s| s.drops[reason.index()].get()).sum(),
+        })
+        .filter(|d| d.count > 0)
+        .collect();
+    (
+        traffic(sides().map(|s| &s.rx)),
+        traffic(sides().map(|s| &s.tx)),
+        drops,
+    )
+}
+
+fn traffic<'a>(sides: impl Iterator<Item = &'a ringway_switch::counters::Traffic>) -> Traffic {
+    let mut sum = Traffic::default();
+    for side in sides {
+        sum.frames += side.count.frames.get();
+        sum.packets += side.count.packets.get();
+        sum.bytes += side.bytes.get();
+    }
+    sum
+}
+
+fn port_name(snapshot: &Snapshot, port: PortId) -> String {
+    snapshot
+        .port(port)
+        .map_or_else(String::new, |p| p.name.to_string())
+}
+
+fn peer_name(snapshot: &Snapshot, peer: PeerId) -> String {
+    snapshot
+        .peer(peer)
+        .map_or_else(String::new, |p| p.name.to_string())
+}

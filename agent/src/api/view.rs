@@ -1,0 +1,273 @@
+//! The shapes of the answers. Field names carry their units; the command line
+//! reads the same types, so nothing it prints can differ from the API.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Process id of the agent.
+    pub pid: u32,
+    /// Seconds since it was ready.
+    pub uptime_s: u64,
+    /// Name of this node.
+    pub node: String,
+    /// Pod networks.
+    pub pod_cidrs: Vec<String>,
+    /// Gateways of the pods, held by the node port.
+    pub gateways: Vec<IpAddr>,
+    /// Name of the node port.
+    pub interface: String,
+    /// MTU of pods and of the node port, bytes.
+    pub pod_mtu: u16,
+    /// Underlay.
+    pub underlay: UnderlayStatus,
+    /// Workers.
+    pub workers: Vec<WorkerStatus>,
+    /// Number of pods.
+    pub pods: usize,
+    /// Number of peers.
+    pub peers: usize,
+    /// Version of the tables.
+    pub snapshot: u64,
+    /// Frames and packets since the agent started.
+    pub totals: Totals,
+}
+
+/// The underlay as it is used.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UnderlayStatus {
+    /// Interface.
+    pub interface: String,
+    /// Outer addresses.
+    pub addresses: Vec<IpAddr>,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// `socket`, and why.
+    pub io: String,
+    /// Sockets of one worker.
+    pub sockets: Vec<SocketStatus>,
+}
+
+/// One receiving socket.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SocketStatus {
+    /// Address and port.
+    pub local: String,
+    /// What it carries.
+    pub encap: String,
+    /// Segmentation offload.
+    pub gso: bool,
+    /// Receive offload.
+    pub gro: bool,
+    /// Receive buffer, bytes.
+    pub receive_buffer_bytes: usize,
+}
+
+/// One worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Number.
+    pub index: usize,
+    /// Processor it is pinned to.
+    pub cpu: Option<usize>,
+    /// Rounds of its loop.
+    pub rounds: u64,
+    /// Rounds that brought frames.
+    pub busy_rounds: u64,
+    /// Times it slept.
+    pub sleeps: u64,
+}
+
+/// A count of frames and of the wire packets they stand for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Frames; a superframe is one.
+    pub frames: u64,
+    /// Packets on the wire.
+    pub packets: u64,
+}
+
+/// Sums over all workers; received = delivered + tunnelled + answered + ignored
+/// + dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Every frame that a verdict was asked for.
+    pub received: Count,
+    /// To a local port.
+    pub delivered: Count,
+    /// To a peer.
+    pub tunnelled: Count,
+    /// Answered by the switch (ARP, neighbour discovery, ping to the gateway).
+    pub answered: Count,
+    /// What a healthy idle pod sends and nobody needs.
+    pub ignored: Count,
+    /// Dropped.
+    pub dropped: Count,
+    /// Made by the switch.
+    pub originated: Count,
+    /// Lost at the transmitting port after their verdict, packets.
+    pub lost_packets: u64,
+}
+
+/// One direction of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Frames.
+    pub frames: u64,
+    /// Packets on the wire.
+    pub packets: u64,
+    /// Bytes of frames.
+    pub bytes: u64,
+}
+
+/// A pod, as in `GET /v1/pods` and in the answer to an attach.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Pod {
+    /// Name.
+    pub name: String,
+    /// Port number in the tables.
+    pub port: u32,
+    /// Path of its network namespace.
+    pub netns: String,
+    /// Interface inside.
+    pub ifname: String,
+    /// MAC address.
+    pub mac: String,
+    /// Addresses with their prefix length.
+    pub ips: Vec<String>,
+    /// Gateways.
+    pub gateways: Vec<IpAddr>,
+    /// MTU in bytes.
+    pub mtu: u16,
+    /// Queues of the TAP.
+    pub queues: usize,
+    /// Sent by the pod.
+    pub from_pod: Traffic,
+    /// Delivered to the pod.
+    pub to_pod: Traffic,
+    /// Frames of the pod that were dropped, by reason; zero ones are left out.
+    pub drops: Vec<DropCount>,
+}
+
+/// How often a reason applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropCount {
+    /// Name of the reason.
+    pub reason: String,
+    /// Frames.
+    pub count: u64,
+}
+
+/// Answer to a detach.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Detached {
+    /// Name of the pod.
+    pub name: String,
+    /// False when there was no such pod.
+    pub existed: bool,
+    /// Something worth knowing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub note: Option<String>,
+}
+
+/// One reason in `GET /v1/drops`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Drop {
+    /// Name of the reason.
+    pub reason: String,
+    /// Frames dropped by their verdict.
+    pub frames: u64,
+    /// Packets lost after their verdict.
+    pub lost_packets: u64,
+    /// What was seen.
+    pub cause: String,
+    /// What to do.
+    pub remedy: String,
+    /// Where: `pod name` or `peer name`, and how often.
+    pub at: Vec<(String, u64)>,
+}
+
+/// `GET /v1/drops`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Drops {
+    /// Drops, most frequent first; reasons that never applied are left out.
+    pub drops: Vec<Drop>,
+    /// Frames ignored, by reason; not a fault.
+    pub ignored: Vec<DropCount>,
+}
+
+/// A row of `GET /v1/tables/mac`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MacRow {
+    /// MAC address.
+    pub mac: String,
+    /// Port number.
+    pub port: u32,
+    /// Name of the port.
+    pub name: String,
+}
+
+/// A row of `GET /v1/tables/routes`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RouteRow {
+    /// Destination.
+    pub prefix: String,
+    /// `port 3`, `path 0` or `unreachable`.
+    pub target: String,
+    /// Name of the pod or peer.
+    pub name: String,
+}
+
+/// A row of `GET /v1/tables/peers`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerRow {
+    /// Number in the tables.
+    pub peer: u32,
+    /// Name.
+    pub name: String,
+    /// Outer addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Pod networks.
+    pub pod_cidrs: Vec<String>,
+    /// Received from it.
+    pub from_peer: Traffic,
+    /// Sent to it.
+    pub to_peer: Traffic,
+}
+
+/// A row of `GET /v1/tables/neighbours`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NeighbourRow {
+    /// Address.
+    pub ip: IpAddr,
+    /// What the switch answers.
+    pub mac: String,
+}
+
+/// A row of `GET /v1/tables/paths`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PathRow {
+    /// Number in the tables.
+    pub path: u32,
+    /// Name of the peer.
+    pub peer: String,
+    /// `IPv4` or `IPv6`: pods it carries.
+    pub carries: String,
+    /// Encapsulation.
+    pub encap: String,
+    /// Our outer address.
+    pub src: IpAddr,
+    /// The peer's outer address.
+    pub dst: IpAddr,
+    /// UDP port.
+    pub port: u16,
+    /// Largest inner IP packet, bytes.
+    pub mtu: u16,
+    /// Inner destination MAC.
+    pub dst_mac: String,
+}

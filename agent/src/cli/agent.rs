@@ -1,0 +1,118 @@
+//! `ringway agent`: from start to stop.
+//!
+//! main thread: tokio, the API socket and the signals. `control` thread: all
+//! else. Whichever ends first ends the process: a signal in order, a failed or
+//! hanging worker at once and with the reason, since its queues are dead and a
+//! supervisor can start a new process faster than anything could be repaired.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use crossbeam_channel::unbounded;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing_subscriber::EnvFilter;
+
+use super::{Failure, privileges};
+use crate::api::serve;
+use crate::config::Config;
+use crate::control::{Control, Request};
+
+/// Time for workers and open requests to end after a signal.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+pub(super) fn run(file: &Path, socket: Option<&Path>) -> Result<(), Failure> {
+    privileges::check()?;
+    let mut config = Config::load(file)?;
+    if let Some(socket) = socket {
+        config.node.socket = socket.to_owned();
+    }
+    log();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime of the API")?;
+    runtime.block_on(serve_until_stopped(config))?;
+    Ok(())
+}
+
+fn log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // A second subscriber is refused, which is fine.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
+}
+
+async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
+    // Before anything is made, so that an early signal is not lost.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    let (node, path) = (config.node.name.clone(), config.node.socket.clone());
+    let (pods, peers) = (config.node.pod_cidrs.clone(), config.peers.len());
+    // The lock on the state directory comes first: it keeps a second agent from
+    // touching what the first one has.
+    let control = Control::start(config)?;
+    let listener = serve::bind(&path)?;
+
+    let (requests, inbox) = unbounded();
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("control".into())
+        .spawn(move || {
+            let outcome =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| control.run(&inbox)));
+            let outcome =
+                outcome.unwrap_or_else(|_| Err("the control thread panicked, see above".into()));
+            let _ = ended.send(outcome);
+        })
+        .context("starting the control thread")?;
+
+    let (stop, stopped) = oneshot::channel::<()>();
+    let api = tokio::spawn(serve::serve(listener, requests.clone(), async {
+        let _ = stopped.await;
+    }));
+    tracing::info!(node, pod_cidrs = ?pods, peers, socket = %path.display(), "ready");
+
+    let mut end = end;
+    tokio::select! {
+        outcome = &mut end => fail(&reason(outcome)),
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    let _ = stop.send(());
+    let orderly = async {
+        let _ = api.await;
+        let _ = requests.send(Request::Stop);
+        end.await
+    };
+    let outcome = tokio::time::timeout(STOP_LIMIT, orderly).await;
+    let _ = std::fs::remove_file(&path);
+    match outcome {
+        Ok(Ok(Ok(()))) => tracing::info!("stopped; pods keep their interfaces"),
+        Ok(outcome) => fail(&reason(outcome)),
+        // Nothing is lost: interfaces are persistent and the state is on disk.
+        Err(_) => tracing::warn!("stopped without waiting for everything to end"),
+    }
+    Ok(())
+}
+
+fn reason(outcome: Result<Result<(), String>, oneshot::error::RecvError>) -> String {
+    match outcome {
+        Ok(Err(reason)) => reason,
+        Ok(Ok(())) | Err(_) => "the control thread ended".into(),
+    }
+}
+
+/// Ends the process at once: a thread that hangs cannot be joined.
+fn fail(reason: &str) -> ! {
+    tracing::error!("{reason}");
+    eprintln!("ringway: {reason}\n  to do: start the agent again; report this with the log above");
+    std::process::exit(70);
+}

@@ -1,0 +1,171 @@
+//! Asking the agent: one HTTP/1.1 request per connection to its unix socket.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use crate::api::ApiError;
+
+/// A little more than the agent allows itself.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// Largest answer that is read: 100,000 table rows.
+const ANSWER_MAX: u64 = 64 << 20;
+
+/// Why the agent gave no good answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error(
+        "the agent does not answer on {}: {source}\n  to do: {}",
+        .socket.display(), remedy(.source)
+    )]
+    Connect { socket: PathBuf, source: io::Error },
+    #[error("asking the agent on {}: {source}\n  to do: see the agent's log", .socket.display())]
+    Io { socket: PathBuf, source: io::Error },
+    #[error("the answer of {} is not understood: {why}\n  to do: use the command of the agent's version", .socket.display())]
+    Answer { socket: PathBuf, why: String },
+    #[error("{}\n  to do: {}", .0.error, .0.remedy)]
+    Refused(ApiError),
+}
+
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            "start it with `ringway agent`, or name its socket with --socket"
+        }
+        io::ErrorKind::PermissionDenied => "run the command as root",
+        _ => "see the agent's log",
+    }
+}
+
+/// A client of one agent.
+pub(super) struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    pub(super) fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// Prints a resource.
+    pub(super) fn print<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        json: bool,
+        show: impl FnOnce(&T) -> String,
+    ) -> Result<(), ClientError> {
+        let answer = self.exchange("GET", path, b"")?;
+        self.output(&answer, json, show)
+    }
+
+    /// Posts a body and prints the answer.
+    pub(super) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+        json: bool,
+        show: impl FnOnce(&T) -> String,
+    ) -> Result<(), ClientError> {
+        let answer = self.exchange("POST", path, body.to_string().as_bytes())?;
+        self.output(&answer, json, show)
+    }
+
+    fn output<T: DeserializeOwned>(
+        &self,
+        answer: &[u8],
+        json: bool,
+        show: impl FnOnce(&T) -> String,
+    ) -> Result<(), ClientError> {
+        let text = if json {
+            let value: serde_json::Value = self.understand(answer)?;
+            format!("{value:#}\n")
+        } else {
+            show(&self.understand(answer)?)
+        };
+        // A closed pipe (`ringway pods | head`) is no error worth a message.
+        let _ = io::stdout().write_all(text.as_bytes());
+        Ok(())
+    }
+
+    fn understand<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(answer).map_err(|e| self.not_understood(&e))
+    }
+
+    fn not_understood(&self, why: &impl ToString) -> ClientError {
+        let (socket, why) = (self.socket.clone(), why.to_string());
+        ClientError::Answer { socket, why }
+    }
+
+    fn exchange(&self, method: &str, path: &str, body: &[u8]) -> Result<Vec<u8>, ClientError> {
+        let mut stream = UnixStream::connect(&self.socket).map_err(|source| {
+            let socket = self.socket.clone();
+            ClientError::Connect { socket, source }
+        })?;
+        let answer = send(&mut stream, method, path, body).map_err(|source| {
+            let socket = self.socket.clone();
+            ClientError::Io { socket, source }
+        })?;
+        let (status, body) = split(&answer).ok_or_else(|| self.not_understood(&"not HTTP"))?;
+        if (200..300).contains(&status) {
+            return Ok(body.to_vec());
+        }
+        let mut refused: ApiError = self.understand(body)?;
+        refused.status = status;
+        Err(ClientError::Refused(refused))
+    }
+}
+
+fn send(stream: &mut UnixStream, method: &str, path: &str, body: &[u8]) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    let mut request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: ringway\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    request.extend_from_slice(body);
+    stream.write_all(&request)?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// Status and body of an answer whose length is the connection's.
+fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&answer[..end]).ok()?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    Some((status, &answer[end + 4..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_split() {
+        let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}";
+        assert_eq!(split(answer), Some((404, &b"{}"[..])));
+        for bad in [
+            &b""[..],
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 2\r\n\r\n",
+            b"\xff\r\n\r\n",
+        ] {
+            assert_eq!(split(bad), None);
+        }
+    }
+
+    #[test]
+    fn an_absent_agent_is_explained() {
+        let client = Client::new("/nonexistent/socket".into());
+        let error = client.exchange("GET", "/v1/status", b"").unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("/nonexistent/socket"), "{text}");
+        assert!(text.contains("ringway agent"), "{text}");
+    }
+}

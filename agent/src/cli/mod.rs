@@ -1,0 +1,285 @@
+//! The command line.
+
+mod agent;
+mod client;
+mod privileges;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::api::view;
+use crate::config::{self, Config, KEYS, When};
+use crate::netlink::Netlink;
+use crate::underlay::Underlay;
+use client::{Client, ClientError};
+
+/// A userspace packet switch that is the pod network of a node.
+#[derive(Parser)]
+#[command(name = "ringway", version, disable_help_subcommand = true)]
+#[command(
+    after_help = "Start with `ringway config check`, then `ringway agent`.\n\
+    Where a packet went: `ringway drops`, `ringway pods`, `ringway tables routes`."
+)]
+struct Arguments {
+    /// Configuration file
+    #[arg(long, global = true, value_name = "PATH", default_value = config::DEFAULT_FILE)]
+    config: PathBuf,
+    /// API socket of the agent [default: node.socket of the configuration]
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the agent of this node
+    #[command(after_help = "Needs CAP_NET_ADMIN, CAP_SYS_ADMIN and /dev/net/tun.\n\
+        Logs to stderr; RUST_LOG sets the level (error, warn, info, debug).\n\
+        SIGTERM and SIGINT stop it; pods keep their interfaces.")]
+    Agent,
+    /// What runs here, and what it does
+    Status(Json),
+    /// Attached pods with their addresses and traffic
+    Pods(Json),
+    /// What the switch knows
+    Tables {
+        /// Which table
+        table: Table,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Dropped packets by reason, with cause and remedy
+    Drops(Json),
+    /// Give a network namespace an interface in the pod network
+    Attach(Attach),
+    /// Take a pod's interface away; succeeds when there is none
+    Detach(Detach),
+    /// Check or show the configuration
+    Config {
+        /// What to do with it
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+}
+
+#[derive(clap::Args)]
+struct Json {
+    /// Print JSON, as the API answers it
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Table {
+    /// MAC address to port
+    Mac,
+    /// Prefix to port, path or nobody
+    Routes,
+    /// Other nodes and the traffic with them
+    Peers,
+    /// What ARP and neighbour discovery are answered with
+    Neighbours,
+    /// Tunnels: addresses, encapsulation, MTU
+    Paths,
+}
+
+#[derive(clap::Args)]
+struct Attach {
+    /// Network namespace: a name `ip netns` lists, or a path
+    #[arg(long, value_name = "NAME|PATH")]
+    netns: String,
+    /// Name of the interface inside
+    #[arg(long, value_name = "NAME", default_value = "eth0")]
+    ifname: String,
+    /// Address in this node's pod network; once for each family
+    #[arg(long = "ip", value_name = "ADDRESS", required = true)]
+    ips: Vec<String>,
+    /// MAC address [default: 0a:58 and the IPv4 address]
+    #[arg(long, value_name = "MAC")]
+    mac: Option<String>,
+    /// Name of the pod [default: <netns>/<ifname>]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// MTU in bytes [default: what the underlay leaves]
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<u16>,
+    #[command(flatten)]
+    json: Json,
+}
+
+#[derive(clap::Args)]
+struct Detach {
+    /// Network namespace: a name `ip netns` lists, or a path
+    #[arg(long, value_name = "NAME|PATH", required_unless_present = "name")]
+    netns: Option<String>,
+    /// Name of the interface inside
+    #[arg(long, value_name = "NAME", default_value = "eth0")]
+    ifname: String,
+    /// Name of the pod, instead of namespace and interface
+    #[arg(long, value_name = "NAME", conflicts_with = "netns")]
+    name: Option<String>,
+    #[command(flatten)]
+    json: Json,
+}
+
+#[derive(Subcommand)]
+enum ConfigVerb {
+    /// Check the file, and that this machine has what it names
+    Check,
+    /// Print the effective configuration; each key says when a change takes effect
+    Show(Json),
+    /// List every key
+    Keys,
+}
+
+/// Why a verb failed, ready to be printed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Config(#[from] config::ConfigError),
+    #[error("{0}")]
+    Client(#[from] ClientError),
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("ringway: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.verb {
+        Verb::Agent => agent::run(&arguments.config, arguments.socket.as_deref()),
+        Verb::Config { verb } => configuration(arguments, verb),
+        verb => Ok(remote(&Client::new(socket(arguments)), verb)?),
+    }
+}
+
+/// The socket given, else the configuration's, else the usual place.
+fn socket(arguments: &Arguments) -> PathBuf {
+    if let Some(socket) = &arguments.socket {
+        return socket.clone();
+    }
+    // Other users may not read the file; the question then goes to the default.
+    Config::load(&arguments.config)
+        .map_or_else(|_| PathBuf::from(config::DEFAULT_SOCKET), |c| c.node.socket)
+}
+
+fn configuration(arguments: &Arguments, verb: &ConfigVerb) -> Result<(), Failure> {
+    match verb {
+        ConfigVerb::Check => {
+            let config = Config::load(&arguments.config)?;
+            let mut netlink = Netlink::open().map_err(anyhow::Error::from)?;
+            let underlay = Underlay::examine(&config, &mut netlink)?;
+            println!(
+                "{}: correct. {} peers; underlay {} with {}; pods have an MTU of {} bytes",
+                arguments.config.display(),
+                config.peers.len(),
+                underlay.interface,
+                show::join(underlay.addresses()),
+                underlay.pod_mtu(&config)
+            );
+        }
+        ConfigVerb::Show(json) => {
+            let config = Config::load(&arguments.config)?;
+            let text = config::show(&config);
+            if json.json {
+                let value: serde_json::Value =
+                    toml::from_str(&text).map_err(anyhow::Error::from)?;
+                println!("{value:#}");
+            } else {
+                print!("{text}");
+            }
+        }
+        ConfigVerb::Keys => {
+            let mut rows = show::Rows::new(&["KEY", "CHANGES", "MEANING"]);
+            for key in KEYS {
+                let when = match key.when {
+                    When::Live => "live",
+                    When::Restart => "restart",
+                };
+                rows.push([key.key.into(), when.into(), key.doc.into()]);
+            }
+            print!("{rows}");
+        }
+    }
+    Ok(())
+}
+
+/// The verbs that ask the agent.
+fn remote(client: &Client, verb: &Verb) -> Result<(), ClientError> {
+    match verb {
+        Verb::Status(json) => client.print("/v1/status", json.json, show::status),
+        Verb::Pods(json) => client.print("/v1/pods", json.json, show::pods),
+        Verb::Drops(json) => client.print("/v1/drops", json.json, show::drops),
+        Verb::Tables { table, json } => {
+            let json = json.json;
+            match table {
+                Table::Mac => client.print("/v1/tables/mac", json, show::macs),
+                Table::Routes => client.print("/v1/tables/routes", json, show::routes),
+                Table::Peers => client.print("/v1/tables/peers", json, show::peers),
+                Table::Neighbours => client.print("/v1/tables/neighbours", json, show::neighbours),
+                Table::Paths => client.print("/v1/tables/paths", json, show::paths),
+            }
+        }
+        Verb::Attach(a) => {
+            let mut body = serde_json::json!({
+                "netns": a.netns, "ifname": a.ifname, "ips": a.ips,
+            });
+            for (key, value) in [("mac", &a.mac), ("name", &a.name)] {
+                if let Some(value) = value {
+                    body[key] = value.as_str().into();
+                }
+            }
+            if let Some(mtu) = a.mtu {
+                body["mtu"] = mtu.into();
+            }
+            client.post("/v1/attach", &body, a.json.json, |pod: &view::Pod| {
+                show::attached(pod)
+            })
+        }
+        Verb::Detach(d) => {
+            let body = match &d.name {
+                Some(name) => serde_json::json!({ "name": name }),
+                None => serde_json::json!({ "netns": d.netns, "ifname": d.ifname }),
+            };
+            client.post("/v1/detach", &body, d.json.json, show::detached)
+        }
+        Verb::Agent | Verb::Config { .. } => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn detach_needs_one_way_to_name_the_pod() {
+        let parse = |text: &str| Arguments::try_parse_from(text.split(' '));
+        assert!(parse("ringway detach").is_err());
+        assert!(parse("ringway detach --name a --netns b").is_err());
+        assert!(parse("ringway detach --name a").is_ok());
+        assert!(parse("ringway detach --netns b").is_ok());
+        assert!(parse("ringway attach --netns b").is_err());
+        assert!(parse("ringway tables flows").is_err());
+        assert!(parse("ringway status --json --socket /s").is_ok());
+    }
+}

@@ -1,0 +1,377 @@
+//! Answers for people: aligned columns, units, nothing that is zero by nature.
+
+use std::fmt;
+
+use crate::api::view::{
+    Detached, Drops, MacRow, NeighbourRow, PathRow, PeerRow, Pod, RouteRow, Status,
+};
+
+/// Rows under a header, each column as wide as its widest cell.
+pub(super) struct Rows<const N: usize> {
+    rows: Vec<[String; N]>,
+}
+
+impl<const N: usize> Rows<N> {
+    pub(super) fn new(header: &[&str; N]) -> Self {
+        Self {
+            rows: vec![header.map(str::to_owned)],
+        }
+    }
+
+    pub(super) fn push(&mut self, row: [String; N]) {
+        self.rows.push(row);
+    }
+}
+
+impl<const N: usize> fmt::Display for Rows<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut widths = [0; N];
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        for row in &self.rows {
+            let mut line = String::new();
+            for (width, cell) in widths.iter().zip(row) {
+                line.push_str(cell);
+                let padding = width - cell.chars().count() + 2;
+                line.extend(std::iter::repeat_n(' ', padding));
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Values separated by a space.
+pub(super) fn join<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
+    let all: Vec<String> = values.into_iter().map(|v| v.to_string()).collect();
+    all.join(" ")
+}
+
+/// `1.23 M` and the like: three significant figures.
+fn amount(n: u64) -> String {
+    const UNITS: [&str; 5] = ["k", "M", "G", "T", "P"];
+    if n < 10_000 {
+        return n.to_string();
+    }
+    let mut value = n as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let digits = if value < 10.0 {
+        2
+    } else {
+        usize::from(value < 100.0)
+    };
+    format!("{value:.digits$} {}", UNITS[unit])
+}
+
+fn bytes(n: u64) -> String {
+    if n < 10_000 {
+        format!("{n} B")
+    } else {
+        format!("{}B", amount(n))
+    }
+}
+
+fn duration(seconds: u64) -> String {
+    let (d, h, m, s) = (
+        seconds / 86_400,
+        seconds / 3600 % 24,
+        seconds / 60 % 60,
+        seconds % 60,
+    );
+    match (d, h, m) {
+        (0, 0, 0) => format!("{s} s"),
+        (0, 0, _) => format!("{m} min {s} s"),
+        (0, _, _) => format!("{h} h {m} min"),
+        _ => format!("{d} d {h} h"),
+    }
+}
+
+pub(super) fn status(s: &Status) -> String {
+    let u = &s.underlay;
+    let mut out = format!(
+        "node      {}, ringway {}, pid {}, up {}\n\
+         pods      {} on {}, gateway {}, MTU {} bytes, node port {}\n\
+         underlay  {} {}, MTU {} bytes, by {}\n",
+        s.node,
+        s.version,
+        s.pid,
+        duration(s.uptime_s),
+        s.pods,
+        s.pod_cidrs.join(" "),
+        join(&s.gateways),
+        s.pod_mtu,
+        s.interface,
+        u.interface,
+        join(&u.addresses),
+        u.mtu,
+        u.io,
+    );
+    for socket in &u.sockets {
+        let on = |yes| if yes { "on" } else { "off" };
+        out.push_str(&format!(
+            "          {} ({}): GSO {}, GRO {}, receive buffer {}\n",
+            socket.local,
+            socket.encap,
+            on(socket.gso),
+            on(socket.gro),
+            bytes(socket.receive_buffer_bytes as u64),
+        ));
+    }
+    out.push_str(&format!("peers     {}\n", s.peers));
+    for worker in &s.workers {
+        let busy = worker.busy_rounds as f64 * 100.0 / worker.rounds.max(1) as f64;
+        out.push_str(&format!(
+            "worker {}  {} rounds, {busy:.1} % with frames, slept {} times{}\n",
+            worker.index,
+            amount(worker.rounds),
+            amount(worker.sleeps),
+            worker
+                .cpu
+                .map_or_else(String::new, |cpu| format!(", on processor {cpu}")),
+        ));
+    }
+    let t = &s.totals;
+    let mut rows = Rows::new(&["", "FRAMES", "PACKETS"]);
+    for (name, count) in [
+        ("received", t.received),
+        ("delivered", t.delivered),
+        ("tunnelled", t.tunnelled),
+        ("answered", t.answered),
+        ("ignored", t.ignored),
+        ("dropped", t.dropped),
+        ("originated", t.originated),
+    ] {
+        rows.push([name.into(), amount(count.frames), amount(count.packets)]);
+    }
+    rows.push([
+        "lost at transmit".into(),
+        String::new(),
+        amount(t.lost_packets),
+    ]);
+    format!("{out}\n{rows}")
+}
+
+#[allow(clippy::ptr_arg, reason = "the shape the API answers with")]
+pub(super) fn pods(pods: &Vec<Pod>) -> String {
+    if pods.is_empty() {
+        return "no pods; `ringway attach --help` tells how to add one\n".into();
+    }
+    let mut rows = Rows::new(&[
+        "POD",
+        "PORT",
+        "ADDRESSES",
+        "MAC",
+        "MTU",
+        "SENT",
+        "RECEIVED",
+        "DROPPED",
+        "NETNS",
+    ]);
+    for pod in pods {
+        let dropped: u64 = pod.drops.iter().map(|d| d.count).sum();
+        rows.push([
+            pod.name.clone(),
+            pod.port.to_string(),
+            pod.ips.join(" "),
+            pod.mac.clone(),
+            pod.mtu.to_string(),
+            format!(
+                "{} pk, {}",
+                amount(pod.from_pod.packets),
+                bytes(pod.from_pod.bytes)
+            ),
+            format!(
+                "{} pk, {}",
+                amount(pod.to_pod.packets),
+                bytes(pod.to_pod.bytes)
+            ),
+            amount(dropped),
+            pod.netns.clone(),
+        ]);
+    }
+    rows.to_string()
+}
+
+pub(super) fn attached(pod: &Pod) -> String {
+    format!(
+        "{}: {} has {} ({}), gateway {}, MTU {} bytes\n",
+        pod.name,
+        pod.ifname,
+        pod.ips.join(" "),
+        pod.mac,
+        join(&pod.gateways),
+        pod.mtu
+    )
+}
+
+pub(super) fn detached(detached: &Detached) -> String {
+    match (&detached.note, detached.existed) {
+        (Some(note), _) => format!("{note}\n"),
+        (None, true) => format!("{} detached\n", detached.name),
+        (None, false) => format!("there is no pod {}\n", detached.name),
+    }
+}
+
+pub(super) fn drops(drops: &Drops) -> String {
+    let mut out = String::new();
+    if drops.drops.is_empty() {
+        out.push_str("no packet was dropped since the agent started\n");
+    }
+    for drop in &drops.drops {
+        let mut counts = Vec::new();
+        if drop.frames > 0 {
+            counts.push(format!("{} frames", amount(drop.frames)));
+        }
+        if drop.lost_packets > 0 {
+            counts.push(format!("{} packets at transmit", amount(drop.lost_packets)));
+        }
+        out.push_str(&format!("{}: {}\n", drop.reason, counts.join(", ")));
+        for (place, n) in drop.at.iter().take(5) {
+            out.push_str(&format!("  at      {place}: {}\n", amount(*n)));
+        }
+        out.push_str(&format!("  cause   {}\n", drop.cause));
+        out.push_str(&format!("  to do   {}\n", drop.remedy));
+    }
+    if !drops.ignored.is_empty() {
+        let all = drops
+            .ignored
+            .iter()
+            .map(|d| format!("{} {}", d.reason, amount(d.count)));
+        let all: Vec<String> = all.collect();
+        out.push_str(&format!("ignored (no fault): {}\n", all.join(", ")));
+    }
+    out
+}
+
+#[allow(clippy::ptr_arg, reason = "the shape the API answers with")]
+pub(super) fn macs(table: &Vec<MacRow>) -> String {
+    let mut rows = Rows::new(&["MAC", "PORT", "NAME"]);
+    for r in table {
+        rows.push([r.mac.clone(), r.port.to_string(), r.name.clone()]);
+    }
+    rows.to_string()
+}
+
+#[allow(clippy::ptr_arg, reason = "the shape the API answers with")]
+pub(super) fn routes(table: &Vec<RouteRow>) -> String {
+    let mut rows = Rows::new(&["DESTINATION", "TARGET", "NAME"]);
+    for r in table {
+        rows.push([r.prefix.clone(), r.target.clone(), r.name.clone()]);
+    }
+    rows.to_string()
+}
+
+#[allow(clippy::ptr_arg, reason = "the shape the API answers with")]
+pub(super) fn peers(table: &Vec<PeerRow>) -> String {
+    let mut rows = Rows::new(&[
+        "PEER",
+        "NAME",
+        "ADDRESSES",
+        "POD NETWORKS",
+        "SENT",
+        "RECEIVED",
+    ]);
+    for r in table {
+        rows.push([
+            r.peer.to_string(),
+            r.name.clone(),
+            join(&r.addresses),
+            r.pod_cidrs.join(" "),
+            format!(
+                "{} pk, {}",
+                amount(r.to_peer.packets),
+                bytes(r.to_peer.bytes)
+            ),
+            format!(
+                "{} pk, {}",
+                amount(r.from_peer.packets),
+                bytes(r.from_peer.bytes)
+            ),
+        ]);
+    }
+    rows.to_string()
+}
+
+#[allow(clippy::ptr_arg, reason = "the shape the API answers with")]
+pub(super) fn neighbours(table: &Vec<NeighbourRow>) -> String {
+    let mut rows = Rows::new(&["ADDRESS", "MAC"]);
+    for r in table {
+        rows.push([r.ip.to_string(), r.mac.clone()]);
+    }
+    rows.to_string()
+}
+
+#[allow(clippy::ptr_arg, reason = "the shape the API answers with")]
+pub(super) fn paths(table: &Vec<PathRow>) -> String {
+    let mut rows = Rows::new(&[
+        "PATH",
+        "PEER",
+        "CARRIES",
+        "ENCAPSULATION",
+        "FROM",
+        "TO",
+        "PORT",
+        "MTU",
+        "INNER MAC",
+    ]);
+    for r in table {
+        rows.push([
+            r.path.to_string(),
+            r.peer.clone(),
+            r.carries.clone(),
+            r.encap.clone(),
+            r.src.to_string(),
+            r.dst.to_string(),
+            r.port.to_string(),
+            r.mtu.to_string(),
+            r.dst_mac.clone(),
+        ]);
+    }
+    rows.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_have_three_figures_and_a_unit() {
+        for (n, text) in [
+            (0, "0"),
+            (9_999, "9999"),
+            (10_000, "10.0 k"),
+            (123_456, "123 k"),
+            (999_499, "999 k"),
+            (999_500, "1.00 M"),
+            (12_345_678_901, "12.3 G"),
+            (u64::MAX, "18447 P"),
+        ] {
+            assert_eq!(amount(n), text, "{n}");
+        }
+        assert_eq!(bytes(1500), "1500 B");
+        assert_eq!(bytes(65_536), "65.5 kB");
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration(59), "59 s");
+        assert_eq!(duration(61), "1 min 1 s");
+        assert_eq!(duration(3_660), "1 h 1 min");
+        assert_eq!(duration(90_000), "1 d 1 h");
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let mut rows = Rows::new(&["A", "B"]);
+        rows.push(["long".into(), "é".into()]);
+        rows.push(["x".into(), String::new()]);
+        assert_eq!(rows.to_string(), "A     B\nlong  é\nx\n");
+    }
+}

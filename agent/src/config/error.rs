@@ -1,0 +1,220 @@
+//! What can be wrong with a configuration, and what to do about it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// A mistake in the configuration, with its place.
+#[derive(Debug)]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// Line, from 1, when it is known.
+    pub line: Option<usize>,
+    /// Key path such as `peers[1].pod_cidrs[0]`; empty for the file as a whole.
+    pub key: String,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// What is wrong: each variant carries the value seen and its limit.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum Problem {
+    #[error("cannot be read: {0}")]
+    Read(String),
+    #[error("{message}{}", quoted(.text))]
+    Syntax { message: String, text: String },
+    #[error("{value:?} is not a network: {why}")]
+    BadCidr { value: String, why: String },
+    #[error("{value} leaves no room for a gateway and a pod: the prefix may be /{min} to /{max}")]
+    CidrSize { value: String, min: u8, max: u8 },
+    #[error("{value} is no unicast network")]
+    CidrKind { value: String },
+    #[error("there are {found} networks of one family, at most one is possible")]
+    TwoOfFamily { found: usize },
+    #[error("no pod network given")]
+    NoCidr,
+    #[error("{value} overlaps {other} of {owner}")]
+    Overlap {
+        value: String,
+        other: String,
+        owner: String,
+    },
+    #[error("{value} is outside node.cluster_cidrs ({cluster})")]
+    OutsideCluster { value: String, cluster: String },
+    #[error("{value:?} is not an IP address")]
+    BadAddress { value: String },
+    #[error("{value} cannot be the address of a node")]
+    AddressKind { value: IpAddr },
+    #[error("{value} lies in the pod network {cidr} of {owner}")]
+    AddressInCidr {
+        value: IpAddr,
+        cidr: String,
+        owner: String,
+    },
+    #[error("{value} is already an address of {owner}")]
+    DuplicateAddress { value: IpAddr, owner: String },
+    #[error("the name {value:?} is already used by {owner}")]
+    DuplicateName { value: String, owner: String },
+    #[error("{value:?} is not a name: {why}")]
+    BadName { value: String, why: &'static str },
+    #[error("{value:?} is not an interface name: {why}")]
+    BadInterface { value: String, why: &'static str },
+    #[error("{value:?} is both the node port and the underlay")]
+    SameInterface { value: String },
+    #[error("{value:?} is not an absolute path")]
+    NotAbsolute { value: String },
+    #[error("the path has {len} bytes, a unix socket's may have {max}")]
+    SocketPath { len: usize, max: usize },
+    #[error("{value:?} is not a MAC address")]
+    BadMac { value: String },
+    #[error("{value} cannot be the MAC address of a node")]
+    MacKind { value: String },
+    #[error("{value} is out of range: {min} to {max}")]
+    Range { value: u64, min: u64, max: u64 },
+    #[error("vxlan and udp cannot share UDP port {port}")]
+    SamePort { port: u16 },
+    #[error("AF_XDP is not available in this version")]
+    NoXdp,
+    #[error("off is possible on IPv4 only, and the underlay family is ipv6")]
+    ChecksumOff,
+    #[error("{found} processors for {count} workers")]
+    CpuCount { found: usize, count: usize },
+    #[error("processor {cpu} is given twice")]
+    DuplicateCpu { cpu: usize },
+    #[error("no address given")]
+    NoAddress,
+    #[error("{peer} has {family} pods ({cidr}), this node has none")]
+    PodFamily {
+        peer: String,
+        family: &'static str,
+        cidr: String,
+    },
+    #[error("{peer} and this node have no underlay address of the same usable family: {detail}")]
+    UnderlayFamily { peer: String, detail: String },
+    #[error("there is no interface {value:?} in this namespace; there are {found}")]
+    InterfaceMissing { value: String, found: String },
+    #[error("interface {value} is down")]
+    InterfaceDown { value: String },
+    #[error("interface {value} has no {family} address")]
+    InterfaceNoAddress { value: String, family: &'static str },
+    #[error("interface {interface} does not have the address {value}; it has {found}")]
+    AddressNotThere {
+        value: IpAddr,
+        interface: String,
+        found: String,
+    },
+    #[error(
+        "interface {interface} has an MTU of {mtu}, which leaves {inner} for pods; {family} needs {min}"
+    )]
+    MtuTooSmall {
+        interface: String,
+        mtu: u32,
+        inner: u32,
+        family: &'static str,
+        min: u32,
+    },
+    #[error("interface {interface} could not be examined: {why}")]
+    Examine { interface: String, why: String },
+}
+
+fn quoted(text: &str) -> String {
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!(": `{text}`")
+    }
+}
+
+impl Problem {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Read(_) => "create the file, or name another with --config".into(),
+            Self::Syntax { .. } => "correct the line; `ringway config keys` lists every key".into(),
+            Self::BadCidr { .. } => "write a network such as 10.77.1.0/24 or fd77:1::/64".into(),
+            Self::CidrSize { .. } => "use a larger network".into(),
+            Self::CidrKind { .. } => "use a private network such as 10.77.1.0/24".into(),
+            Self::TwoOfFamily { .. } => "keep one IPv4 and one IPv6 entry".into(),
+            Self::NoCidr => "give one IPv4 network, one IPv6 network, or one of each".into(),
+            Self::Overlap { .. } => "give every node pod networks of its own".into(),
+            Self::OutsideCluster { .. } => {
+                "take a network from the cluster's, or widen node.cluster_cidrs".into()
+            }
+            Self::BadAddress { .. } => {
+                "write an address without a prefix length, such as 192.168.77.1".into()
+            }
+            Self::AddressKind { .. } => "give a unicast address the other nodes can reach".into(),
+            Self::AddressInCidr { .. } => {
+                "outer addresses belong to the underlay: choose another pod network or address"
+                    .into()
+            }
+            Self::DuplicateAddress { .. } | Self::DuplicateName { .. } => {
+                "remove one of the two".into()
+            }
+            Self::BadName { .. } => "use letters, digits, '-', '.' and '_'".into(),
+            Self::BadInterface { .. } => "use the name as `ip link` shows it".into(),
+            Self::SameInterface { .. } => "name the NIC in underlay.interface".into(),
+            Self::NotAbsolute { .. } => "begin the path with /".into(),
+            Self::SocketPath { .. } => "choose a shorter path".into(),
+            Self::BadMac { .. } => "write six hexadecimal bytes, such as 0e:00:00:00:00:02".into(),
+            Self::MacKind { .. } => "use a unicast address that is not all zero".into(),
+            Self::Range { min, max, .. } => format!("use a value from {min} to {max}"),
+            Self::SamePort { .. } => {
+                "set underlay.vxlan_port or underlay.udp_port to another port".into()
+            }
+            Self::NoXdp => "use io = \"auto\" or \"socket\"".into(),
+            Self::ChecksumOff => "use udp_checksum = \"auto\"".into(),
+            Self::CpuCount { .. } => "list one processor for each worker, or none".into(),
+            Self::DuplicateCpu { .. } => "give every worker a processor of its own".into(),
+            Self::NoAddress => "give the address the peer receives tunnel packets on".into(),
+            Self::PodFamily { family, .. } => {
+                format!("add an {family} network to node.pod_cidrs, or remove the peer's")
+            }
+            Self::UnderlayFamily { .. } => {
+                "give both nodes an address of one family, and check underlay.family".into()
+            }
+            Self::InterfaceMissing { .. } => {
+                "name the interface that leads to the other nodes in underlay.interface".into()
+            }
+            Self::InterfaceDown { value } => format!("ip link set {value} up"),
+            Self::InterfaceNoAddress { value, .. } => {
+                format!("give {value} an address, or change underlay.family")
+            }
+            Self::AddressNotThere { interface, .. } => {
+                format!("remove underlay.addresses, or add the address to {interface}")
+            }
+            Self::MtuTooSmall { interface, .. } => format!("raise the MTU of {interface}"),
+            Self::Examine { .. } => "see the error; the command needs no privilege".into(),
+        }
+    }
+}
+
+impl ConfigError {
+    /// A mistake found after the file was read; its line is looked up again.
+    pub fn at(file: &std::path::Path, key: &str, problem: Problem) -> Self {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        Self {
+            file: file.to_owned(),
+            line: super::locate::line_of(&text, key),
+            key: key.to_owned(),
+            problem,
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        write!(f, ": {}\n  to do: {}", self.problem, self.problem.remedy())
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,242 @@
+//! The configuration file, `/etc/ringway/ringway.toml`.
+//!
+//! text ─ [`raw`] (serde, unknown keys refused) ─▶ raw values ─ [`validate`] ─▶
+//! [`Config`], where every value has its meaning and every default is filled
+//! in. A mistake is a [`ConfigError`]: file, line, key, what is wrong with the
+//! value, and what to write instead. What only the machine can answer, such as
+//! whether the underlay interface is up, is asked in [`crate::underlay`].
+
+mod error;
+mod locate;
+mod raw;
+mod show;
+mod validate;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use ringway_encap::Encap;
+use ringway_packet::mac::MacAddr;
+use ringway_tables::Cidr;
+use serde::{Deserialize, Serialize};
+
+pub use crate::worker::Polling;
+pub use error::{ConfigError, Problem};
+pub use show::{KEYS, KeyDoc, When, show};
+pub(crate) use validate::{common_family, family_name};
+
+/// Where the configuration is read from unless `--config` says otherwise.
+pub const DEFAULT_FILE: &str = "/etc/ringway/ringway.toml";
+/// Where the API socket is unless the configuration says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/ringway/ringway.sock";
+
+/// The effective configuration: every default filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// File it came from.
+    pub file: PathBuf,
+    /// This node.
+    pub node: Node,
+    /// The network between nodes.
+    pub underlay: Underlay,
+    /// Data-path threads.
+    pub workers: Workers,
+    /// Other nodes.
+    pub peers: Vec<Peer>,
+}
+
+/// `[node]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Name among the cluster's nodes.
+    pub name: String,
+    /// Pod networks of this node, at most one of each family.
+    pub pod_cidrs: Vec<Cidr>,
+    /// Networks that hold all pod CIDRs of the cluster.
+    pub cluster_cidrs: Vec<Cidr>,
+    /// Name of the node port.
+    pub interface: String,
+    /// Directory of the state file and its lock.
+    pub state_dir: PathBuf,
+    /// Path of the API socket.
+    pub socket: PathBuf,
+    /// Inner MAC of tunnelled IPv4 packets to this node.
+    pub vtep_mac: MacAddr,
+    /// Inner MAC of tunnelled IPv6 packets to this node.
+    pub vtep_mac_v6: MacAddr,
+}
+
+/// `[underlay]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Underlay {
+    /// Interface the tunnels go through.
+    pub interface: String,
+    /// Outer addresses; empty: taken from the interface.
+    pub addresses: Vec<IpAddr>,
+    /// Encapsulation for peers that do not say.
+    pub encap: EncapKind,
+    /// VXLAN network identifier, 24 bits.
+    pub vni: u32,
+    /// UDP port of VXLAN.
+    pub vxlan_port: u16,
+    /// UDP port of the udp encapsulation.
+    pub udp_port: u16,
+    /// How packets reach the underlay.
+    pub io: Io,
+    /// Which outer family carries which pods.
+    pub family: Family,
+    /// Outer UDP checksum.
+    pub udp_checksum: Checksum,
+}
+
+/// `[workers]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workers {
+    /// Number of threads.
+    pub count: usize,
+    /// Processors to pin them to; empty: not pinned.
+    pub cpus: Vec<usize>,
+    /// What a worker does when there is nothing to do.
+    pub polling: Polling,
+    /// Microseconds an adaptive worker spins before it sleeps.
+    pub idle_spin_us: u32,
+}
+
+/// `[[peers]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Peer {
+    /// Name of the node.
+    pub name: String,
+    /// Its outer addresses; the first of a family is sent to, all are accepted.
+    pub addresses: Vec<IpAddr>,
+    /// Its pod networks.
+    pub pod_cidrs: Vec<Cidr>,
+    /// Encapsulation towards it.
+    pub encap: EncapKind,
+    /// Inner destination MAC of IPv4 packets to it.
+    pub vtep_mac: MacAddr,
+    /// Inner destination MAC of IPv6 packets to it.
+    pub vtep_mac_v6: MacAddr,
+}
+
+/// Kind of encapsulation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EncapKind {
+    /// VXLAN, RFC 7348, as Flannel's vxlan backend.
+    Vxlan,
+    /// Bare IP packets in UDP, as Flannel's udp backend.
+    Udp,
+}
+
+/// How packets reach the underlay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Io {
+    /// The best that works here.
+    Auto,
+    /// UDP sockets.
+    Socket,
+}
+
+/// Which outer family carries which pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// The pods' own where both nodes have it, else the other.
+    Match,
+    /// IPv4 only.
+    Ipv4,
+    /// IPv6 only.
+    Ipv6,
+}
+
+/// Outer UDP checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checksum {
+    /// Sent and verified wherever the kernel does it at no cost to us.
+    Auto,
+    /// Sent on both families.
+    On,
+    /// Zero on IPv4; IPv6 always has one (RFC 8200 section 8.1).
+    Off,
+}
+
+impl Config {
+    /// Reads and validates a file.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|e| ConfigError {
+            file: file.to_owned(),
+            line: None,
+            key: String::new(),
+            problem: Problem::Read(e.to_string()),
+        })?;
+        Self::parse(file, &text)
+    }
+
+    /// Validates a text; `file` appears in errors only.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let raw = raw::parse(text).map_err(|(line, problem)| ConfigError {
+            file: file.to_owned(),
+            line,
+            key: String::new(),
+            problem,
+        })?;
+        validate::validate(file, raw).map_err(|(key, problem)| ConfigError {
+            file: file.to_owned(),
+            line: locate::line_of(text, &key),
+            key,
+            problem,
+        })
+    }
+
+    /// The pod network of a family.
+    pub fn pod_cidr(&self, v6: bool) -> Option<Cidr> {
+        self.node
+            .pod_cidrs
+            .iter()
+            .copied()
+            .find(|c| c.is_ipv6() == v6)
+    }
+
+    /// The encapsulation of a kind with this configuration's VNI.
+    pub fn encap(&self, kind: EncapKind) -> Encap {
+        match kind {
+            EncapKind::Vxlan => Encap::Vxlan {
+                vni: self.underlay.vni,
+            },
+            EncapKind::Udp => Encap::Udp,
+        }
+    }
+
+    /// The UDP port of an encapsulation.
+    pub fn port(&self, kind: EncapKind) -> u16 {
+        match kind {
+            EncapKind::Vxlan => self.underlay.vxlan_port,
+            EncapKind::Udp => self.underlay.udp_port,
+        }
+    }
+
+    /// Encapsulations in use: the default first, then what peers ask for.
+    pub fn encaps(&self) -> Vec<EncapKind> {
+        let mut kinds = vec![self.underlay.encap];
+        for peer in &self.peers {
+            if !kinds.contains(&peer.encap) {
+                kinds.push(peer.encap);
+            }
+        }
+        kinds
+    }
+}
+
+/// The gateway of a pod network: its first address, `.1` or `::1`.
+pub fn gateway(cidr: Cidr) -> IpAddr {
+    match cidr.network() {
+        IpAddr::V4(a) => IpAddr::V4((u32::from(a) + 1).into()),
+        IpAddr::V6(a) => IpAddr::V6((u128::from(a) + 1).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! The file as it is written: strings and numbers, unknown keys refused.
+
+use serde::Deserialize;
+
+use super::{Checksum, EncapKind, Family, Polling, Problem, locate};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    pub node: Node,
+    pub underlay: Underlay,
+    #[serde(default)]
+    pub workers: Workers,
+    #[serde(default)]
+    pub peers: Vec<Peer>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Node {
+    pub name: Option<String>,
+    pub pod_cidrs: Vec<String>,
+    #[serde(default)]
+    pub cluster_cidrs: Vec<String>,
+    #[serde(default = "interface")]
+    pub interface: String,
+    #[serde(default = "state_dir")]
+    pub state_dir: String,
+    #[serde(default = "socket")]
+    pub socket: String,
+    pub vtep_mac: Option<String>,
+    pub vtep_mac_v6: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Underlay {
+    pub interface: String,
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    #[serde(default = "encap")]
+    pub encap: EncapKind,
+    #[serde(default = "vni")]
+    pub vni: u32,
+    #[serde(default = "vxlan_port")]
+    pub vxlan_port: u16,
+    #[serde(default = "udp_port")]
+    pub udp_port: u16,
+    #[serde(default = "io")]
+    pub io: Io,
+    #[serde(default = "family")]
+    pub family: Family,
+    #[serde(default = "checksum")]
+    pub udp_checksum: Checksum,
+}
+
+/// With the value that is understood and refused.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Io {
+    Auto,
+    Socket,
+    Xdp,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Workers {
+    pub count: usize,
+    pub cpus: Vec<usize>,
+    pub polling: Polling,
+    pub idle_spin_us: u32,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self {
+            count: 1,
+            cpus: Vec::new(),
+            polling: Polling::Adaptive,
+            idle_spin_us: 50,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Peer {
+    pub name: String,
+    pub addresses: Vec<String>,
+    pub pod_cidrs: Vec<String>,
+    pub encap: Option<EncapKind>,
+    pub vtep_mac: Option<String>,
+    pub vtep_mac_v6: Option<String>,
+}
+
+fn interface() -> String {
+    "ringway0".into()
+}
+fn state_dir() -> String {
+    "/var/lib/ringway".into()
+}
+fn socket() -> String {
+    super::DEFAULT_SOCKET.into()
+}
+fn encap() -> EncapKind {
+    EncapKind::Vxlan
+}
+fn vni() -> u32 {
+    1
+}
+/// Linux' default VXLAN port, which Flannel uses; IANA's is 4789.
+fn vxlan_port() -> u16 {
+    8472
+}
+fn udp_port() -> u16 {
+    8285
+}
+fn io() -> Io {
+    Io::Auto
+}
+fn family() -> Family {
+    Family::Match
+}
+fn checksum() -> Checksum {
+    Checksum::Auto
+}
+
+/// Reads the text; an error comes with its line and the text of that line.
+pub(super) fn parse(text: &str) -> Result<Raw, (Option<usize>, Problem)> {
+    toml::from_str(text).map_err(|e| {
+        let line = e.span().map(|span| locate::line(text, span.start));
+        let content = line.and_then(|n| text.lines().nth(n - 1)).unwrap_or("");
+        let problem = Problem::Syntax {
+            message: e.message().trim().replace('\n', ", "),
+            text: content.trim().chars().take(120).collect(),
+        };
+        (line, problem)
+    })
+}

@@ -1,0 +1,189 @@
+//! `ringway config show`: the effective configuration, annotated.
+
+use std::fmt::Write;
+
+use super::Config;
+
+/// When a changed value takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// At once, on reload.
+    Live,
+    /// When the agent is started again.
+    Restart,
+}
+
+/// One key of the file.
+pub struct KeyDoc {
+    /// Path, `peers.name` for every `[[peers]]`.
+    pub key: &'static str,
+    /// When a change takes effect.
+    pub when: When,
+    /// One line.
+    pub doc: &'static str,
+}
+
+const fn key(key: &'static str, doc: &'static str) -> KeyDoc {
+    KeyDoc {
+        key,
+        when: When::Restart,
+        doc,
+    }
+}
+
+/// Every key there is.
+pub const KEYS: &[KeyDoc] = &[
+    key("node.name", "name of this node; default: hostname"),
+    key(
+        "node.pod_cidrs",
+        "one network per family; the first address is the gateway",
+    ),
+    key(
+        "node.cluster_cidrs",
+        "networks that hold all pod networks; checked when given",
+    ),
+    key("node.interface", "name of the node port"),
+    key(
+        "node.state_dir",
+        "directory of the state file; one agent per directory",
+    ),
+    key("node.socket", "path of the API socket"),
+    key(
+        "node.vtep_mac",
+        "inner MAC of IPv4 packets to this node; default: from the pod network",
+    ),
+    key("node.vtep_mac_v6", "the same for IPv6; default: vtep_mac"),
+    key(
+        "underlay.interface",
+        "interface that leads to the other nodes",
+    ),
+    key(
+        "underlay.addresses",
+        "outer addresses, one per family; default: the interface's",
+    ),
+    key("underlay.encap", "vxlan | udp"),
+    key("underlay.vni", "VXLAN network identifier, 1 to 16777215"),
+    key("underlay.vxlan_port", "UDP port of VXLAN"),
+    key("underlay.udp_port", "UDP port of encap udp"),
+    key("underlay.io", "auto | socket"),
+    key(
+        "underlay.family",
+        "match | ipv4 | ipv6: outer family that carries the pods",
+    ),
+    key("underlay.udp_checksum", "auto | on | off (off: IPv4 only)"),
+    key("workers.count", "data-path threads"),
+    key("workers.cpus", "one processor per worker, or empty"),
+    key("workers.polling", "spin | adaptive | interrupt"),
+    key(
+        "workers.idle_spin_us",
+        "microseconds an adaptive worker spins before it sleeps",
+    ),
+    key("peers.name", "name of the node"),
+    key("peers.addresses", "its outer addresses"),
+    key("peers.pod_cidrs", "its pod networks"),
+    key(
+        "peers.encap",
+        "encapsulation towards it; default: underlay.encap",
+    ),
+    key(
+        "peers.vtep_mac",
+        "inner MAC of IPv4 packets to it; default: from its pod network",
+    ),
+    key(
+        "peers.vtep_mac_v6",
+        "the same for IPv6; default: its vtep_mac",
+    ),
+];
+
+/// The effective configuration as TOML that can be read back.
+pub fn show(config: &Config) -> String {
+    let mut out = format!("# effective configuration of {}\n", config.file.display());
+    let n = &config.node;
+    section(
+        &mut out,
+        "[node]",
+        "node",
+        &[
+            ("name", quote(&n.name)),
+            ("pod_cidrs", list(&n.pod_cidrs)),
+            ("cluster_cidrs", list(&n.cluster_cidrs)),
+            ("interface", quote(&n.interface)),
+            ("state_dir", quote(&n.state_dir.display())),
+            ("socket", quote(&n.socket.display())),
+            ("vtep_mac", quote(&n.vtep_mac)),
+            ("vtep_mac_v6", quote(&n.vtep_mac_v6)),
+        ],
+    );
+    let u = &config.underlay;
+    section(
+        &mut out,
+        "[underlay]",
+        "underlay",
+        &[
+            ("interface", quote(&u.interface)),
+            ("addresses", list(&u.addresses)),
+            ("encap", word(&u.encap)),
+            ("vni", u.vni.to_string()),
+            ("vxlan_port", u.vxlan_port.to_string()),
+            ("udp_port", u.udp_port.to_string()),
+            ("io", word(&u.io)),
+            ("family", word(&u.family)),
+            ("udp_checksum", word(&u.udp_checksum)),
+        ],
+    );
+    let w = &config.workers;
+    section(
+        &mut out,
+        "[workers]",
+        "workers",
+        &[
+            ("count", w.count.to_string()),
+            ("cpus", format!("{:?}", w.cpus)),
+            ("polling", word(&w.polling)),
+            ("idle_spin_us", w.idle_spin_us.to_string()),
+        ],
+    );
+    for p in &config.peers {
+        section(
+            &mut out,
+            "[[peers]]",
+            "peers",
+            &[
+                ("name", quote(&p.name)),
+                ("addresses", list(&p.addresses)),
+                ("pod_cidrs", list(&p.pod_cidrs)),
+                ("encap", word(&p.encap)),
+                ("vtep_mac", quote(&p.vtep_mac)),
+                ("vtep_mac_v6", quote(&p.vtep_mac_v6)),
+            ],
+        );
+    }
+    out
+}
+
+fn section(out: &mut String, header: &str, prefix: &str, values: &[(&str, String)]) {
+    let _ = write!(out, "\n{header}\n");
+    for (name, value) in values {
+        let path = format!("{prefix}.{name}");
+        let when = match KEYS.iter().find(|k| k.key == path).map(|k| k.when) {
+            Some(When::Live) => "live",
+            _ => "restart",
+        };
+        let assignment = format!("{name} = {value}");
+        let _ = writeln!(out, "{assignment:<52} # {when}");
+    }
+}
+
+fn quote(value: &impl ToString) -> String {
+    toml::Value::String(value.to_string()).to_string()
+}
+
+fn word(value: &impl serde::Serialize) -> String {
+    // An enum of unit variants: a TOML string.
+    toml::Value::try_from(value).map_or_else(|_| String::new(), |v| v.to_string())
+}
+
+fn list<T: ToString>(values: &[T]) -> String {
+    let all: Vec<String> = values.iter().map(quote).collect();
+    format!("[{}]", all.join(", "))
+}

@@ -1,0 +1,458 @@
+//! From raw values to meanings: parses, checks one value, then checks values
+//! against each other. The first mistake is reported, in the file's order.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use ringway_packet::addr::from_ip;
+use ringway_packet::mac::MacAddr;
+use ringway_tables::Cidr;
+
+use super::raw::{self, Raw};
+use super::{Checksum, Config, Family, Io, Node, Peer, Problem, Underlay, Workers};
+use crate::mac;
+use crate::names::{interface_name, node_name};
+
+/// A problem and the key it belongs to.
+type Located<T> = Result<T, (String, Problem)>;
+
+/// `sun_path` holds 108 bytes with its terminating zero (unix(7)).
+const SOCKET_PATH_MAX: usize = 107;
+/// One worker per queue of a TAP at most (`MAX_TAP_QUEUES` is 256); more than
+/// this has never been tried.
+const WORKERS_MAX: usize = 64;
+
+pub(super) fn validate(file: &Path, raw: Raw) -> Located<Config> {
+    let node = node(raw.node)?;
+    let underlay = underlay(raw.underlay, &node)?;
+    let workers = workers(raw.workers)?;
+    let mut peers = Vec::with_capacity(raw.peers.len());
+    for (i, one) in raw.peers.into_iter().enumerate() {
+        peers.push(peer(i, one, &node, &underlay)?);
+    }
+    let config = Config {
+        file: file.to_owned(),
+        node,
+        underlay,
+        workers,
+        peers,
+    };
+    against_each_other(&config)?;
+    Ok(config)
+}
+
+fn node(raw: raw::Node) -> Located<Node> {
+    let name = match raw.name {
+        Some(name) => name,
+        None => std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
+    };
+    check_name("node.name", &name)?;
+    let pod_cidrs = cidrs("node.pod_cidrs", &raw.pod_cidrs)?;
+    let mut cluster_cidrs = Vec::new();
+    for (i, text) in raw.cluster_cidrs.iter().enumerate() {
+        cluster_cidrs.push(cidr(&format!("node.cluster_cidrs[{i}]"), text)?);
+    }
+    interface("node.interface", &raw.interface)?;
+    let socket = absolute("node.socket", &raw.socket)?;
+    if raw.socket.len() > SOCKET_PATH_MAX {
+        let (len, max) = (raw.socket.len(), SOCKET_PATH_MAX);
+        return Err(("node.socket".into(), Problem::SocketPath { len, max }));
+    }
+    let vtep_mac = vtep_mac("node.vtep_mac", raw.vtep_mac.as_deref(), &pod_cidrs)?;
+    let vtep_mac_v6 = match &raw.vtep_mac_v6 {
+        None => vtep_mac,
+        Some(text) => mac_address("node.vtep_mac_v6", text)?,
+    };
+    Ok(Node {
+        name,
+        pod_cidrs,
+        cluster_cidrs,
+        interface: raw.interface,
+        state_dir: absolute("node.state_dir", &raw.state_dir)?,
+        socket,
+        vtep_mac,
+        vtep_mac_v6,
+    })
+}
+
+fn underlay(raw: raw::Underlay, node: &Node) -> Located<Underlay> {
+    interface("underlay.interface", &raw.interface)?;
+    if raw.interface == node.interface {
+        let value = raw.interface;
+        return Err((
+            "underlay.interface".into(),
+            Problem::SameInterface { value },
+        ));
+    }
+    let addresses = addresses("underlay.addresses", &raw.addresses)?;
+    for v6 in [false, true] {
+        let found = addresses.iter().filter(|a| a.is_ipv6() == v6).count();
+        if found > 1 {
+            return Err(("underlay.addresses".into(), Problem::TwoOfFamily { found }));
+        }
+    }
+    range("underlay.vni", raw.vni.into(), 1, 0xff_ffff)?;
+    range("underlay.vxlan_port", raw.vxlan_port.into(), 1, 65_535)?;
+    range("underlay.udp_port", raw.udp_port.into(), 1, 65_535)?;
+    if raw.vxlan_port == raw.udp_port {
+        let port = raw.udp_port;
+        return Err(("underlay.udp_port".into(), Problem::SamePort { port }));
+    }
+    let io = match raw.io {
+        raw::Io::Auto => Io::Auto,
+        raw::Io::Socket => Io::Socket,
+        raw::Io::Xdp => return Err(("underlay.io".into(), Problem::NoXdp)),
+    };
+    if raw.udp_checksum == Checksum::Off && raw.family == Family::Ipv6 {
+        return Err(("underlay.udp_checksum".into(), Problem::ChecksumOff));
+    }
+    Ok(Underlay {
+        interface: raw.interface,
+        addresses,
+        encap: raw.encap,
+        vni: raw.vni,
+        vxlan_port: raw.vxlan_port,
+        udp_port: raw.udp_port,
+        io,
+        family: raw.family,
+        udp_checksum: raw.udp_checksum,
+    })
+}
+
+fn workers(raw: raw::Workers) -> Located<Workers> {
+    range("workers.count", raw.count as u64, 1, WORKERS_MAX as u64)?;
+    if !raw.cpus.is_empty() && raw.cpus.len() != raw.count {
+        let (found, count) = (raw.cpus.len(), raw.count);
+        return Err(("workers.cpus".into(), Problem::CpuCount { found, count }));
+    }
+    for (i, cpu) in raw.cpus.iter().enumerate() {
+        let key = format!("workers.cpus[{i}]");
+        // CPU_SETSIZE of sched_setaffinity(2).
+        range(&key, *cpu as u64, 0, 1023)?;
+        if raw.cpus[..i].contains(cpu) {
+            return Err((key, Problem::DuplicateCpu { cpu: *cpu }));
+        }
+    }
+    range(
+        "workers.idle_spin_us",
+        raw.idle_spin_us.into(),
+        0,
+        1_000_000,
+    )?;
+    Ok(Workers {
+        count: raw.count,
+        cpus: raw.cpus,
+        polling: raw.polling,
+        idle_spin_us: raw.idle_spin_us,
+    })
+}
+
+fn peer(i: usize, raw: raw::Peer, node: &Node, underlay: &Underlay) -> Located<Peer> {
+    let key = |field: &str| format!("peers[{i}].{field}");
+    check_name(&key("name"), &raw.name)?;
+    if raw.addresses.is_empty() {
+        return Err((key("addresses"), Problem::NoAddress));
+    }
+    let pod_cidrs = cidrs(&key("pod_cidrs"), &raw.pod_cidrs)?;
+    for (j, c) in pod_cidrs.iter().enumerate() {
+        if !node
+            .pod_cidrs
+            .iter()
+            .any(|own| own.is_ipv6() == c.is_ipv6())
+        {
+            let problem = Problem::PodFamily {
+                peer: raw.name,
+                family: family_name(c.is_ipv6()),
+                cidr: c.to_string(),
+            };
+            return Err((key(&format!("pod_cidrs[{j}]")), problem));
+        }
+    }
+    let vtep_mac = vtep_mac(&key("vtep_mac"), raw.vtep_mac.as_deref(), &pod_cidrs)?;
+    let vtep_mac_v6 = match &raw.vtep_mac_v6 {
+        None => vtep_mac,
+        Some(text) => mac_address(&key("vtep_mac_v6"), text)?,
+    };
+    let addresses = addresses(&key("addresses"), &raw.addresses)?;
+    if !underlay.addresses.is_empty() {
+        common_family(&underlay.addresses, &addresses, underlay.family).map_err(|detail| {
+            let peer = raw.name.clone();
+            (key("addresses"), Problem::UnderlayFamily { peer, detail })
+        })?;
+    }
+    Ok(Peer {
+        name: raw.name,
+        addresses,
+        pod_cidrs,
+        encap: raw.encap.unwrap_or(underlay.encap),
+        vtep_mac,
+        vtep_mac_v6,
+    })
+}
+
+/// Checks that a tunnel between the two address sets is possible; the error
+/// says who has what.
+pub(crate) fn common_family(own: &[IpAddr], peer: &[IpAddr], family: Family) -> Result<(), String> {
+    let usable = |v6: bool| match family {
+        Family::Match => true,
+        Family::Ipv4 => !v6,
+        Family::Ipv6 => v6,
+    };
+    let has = |set: &[IpAddr], v6| set.iter().any(|a| a.is_ipv6() == v6);
+    if [false, true]
+        .into_iter()
+        .any(|v6| usable(v6) && has(own, v6) && has(peer, v6))
+    {
+        return Ok(());
+    }
+    let family = format!("{family:?}").to_lowercase();
+    Err(format!(
+        "own {}, peer's {}, underlay.family = {family:?}",
+        list(own),
+        list(peer)
+    ))
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    all.join(" and ")
+}
+
+/// Names, addresses and networks must be one node's only.
+fn against_each_other(config: &Config) -> Located<()> {
+    let mut names = HashMap::from([(config.node.name.as_str(), "this node")]);
+    let mut addresses: HashMap<IpAddr, &str> = HashMap::new();
+    let mut networks: Vec<(Cidr, &str)> = Vec::new();
+    for (i, c) in config.node.pod_cidrs.iter().enumerate() {
+        in_cluster(&format!("node.pod_cidrs[{i}]"), *c, config)?;
+        networks.push((*c, "this node"));
+    }
+    for address in &config.underlay.addresses {
+        addresses.insert(*address, "this node");
+    }
+    for (i, peer) in config.peers.iter().enumerate() {
+        let key = |field: &str| format!("peers[{i}].{field}");
+        if let Some(owner) = names.insert(&peer.name, "another peer") {
+            let (value, owner) = (peer.name.clone(), owner.to_owned());
+            return Err((key("name"), Problem::DuplicateName { value, owner }));
+        }
+        for (j, address) in peer.addresses.iter().enumerate() {
+            if let Some(owner) = addresses.insert(*address, &peer.name) {
+                let (value, owner) = (*address, owner.to_owned());
+                let key = key(&format!("addresses[{j}]"));
+                return Err((key, Problem::DuplicateAddress { value, owner }));
+            }
+        }
+        for (j, c) in peer.pod_cidrs.iter().enumerate() {
+            let key = key(&format!("pod_cidrs[{j}]"));
+            in_cluster(&key, *c, config)?;
+            networks.push((*c, &peer.name));
+        }
+    }
+    overlaps(config)?;
+    // An outer address inside a pod network would route the tunnel into itself.
+    let all = config
+        .underlay
+        .addresses
+        .iter()
+        .enumerate()
+        .map(|(i, a)| (format!("underlay.addresses[{i}]"), a))
+        .chain(config.peers.iter().enumerate().flat_map(|(i, p)| {
+            p.addresses
+                .iter()
+                .enumerate()
+                .map(move |(j, a)| (format!("peers[{i}].addresses[{j}]"), a))
+        }));
+    for (key, address) in all {
+        if let Some((c, owner)) = networks.iter().find(|(c, _)| c.contains(from_ip(*address))) {
+            let problem = Problem::AddressInCidr {
+                value: *address,
+                cidr: c.to_string(),
+                owner: (*owner).to_owned(),
+            };
+            return Err((key, problem));
+        }
+    }
+    Ok(())
+}
+
+/// Sorted by first address, so that thousands of peers are checked in n log n:
+/// two networks are disjoint or nested, and a nested one follows its outer one.
+fn overlaps(config: &Config) -> Located<()> {
+    let own = config.node.pod_cidrs.iter().enumerate();
+    let mut all: Vec<(Cidr, String, &str)> = own
+        .map(|(i, c)| (*c, format!("node.pod_cidrs[{i}]"), "this node"))
+        .collect();
+    for (i, peer) in config.peers.iter().enumerate() {
+        for (j, c) in peer.pod_cidrs.iter().enumerate() {
+            all.push((*c, format!("peers[{i}].pod_cidrs[{j}]"), &peer.name));
+        }
+    }
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    order.sort_by_key(|i| {
+        let c = all[*i].0;
+        (c.is_ipv6(), c.first(), c.prefix_len(), *i)
+    });
+    for pair in order.windows(2) {
+        let (first, second) = (pair[0].min(pair[1]), pair[0].max(pair[1]));
+        let (a, b) = (&all[first], &all[second]);
+        if a.0.overlaps(b.0) {
+            let problem = Problem::Overlap {
+                value: b.0.to_string(),
+                other: a.0.to_string(),
+                owner: a.2.to_owned(),
+            };
+            return Err((b.1.clone(), problem));
+        }
+    }
+    Ok(())
+}
+
+fn in_cluster(key: &str, network: Cidr, config: &Config) -> Located<()> {
+    let mut same = config
+        .node
+        .cluster_cidrs
+        .iter()
+        .filter(|c| c.is_ipv6() == network.is_ipv6())
+        .peekable();
+    if same.peek().is_none() {
+        return Ok(());
+    }
+    let known: Vec<String> = same.clone().map(ToString::to_string).collect();
+    if same.any(|c| c.prefix_len() <= network.prefix_len() && c.overlaps(network)) {
+        return Ok(());
+    }
+    let problem = Problem::OutsideCluster {
+        value: network.to_string(),
+        cluster: known.join(", "),
+    };
+    Err((key.to_owned(), problem))
+}
+
+fn cidr(key: &str, text: &str) -> Located<Cidr> {
+    text.parse::<Cidr>().map_err(|e| {
+        let (value, why) = (text.to_owned(), e.to_string());
+        (key.to_owned(), Problem::BadCidr { value, why })
+    })
+}
+
+/// Pod networks: one or two, of different families, unicast, with room.
+fn cidrs(key: &str, texts: &[String]) -> Located<Vec<Cidr>> {
+    if texts.is_empty() {
+        return Err((key.to_owned(), Problem::NoCidr));
+    }
+    let mut all = Vec::new();
+    for (i, text) in texts.iter().enumerate() {
+        let key = format!("{key}[{i}]");
+        let c = cidr(&key, text)?;
+        let (min, max) = if c.is_ipv6() { (16, 126) } else { (8, 30) };
+        if !(min..=max).contains(&c.prefix_len()) {
+            let value = c.to_string();
+            return Err((key, Problem::CidrSize { value, min, max }));
+        }
+        if !unicast(super::gateway(c)) {
+            let value = c.to_string();
+            return Err((key, Problem::CidrKind { value }));
+        }
+        all.push(c);
+    }
+    for v6 in [false, true] {
+        let found = all.iter().filter(|c| c.is_ipv6() == v6).count();
+        if found > 1 {
+            return Err((key.to_owned(), Problem::TwoOfFamily { found }));
+        }
+    }
+    Ok(all)
+}
+
+fn addresses(key: &str, texts: &[String]) -> Located<Vec<IpAddr>> {
+    let mut all = Vec::new();
+    for (i, text) in texts.iter().enumerate() {
+        let key = format!("{key}[{i}]");
+        let Ok(value) = text.parse::<IpAddr>() else {
+            let value = text.clone();
+            return Err((key, Problem::BadAddress { value }));
+        };
+        if !unicast(value) {
+            return Err((key, Problem::AddressKind { value }));
+        }
+        all.push(value);
+    }
+    Ok(all)
+}
+
+/// Neither unspecified, loopback, multicast, broadcast, link-local nor mapped.
+fn unicast(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(a) => {
+            a.octets()[0] != 0
+                && a.octets()[0] < 240
+                && !(a.is_loopback() || a.is_multicast() || a.is_link_local())
+        }
+        IpAddr::V6(a) => {
+            !(a.is_loopback() || a.is_multicast() || a.is_unspecified())
+                && a.to_ipv4_mapped().is_none()
+                && a.segments()[0] & 0xffc0 != 0xfe80
+        }
+    }
+}
+
+fn vtep_mac(key: &str, text: Option<&str>, pod_cidrs: &[Cidr]) -> Located<MacAddr> {
+    match text {
+        Some(text) => mac_address(key, text),
+        None => Ok(mac::vtep_default(pod_cidrs)),
+    }
+}
+
+fn mac_address(key: &str, text: &str) -> Located<MacAddr> {
+    let Ok(mac) = text.parse::<MacAddr>() else {
+        let value = text.to_owned();
+        return Err((key.to_owned(), Problem::BadMac { value }));
+    };
+    if mac::is_station(mac) {
+        Ok(mac)
+    } else {
+        let value = mac.to_string();
+        Err((key.to_owned(), Problem::MacKind { value }))
+    }
+}
+
+fn interface(key: &str, name: &str) -> Located<()> {
+    interface_name(name).map_err(|why| {
+        let value = name.to_owned();
+        (key.to_owned(), Problem::BadInterface { value, why })
+    })
+}
+
+fn check_name(key: &str, name: &str) -> Located<()> {
+    node_name(name).map_err(|why| {
+        let value = name.to_owned();
+        (key.to_owned(), Problem::BadName { value, why })
+    })
+}
+
+fn absolute(key: &str, text: &str) -> Located<PathBuf> {
+    if text.starts_with('/') && !text.contains('\0') {
+        Ok(PathBuf::from(text))
+    } else {
+        let value = text.to_owned();
+        Err((key.to_owned(), Problem::NotAbsolute { value }))
+    }
+}
+
+fn range(key: &str, value: u64, min: u64, max: u64) -> Located<()> {
+    if (min..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err((key.to_owned(), Problem::Range { value, min, max }))
+    }
+}
+
+/// `IPv4` or `IPv6`.
+pub(crate) fn family_name(v6: bool) -> &'static str {
+    if v6 { "IPv6" } else { "IPv4" }
+}

@@ -1,0 +1,63 @@
+//! Every descriptor the data path runs on, in one structure.
+//!
+//! Workers hold duplicates or shares of these. Whoever has this structure, this
+//! process or another that was handed the descriptors over a unix socket, can
+//! run the data path: `ringway_ports::socket::UdpUnderlay::adopt` and
+//! `ringway_ports::tap::Tap::new` take them as they are.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use ringway_ports::socket::{SocketFds, UdpUnderlay};
+use ringway_tables::PortId;
+
+use crate::config::EncapKind;
+use crate::pod::interface::Queues;
+
+/// All descriptors.
+#[derive(Debug, Default)]
+pub struct Descriptors {
+    /// Queues of the node port (0) and of each pod.
+    pub taps: BTreeMap<PortId, Queues>,
+    /// Underlay sockets.
+    pub sockets: Vec<SocketDescriptors>,
+}
+
+/// The sockets of one worker for one encapsulation and outer family.
+#[derive(Debug)]
+pub struct SocketDescriptors {
+    /// Number of the worker.
+    pub worker: usize,
+    /// What they carry.
+    pub encap: EncapKind,
+    /// Outer family.
+    pub v6: bool,
+    /// Receive socket and transmit pool.
+    pub fds: SocketFds,
+}
+
+impl Descriptors {
+    /// Keeps duplicates of a worker's sockets.
+    pub fn add_sockets(
+        &mut self,
+        worker: usize,
+        encap: EncapKind,
+        v6: bool,
+        socket: &UdpUnderlay,
+    ) -> io::Result<()> {
+        let fds = SocketFds {
+            rx: socket.rx_fd().try_clone()?,
+            tx: socket
+                .tx_fds()
+                .map(|fd| fd.try_clone())
+                .collect::<io::Result<_>>()?,
+        };
+        self.sockets.push(SocketDescriptors {
+            worker,
+            encap,
+            v6,
+            fds,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,269 @@
+//! The control plane: one thread that owns everything that changes.
+//!
+//! ```text
+//! API ──Request──▶┌─────────┐── snapshot ──▶ workers (read)
+//!                 │ Control │── Command ───▶ workers (queues)
+//! workers ─Event─▶└─────────┘── state.json, pods' namespaces, ringway0
+//! ```
+//!
+//! Requests are handled one after the other, so an attach sees all that an
+//! earlier one did, and nothing here needs a lock. A pod becomes reachable by
+//! the publication of the snapshot that has it, which comes last; it stops
+//! being reachable by the publication of one without it, which comes first.
+//! Between requests: namespaces that went away are noticed within a second,
+//! learnt path MTUs expire, and a worker that fails or hangs ends the process.
+
+mod descriptors;
+mod path_mtu;
+mod pods;
+mod start;
+mod tables;
+mod watchdog;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, select, tick};
+use ringway_switch::Counters;
+use ringway_tables::{PathId, Publisher, Snapshot};
+
+use crate::api::view::{self, SocketStatus};
+use crate::api::{ApiError, Attach, Detach};
+use crate::config::Config;
+use crate::netlink::Netlink;
+use crate::state::{State, StateDir};
+use crate::underlay::Underlay;
+use crate::worker::{Event, Worker};
+
+pub use descriptors::{Descriptors, SocketDescriptors};
+use path_mtu::PathMtus;
+use watchdog::Watchdog;
+
+/// How often the pods' namespaces are looked at.
+const WATCH_PERIOD: Duration = Duration::from_secs(1);
+
+/// Where an answer goes.
+pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
+
+/// What the API asks of the control thread.
+pub enum Request {
+    /// Attach a pod.
+    Attach(Attach, Reply<Result<view::Pod, ApiError>>),
+    /// Detach a pod.
+    Detach(Detach, Reply<Result<view::Detached, ApiError>>),
+    /// All there is to see.
+    View(Reply<View>),
+    /// End, leaving pods and the node port in place.
+    Stop,
+}
+
+/// All there is to see at one moment; formatting it is the caller's work.
+pub struct View {
+    /// The tables.
+    pub snapshot: Arc<Snapshot>,
+    /// Counters of every worker.
+    pub counters: Vec<Arc<Counters>>,
+    /// Pods, by name.
+    pub pods: Vec<view::Pod>,
+    /// Everything else.
+    pub status: view::Status,
+}
+
+/// The control plane.
+pub struct Control {
+    config: Config,
+    underlay: Underlay,
+    netlink: Netlink,
+    publisher: Publisher,
+    descriptors: Descriptors,
+    workers: Vec<Worker>,
+    counters: Vec<Arc<Counters>>,
+    events: Receiver<Event>,
+    /// Attached pods by name.
+    pods: BTreeMap<String, pods::Attached>,
+    state: State,
+    state_dir: StateDir,
+    path_mtus: PathMtus,
+    watchdog: Watchdog,
+    sockets: Vec<SocketStatus>,
+    started: Instant,
+}
+
+impl Control {
+    /// Serves requests until told to stop (`Ok`), or until the data path fails
+    /// (`Err` with the reason).
+    pub fn run(mut self, requests: &Receiver<Request>) -> Result<(), String> {
+        let beats = tick(watchdog::PERIOD);
+        let watch = tick(WATCH_PERIOD);
+        let events = self.events.clone();
+        loop {
+            select! {
+                recv(requests) -> request => match request {
+                    Ok(Request::Stop) | Err(_) => break,
+                    Ok(request) => self.serve(request),
+                },
+                recv(events) -> event => match event {
+                    Ok(event) => self.heed(event)?,
+                    Err(_) => return Err("all workers have ended".into()),
+                },
+                recv(beats) -> _ => self.check_workers()?,
+                recv(watch) -> _ => self.look_around(),
+            }
+        }
+        self.stop();
+        Ok(())
+    }
+
+    fn serve(&mut self, request: Request) {
+        match request {
+            Request::Attach(attach, reply) => {
+                let started = Instant::now();
+                let outcome = self.attach(&attach);
+                let elapsed_us = started.elapsed().as_micros() as u64;
+                match &outcome {
+                    Ok(pod) => {
+                        tracing::info!(pod = pod.name, ips = ?pod.ips, elapsed_us, "attached");
+                    }
+                    Err(e) => tracing::warn!(pod = attach.name, elapsed_us, "not attached: {e}"),
+                }
+                reply(outcome);
+            }
+            Request::Detach(detach, reply) => reply(self.detach(&detach)),
+            Request::View(reply) => reply(self.view()),
+            Request::Stop => {}
+        }
+    }
+
+    fn heed(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::PathMtu { dest, mtu } => {
+                if let Some(mtu) = self.path_mtus.report(dest, mtu, Instant::now()) {
+                    tracing::info!(%dest, mtu, "path MTU learnt");
+                    self.set_path_mtu(dest, mtu.into());
+                }
+            }
+            Event::GsoOff {
+                errno,
+                zero_checksum,
+            } => {
+                let source = std::io::Error::from_raw_os_error(errno);
+                tracing::warn!(
+                    zero_checksum,
+                    "segmentation offload is off on an underlay socket: {source}"
+                );
+            }
+            Event::Failed { worker, reason } => {
+                return Err(format!("worker {worker} failed: {reason}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_workers(&mut self) -> Result<(), String> {
+        match self
+            .watchdog
+            .look(self.workers.iter().map(Worker::heartbeat))
+        {
+            Some(worker) => Err(format!("worker {worker} hangs: no heartbeat for 1.5 s")),
+            None => Ok(()),
+        }
+    }
+
+    fn look_around(&mut self) {
+        self.drop_vanished();
+        for dest in self.path_mtus.expire(Instant::now()) {
+            tracing::info!(%dest, "learnt path MTU expired");
+            self.set_path_mtu(dest, self.underlay.mtu);
+        }
+        self.publisher.reclaim();
+    }
+
+    /// Gives every path to an outer address the inner MTU that follows.
+    fn set_path_mtu(&mut self, dest: IpAddr, outer_mtu: u32) {
+        let current = self.publisher.current();
+        let mut next = Snapshot::clone(&current);
+        for (number, path) in current.paths.iter() {
+            if path.dst != dest {
+                continue;
+            }
+            let overhead = ringway_encap::mtu::overhead(path.encap, dest.is_ipv6());
+            let outer = u16::try_from(outer_mtu.min(self.underlay.mtu)).unwrap_or(u16::MAX);
+            let mut path = path.clone();
+            path.mtu = outer.saturating_sub(overhead);
+            next.replace_path(PathId(number), path);
+        }
+        self.publisher.publish(next);
+    }
+
+    fn view(&self) -> View {
+        let snapshot = self.publisher.current();
+        View {
+            counters: self.counters.clone(),
+            pods: self.pods.iter().map(|(n, p)| self.pod_view(n, p)).collect(),
+            status: self.status(&snapshot),
+            snapshot,
+        }
+    }
+
+    fn status(&self, snapshot: &Snapshot) -> view::Status {
+        let c = &self.config;
+        view::Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+            node: c.node.name.clone(),
+            pod_cidrs: c.node.pod_cidrs.iter().map(ToString::to_string).collect(),
+            gateways: c
+                .node
+                .pod_cidrs
+                .iter()
+                .map(|c| crate::config::gateway(*c))
+                .collect(),
+            interface: c.node.interface.clone(),
+            pod_mtu: self.underlay.pod_mtu(c),
+            underlay: view::UnderlayStatus {
+                interface: self.underlay.interface.clone(),
+                addresses: self.underlay.addresses(),
+                mtu: self.underlay.mtu,
+                io: match c.underlay.io {
+                    crate::config::Io::Auto => "socket (this version has no other)".into(),
+                    crate::config::Io::Socket => "socket (configured)".into(),
+                },
+                sockets: self.sockets.clone(),
+            },
+            workers: self.workers.iter().map(|w| self.worker_status(w)).collect(),
+            pods: self.pods.len(),
+            peers: c.peers.len(),
+            snapshot: snapshot.version,
+            totals: crate::api::totals(&self.counters),
+        }
+    }
+
+    fn worker_status(&self, worker: &Worker) -> view::WorkerStatus {
+        use std::sync::atomic::Ordering::Relaxed;
+        let load = worker.load();
+        view::WorkerStatus {
+            index: worker.index(),
+            cpu: self.config.workers.cpus.get(worker.index()).copied(),
+            rounds: load.rounds.load(Relaxed),
+            busy_rounds: load.busy_rounds.load(Relaxed),
+            sleeps: load.sleeps.load(Relaxed),
+        }
+    }
+
+    /// Ends the workers. Interfaces stay: they are persistent, and the state
+    /// says how to open them again.
+    fn stop(self) {
+        for worker in self.workers {
+            worker.join();
+        }
+    }
+}
+
+/// Sends requests to the control thread.
+pub type Requests = Sender<Request>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! Starting: node port, sockets, tables, workers, and the pods of before.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use crossbeam_channel::unbounded;
+use ringway_ports::socket::{SocketConfig, UdpChecksum, UdpUnderlay};
+use ringway_switch::{Counters, Ports};
+use ringway_tables::{PortId, Publisher};
+
+use super::path_mtu::PathMtus;
+use super::watchdog::Watchdog;
+use super::{Control, Descriptors, tables};
+use crate::api::view::SocketStatus;
+use crate::config::{Checksum, Config, EncapKind};
+use crate::netlink::Netlink;
+use crate::node;
+use crate::state::StateDir;
+use crate::underlay::Underlay;
+use crate::worker::{self, Worker, WorkerConfig};
+
+impl Control {
+    /// Sets up everything in the calling thread's network namespace. On an error
+    /// nothing but the node port is left behind.
+    pub fn start(config: Config) -> anyhow::Result<Control> {
+        let state_dir = StateDir::lock(&config.node.state_dir)?;
+        let state = state_dir.load()?;
+        let mut netlink = Netlink::open()?;
+        let underlay = Underlay::examine(&config, &mut netlink)?;
+        let publisher = Publisher::new(tables::first(&config, &underlay)?);
+        let mut descriptors = Descriptors::default();
+        let mut sockets = Vec::new();
+        let mut opened = Vec::new();
+        for index in 0..config.workers.count {
+            opened.push(open_sockets(
+                &config,
+                &underlay,
+                index,
+                &mut descriptors,
+                &mut sockets,
+            )?);
+        }
+        let mtu = underlay.pod_mtu(&config);
+        let queues = node::setup(&mut netlink, &config, mtu, config.workers.count)?;
+
+        let (sender, events) = unbounded();
+        let mut workers = Vec::new();
+        let mut counters = Vec::new();
+        for (index, underlays) in opened.into_iter().enumerate() {
+            let count = Arc::new(Counters::default());
+            counters.push(count.clone());
+            let settings = WorkerConfig {
+                index,
+                cpu: config.workers.cpus.get(index).copied(),
+                polling: config.workers.polling,
+                idle_spin_us: config.workers.idle_spin_us,
+                ports: Ports {
+                    vxlan: config.underlay.vxlan_port,
+                    udp: config.underlay.udp_port,
+                },
+            };
+            let worker = Worker::spawn(
+                settings,
+                publisher.reader(),
+                count,
+                underlays,
+                sender.clone(),
+            );
+            workers.push(worker.with_context(|| format!("worker {index}"))?);
+        }
+        let mut control = Control {
+            config,
+            underlay,
+            netlink,
+            publisher,
+            descriptors,
+            workers,
+            counters,
+            events,
+            pods: std::collections::BTreeMap::new(),
+            state,
+            state_dir,
+            path_mtus: PathMtus::default(),
+            watchdog: Watchdog::default(),
+            sockets,
+            started: Instant::now(),
+        };
+        control.hand_to_workers(PortId::NODE, queues);
+        control.restore();
+        Ok(control)
+    }
+}
+
+/// Opens a worker's sockets: one for each outer family and encapsulation.
+fn open_sockets(
+    config: &Config,
+    underlay: &Underlay,
+    worker: usize,
+    descriptors: &mut Descriptors,
+    status: &mut Vec<SocketStatus>,
+) -> anyhow::Result<Vec<worker::Underlay>> {
+    let mut all = Vec::new();
+    for address in underlay.addresses() {
+        for kind in config.encaps() {
+            let v6 = address.is_ipv6();
+            let local = SocketAddr::new(address, config.port(kind));
+            let socket = UdpUnderlay::open(&SocketConfig {
+                reuse_port: config.workers.count > 1,
+                checksum: match config.underlay.udp_checksum {
+                    Checksum::Auto => UdpChecksum::Auto,
+                    Checksum::Off if !v6 => UdpChecksum::Off,
+                    Checksum::On | Checksum::Off => UdpChecksum::On,
+                },
+                ..SocketConfig::new(local)
+            })
+            .context("underlay socket")?;
+            descriptors
+                .add_sockets(worker, kind, v6, &socket)
+                .context("duplicating underlay sockets")?;
+            let granted = socket.granted();
+            if worker == 0 {
+                status.push(SocketStatus {
+                    local: local.to_string(),
+                    encap: match kind {
+                        EncapKind::Vxlan => format!("vxlan, VNI {}", config.underlay.vni),
+                        EncapKind::Udp => "udp".into(),
+                    },
+                    gso: granted.gso,
+                    gro: granted.gro,
+                    receive_buffer_bytes: granted.rcvbuf,
+                });
+                tracing::info!(
+                    %local, gso = granted.gso, gro = granted.gro, receive_buffer = granted.rcvbuf,
+                    "underlay by UDP socket"
+                );
+            }
+            all.push(worker::Underlay {
+                socket,
+                encap: config.encap(kind),
+                v6,
+            });
+        }
+    }
+    Ok(all)
+}

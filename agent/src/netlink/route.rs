@@ -1,0 +1,184 @@
+//! Routes of the main table, and permanent neighbours.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
+    RouteType,
+};
+use ringway_packet::mac::MacAddr;
+
+use super::address::family;
+use super::{Netlink, NetlinkError};
+
+/// A unicast route in the main table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Destination network (all zero and length 0: the default route).
+    pub destination: IpAddr,
+    /// Prefix length in bits.
+    pub prefix_len: u8,
+    /// Next hop.
+    pub gateway: Option<IpAddr>,
+    /// Next hop is reachable through the link though no prefix covers it.
+    pub onlink: bool,
+    /// Preferred source address.
+    pub source: Option<IpAddr>,
+    /// Outgoing interface index.
+    pub interface: u32,
+}
+
+impl Route {
+    fn message(&self) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        let header = &mut message.header;
+        header.address_family = family(self.destination);
+        header.destination_prefix_length = self.prefix_len;
+        header.table = RouteHeader::RT_TABLE_MAIN;
+        header.protocol = RouteProtocol::Static;
+        header.kind = RouteType::Unicast;
+        header.scope = match self.gateway {
+            None if self.destination.is_ipv4() => RouteScope::Link,
+            _ => RouteScope::Universe,
+        };
+        if self.onlink {
+            header.flags = RouteFlags::Onlink;
+        }
+        let a = &mut message.attributes;
+        if self.prefix_len > 0 {
+            a.push(RouteAttribute::Destination(self.destination.into()));
+        }
+        a.extend(self.gateway.map(|g| RouteAttribute::Gateway(g.into())));
+        a.extend(self.source.map(|s| RouteAttribute::PrefSource(s.into())));
+        a.push(RouteAttribute::Oif(self.interface));
+        message
+    }
+
+    fn from_message(m: &RouteMessage) -> Option<Self> {
+        let mut route = Route {
+            destination: match m.header.address_family {
+                netlink_packet_route::AddressFamily::Inet => std::net::Ipv4Addr::UNSPECIFIED.into(),
+                _ => std::net::Ipv6Addr::UNSPECIFIED.into(),
+            },
+            prefix_len: m.header.destination_prefix_length,
+            gateway: None,
+            onlink: m.header.flags.contains(RouteFlags::Onlink),
+            source: None,
+            interface: 0,
+        };
+        for attribute in &m.attributes {
+            match attribute {
+                RouteAttribute::Destination(a) => route.destination = ip(a)?,
+                RouteAttribute::Gateway(a) => route.gateway = ip(a),
+                RouteAttribute::PrefSource(a) => route.source = ip(a),
+                RouteAttribute::Oif(index) => route.interface = *index,
+                _ => {}
+            }
+        }
+        Some(route)
+    }
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(a) => Some((*a).into()),
+        RouteAddress::Inet6(a) => Some((*a).into()),
+        _ => None,
+    }
+}
+
+impl Netlink {
+    /// Adds a route, or replaces the one to the same destination.
+    pub fn set_route(&mut self, route: &Route) -> Result<(), NetlinkError> {
+        let what = || {
+            format!(
+                "adding route {}/{} to interface {}",
+                route.destination, route.prefix_len, route.interface
+            )
+        };
+        self.ask(
+            what,
+            RouteNetlinkMessage::NewRoute(route.message()),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        )
+        .map(drop)
+    }
+
+    /// Adds a route; false when there is one to the same destination.
+    pub fn add_route(&mut self, route: &Route) -> Result<bool, NetlinkError> {
+        let what = || {
+            format!(
+                "adding route {}/{} to interface {}",
+                route.destination, route.prefix_len, route.interface
+            )
+        };
+        match self.ask(
+            what,
+            RouteNetlinkMessage::NewRoute(route.message()),
+            NLM_F_CREATE | NLM_F_EXCL,
+        ) {
+            Err(e) if e.errno() == Some(libc::EEXIST) => Ok(false),
+            other => other.map(|_| true),
+        }
+    }
+
+    /// Removes a route; nothing happens when it is not there.
+    pub fn remove_route(&mut self, route: &Route) -> Result<(), NetlinkError> {
+        let what = || format!("removing route {}/{}", route.destination, route.prefix_len);
+        match self.ask(what, RouteNetlinkMessage::DelRoute(route.message()), 0) {
+            Err(e) if e.errno() == Some(libc::ESRCH) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Unicast routes of the main table that leave through a link.
+    pub fn routes(&mut self, index: u32) -> Result<Vec<Route>, NetlinkError> {
+        let message = RouteNetlinkMessage::GetRoute(RouteMessage::default());
+        let answers = self.ask(|| "listing routes".into(), message, NLM_F_DUMP)?;
+        Ok(answers
+            .iter()
+            .filter_map(|m| match m {
+                RouteNetlinkMessage::NewRoute(r)
+                    if r.header.table == RouteHeader::RT_TABLE_MAIN
+                        && r.header.kind == RouteType::Unicast =>
+                {
+                    Route::from_message(r)
+                }
+                _ => None,
+            })
+            .filter(|r| r.interface == index)
+            .collect())
+    }
+
+    /// Sets a permanent neighbour entry: `ip` is at `mac` on this link.
+    pub fn set_neighbour(
+        &mut self,
+        index: u32,
+        ip: IpAddr,
+        mac: MacAddr,
+    ) -> Result<(), NetlinkError> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(ip);
+        message.header.ifindex = index;
+        message.header.state = NeighbourState::Permanent;
+        message.attributes = vec![
+            NeighbourAttribute::Destination(match ip {
+                IpAddr::V4(a) => NeighbourAddress::Inet(a),
+                IpAddr::V6(a) => NeighbourAddress::Inet6(a),
+            }),
+            NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()),
+        ];
+        let what = || format!("setting neighbour {ip} = {mac} on interface {index}");
+        self.ask(
+            what,
+            RouteNetlinkMessage::NewNeighbour(message),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        )
+        .map(drop)
+    }
+}

@@ -1,0 +1,283 @@
+//! Making, reopening and removing a pod's interface.
+//!
+//! The TAP is created in the node's namespace and its queues are opened there,
+//! under a name nobody else uses, before it is moved into the pod's namespace:
+//! a descriptor opened inside would keep that namespace alive for ever. All the
+//! rest is done from outside, too, over an rtnetlink socket that belongs to the
+//! pod's namespace; only `/proc/sys` needs a thread inside.
+//!
+//! ```text
+//! node:  create rwtap3 ─ open queues ─ move ┐
+//! pod:                                      └ eth0 ─ MAC, MTU, GSO limits ─ addresses ─ up ─ routes
+//! ```
+//!
+//! The interface is persistent from the first moment. Until [`Making::keep`] is
+//! called, dropping what was made takes the persistence back, and the interface
+//! vanishes with its last descriptor, wherever it is by then.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use ringway_packet::mac::MacAddr;
+use ringway_ports::tap::{self, TapError, TapOptions};
+
+use crate::gso;
+use crate::netlink::{LinkChange, Netlink, NetlinkError, Route};
+use crate::netns::{Netns, NetnsError, run_in};
+use crate::sysctl::{self, SysctlError};
+
+/// Owner of our TAPs: no account has it, so that no unprivileged process that
+/// may open /dev/net/tun can take one while the agent is down. (65534 is
+/// `nobody`, and `(uid_t)-1` means "no owner".)
+pub const TAP_OWNER_UID: u32 = 4_294_967_290;
+/// Prefix of the name a TAP has before it is moved.
+pub const TEMPORARY_PREFIX: &str = "rwtap";
+/// Queue length in packets of a multi-queue TAP: the kernel allots it for each
+/// of 256 possible queues, which at the usual 500 is 3 MB for each pod.
+const MULTI_QUEUE_TX_LEN: u32 = 128;
+
+/// What the pod's interface shall be.
+#[derive(Clone, Debug)]
+pub struct Spec<'a> {
+    /// Number of the port, for the temporary name.
+    pub port: u32,
+    /// Name inside the pod.
+    pub ifname: &'a str,
+    /// MAC address.
+    pub mac: MacAddr,
+    /// MTU in bytes.
+    pub mtu: u16,
+    /// Addresses with prefix length and gateway.
+    pub addresses: &'a [PodAddress],
+    /// Number of queues; more than one makes a multi-queue TAP.
+    pub queues: usize,
+}
+
+/// One address of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// On-link prefix length: that of the node's pod network.
+    pub prefix_len: u8,
+    /// Next hop of the default route.
+    pub gateway: IpAddr,
+}
+
+/// The open queues of a TAP.
+#[derive(Clone, Debug)]
+pub struct Queues {
+    /// One descriptor per queue.
+    pub fds: Vec<Arc<OwnedFd>>,
+    /// The kernel takes UDP superframes.
+    pub uso: bool,
+}
+
+/// Why an interface could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum InterfaceError {
+    /// The name is in use inside the pod.
+    #[error("TAP name taken: the namespace {netns} already has an interface {ifname}")]
+    NameTaken {
+        /// Path of the namespace.
+        netns: String,
+        /// The name.
+        ifname: String,
+    },
+    /// The TAP.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// rtnetlink.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The namespace.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// A kernel setting.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+}
+
+/// An interface under construction; removed when dropped.
+#[derive(Debug)]
+#[must_use = "dropping it removes the interface"]
+pub struct Making {
+    queues: Option<Queues>,
+}
+
+impl Making {
+    /// The queues, to be handed to workers.
+    pub fn queues(&self) -> Queues {
+        self.queues.clone().unwrap_or(Queues {
+            fds: Vec::new(),
+            uso: false,
+        })
+    }
+
+    /// The interface stays.
+    pub fn keep(mut self) {
+        self.queues = None;
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if let Some(queues) = self.queues.take() {
+            remove(&queues);
+        }
+    }
+}
+
+/// Makes the interface, complete, up, and with carrier.
+pub fn create(node: &mut Netlink, netns: &Netns, spec: &Spec) -> Result<Making, InterfaceError> {
+    let mut pod = run_in(netns, Netlink::open)??;
+    let taken = || InterfaceError::NameTaken {
+        netns: netns.path().display().to_string(),
+        ifname: spec.ifname.to_owned(),
+    };
+    match pod.link(spec.ifname) {
+        Ok(_) => return Err(taken()),
+        Err(NetlinkError::NoLink { .. }) => {}
+        Err(e) => return Err(e.into()),
+    }
+
+    let temporary = format!("{TEMPORARY_PREFIX}{}", spec.port);
+    let multi_queue = spec.queues > 1;
+    let first = tap::create_persistent(
+        &temporary,
+        &TapOptions {
+            multi_queue,
+            owner_uid: Some(TAP_OWNER_UID),
+        },
+    )?;
+    let mut making = Making {
+        queues: Some(Queues {
+            fds: vec![Arc::new(first.fd)],
+            uso: first.offloads.uso,
+        }),
+    };
+    for _ in 1..spec.queues {
+        let more = tap::open_queue(&temporary, multi_queue)?;
+        if let Some(queues) = &mut making.queues {
+            queues.fds.push(Arc::new(more.fd));
+        }
+    }
+    let index = node.link(&temporary)?.index;
+    node.move_link(index, netns.as_fd(), spec.ifname)
+        .map_err(|e| {
+            if e.errno() == Some(libc::EEXIST) {
+                taken()
+            } else {
+                e.into()
+            }
+        })?;
+    configure(&mut pod, netns, spec)?;
+    Ok(making)
+}
+
+/// Everything inside the namespace.
+fn configure(pod: &mut Netlink, netns: &Netns, spec: &Spec) -> Result<(), InterfaceError> {
+    let index = pod.link(spec.ifname)?.index;
+    let gso = gso::limits(spec.mtu);
+    let multi_queue = spec.queues > 1;
+    pod.change_link(
+        index,
+        &LinkChange {
+            mac: Some(spec.mac),
+            mtu: Some(spec.mtu.into()),
+            gso_max_size: Some(gso.size),
+            gso_max_segs: Some(gso.segments),
+            // Before it is up, or the queues are allotted at full length first.
+            tx_queue_len: multi_queue.then_some(MULTI_QUEUE_TX_LEN),
+            ..LinkChange::default()
+        },
+    )?;
+    let v6 = spec.addresses.iter().any(|a| a.ip.is_ipv6());
+    let ifname = spec.ifname;
+    run_in(netns, move || ipv6_settings(ifname, v6))??;
+    for address in spec.addresses {
+        pod.add_address(index, address.ip, address.prefix_len)?;
+    }
+    pod.change_link(
+        index,
+        &LinkChange {
+            up: Some(true),
+            ..LinkChange::default()
+        },
+    )?;
+    for address in spec.addresses {
+        let route = Route {
+            destination: match address.ip {
+                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            },
+            prefix_len: 0,
+            gateway: Some(address.gateway),
+            onlink: false,
+            source: None,
+            interface: index,
+        };
+        // A second interface of a pod must not take the first one's traffic.
+        if !pod.add_route(&route)? {
+            tracing::info!(netns = %netns.path().display(), ifname, gateway = %address.gateway,
+                "the pod has a default route already; it keeps it");
+        }
+    }
+    Ok(())
+}
+
+/// IPv6 settings of the interface, in the current namespace. Addresses are
+/// given out by the node, so router advertisements are not listened to and
+/// duplicates are not probed for: the link-local address works at once.
+fn ipv6_settings(ifname: &str, pod_has_ipv6: bool) -> Result<(), SysctlError> {
+    let key = |name: &str| format!("ipv6/conf/{ifname}/{name}");
+    // Without IPv6 in the kernel there is nothing to settle; an IPv6 address
+    // will be refused with a clear error when it is added.
+    sysctl::set_if_present(&key("accept_ra"), "0")?;
+    sysctl::set_if_present(&key("accept_dad"), "0")?;
+    if pod_has_ipv6 {
+        sysctl::set_if_present(&key("disable_ipv6"), "0")?;
+    }
+    Ok(())
+}
+
+/// Opens the queues of an interface made earlier, inside its namespace. The
+/// namespace lives from now on as long as the descriptors: it must be watched.
+/// `multi_queue` must be what it was made with.
+pub fn reopen(
+    netns: &Netns,
+    ifname: &str,
+    multi_queue: bool,
+    queues: usize,
+) -> Result<Queues, InterfaceError> {
+    run_in(netns, || {
+        let mut fds = Vec::with_capacity(queues);
+        let mut uso = true;
+        for _ in 0..queues {
+            let opened = tap::open_queue(ifname, multi_queue)?;
+            uso &= opened.offloads.uso;
+            fds.push(Arc::new(opened.fd));
+        }
+        Ok(Queues { fds, uso })
+    })?
+}
+
+/// Makes the interface vanish when its last descriptor is closed, whatever it
+/// is called and wherever it is by now. False when it is gone already.
+pub fn remove(queues: &Queues) -> bool {
+    let Some(first) = queues.fds.first() else {
+        return false;
+    };
+    match tap::unpersist(first.as_fd()) {
+        Ok(()) => true,
+        Err(e) => {
+            // EBADFD: the namespace went, and the interface with it.
+            tracing::debug!("the interface is gone already: {e}");
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

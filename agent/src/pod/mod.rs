@@ -1,0 +1,3 @@
+//! Pods: their interface, and the checks before they get one.
+
+pub mod interface;

@@ -1,0 +1,273 @@
+//! What survives the agent: `state.json` in the state directory.
+//!
+//! The TAPs of the pods are persistent, so after a restart the agent only has
+//! to know which there are and how they were made: queue mode and header size
+//! must be the same when a TAP is opened again. The file is written whole, to a
+//! temporary name, synced and renamed, before an attach is answered; a reader
+//! sees the old state or the new one. A file from a newer version is refused
+//! and left as it is. A file that cannot be understood is set aside.
+//!
+//! `lock` in the same directory is held with flock(2) for the agent's life: two
+//! agents with one state would fight over the same TAPs.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use ringway_packet::mac::MacAddr;
+use serde::{Deserialize, Serialize};
+
+use crate::netns::Identity;
+
+/// Version of the file's format this program writes.
+pub const SCHEMA: u64 = 1;
+const FILE: &str = "state.json";
+const TEMPORARY: &str = "state.json.tmp";
+const DAMAGED: &str = "state.json.damaged";
+const LOCK: &str = "lock";
+
+/// Why the state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A file operation failed.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// What was done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// The error.
+        source: io::Error,
+    },
+    /// Another agent holds the directory.
+    #[error(
+        "{dir} is in use by another ringway agent (pid {pid}); \
+         stop it, or give this one another node.state_dir"
+    )]
+    Locked {
+        /// The state directory.
+        dir: PathBuf,
+        /// Its process id as it wrote it.
+        pid: String,
+    },
+    /// Written by a newer version.
+    #[error(
+        "{path} has schema {found}, this version knows up to {SCHEMA}; it was left as it is. \
+         Run the newer version, or move the file away and create the pods again"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: u64,
+    },
+}
+
+/// One attached pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PodRecord {
+    /// Path of its network namespace.
+    pub netns: PathBuf,
+    /// Which namespace that was.
+    pub netns_id: Identity,
+    /// Interface name inside.
+    pub ifname: String,
+    /// MAC address.
+    #[serde(with = "text")]
+    pub mac: MacAddr,
+    /// Addresses, at most one per family.
+    pub ips: Vec<IpAddr>,
+    /// MTU in bytes.
+    pub mtu: u16,
+    /// The TAP was made with `IFF_MULTI_QUEUE`.
+    pub multi_queue: bool,
+    /// Queues open when it was recorded.
+    pub queues: u16,
+    /// Bytes of the vnet header.
+    pub vnet_header_len: usize,
+}
+
+/// Everything in the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Version of the format.
+    pub schema: u64,
+    /// The boot in which it was written: namespaces do not survive one.
+    pub boot_id: String,
+    /// Pods by name.
+    pub pods: BTreeMap<String, PodRecord>,
+}
+
+impl State {
+    /// No pods, this boot.
+    pub fn new() -> Self {
+        Self {
+            schema: SCHEMA,
+            boot_id: boot_id(),
+            pods: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The kernel's id of this boot.
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+/// The state directory, locked.
+#[derive(Debug)]
+pub struct StateDir {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl StateDir {
+    /// Creates the directory if need be and locks it.
+    pub fn lock(dir: &Path) -> Result<Self, StateError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(error("creating", dir))?;
+        let path = dir.join(LOCK);
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(error("opening", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let _ = (&mut file).take(32).read_to_string(&mut pid);
+                let pid = match pid.trim() {
+                    "" => "unknown".to_owned(),
+                    pid => pid.to_owned(),
+                };
+                let dir = dir.to_owned();
+                return Err(StateError::Locked { dir, pid });
+            }
+            Err(TryLockError::Error(source)) => return Err(error("locking", &path)(source)),
+        }
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        written.map_err(error("writing", &path))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            _lock: file,
+        })
+    }
+
+    /// Reads the state; pods of an earlier boot are left out.
+    pub fn load(&self) -> Result<State, StateError> {
+        let path = self.dir.join(FILE);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(State::new()),
+            Err(e) => return Err(error("reading", &path)(e)),
+        };
+        // The schema first: a newer file may have any other shape.
+        let value = serde_json::from_slice::<serde_json::Value>(&bytes);
+        if let Ok(value) = &value
+            && let Some(found) = value.get("schema").and_then(serde_json::Value::as_u64)
+            && found > SCHEMA
+        {
+            return Err(StateError::Newer { path, found });
+        }
+        let mut state = match value.and_then(serde_json::from_value::<State>) {
+            Ok(state) => state,
+            Err(e) => {
+                let aside = self.dir.join(DAMAGED);
+                fs::rename(&path, &aside).map_err(error("setting aside", &path))?;
+                tracing::error!(
+                    file = %aside.display(),
+                    "the state file was damaged ({e}) and was set aside; its pods have to be created again"
+                );
+                return Ok(State::new());
+            }
+        };
+        let now = boot_id();
+        if state.boot_id != now {
+            if !state.pods.is_empty() {
+                let pods = state.pods.len();
+                tracing::info!(pods, "the machine was started anew: earlier pods are gone");
+            }
+            state = State::new();
+        }
+        Ok(state)
+    }
+
+    /// Writes the state so that a crash at any moment leaves a whole file.
+    pub fn save(&self, state: &State) -> Result<(), StateError> {
+        let temporary = self.dir.join(TEMPORARY);
+        let path = self.dir.join(FILE);
+        let mut bytes = serde_json::to_vec_pretty(state)
+            .map_err(io::Error::from)
+            .map_err(error("encoding", &path))?;
+        bytes.push(b'\n');
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(error("creating", &temporary))?;
+        file.write_all(&bytes)
+            .and_then(|()| file.sync_data())
+            .map_err(error("writing", &temporary))?;
+        fs::rename(&temporary, &path).map_err(error("renaming", &temporary))?;
+        // The rename itself is in the directory.
+        File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(error("syncing", &self.dir))
+    }
+}
+
+fn error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    let path = path.to_owned();
+    move |source| StateError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+/// A value as its text.
+mod text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &impl ToString,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&value.to_string())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, T: std::str::FromStr>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse()
+            .map_err(|_| D::Error::custom(format!("{text:?} is malformed")))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+use super::*;
+
+fn pod(n: u8) -> PodRecord {
+    PodRecord {
+        netns: format!("/run/netns/p{n}").into(),
+        netns_id: Identity {
+            dev: 4,
+            ino: u64::from(n),
+        },
+        ifname: "eth0".into(),
+        mac: MacAddr([10, 88, 10, 77, 1, n]),
+        ips: vec![
+            format!("10.77.1.{n}").parse().unwrap(),
+            format!("fd77:1::{n}").parse().unwrap(),
+        ],
+        mtu: 1450,
+        multi_queue: false,
+        queues: 1,
+        vnet_header_len: 10,
+    }
+}
+
+fn state(pods: u8) -> State {
+    let mut state = State::new();
+    for n in 2..2 + pods {
+        state.pods.insert(format!("p{n}/eth0"), pod(n));
+    }
+    state
+}
+
+#[test]
+fn what_is_saved_is_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = StateDir::lock(dir.path()).unwrap();
+    assert_eq!(lock.load().unwrap(), State::new());
+    let written = state(3);
+    lock.save(&written).unwrap();
+    assert_eq!(lock.load().unwrap(), written);
+    assert!(!dir.path().join(TEMPORARY).exists());
+}
+
+#[test]
+fn a_second_agent_is_told_who_holds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = StateDir::lock(dir.path()).unwrap();
+    let refused = StateDir::lock(dir.path()).unwrap_err();
+    let StateError::Locked { pid, .. } = &refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(*pid, std::process::id().to_string());
+    assert!(refused.to_string().contains(pid.as_str()));
+    drop(held);
+    StateDir::lock(dir.path()).unwrap();
+}
+
+#[test]
+fn a_newer_file_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = StateDir::lock(dir.path()).unwrap();
+    let newer = br#"{"schema": 2, "boots": ["x"], "pods": [1, 2]}"#;
+    fs::write(dir.path().join(FILE), newer).unwrap();
+    let refused = lock.load().unwrap_err();
+    assert!(
+        matches!(refused, StateError::Newer { found: 2, .. }),
+        "{refused}"
+    );
+    assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), newer);
+}
+
+#[test]
+fn a_torn_file_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = StateDir::lock(dir.path()).unwrap();
+    lock.save(&state(2)).unwrap();
+    let whole = fs::read(dir.path().join(FILE)).unwrap();
+    // The closing newline alone is no damage; neither is the last brace missing whole.
+    for cut in [0, 1, whole.len() / 2, whole.len() - 2] {
+        fs::write(dir.path().join(FILE), &whole[..cut]).unwrap();
+        assert_eq!(lock.load().unwrap(), State::new(), "cut at {cut}");
+        let aside = fs::read(dir.path().join(DAMAGED)).unwrap();
+        assert_eq!(aside, whole[..cut]);
+        assert!(!dir.path().join(FILE).exists());
+    }
+}
+
+#[test]
+fn a_crash_before_the_rename_leaves_the_old_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = StateDir::lock(dir.path()).unwrap();
+    lock.save(&state(2)).unwrap();
+    fs::write(dir.path().join(TEMPORARY), b"{\"schema\": 1, \"bo").unwrap();
+    assert_eq!(lock.load().unwrap(), state(2));
+    lock.save(&state(1)).unwrap();
+    assert_eq!(lock.load().unwrap(), state(1));
+}
+
+#[test]
+fn pods_of_an_earlier_boot_are_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = StateDir::lock(dir.path()).unwrap();
+    let mut old = state(2);
+    old.boot_id = "6f1c2e9a-0000-4000-8000-000000000000".into();
+    lock.save(&old).unwrap();
+    assert_eq!(lock.load().unwrap(), State::new());
+}
+
+#[test]
+fn only_root_reads_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("a/b");
+    let lock = StateDir::lock(&dir).unwrap();
+    lock.save(&State::new()).unwrap();
+    let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir), 0o700);
+    assert_eq!(mode(&dir.join(FILE)), 0o600);
+    assert_eq!(mode(&dir.join(LOCK)), 0o600);
+}

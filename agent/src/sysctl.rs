@@ -1,0 +1,56 @@
+//! Kernel settings under `/proc/sys/net`, in the calling thread's namespace.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a setting could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("kernel setting {path}: {source}")]
+pub struct SysctlError {
+    /// The file under /proc/sys.
+    pub path: PathBuf,
+    /// Error of open(2), read(2) or write(2).
+    pub source: io::Error,
+}
+
+impl SysctlError {
+    /// The setting does not exist (IPv6 switched off, older kernel).
+    pub fn is_missing(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+fn path(key: &str) -> PathBuf {
+    Path::new("/proc/sys/net").join(key)
+}
+
+/// Reads `key`, e.g. `ipv4/ip_forward`.
+pub fn get(key: &str) -> Result<String, SysctlError> {
+    let path = path(key);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(source) => Err(SysctlError { path, source }),
+    }
+}
+
+/// Sets `key` to `value`; true when it was different before. A setting that
+/// already has the value is not written: /proc/sys may be read-only.
+pub fn set(key: &str, value: &str) -> Result<bool, SysctlError> {
+    if get(key)? == value {
+        return Ok(false);
+    }
+    let path = path(key);
+    match fs::write(&path, value) {
+        Ok(()) => Ok(true),
+        Err(source) => Err(SysctlError { path, source }),
+    }
+}
+
+/// Like [`set`], but a setting this kernel does not have is no error.
+pub fn set_if_present(key: &str, value: &str) -> Result<bool, SysctlError> {
+    match set(key, value) {
+        Err(e) if e.is_missing() => Ok(false),
+        other => other,
+    }
+}

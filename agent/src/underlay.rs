@@ -1,0 +1,289 @@
+//! The underlay as this machine has it: the interface, its addresses and MTU,
+//! and which outer addresses carry which pods to which peer.
+
+use std::net::IpAddr;
+
+use crate::config::{Config, ConfigError, EncapKind, Family, Peer, Problem};
+use crate::config::{common_family, family_name};
+use crate::netlink::{Netlink, NetlinkError};
+use ringway_encap::mtu;
+
+/// The underlay interface, examined.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Underlay {
+    /// Name.
+    pub interface: String,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Outer IPv4 address.
+    pub v4: Option<IpAddr>,
+    /// Outer IPv6 address.
+    pub v6: Option<IpAddr>,
+}
+
+/// One way to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Our outer address.
+    pub src: IpAddr,
+    /// Its outer address.
+    pub dst: IpAddr,
+}
+
+impl Underlay {
+    /// Examines the interface; a [`ConfigError`] names the key to change.
+    pub fn examine(config: &Config, netlink: &mut Netlink) -> Result<Self, ConfigError> {
+        let name = &config.underlay.interface;
+        let mistake = |key: &str, problem| ConfigError::at(&config.file, key, problem);
+        let failed = |e: NetlinkError| {
+            let (interface, why) = (name.clone(), e.to_string());
+            mistake("underlay.interface", Problem::Examine { interface, why })
+        };
+        let link = match netlink.link(name) {
+            Ok(link) => link,
+            Err(NetlinkError::NoLink { .. }) => {
+                let all = netlink.links().map_err(failed)?;
+                let found: Vec<String> = all.into_iter().map(|l| l.name).collect();
+                let (value, found) = (name.clone(), found.join(", "));
+                return Err(mistake(
+                    "underlay.interface",
+                    Problem::InterfaceMissing { value, found },
+                ));
+            }
+            Err(e) => return Err(failed(e)),
+        };
+        if !link.up {
+            let value = name.clone();
+            return Err(mistake(
+                "underlay.interface",
+                Problem::InterfaceDown { value },
+            ));
+        }
+        let present: Vec<IpAddr> = netlink
+            .addresses(link.index)
+            .map_err(failed)?
+            .into_iter()
+            .filter(|a| a.global)
+            .map(|a| a.ip)
+            .collect();
+        for (i, wanted) in config.underlay.addresses.iter().enumerate() {
+            if !present.contains(wanted) {
+                let problem = Problem::AddressNotThere {
+                    value: *wanted,
+                    interface: name.clone(),
+                    found: list(&present),
+                };
+                return Err(mistake(&format!("underlay.addresses[{i}]"), problem));
+            }
+        }
+        let given = &config.underlay.addresses;
+        let pool = if given.is_empty() { &present } else { given };
+        let of = |v6: bool| {
+            let usable = match config.underlay.family {
+                Family::Match => true,
+                Family::Ipv4 => !v6,
+                Family::Ipv6 => v6,
+            };
+            pool.iter()
+                .copied()
+                .find(|a| a.is_ipv6() == v6)
+                .filter(|_| usable)
+        };
+        let underlay = Underlay {
+            interface: name.clone(),
+            mtu: link.mtu,
+            v4: of(false),
+            v6: of(true),
+        };
+        underlay
+            .check(config)
+            .map_err(|(key, p)| mistake(&key, p))?;
+        Ok(underlay)
+    }
+
+    /// Checks that there is an address, that every peer can be reached, and
+    /// that pods get a usable MTU.
+    fn check(&self, config: &Config) -> Result<(), (String, Problem)> {
+        if self.addresses().is_empty() {
+            let family = match config.underlay.family {
+                Family::Match => "usable",
+                Family::Ipv4 => "IPv4",
+                Family::Ipv6 => "IPv6",
+            };
+            let value = self.interface.clone();
+            return Err((
+                "underlay.interface".into(),
+                Problem::InterfaceNoAddress { value, family },
+            ));
+        }
+        for (i, peer) in config.peers.iter().enumerate() {
+            common_family(&self.addresses(), &peer.addresses, config.underlay.family).map_err(
+                |detail| {
+                    let peer = peer.name.clone();
+                    let problem = Problem::UnderlayFamily { peer, detail };
+                    (format!("peers[{i}].addresses"), problem)
+                },
+            )?;
+        }
+        let inner = self.pod_mtu(config);
+        let v6 = config.pod_cidr(true).is_some();
+        let min = if v6 { mtu::MIN_IPV6 } else { mtu::MIN_IPV4 };
+        if inner < min {
+            return Err((
+                "underlay.interface".into(),
+                Problem::MtuTooSmall {
+                    interface: self.interface.clone(),
+                    mtu: self.mtu,
+                    inner: inner.into(),
+                    family: family_name(v6),
+                    min: min.into(),
+                },
+            ));
+        }
+        Ok(())
+    }
+
+    /// Outer addresses, IPv4 first.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.v4.into_iter().chain(self.v6).collect()
+    }
+
+    fn address(&self, v6: bool) -> Option<IpAddr> {
+        if v6 { self.v6 } else { self.v4 }
+    }
+
+    /// The outer addresses that carry pods of a family to a peer: the pods' own
+    /// family where both nodes have it, else the other.
+    pub fn way(&self, peer: &Peer, pods_v6: bool) -> Option<Way> {
+        [pods_v6, !pods_v6].into_iter().find_map(|v6| {
+            let src = self.address(v6)?;
+            let dst = *peer.addresses.iter().find(|a| a.is_ipv6() == v6)?;
+            Some(Way { src, dst })
+        })
+    }
+
+    /// What an encapsulation leaves of an outer MTU: bytes of the largest inner
+    /// IP packet.
+    pub fn inner_mtu(config: &Config, outer_mtu: u32, encap: EncapKind, outer_v6: bool) -> u16 {
+        // A UDP datagram cannot be longer than 65,535 whatever the interface takes (lo: 65,536).
+        let outer = u16::try_from(outer_mtu).unwrap_or(u16::MAX);
+        outer.saturating_sub(mtu::overhead(config.encap(encap), outer_v6))
+    }
+
+    /// MTU of pods and of the node port: the least of all ways there are, and
+    /// of those a peer added later would have by the defaults.
+    pub fn pod_mtu(&self, config: &Config) -> u16 {
+        let families = config.node.pod_cidrs.iter().map(|c| c.is_ipv6());
+        let defaults = families.clone().filter_map(|pods_v6| {
+            let v6 = if self.address(pods_v6).is_some() {
+                pods_v6
+            } else {
+                !pods_v6
+            };
+            self.address(v6)?;
+            Some(Self::inner_mtu(config, self.mtu, config.underlay.encap, v6))
+        });
+        let ways = config.peers.iter().flat_map(|peer| {
+            peer.pod_cidrs.iter().filter_map(|c| {
+                let way = self.way(peer, c.is_ipv6())?;
+                let v6 = way.dst.is_ipv6();
+                Some(Self::inner_mtu(config, self.mtu, peer.encap, v6))
+            })
+        });
+        defaults.chain(ways).min().unwrap_or(0)
+    }
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    if addresses.is_empty() {
+        return "none".into();
+    }
+    let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    all.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn config(extra: &str) -> Config {
+        let text = format!(
+            r#"
+[node]
+name = "a"
+pod_cidrs = ["10.77.1.0/24", "fd77:1::/64"]
+[underlay]
+interface = "eth0"
+{extra}
+[[peers]]
+name = "b"
+addresses = ["192.168.77.2", "fd00:77::2"]
+pod_cidrs = ["10.77.2.0/24", "fd77:2::/64"]
+[[peers]]
+name = "c"
+addresses = ["192.168.77.3"]
+pod_cidrs = ["10.77.3.0/24", "fd77:3::/64"]
+"#
+        );
+        Config::parse(Path::new("t"), &text).unwrap()
+    }
+
+    fn underlay(v4: bool, v6: bool) -> Underlay {
+        Underlay {
+            interface: "eth0".into(),
+            mtu: 1500,
+            v4: v4.then(|| "192.168.77.1".parse().unwrap()),
+            v6: v6.then(|| "fd00:77::1".parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn pods_ride_their_own_family_where_both_have_it() {
+        let c = config("");
+        let u = underlay(true, true);
+        let dst = |peer: usize, v6| u.way(&c.peers[peer], v6).map(|w| w.dst.to_string());
+        assert_eq!(dst(0, false).unwrap(), "192.168.77.2");
+        assert_eq!(dst(0, true).unwrap(), "fd00:77::2");
+        // c has no IPv6 underlay: its IPv6 pods ride IPv4.
+        assert_eq!(dst(1, true).unwrap(), "192.168.77.3");
+        // We have no IPv4 underlay: c cannot be reached, b over IPv6.
+        let u = underlay(false, true);
+        assert_eq!(u.way(&c.peers[1], false), None);
+        assert!(u.way(&c.peers[0], false).unwrap().src.is_ipv6());
+        let (key, problem) = u.check(&c).unwrap_err();
+        assert_eq!(key, "peers[1].addresses");
+        assert!(problem.to_string().contains('c'), "{problem}");
+    }
+
+    #[test]
+    fn the_pod_mtu_is_the_least_of_all_ways() {
+        assert_eq!(underlay(true, true).pod_mtu(&config("")), 1430);
+        assert_eq!(underlay(true, false).pod_mtu(&config("")), 1450);
+        let udp = config("encap = \"udp\"");
+        assert_eq!(underlay(true, false).pod_mtu(&udp), 1472);
+        assert_eq!(underlay(true, true).pod_mtu(&udp), 1452);
+    }
+
+    #[test]
+    fn a_small_mtu_is_refused_with_the_numbers() {
+        let mut u = underlay(true, false);
+        u.mtu = 1329;
+        let (_, problem) = u.check(&config("")).unwrap_err();
+        assert_eq!(
+            problem,
+            Problem::MtuTooSmall {
+                interface: "eth0".into(),
+                mtu: 1329,
+                inner: 1279,
+                family: "IPv6",
+                min: 1280
+            }
+        );
+        u.mtu = 1330;
+        u.check(&config("")).unwrap();
+        // A loopback underlay has 65,536, which no datagram can fill.
+        u.mtu = 65_536;
+        assert_eq!(u.pod_mtu(&config("")), 65_485);
+    }
+}
