@@ -188,7 +188,7 @@ impl<P: Port> Port for Fault<P> {
             self.held.pop_front();
             added += self.deliver(pool, batch, frame);
         }
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut scratch = std::mem::replace(&mut self.scratch, Batch::stand_in());
         let result = self.inner.receive(pool, &mut scratch, budget);
         self.counters.received += scratch.frames.len() as u64;
         // Frames of the ports this is for are linear and own one buffer each, so they can move singly.

@@ -82,6 +82,16 @@ impl Batch {
         }
     }
 
+    /// A batch without capacity, to stand in for one that is moved out for a moment.
+    pub(crate) const fn stand_in() -> Batch {
+        Batch {
+            frames: Vec::new(),
+            slices: Vec::new(),
+            buffers: Vec::new(),
+            bytes: 0,
+        }
+    }
+
     /// Whether another receive would make the batch larger than the caches like.
     #[inline]
     pub fn is_full(&self) -> bool {

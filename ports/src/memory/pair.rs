@@ -13,6 +13,9 @@ use crate::frame::{Batch, Frame, Tail};
 use crate::pool::{HEADROOM, Pool};
 use crate::port::{Port, TransmitError};
 
+/// Memory of a new slot: any frame of a usual MTU. A superframe makes its slot grow once.
+const SLOT: usize = 2048;
+
 /// One end of a [`pair`].
 #[derive(Debug)]
 pub struct Memory {
@@ -43,7 +46,7 @@ struct Stored {
 pub fn pair(capacity: usize, port_a: u32, port_b: u32) -> (Memory, Memory) {
     let queue = || {
         let frames = VecDeque::with_capacity(capacity);
-        let spare = Vec::with_capacity(capacity);
+        let spare = (0..capacity).map(|_| Vec::with_capacity(SLOT)).collect();
         Arc::new(Mutex::new(Queue {
             frames,
             spare,

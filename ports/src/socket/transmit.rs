@@ -1,7 +1,7 @@
 //! Flushing: one `sendmmsg` per transmit socket in use, and what to do when a message fails.
 //!
-//! `sendmmsg` stops at the first message that fails and says so on the next call, so a failure is always
-//! about the first message not sent yet:
+//! `sendmmsg` stops at the first message that fails and returns those before it; what failed shows when it
+//! is tried as the first of the next call. So an error number is always about the first message not sent:
 //!
 //! | errno | meaning | done |
 //! |---|---|---|
@@ -51,6 +51,8 @@ struct Arrays {
     controls: Vec<Control>,
     v6: bool,
     scope: u32,
+    /// The latest call took fewer messages than it was given.
+    short: bool,
 }
 
 // SAFETY: the pointers in the arrays are set anew before every call and used only within it; between calls
@@ -155,11 +157,20 @@ impl Transmitter {
                 .send(socket, queue, &queue.messages()[at..], pool, &self.slab)
             {
                 Ok(count) => {
+                    self.stopped_short(index, report);
                     report.sent(&self.queues[index].messages()[at..at + count]);
                     count
                 }
                 Err(errno) => self.failed(index, at, errno, pool, report),
             };
+        }
+    }
+
+    /// An ICMP error that stopped `sendmmsg` after its first message is consumed without being reported:
+    /// the next call succeeds. The error queue still has it.
+    fn stopped_short(&self, index: usize, report: &mut TxReport) {
+        if self.arrays.short {
+            errors::drain(&self.sockets[index], report);
         }
     }
 
@@ -252,6 +263,7 @@ impl Transmitter {
                 .send(socket, queue, &singles[at..], pool, &self.slab)
             {
                 Ok(count) => {
+                    self.stopped_short(index, report);
                     report.sent(&singles[at..at + count]);
                     at += count;
                     continue;
@@ -304,6 +316,7 @@ impl Arrays {
             controls: vec![Control::new(); CHUNK],
             v6,
             scope,
+            short: false,
         }
     }
 
@@ -334,7 +347,10 @@ impl Arrays {
             )
         };
         match usize::try_from(sent) {
-            Ok(sent) if sent > 0 => Ok(sent),
+            Ok(sent) if sent > 0 => {
+                self.short = sent < count;
+                Ok(sent)
+            }
             Ok(_) => Err(libc::EAGAIN),
             Err(_) => Err(sys::errno(&io::Error::last_os_error())),
         }
