@@ -7,7 +7,7 @@ use ringway_encap::Encap;
 use ringway_encap::outer::{OuterHeader, OuterSpec, UdpChecksum};
 use ringway_packet::addr::from_ip;
 use ringway_packet::mac::MacAddr;
-use ringway_tables::{NodeInfo, Path, Peer, PeerId, PeerPaths, Port, PortKind, Snapshot};
+use ringway_tables::{NodeInfo, Path, Peer, PeerId, PeerPaths, Port, PortId, PortKind, Snapshot};
 
 pub(crate) const GATEWAY_MAC: MacAddr = MacAddr([2, 0x52, 0x57, 0, 0, 1]);
 pub(crate) const VTEP_MAC: MacAddr = MacAddr([0x0a, 0x58, 10, 77, 1, 0]);
@@ -144,4 +144,34 @@ pub(crate) fn contents(s: &Snapshot) -> String {
     section("peer", s.peers.iter().map(|e| format!("{e:?}")).collect());
     section("path", s.paths.iter().map(|e| format!("{e:?}")).collect());
     lines.join("\n")
+}
+
+/// A node with a /8 that has `count` pods, with MACs, routes and neighbours of both families.
+pub(crate) fn large(count: u32) -> Snapshot {
+    let node = NodeInfo {
+        cidrs: ["10.0.0.0/8", "fd77:1::/64"]
+            .map(|c| c.parse().unwrap())
+            .into(),
+        ..node1()
+    };
+    let mut s = Snapshot::new(node).unwrap();
+    for n in 1..=count {
+        s.add_port(PortId(n), large_pod(n)).unwrap();
+    }
+    s
+}
+
+pub(crate) fn large_pod(n: u32) -> Port {
+    let mac = MacAddr::from_u64(0x0258_0000_0000 + u64::from(n));
+    let ip6 = 0xfd77_0001 << 96 | 1 << 32 | u128::from(n);
+    Port {
+        mac,
+        ip4: Some(address_of(n)),
+        ip6: Some(ip6),
+        ..pod(2)
+    }
+}
+
+pub(crate) fn address_of(n: u32) -> u32 {
+    0x0a80_0000 + n
 }
