@@ -1,2 +1,27 @@
 #![forbid(unsafe_code)]
-//! switch
+//! The pipeline: parse, admit, look up, decide, rewrite, and a verdict for every frame.
+//!
+//! Pure: no I/O, no clock, no lock, no allocation per frame. Start at [`Pipeline`].
+
+mod admit;
+mod bytes;
+pub mod counters;
+mod forward;
+mod icmp;
+mod limiter;
+mod neighbour;
+pub mod outbox;
+mod packet;
+mod pipeline;
+mod reason;
+pub mod trace;
+mod underlay;
+mod verdict;
+
+pub use counters::Counters;
+pub use outbox::{Out, Outbox};
+pub use packet::{HEADROOM, Packet};
+pub use pipeline::{Pipeline, Ports, reason_of};
+pub use reason::{DropReason, IgnoreReason};
+pub use underlay::{congestion, encapsulate, put_ethernet};
+pub use verdict::{Tunnel, Verdict};

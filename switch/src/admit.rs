@@ -1,0 +1,97 @@
+//! 2. Admission: is the sender who it says it is?
+
+use ringway_encap::Encap;
+use ringway_packet::addr::mapped;
+use ringway_packet::parse::{L3, Parsed};
+use ringway_tables::{PathId, PeerId, Port, Snapshot, Target};
+
+use crate::bytes::{be32, is_link_local, mac, src4, src6};
+use crate::pipeline::Stage;
+use crate::{DropReason, IgnoreReason};
+
+/// A frame from a pod: untagged, from the pod's own MAC and address. Admitted besides: `::`
+/// (duplicate-address probes, first MLD reports), link-local, and `0.0.0.0` in ARP probes.
+#[inline]
+pub(crate) fn pod(port: &Port, head: &[u8], parsed: &Parsed) -> Stage<()> {
+    if parsed.vlan_tags > 0 {
+        return Err(DropReason::VlanTagged.into());
+    }
+    if mac(head, 6) != port.mac {
+        return Err(DropReason::SpoofedMac.into());
+    }
+    let l3 = usize::from(parsed.l3_off);
+    match parsed.l3 {
+        L3::Ipv4 => {
+            let source = src4(head, l3);
+            if port.ip4 == Some(source) {
+                return Ok(());
+            }
+            if source == 0 && parsed.proto == 17 && parsed.dst_port == 67 {
+                return Err(IgnoreReason::Dhcp.into());
+            }
+            // A pod without an IPv4 address still reports its group memberships.
+            if source == 0 && parsed.proto == 2 {
+                return Err(IgnoreReason::Igmp.into());
+            }
+            Err(DropReason::SpoofedIpv4.into())
+        }
+        L3::Ipv6 => {
+            let source = src6(head, l3);
+            if port.ip6 == Some(source) || source == 0 || is_link_local(source) {
+                return Ok(());
+            }
+            Err(DropReason::SpoofedIpv6.into())
+        }
+        L3::Arp => {
+            // RFC 826: sender hardware address at 8, sender protocol address at 14.
+            if mac(head, l3 + 8) != port.mac {
+                return Err(DropReason::SpoofedMac.into());
+            }
+            let sender = be32(head, l3 + 14);
+            if sender == 0 || port.ip4 == Some(sender) {
+                return Ok(());
+            }
+            Err(DropReason::SpoofedIpv4.into())
+        }
+        L3::Other => Err(DropReason::UnknownEthertype.into()),
+    }
+}
+
+/// A frame out of a tunnel: to our VTEP's MAC (VXLAN), from an address in the CIDRs of the peer
+/// that the outer source named, by the encapsulation set for it. Gives the path back to the source.
+#[inline]
+pub(crate) fn peer(
+    snapshot: &Snapshot,
+    peer: PeerId,
+    encap: Encap,
+    head: &[u8],
+    parsed: &Parsed,
+) -> Stage<PathId> {
+    if parsed.vlan_tags > 0 {
+        return Err(DropReason::VlanTagged.into());
+    }
+    let l3 = usize::from(parsed.l3_off);
+    let (source, vtep) = match parsed.l3 {
+        L3::Ipv4 => (mapped(src4(head, l3)), snapshot.node.vtep_mac),
+        L3::Ipv6 => (src6(head, l3), snapshot.node.vtep_mac6),
+        L3::Arp | L3::Other => return Err(DropReason::NotForwardedInner.into()),
+    };
+    if encap != Encap::Udp && mac(head, 0) != vtep {
+        return Err(if head[0] & 1 == 1 {
+            DropReason::NotForwardedInner
+        } else {
+            DropReason::VtepMac
+        }
+        .into());
+    }
+    if let Some(Target::Path(id)) = snapshot.route(source)
+        && let Some(path) = snapshot.path(id)
+        && path.peer == peer
+    {
+        if path.encap != encap {
+            return Err(DropReason::EncapMismatch.into());
+        }
+        return Ok(id);
+    }
+    Err(DropReason::ForeignInnerSource.into())
+}

@@ -1,0 +1,106 @@
+//! ICMP errors that the switch sends, always from the gateway's address, at a limited rate.
+
+use ringway_packet::parse::{L3, Parsed};
+use ringway_packet::{icmpv4, icmpv6};
+use ringway_tables::Snapshot;
+
+use crate::bytes::{mac, src4, src6};
+use crate::forward::From;
+use crate::outbox::Out;
+use crate::pipeline::Pipeline;
+use crate::trace::{Sink, Step};
+use crate::{Packet, Tunnel};
+
+/// What is wrong with a packet, for its sender to know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Problem {
+    /// Time exceeded in transit.
+    TtlExceeded,
+    /// Fragmentation needed, or packet too big; the MTU in bytes.
+    TooBig(u16),
+    /// Host, or address, unreachable.
+    NoSuchHost,
+}
+
+/// Leaves an error for the sender of `packet` in the outbox, unless the rules (RFC 1122 3.2.2, RFC
+/// 4443 2.4e) or the rate limit forbid it.
+#[cold]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn send<S: Sink>(
+    pipeline: &mut Pipeline,
+    snapshot: &Snapshot,
+    from: From,
+    packet: &Packet<'_>,
+    parsed: &Parsed,
+    problem: Problem,
+    now: u64,
+    sink: &mut S,
+) {
+    let head = packet.head();
+    let bucket = match from {
+        From::Port(port, _) => port.0,
+        From::Peer(path) => !path.0,
+    };
+    let may = match parsed.l3 {
+        L3::Ipv4 => icmpv4::may_send_error(parsed, head),
+        L3::Ipv6 => icmpv6::may_send_error(parsed, head),
+        _ => false,
+    };
+    if !may {
+        return;
+    }
+    if !pipeline.limiter.allow(bucket, now) {
+        pipeline.counters.icmp_suppressed.add(1);
+        return;
+    }
+    // Back the way it came: by the port, or through the tunnel to the peer that sent it.
+    let (out, to_mac, from_mac) = match from {
+        From::Port(port, _) => (Out::Port(port), mac(head, 6), snapshot.node.gateway_mac),
+        From::Peer(id) => {
+            let Some(path) = snapshot.path(id) else {
+                return;
+            };
+            (
+                Out::Tunnel(Tunnel {
+                    path: id,
+                    hash: 0,
+                    tos: 0,
+                }),
+                path.dst_mac,
+                path.src_mac,
+            )
+        }
+    };
+    let l3 = usize::from(parsed.l3_off);
+    let original = &head[l3..];
+    let node = &snapshot.node;
+    sink.step(|| Step::Originated("ICMP error"));
+    pipeline.outbox.put(out, |frame| {
+        frame[..6].copy_from_slice(&to_mac.0);
+        frame[6..12].copy_from_slice(&from_mac.0);
+        let body = &mut frame[14..];
+        let (ethertype, written) = if parsed.l3 == L3::Ipv4 {
+            let kind = match problem {
+                Problem::TtlExceeded => icmpv4::Error::TimeExceeded,
+                Problem::TooBig(mtu) => icmpv4::Error::FragmentationNeeded(mtu),
+                Problem::NoSuchHost => icmpv4::Error::HostUnreachable,
+            };
+            (
+                0x0800u16,
+                icmpv4::write_error(body, kind, node.gateway4?, src4(head, l3), original)?,
+            )
+        } else {
+            let kind = match problem {
+                Problem::TtlExceeded => icmpv6::Error::TimeExceeded,
+                Problem::TooBig(mtu) => icmpv6::Error::PacketTooBig(u32::from(mtu)),
+                Problem::NoSuchHost => icmpv6::Error::AddressUnreachable,
+            };
+            (
+                0x86dd,
+                icmpv6::write_error(body, kind, node.gateway6?, src6(head, l3), original)?,
+            )
+        };
+        frame[12..14].copy_from_slice(&ethertype.to_be_bytes());
+        Some(14 + written)
+    });
+}

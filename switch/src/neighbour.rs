@@ -1,0 +1,155 @@
+//! 3. ARP, IPv6 neighbour discovery and other multicast: answered here, ignored, or dropped; never
+//! flooded. The tables know every address there is, so nobody has to be asked.
+
+use ringway_packet::mac::MacAddr;
+use ringway_packet::parse::{L3, Parsed};
+use ringway_packet::{arp, icmpv6};
+use ringway_tables::{Port, PortId, Snapshot};
+
+use crate::bytes::{be16, be32, be128, dst4, dst6, is_link_local, mac, src6};
+use crate::outbox::Out;
+use crate::pipeline::Pipeline;
+use crate::trace::{Sink, Step};
+use crate::{DropReason, IgnoreReason, Packet, Verdict};
+
+const PROTO_IGMP: u8 = 2;
+const PROTO_UDP: u8 = 17;
+const PROTO_ICMPV6: u8 = 58;
+
+/// Whether a frame is this stage's: ARP, anything multicast, and unicast neighbour discovery.
+#[inline]
+pub(crate) fn concerns(head: &[u8], parsed: &Parsed) -> bool {
+    head[0] & 1 == 1
+        || parsed.l3 == L3::Arp
+        || (parsed.proto == PROTO_ICMPV6
+            && parsed.l3 == L3::Ipv6
+            && matches!(head.get(usize::from(parsed.l4_off)), Some(133..=137)))
+}
+
+/// The verdict on such a frame; an answer is left in the outbox.
+#[inline(never)]
+pub(crate) fn handle<S: Sink>(
+    pipeline: &mut Pipeline,
+    snapshot: &Snapshot,
+    port: PortId,
+    entry: &Port,
+    packet: &Packet<'_>,
+    parsed: &Parsed,
+    sink: &mut S,
+) -> Verdict {
+    let head = packet.head();
+    match parsed.l3 {
+        L3::Arp => answer_arp(pipeline, snapshot, port, entry, head, parsed, sink),
+        L3::Ipv4 => multicast4(head, parsed),
+        L3::Ipv6 if parsed.proto == PROTO_ICMPV6 => match head.get(usize::from(parsed.l4_off)) {
+            Some(&icmpv6::NEIGHBOUR_SOLICITATION) => {
+                answer_solicitation(pipeline, snapshot, port, entry, head, parsed, sink)
+            }
+            Some(&icmpv6::NEIGHBOUR_ADVERTISEMENT) => IgnoreReason::NeighbourAdvertisement.into(),
+            Some(&icmpv6::ROUTER_SOLICITATION) => IgnoreReason::RouterSolicitation.into(),
+            // Listener query, report, done (RFC 2710) and report version 2 (RFC 3810).
+            Some(130..=132 | 143) => IgnoreReason::MulticastListener.into(),
+            // Router advertisement and redirect: no pod is a router.
+            Some(134 | 137) => DropReason::Multicast.into(),
+            _ => DropReason::Multicast.into(),
+        },
+        L3::Ipv6 => multicast6(head, parsed),
+        L3::Other => DropReason::UnknownEthertype.into(),
+    }
+}
+
+fn answer_arp<S: Sink>(
+    pipeline: &mut Pipeline,
+    snapshot: &Snapshot,
+    port: PortId,
+    entry: &Port,
+    head: &[u8],
+    parsed: &Parsed,
+    sink: &mut S,
+) -> Verdict {
+    let at = usize::from(parsed.l3_off);
+    // RFC 826: operation at 6, sender at 8 and 14, target protocol address at 24.
+    if be16(head, at + 6) != arp::REQUEST {
+        return IgnoreReason::ArpReply.into();
+    }
+    let (asker, sender, target) = (mac(head, at + 8), be32(head, at + 14), be32(head, at + 24));
+    // RFC 5227: a probe has sender 0, an announcement asks for its own address.
+    if entry.ip4 == Some(target) || sender == target {
+        return IgnoreReason::DuplicateAddressProbe.into();
+    }
+    let Some(answer) = snapshot
+        .neighbours
+        .get(ringway_packet::addr::mapped(target))
+    else {
+        return DropReason::NoNeighbour.into();
+    };
+    sink.step(|| Step::Originated("ARP reply"));
+    let put = pipeline.outbox.put(Out::Port(port), |out| {
+        arp::write_reply(out, answer, target, asker, sender)
+    });
+    answered(put)
+}
+
+fn answer_solicitation<S: Sink>(
+    pipeline: &mut Pipeline,
+    snapshot: &Snapshot,
+    port: PortId,
+    entry: &Port,
+    head: &[u8],
+    parsed: &Parsed,
+    sink: &mut S,
+) -> Verdict {
+    let (l3, l4) = (usize::from(parsed.l3_off), usize::from(parsed.l4_off));
+    // RFC 4861 section 7.1.1: hop limit 255, code 0, at least 24 octets, target not multicast.
+    if parsed.ttl != 255 || head.len() < l4 + 24 || head[l4 + 1] != 0 || head[l4 + 8] == 0xff {
+        return DropReason::MalformedIcmp.into();
+    }
+    let (source, target) = (src6(head, l3), be128(head, l4 + 8));
+    let Some(answer) = snapshot.neighbours.get(target) else {
+        // Nobody else has a link-local address that the tables know; probes for one are unanswered.
+        return if source == 0 || is_link_local(target) {
+            IgnoreReason::DuplicateAddressProbe.into()
+        } else {
+            DropReason::NoNeighbour.into()
+        };
+    };
+    if entry.ip6 == Some(target) || answer == entry.mac {
+        return IgnoreReason::DuplicateAddressProbe.into();
+    }
+    let asker: MacAddr = mac(head, 6);
+    let router = answer == snapshot.node.gateway_mac;
+    sink.step(|| Step::Originated("neighbour advertisement"));
+    let put = pipeline.outbox.put(Out::Port(port), |out| {
+        icmpv6::write_advertisement(out, answer, target, asker, source, router)
+    });
+    answered(put)
+}
+
+fn answered(put: bool) -> Verdict {
+    if put {
+        Verdict::Answered
+    } else {
+        DropReason::AnswerQueueFull.into()
+    }
+}
+
+fn multicast4(head: &[u8], parsed: &Parsed) -> Verdict {
+    match (parsed.proto, parsed.dst_port) {
+        (PROTO_IGMP, _) => IgnoreReason::Igmp.into(),
+        (PROTO_UDP, 67) => IgnoreReason::Dhcp.into(),
+        // 224.0.0.251 and .252
+        (PROTO_UDP, 5353 | 5355) if dst4(head, usize::from(parsed.l3_off)) >> 28 == 0xe => {
+            IgnoreReason::Mdns.into()
+        }
+        _ => DropReason::Multicast.into(),
+    }
+}
+
+fn multicast6(head: &[u8], parsed: &Parsed) -> Verdict {
+    let to = dst6(head, usize::from(parsed.l3_off));
+    match (parsed.proto, parsed.dst_port) {
+        (PROTO_UDP, 547) => IgnoreReason::Dhcp.into(),
+        (PROTO_UDP, 5353 | 5355) if to >> 120 == 0xff => IgnoreReason::Mdns.into(),
+        _ => DropReason::Multicast.into(),
+    }
+}

@@ -1,0 +1,297 @@
+//! The way of a frame, top to bottom in the order a frame meets it.
+//!
+//! ```text
+//!  from_port ──▶ 1 parse ▶ 2 admit ▶ 3 neighbour protocols ▶ 4 switch by MAC
+//!                                                          ▶ 4 route by IP ─┐
+//!  from_underlay ▶ open outer ─┐                                            ├▶ 5 decide ▶ 6 rewrite ▶ verdict
+//!  (socket: open, coalesce) ───┴▶ from_peer ▶ 1 parse ▶ 2 admit ▶ 4 route ──┘
+//! ```
+//!
+//! Every entry counts the frame as received, runs it to exactly one [`Verdict`], counts that, and
+//! leaves the frame in `packet` rewritten for whoever carries the verdict out. Answers and ICMP
+//! errors are left in the outbox. No clock, no lock, no allocation: `now` is an argument.
+
+use std::sync::Arc;
+
+use ringway_encap::Encap;
+use ringway_packet::parse::{self, Layer, Parsed};
+use ringway_tables::{PeerId, PortId, PortKind, Snapshot};
+
+use crate::counters::Counters;
+use crate::limiter::Limiter;
+use crate::outbox::Outbox;
+use crate::trace::{Sink, Step};
+use crate::{DropReason, Packet, Verdict, admit, forward, neighbour, underlay};
+
+/// UDP ports by which an outer packet's encapsulation is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// VXLAN; 8472 on Linux and with Flannel, 4789 by RFC 7348.
+    pub vxlan: u16,
+    /// Flannel's udp backend; 8285.
+    pub udp: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Ports {
+            vxlan: 8472,
+            udp: 8285,
+        }
+    }
+}
+
+/// The pipeline of one worker.
+pub struct Pipeline {
+    pub(crate) outbox: Outbox,
+    pub(crate) limiter: Limiter,
+    pub(crate) counters: Arc<Counters>,
+    ports: Ports,
+}
+
+/// What a stage gives: go on with `T`, or this is the verdict.
+pub(crate) type Stage<T> = Result<T, Verdict>;
+
+impl Pipeline {
+    /// A pipeline that counts into `counters`.
+    pub fn new(counters: Arc<Counters>, ports: Ports) -> Self {
+        Pipeline {
+            outbox: Outbox::default(),
+            limiter: Limiter::default(),
+            counters,
+            ports,
+        }
+    }
+
+    /// The counters it writes.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Frames the switch made; send them, then clear.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// A frame from a local port, pod or node. `now`: monotonic nanoseconds.
+    #[inline]
+    pub fn from_port<S: Sink>(
+        &mut self,
+        snapshot: &Snapshot,
+        port: PortId,
+        packet: &mut Packet<'_>,
+        now: u64,
+        sink: &mut S,
+    ) -> Verdict {
+        sink.step(|| Step::FromPort(port));
+        let (packets, bytes) = (packet.packets, packet.len);
+        let verdict = self
+            .port_stages(snapshot, port, packet, now, sink)
+            .unwrap_or_else(|v| v);
+        let counters = &*self.counters;
+        let side = counters.port(port);
+        counters.received.add(packets);
+        side.rx.add(packets, bytes);
+        counters.account(&verdict, packets, Some(side));
+        self.count_out(snapshot, &verdict, packet);
+        sink.step(|| Step::Verdict(verdict));
+        verdict
+    }
+
+    #[inline]
+    fn port_stages<S: Sink>(
+        &mut self,
+        snapshot: &Snapshot,
+        port: PortId,
+        packet: &mut Packet<'_>,
+        now: u64,
+        sink: &mut S,
+    ) -> Stage<Verdict> {
+        // 1. Parse: one bounded pass; every later stage trusts these offsets.
+        let parsed = parse::parse(packet.head(), packet.len).map_err(malformed)?;
+        sink.step(|| Step::Parsed(parsed));
+        // 2. Admit: is this frame the port's own?
+        let entry = snapshot.port(port).ok_or(DropReason::UnknownPort)?;
+        if entry.kind == PortKind::Pod {
+            admit::pod(entry, packet.head(), &parsed)?;
+        } else if parsed.vlan_tags > 0 {
+            return Err(DropReason::VlanTagged.into());
+        }
+        sink.step(|| Step::Admitted);
+        // 3. ARP, ND and what is multicast: answered or ignored here, never flooded.
+        if neighbour::concerns(packet.head(), &parsed) {
+            return Ok(neighbour::handle(
+                self, snapshot, port, entry, packet, &parsed, sink,
+            ));
+        }
+        // 4–6. To the gateway's MAC: route. To another: switch.
+        let from = forward::From::Port(port, entry.kind);
+        if packet.head()[..6] == snapshot.node.gateway_mac.0 {
+            forward::route(self, snapshot, from, packet, &parsed, now, sink)
+        } else {
+            forward::switch(snapshot, port, packet, &parsed, sink)
+        }
+    }
+
+    /// A whole outer frame from an underlay port that carries frames (memory, AF_XDP).
+    #[inline]
+    pub fn from_underlay<S: Sink>(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<'_>,
+        now: u64,
+        sink: &mut S,
+    ) -> Verdict {
+        match underlay::open_frame(snapshot, self.ports, packet) {
+            Ok((peer, encap, tos)) => {
+                self.from_peer(snapshot, peer, encap, tos, packet, None, now, sink)
+            }
+            Err((peer, reason)) => {
+                self.refuse(reason, packet.packets, peer);
+                sink.step(|| Step::Verdict(reason.into()));
+                reason.into()
+            }
+        }
+    }
+
+    /// Whose datagram this is, and that its encapsulation is ours: the first half of
+    /// `from_underlay` for ports that carry datagrams. `payload` begins at the tunnel header.
+    #[inline]
+    pub fn open(
+        &self,
+        snapshot: &Snapshot,
+        source: u128,
+        encap: Encap,
+        payload: &[u8],
+    ) -> Result<PeerId, DropReason> {
+        let peer = underlay::peer(snapshot, source)?;
+        underlay::tunnel_header(snapshot, encap, payload).map(|()| peer)
+    }
+
+    /// Whether a frame out of a tunnel will be admitted by `from_peer`; for a caller that coalesces
+    /// frames before it, so that none is admitted on another's credit.
+    #[inline]
+    pub fn admits(
+        &self,
+        snapshot: &Snapshot,
+        peer: PeerId,
+        encap: Encap,
+        head: &[u8],
+        parsed: &Parsed,
+    ) -> bool {
+        admit::peer(snapshot, peer, encap, head, parsed).is_ok()
+    }
+
+    /// Counts a datagram that was refused before it became a frame of a peer.
+    pub fn refuse(&self, reason: DropReason, packets: u32, peer: Option<PeerId>) {
+        self.counters.received.add(packets);
+        let side = peer.map(|p| self.counters.peer(p));
+        self.counters.account(&Verdict::Drop(reason), packets, side);
+    }
+
+    /// A frame that a peer sent, its outer headers taken off by [`Packet::pull`]; a bare IP packet
+    /// has been given its header by [`put_ethernet`](crate::put_ethernet). `tos` is the outer TOS
+    /// octet, `parsed` the offsets if the caller has parsed the frame already.
+    #[inline]
+    #[allow(clippy::too_many_arguments)]
+    pub fn from_peer<S: Sink>(
+        &mut self,
+        snapshot: &Snapshot,
+        peer: PeerId,
+        encap: Encap,
+        tos: u8,
+        packet: &mut Packet<'_>,
+        parsed: Option<Parsed>,
+        now: u64,
+        sink: &mut S,
+    ) -> Verdict {
+        sink.step(|| Step::FromPeer(peer));
+        let (packets, bytes) = (packet.packets, packet.len);
+        let verdict = self
+            .peer_stages(snapshot, peer, encap, tos, packet, parsed, now, sink)
+            .unwrap_or_else(|v| v);
+        let counters = &*self.counters;
+        let side = counters.peer(peer);
+        counters.received.add(packets);
+        side.rx.add(packets, bytes);
+        counters.account(&verdict, packets, Some(side));
+        self.count_out(snapshot, &verdict, packet);
+        sink.step(|| Step::Verdict(verdict));
+        verdict
+    }
+
+    #[inline]
+    #[allow(clippy::too_many_arguments)]
+    fn peer_stages<S: Sink>(
+        &mut self,
+        snapshot: &Snapshot,
+        peer: PeerId,
+        encap: Encap,
+        tos: u8,
+        packet: &mut Packet<'_>,
+        parsed: Option<Parsed>,
+        now: u64,
+        sink: &mut S,
+    ) -> Stage<Verdict> {
+        // 1. Parse.
+        let mut parsed = match parsed {
+            Some(parsed) => parsed,
+            None => parse::parse(packet.head(), packet.len).map_err(malformed)?,
+        };
+        sink.step(|| Step::Parsed(parsed));
+        // 2. Admit: addressed to our VTEP, from an address that is the peer's.
+        let source = admit::peer(snapshot, peer, encap, packet.head(), &parsed)?;
+        underlay::congestion(tos, packet, &mut parsed)?;
+        sink.step(|| Step::Admitted);
+        // 4–6. Route.
+        forward::route(
+            self,
+            snapshot,
+            forward::From::Peer(source),
+            packet,
+            &parsed,
+            now,
+            sink,
+        )
+    }
+
+    /// Counts a forwarded frame at the port or peer it leaves by.
+    #[inline]
+    fn count_out(&self, snapshot: &Snapshot, verdict: &Verdict, packet: &Packet<'_>) {
+        match verdict {
+            Verdict::Deliver(port) => self.counters.port(*port).tx.add(packet.packets, packet.len),
+            Verdict::Tunnel(t) | Verdict::Fragment(t) => {
+                if let Some(path) = snapshot.path(t.path) {
+                    self.counters
+                        .peer(path.peer)
+                        .tx
+                        .add(packet.packets, packet.len);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The drop reason of a frame that does not parse.
+#[cold]
+pub(crate) fn malformed(error: parse::ParseError) -> Verdict {
+    Verdict::Drop(reason_of(&error))
+}
+
+/// The drop reason that a parse error counts as.
+#[cold]
+pub fn reason_of(error: &parse::ParseError) -> DropReason {
+    match error.layer() {
+        Layer::Ethernet => DropReason::MalformedEthernet,
+        Layer::Arp => DropReason::MalformedArp,
+        Layer::Ipv4 => DropReason::MalformedIpv4,
+        Layer::Ipv4Checksum => DropReason::Ipv4Checksum,
+        Layer::Ipv6 => DropReason::MalformedIpv6,
+        Layer::Ipv6Extensions => DropReason::Ipv6Extensions,
+        Layer::Tcp => DropReason::MalformedTcp,
+        Layer::Udp => DropReason::MalformedUdp,
+        Layer::Sctp => DropReason::MalformedSctp,
+        Layer::Icmp => DropReason::MalformedIcmp,
+    }
+}

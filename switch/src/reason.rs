@@ -1,0 +1,147 @@
+//! Why a frame did not go on: drop reasons and ignore reasons.
+//!
+//! One flat enum each. A reason is declared once, here, with its counter name, its cause and its
+//! remedy; the command line, the API, metrics and traces read these texts. To add one: a line in
+//! the table below, the place in the pipeline that returns it, and a test packet in
+//! `tests/every_reason.rs` (that test fails while a reason has none).
+
+macro_rules! reasons {
+    ($(#[$meta:meta])* $kind:ident { $($(#[doc = $doc:literal])* $name:ident = $text:literal, $cause:literal, $remedy:literal;)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum $kind {
+            $(#[doc = $cause] $name,)*
+        }
+
+        impl $kind {
+            /// How many there are; counters are arrays of this length.
+            pub const COUNT: usize = Self::ALL.len();
+            /// Every one, in the order of declaration, which is the counters' order.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// Position in counter arrays.
+            #[inline]
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+
+            /// Counter and log name, `snake_case`, stable.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+
+            /// What was seen.
+            pub const fn cause(self) -> &'static str {
+                match self { $(Self::$name => $cause),* }
+            }
+
+            /// What an operator does about it.
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$name => $remedy),* }
+            }
+        }
+
+        impl std::fmt::Display for $kind {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+reasons! {
+/// Why a frame was dropped. Exactly one reason for each dropped frame.
+DropReason {
+    // 1. Parse
+    MalformedEthernet = "malformed_ethernet", "The frame ends before its Ethernet or VLAN header does, or has more than two VLAN tags.", "Capture at the port named: something there builds frames by hand or is broken.";
+    MalformedArp = "malformed_arp", "An ARP packet that is truncated, or not Ethernet and IPv4.", "Capture at the port named and look for a tool that writes raw frames.";
+    MalformedIpv4 = "malformed_ipv4", "An IPv4 header whose version, header length or total length does not fit the frame.", "Capture at the port named; behind a peer, check the underlay for corruption.";
+    Ipv4Checksum = "ipv4_checksum", "The IPv4 header checksum is wrong.", "Corruption on the way or a broken sender; behind a peer, check NIC error counters.";
+    MalformedIpv6 = "malformed_ipv6", "An IPv6 header whose version or payload length does not fit the frame.", "Capture at the port named; behind a peer, check the underlay for corruption.";
+    Ipv6Extensions = "ipv6_extensions", "IPv6 extension headers that are truncated, too many (over 8) or too long (over 256 bytes).", "Normal traffic has none of this kind: look for a scanner in the pod named.";
+    MalformedTcp = "malformed_tcp", "A TCP header that is truncated or has an impossible data offset.", "Capture at the port named.";
+    MalformedUdp = "malformed_udp", "A UDP header that is truncated or whose length does not fit the packet.", "Capture at the port named.";
+    MalformedSctp = "malformed_sctp", "An SCTP header that is truncated.", "Capture at the port named.";
+    MalformedIcmp = "malformed_icmp", "An ICMP, ICMPv6 or neighbour discovery message that is truncated or breaks the rules of its RFC.", "Capture at the port named.";
+    BadOffload = "bad_offload", "Offload metadata that contradicts the frame (checksum range, segment size or kind).", "A raw socket with PACKET_VNET_HDR in the pod, or a kernel bug: capture at the port named.";
+    // 2. Admission at a local port
+    UnknownPort = "unknown_port", "The frame came in by a port that the tables do not know, as in the moment of a detach.", "Nothing, unless it goes on: then detach and attach the pod again.";
+    VlanTagged = "vlan_tagged", "A pod or a peer sent a VLAN tag; the pod network has no VLANs.", "Take the VLAN device out of the pod.";
+    SpoofedMac = "spoofed_mac", "The source MAC is not the pod's.", "The pod changed its MAC, bridges a guest, or is hostile: see `ringway pods` for the right MAC.";
+    SpoofedIpv4 = "spoofed_ipv4", "The IPv4 source, or the sender of an ARP message, is not the pod's address.", "The pod holds an address it was not given, forwards for others, or is hostile.";
+    SpoofedIpv6 = "spoofed_ipv6", "The IPv6 source is not the pod's address nor link-local.", "The pod holds an address it was not given, forwards for others, or is hostile.";
+    // 3. Admission at the underlay
+    MalformedOuter = "malformed_outer", "An outer Ethernet, IP or UDP header from the underlay that is truncated, contradicts itself or is a fragment.", "Capture on the underlay; check its MTU first, then for corruption.";
+    OuterChecksum = "outer_checksum", "The outer UDP checksum is wrong, or zero on IPv6.", "Corruption on the underlay, or a peer that sends zero checksums over IPv6.";
+    NotOurPort = "not_our_port", "An outer UDP packet to a port that carries no encapsulation of ours.", "Compare `vxlan_port` and `udp_port` with the peer's.";
+    UnknownPeer = "unknown_peer", "The outer source address belongs to no peer.", "Add the address to the peer's `addresses`, or find out who sends to the tunnel port.";
+    MalformedVxlan = "malformed_vxlan", "A VXLAN header that is truncated or lacks the I flag (RFC 7348 section 5).", "Something else sends to the tunnel port; Cilium uses 8472 too.";
+    UnknownVni = "unknown_vni", "A VXLAN network identifier other than ours.", "Compare `vni` with the peer's; two overlays may share the port.";
+    MalformedUdpEncap = "malformed_udp_encap", "A UDP-encapsulated payload that is neither IPv4 nor IPv6 by its version.", "Compare `encap` with the peer's.";
+    EncapMismatch = "encap_mismatch", "A known peer used an encapsulation other than the one configured for it.", "Set the same `encap` on both nodes.";
+    VtepMac = "vtep_mac", "The inner destination MAC from a peer is not this node's VTEP MAC.", "The peer has an old MAC for this node: compare `vtep_mac` in `ringway status` with the peer's table.";
+    ForeignInnerSource = "foreign_inner_source", "The inner source address is not in the sending peer's pod CIDRs.", "Compare the peer's `pod_cidrs` here with what it really has; otherwise somebody spoofs.";
+    EcnNotCapable = "ecn_not_capable", "The underlay marked congestion on a packet whose inner header does not know ECN (RFC 6040 section 4.2): it must be dropped.", "The underlay is congested; see its queues.";
+    NotForwardedInner = "not_forwarded_inner", "A peer sent ARP, a multicast, or something that is not IP through the tunnel.", "Nothing of the kind crosses a Flannel-like overlay: a bridge or another overlay is tied to it.";
+    // 4. Lookup
+    UnknownEthertype = "unknown_ethertype", "Neither IPv4, IPv6 nor ARP.", "Capture at the port named; the pod network carries IP only.";
+    UnknownMac = "unknown_mac", "The destination MAC belongs to no pod of this node.", "The pod has a stale neighbour entry, or its peer was just detached.";
+    NoNeighbour = "no_neighbour", "ARP or neighbour solicitation for an address that nobody here has.", "The pod talks to an address in its own subnet that is not attached: see `ringway pods`.";
+    NoSuchPod = "no_such_pod", "The destination is in this node's pod CIDR but no pod has it.", "Usually a pod that has just gone; otherwise attach it again.";
+    NoRoute = "no_route", "The node sent a packet whose destination is no pod CIDR that is known here.", "Add the peer that owns it, or look at the node's routes over ringway0.";
+    NotOurs = "not_ours", "A peer sent a packet whose destination is not on this node.", "The peer's tables are old, or a pod CIDR moved: compare `pod_cidrs`.";
+    Hairpin = "hairpin", "The packet would leave by the port it came in by.", "A pod sends to its own address over the wire, or the node routes a pod CIDR wrongly.";
+    MartianDestination = "martian_destination", "A destination that cannot be one: loopback, unspecified, reserved, or link-local to be routed.", "Capture at the port named.";
+    Multicast = "multicast", "Multicast or broadcast that no pod network service answers.", "The pod network carries no multicast; use unicast.";
+    // 5. Decide
+    TtlExceeded = "ttl_exceeded", "The TTL or hop limit ran out here; the sender gets an ICMP error.", "A traceroute, or a routing loop when it goes on.";
+    TooBig = "too_big", "Larger than the path's MTU and not to be fragmented; the sender gets an ICMP error with the MTU.", "Normal once per flow; if it goes on, ICMP is filtered in the pod or its MTU is above the path's (`ringway status`).";
+    NoPath = "no_path", "The route names a path that is no longer there, as in the moment a peer is removed.", "Nothing, unless it goes on: then restart the agent and report it.";
+    Unsegmentable = "unsegmentable", "A superframe that cannot be segmented: headers and offload metadata disagree.", "A raw socket with PACKET_VNET_HDR in the pod, or a kernel bug.";
+    AnswerQueueFull = "answer_queue_full", "The switch had no room to write its own reply.", "A flood of requests; see which pod by `ringway drops`.";
+    // 6. After the verdict, at the transmitting port
+    PortGone = "port_gone", "The port to deliver to was closed after the decision.", "Nothing: the pod was being detached.";
+    PortDown = "port_down", "The pod's interface is down.", "Set the interface up in the pod, or see why its runtime took it down.";
+    PortFull = "port_full", "The kernel took no more for this port.", "The receiver is slower than the sender; see its CPU.";
+    PortRefused = "port_refused", "The kernel refused the frame (EINVAL): offload metadata it does not accept.", "Report it with a capture at the port.";
+    UnderlayFull = "underlay_full", "The underlay socket's buffer was full.", "The NIC or its queue is the limit: raise net.core.wmem_max or slow the sender.";
+    UnderlayTooBig = "underlay_too_big", "The kernel knows a smaller path MTU to that peer (EMSGSIZE); the path's MTU was lowered.", "Normal once after a path change; if it goes on, raise the underlay's MTU.";
+    UnderlayUnreachable = "underlay_unreachable", "The kernel has no route to the peer, or an ICMP error came back.", "Check the underlay: `ip route get` the peer's address; is its agent running?";
+    UnderlayDenied = "underlay_denied", "A firewall of this node forbids the tunnel's packets (EPERM).", "Allow UDP to and from the tunnel port in the node's firewall.";
+    UnderlayError = "underlay_error", "The kernel refused the message for another reason, which the agent's log names.", "See the log line with the error number.";
+    NoBuffer = "no_buffer", "The buffer pool was empty.", "Report it: the pool is sized so that this cannot happen.";
+}
+}
+
+reasons! {
+/// Why a frame was left without an answer though nothing is wrong: what a healthy idle pod sends
+/// and nobody needs.
+IgnoreReason {
+    DuplicateAddressProbe = "duplicate_address_probe", "A pod's duplicate-address probe or announcement for its own address; an answer would be a conflict.", "Nothing.";
+    ArpReply = "arp_reply", "An ARP reply; the switch knows every address already.", "Nothing.";
+    NeighbourAdvertisement = "neighbour_advertisement", "A neighbour advertisement; the switch knows every address already.", "Nothing.";
+    RouterSolicitation = "router_solicitation", "A search for IPv6 routers; pods have static routes.", "Nothing.";
+    MulticastListener = "multicast_listener", "An MLD report; there is no multicast to subscribe to.", "Nothing.";
+    Igmp = "igmp", "An IGMP report; there is no multicast to subscribe to.", "Nothing.";
+    Mdns = "mdns", "Multicast DNS or LLMNR; names come from the cluster's DNS.", "Nothing.";
+    Dhcp = "dhcp", "A search for DHCP; addresses come from the agent.", "Nothing.";
+}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_texts_are_there() {
+        let mut names: Vec<_> = DropReason::ALL.iter().map(|r| r.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), DropReason::COUNT);
+        for (i, r) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(r.index(), i);
+            assert!(r.cause().len() > 15 && r.remedy().len() > 5, "{r}");
+        }
+    }
+}
