@@ -13,6 +13,7 @@
 
 use crate::bytes::{be16, be32, be128};
 use crate::checksum;
+use crate::gso::MIN_TCP_SEGMENT;
 use crate::parse::{L3, Parsed};
 use crate::proto;
 
@@ -107,6 +108,12 @@ impl<'a> Candidate<'a> {
             id,
             dont_fragment,
         })
+    }
+
+    /// Whether the group it would open could not be segmented again.
+    #[inline]
+    pub(super) fn too_small(&self) -> bool {
+        self.shape.tcp && self.payload_len < usize::from(MIN_TCP_SEGMENT)
     }
 
     /// Whether the L4 checksum is that of header and payload.

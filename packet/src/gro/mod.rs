@@ -209,7 +209,7 @@ impl Coalescer {
             self.close(Some(place));
         }
         // PSH ends a group, so one that begins with it would be a group of one.
-        if c.push || !verified && !c.checksum_is_right(payload) {
+        if c.push || c.too_small() || !verified && !c.checksum_is_right(payload) {
             return Offer::Alone;
         }
         self.open(id, hash, &c);
