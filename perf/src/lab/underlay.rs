@@ -66,6 +66,8 @@ pub(super) fn join(n1: &Netns, n2: &Netns, mode: Mode) -> Result<()> {
         n2.name()
     ))?;
     for (i, ns) in [(1, n1), (2, n2)] {
+        // Also the link-local address, or the first second is silent.
+        ns.sysctl(&format!("ipv6.conf.{INTERFACE}.accept_dad"), "0")?;
         ns.ip_batch(&format!(
             "addr add {}/24 dev {INTERFACE}\naddr add {}/64 dev {INTERFACE} nodad\nlink set {INTERFACE} up\n",
             plan::underlay(i, Family::V4),
