@@ -21,3 +21,17 @@ pub mod tap;
 pub use frame::{Batch, Frame, Slice, Tail};
 pub use pool::{BUF_SIZE, BufId, HEADROOM, Pool};
 pub use port::{Port, TransmitError};
+
+#[cfg(test)]
+mod tests {
+    /// Ports are made by one thread and run by another.
+    #[test]
+    fn ports_move_between_threads() {
+        fn movable<T: Send>() {}
+        movable::<crate::Pool>();
+        movable::<crate::Batch>();
+        movable::<crate::tap::Tap>();
+        movable::<crate::socket::UdpUnderlay>();
+        movable::<crate::fault::Fault<crate::memory::Memory>>();
+    }
+}

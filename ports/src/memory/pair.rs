@@ -178,3 +178,132 @@ impl Port for Memory {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Slice;
+
+    fn received(port: &mut Memory, pool: &mut Pool) -> Vec<(Vec<u8>, u32, u16)> {
+        let mut batch = Batch::new();
+        port.receive(pool, &mut batch, 64).unwrap();
+        let bytes = |f: &Frame| pool.bytes(f.buf)[f.start as usize..][..f.len as usize].to_vec();
+        let seen = batch
+            .frames
+            .iter()
+            .map(|f| (bytes(f), f.port, f.packets))
+            .collect();
+        batch.recycle(pool);
+        seen
+    }
+
+    #[test]
+    fn carries_a_frame_with_its_tail_between_pools() {
+        let (mut a, mut b) = pair(4, 10, 20);
+        let (mut near, mut far) = (Pool::heap(4, 512), Pool::heap(2, 1024));
+        let mut batch = Batch::new();
+        let (head, tail) = (near.alloc().unwrap(), near.alloc().unwrap());
+        near.bytes_mut(head)[200..204].copy_from_slice(b"head");
+        near.bytes_mut(tail)[..8].copy_from_slice(b"onetwo!!");
+        let slices = [
+            Slice {
+                buf: tail,
+                off: 0,
+                len: 3,
+            },
+            Slice {
+                buf: tail,
+                off: 3,
+                len: 3,
+            },
+        ];
+        let tail = batch.push_tail(&slices).unwrap();
+        let offload = Offload::default();
+        let frame = Frame {
+            buf: head,
+            start: 200,
+            linear: 4,
+            len: 10,
+            tail,
+            offload,
+            packets: 3,
+            port: 0,
+        };
+        a.transmit(&mut near, &batch, &frame).unwrap();
+        assert_eq!(b.waiting(), 1);
+        assert_eq!(
+            received(&mut b, &mut far),
+            [(b"headonetwo".to_vec(), 20, 3)]
+        );
+        assert_eq!((received(&mut a, &mut near), far.available()), (vec![], 2));
+        // A frame whose length is not that of its parts, or whose parts are nowhere, is not taken.
+        for bad in [
+            Frame { len: 11, ..frame },
+            Frame {
+                start: 510,
+                ..frame
+            },
+            Frame {
+                linear: u32::MAX,
+                ..frame
+            },
+        ] {
+            assert!(matches!(
+                a.transmit(&mut near, &batch, &bad),
+                Err(TransmitError::Malformed { .. })
+            ));
+        }
+        assert_eq!(b.waiting(), 0);
+    }
+
+    #[test]
+    fn overflow_is_refused_and_counted() {
+        let (mut a, mut b) = pair(2, 0, 0);
+        let (mut pool, batch) = (Pool::heap(4, 512), Batch::new());
+        let buf = pool.alloc().unwrap();
+        let tail = Tail::default();
+        let frame = Frame {
+            buf,
+            start: 192,
+            linear: 60,
+            len: 60,
+            tail,
+            offload: Offload::default(),
+            packets: 1,
+            port: 0,
+        };
+        let results: Vec<_> = (0..3)
+            .map(|_| a.transmit(&mut pool, &batch, &frame))
+            .collect();
+        assert_eq!(results, [Ok(()), Ok(()), Err(TransmitError::Full)]);
+        assert_eq!((a.overflow(), b.overflow(), b.waiting()), (1, 0, 2));
+        assert_eq!(received(&mut b, &mut pool).len(), 2);
+    }
+
+    #[test]
+    fn a_frame_no_buffer_can_hold_is_counted() {
+        let (mut a, mut b) = pair(2, 0, 0);
+        let (mut pool, mut small, batch) = (Pool::heap(1, 1024), Pool::heap(1, 256), Batch::new());
+        let buf = pool.alloc().unwrap();
+        let tail = Tail::default();
+        let frame = Frame {
+            buf,
+            start: 192,
+            linear: 600,
+            len: 600,
+            tail,
+            offload: Offload::default(),
+            packets: 1,
+            port: 0,
+        };
+        a.transmit(&mut pool, &batch, &frame).unwrap();
+        assert_eq!(
+            (
+                received(&mut b, &mut small),
+                b.malformed(),
+                small.available()
+            ),
+            (vec![], 1, 1)
+        );
+    }
+}

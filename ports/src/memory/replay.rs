@@ -119,3 +119,64 @@ impl Port for Replay {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goes_round_and_ends_when_told() {
+        let frames = (1..=3u8)
+            .map(|i| ReplayFrame::plain(vec![i; 60], i.into()))
+            .collect();
+        let mut replay = Replay::limited(frames, 5);
+        let (mut pool, mut batch) = (Pool::heap(8, 512), Batch::new());
+        assert_eq!(replay.receive(&mut pool, &mut batch, 4).unwrap(), 4);
+        assert_eq!(replay.receive(&mut pool, &mut batch, 4).unwrap(), 1);
+        assert_eq!(replay.receive(&mut pool, &mut batch, 4).unwrap(), 0);
+        let seen: Vec<_> = batch
+            .frames
+            .iter()
+            .map(|f| (pool.bytes(f.buf)[f.start as usize], f.port))
+            .collect();
+        assert_eq!(seen, [(1, 1), (2, 2), (3, 3), (1, 1), (2, 2)]);
+        batch.recycle(&mut pool);
+        assert_eq!(pool.available(), 8);
+    }
+
+    #[test]
+    fn stops_at_a_full_batch_or_an_empty_pool() {
+        let mut replay = Replay::new(vec![ReplayFrame::plain(vec![0; 60], 0)]);
+        let (mut pool, mut batch) = (Pool::heap(70, 256), Batch::new());
+        assert_eq!(
+            replay.receive(&mut pool, &mut batch, 1000).unwrap(),
+            Batch::MAX_FRAMES
+        );
+        let mut other = Batch::new();
+        assert_eq!(
+            replay.receive(&mut pool, &mut other, 1000).unwrap(),
+            70 - Batch::MAX_FRAMES
+        );
+        assert_eq!(
+            Replay::new(Vec::new())
+                .receive(&mut pool, &mut other, 1)
+                .unwrap(),
+            0
+        );
+    }
+
+    #[test]
+    fn a_frame_too_large_for_the_pool_is_an_error() {
+        let mut replay = Replay::new(vec![ReplayFrame::plain(vec![0; 65], 0)]);
+        let (mut pool, mut batch) = (Pool::heap(1, 256), Batch::new());
+        let error = replay
+            .receive(&mut pool, &mut batch, 1)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("65 bytes") && error.contains("64"),
+            "{error}"
+        );
+        assert_eq!(pool.available(), 1);
+    }
+}

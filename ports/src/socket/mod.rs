@@ -133,6 +133,12 @@ impl UdpUnderlay {
         self.tx.slab(n)
     }
 
+    /// Whether [`slab`](Self::slab) has room for `n` bytes.
+    #[inline]
+    pub fn has_slab(&self, n: usize) -> bool {
+        self.tx.has_slab(n)
+    }
+
     /// Queues one datagram made of `pieces` (their bytes must stay as they are until the flush). `hash`
     /// chooses the source port; `tos` is DSCP and ECN of the outer header.
     ///

@@ -40,6 +40,8 @@ pub struct Datagrams {
 pub struct Received {
     /// The messages in order of arrival.
     pub datagrams: Vec<Datagrams>,
+    /// Whether the last call took all that waited: what comes later wakes an edge-triggered poll.
+    pub drained: bool,
 }
 
 impl Received {
@@ -47,6 +49,7 @@ impl Received {
     pub fn new() -> Received {
         Received {
             datagrams: Vec::with_capacity(MAX_MESSAGES),
+            drained: false,
         }
     }
 
@@ -160,6 +163,7 @@ impl Receiver {
         let room = out.datagrams.capacity() - out.datagrams.len();
         let wanted = budget.min(self.want).min(room);
         let count = wanted.min(pool.available());
+        out.drained = false;
         if count == 0 {
             self.counters.no_buffer += u64::from(wanted > 0);
             return Ok(0);
@@ -167,6 +171,7 @@ impl Receiver {
         self.prepare(pool, count);
         let result = self.call(count);
         let got = *result.as_ref().unwrap_or(&0);
+        out.drained = got < count;
         // Back in reverse, so that the buffers just filled would be next but for these untouched ones,
         // and the hot ones freed later come out first.
         for buf in self.buffers.drain(got..).rev() {

@@ -95,6 +95,11 @@ impl Transmitter {
     }
 
     #[inline]
+    pub(super) fn has_slab(&self, n: usize) -> bool {
+        self.slab.len() - self.slab_used >= n
+    }
+
+    #[inline]
     pub(super) fn slab(&mut self, n: usize) -> Option<(u32, &mut [u8])> {
         let offset = self.slab_used;
         let bytes = self.slab[offset..].get_mut(..n)?;

@@ -257,3 +257,68 @@ fn linear_hint(offload: &Offload, packet: &[u8], len: u32) -> u16 {
     };
     hint.min(packet.len()) as u16
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A vnet header (flags, type, hdr_len, gso_size, csum_start, csum_offset) and `len` bytes of frame.
+    fn read(flags: u8, kind: u8, words: [u16; 4], len: usize) -> Vec<u8> {
+        let mut bytes = vec![flags, kind];
+        bytes.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+        bytes.resize(VNET_HDR_LEN + len, 0);
+        bytes
+    }
+
+    #[test]
+    fn a_superframe_stands_for_its_segments() {
+        let mut tcp = read(1, 1, [0, 1000, 34, 16], 34 + 32 + 2500);
+        tcp[VNET_HDR_LEN + 34 + 12] = 8 << 4;
+        let (offload, packets) = described(&tcp).unwrap();
+        assert_eq!(
+            (offload.gso, offload.gso_size, packets),
+            (Gso::Tcp4, 1000, 3)
+        );
+        let (_, packets) = described(&read(1, 5, [0, 1000, 34, 6], 34 + 8 + 3000)).unwrap();
+        assert_eq!(packets, 3);
+        assert_eq!(described(&read(0, 0, [0; 4], 60)).unwrap().1, 1);
+    }
+
+    #[test]
+    fn nonsense_is_malformed() {
+        for (why, bytes) in [
+            ("nothing", vec![]),
+            ("half a vnet header", vec![0; 9]),
+            ("half an Ethernet header", read(0, 0, [0; 4], 13)),
+            (
+                "a checksum beyond the frame",
+                read(1, 0, [0, 0, 50, 16], 60),
+            ),
+            (
+                "an unknown kind of segmentation",
+                read(0, 7, [0, 100, 0, 0], 60),
+            ),
+            ("segments of nothing", read(1, 1, [0, 0, 34, 16], 60)),
+        ] {
+            assert!(described(&bytes).is_none(), "{why}");
+        }
+    }
+
+    #[test]
+    fn no_header_panics() {
+        let mut state = 1u32;
+        for _ in 0..100_000 {
+            let mut bytes = [0; 40];
+            for byte in &mut bytes {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                *byte = (state >> 24) as u8;
+            }
+            bytes[1] %= 6;
+            let len = state as usize % bytes.len();
+            if let Some((offload, packets)) = described(&bytes[..len]) {
+                assert!(packets >= 1);
+                assert!(usize::from(linear_hint(&offload, &bytes[..len], len as u32)) <= len);
+            }
+        }
+    }
+}
