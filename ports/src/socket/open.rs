@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use super::address::Name;
 use super::config::{Granted, PathMtu, SocketConfig, SocketError, UdpChecksum};
@@ -17,6 +18,9 @@ pub const MAX_TX_PORTS: usize = 64;
 const FIRST_SOURCE_PORT: u16 = 49_152;
 /// Attempts at a free source port before the kernel chooses one.
 const PORT_ATTEMPTS: usize = 16;
+/// Attempts at the receive port, and the pause between two: 100 ms in all.
+const BIND_ATTEMPTS: usize = 10;
+const BIND_PAUSE: Duration = Duration::from_millis(10);
 
 /// Opens and configures the sockets for `config` in the calling thread's network namespace.
 ///
@@ -81,7 +85,7 @@ fn open_rx(config: &SocketConfig) -> Result<OwnedFd, SocketError> {
         // Refused by kernels before 5.0, which is no reason not to run; `Granted` tells.
         let _ = sys::set_option(fd.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
     }
-    bind(&fd, config.local).map_err(|source| match sys::errno(&source) {
+    bind_patiently(&fd, config.local).map_err(|source| match sys::errno(&source) {
         libc::EADDRINUSE => SocketError::PortTaken {
             local: config.local,
             holder: holder::find(config.local),
@@ -229,6 +233,18 @@ fn bind(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// A socket closed a moment ago may live on in a child of its process that was forked and has not reached
+/// its exec yet. Only what holds on is worth an error.
+fn bind_patiently(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+    for _ in 0..BIND_ATTEMPTS {
+        match bind(fd, address) {
+            Err(error) if sys::errno(&error) == libc::EADDRINUSE => std::thread::sleep(BIND_PAUSE),
+            result => return result,
+        }
+    }
+    bind(fd, address)
 }
 
 fn bind_source_port(fd: &OwnedFd, mut local: SocketAddr) -> io::Result<()> {
