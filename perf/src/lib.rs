@@ -5,5 +5,11 @@ pub mod compare;
 pub mod demo;
 pub mod hold;
 pub mod lab;
+pub mod pipeline;
 pub mod table;
 pub mod traffic;
+
+/// The allocator of every program of this crate: the system's, counting.
+#[global_allocator]
+pub static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> =
+    &stats_alloc::INSTRUMENTED_SYSTEM;

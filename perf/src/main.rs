@@ -23,6 +23,8 @@ enum Command {
     Compare(compare::Args),
     /// Two nodes and three pods to experiment with, until Ctrl-C
     Lab(hold::Args),
+    /// The pipeline alone on one core, from a capture in memory to nowhere
+    Pipeline(pipeline::Args),
     /// Remove what runs that were killed have left behind
     Clean,
     /// The other process of a pod (started by the demo)
@@ -50,6 +52,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Demo(args) => Ok(demo::run(&args)?),
         Command::Compare(args) => Ok(compare::run(&args)?),
         Command::Lab(args) => Ok(hold::run(&args)?),
+        Command::Pipeline(args) => pipeline::main(&args).map(|()| true),
         Command::Clean => {
             lab::require_root()?;
             for leftover in lab::remove_leftovers() {

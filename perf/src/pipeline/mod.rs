@@ -70,7 +70,8 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
         .with_context(|| format!("cannot set up tables from {}", args.pcap.display()))?;
     if let Some(core) = args.core {
         let mut set = nix::sched::CpuSet::new();
-        set.set(core).with_context(|| format!("--core {core}: no such CPU number"))?;
+        set.set(core)
+            .with_context(|| format!("--core {core}: no such CPU number"))?;
         nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
             .with_context(|| format!("--core {core}: cannot run there"))?;
     }

@@ -22,7 +22,9 @@ use ringway_packet::addr::{mapped, to_ip, unmap};
 use ringway_packet::mac::MacAddr;
 use ringway_packet::parse::{L3, parse};
 use ringway_ports::memory::ReplayFrame;
-use ringway_tables::{Cidr, NodeInfo, Path, Peer, PeerId, PeerPaths, Port, PortId, PortKind, Snapshot};
+use ringway_tables::{
+    Cidr, NodeInfo, Path, Peer, PeerId, PeerPaths, Port, PortId, PortKind, Snapshot,
+};
 
 use super::{Args, Scenario};
 
@@ -45,11 +47,15 @@ pub(super) struct Plan {
 
 /// The frames of a capture.
 pub(super) fn read(path: &FilePath) -> anyhow::Result<Vec<Vec<u8>>> {
-    let file = std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let file =
+        std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut reader = ringway_ports::pcap::Reader::new(std::io::BufReader::new(file))
         .with_context(|| format!("{} is not a pcap file", path.display()))?;
     let mut frames = Vec::new();
-    while let Some(record) = reader.next().with_context(|| format!("{}: after {} frames", path.display(), frames.len()))? {
+    while let Some(record) = reader
+        .next_packet()
+        .with_context(|| format!("{}: after {} frames", path.display(), frames.len()))?
+    {
         frames.push(record.data.to_vec());
     }
     ensure!(!frames.is_empty(), "{} holds no frame", path.display());
@@ -72,14 +78,32 @@ impl Ends {
         let parsed = parse(inner, inner.len())?;
         let l3 = usize::from(parsed.l3_off);
         let mac = |off: usize| MacAddr(inner[off..off + 6].try_into().expect("six bytes"));
-        let v4 = |off: usize| mapped(u32::from_be_bytes(inner[l3 + off..l3 + off + 4].try_into().expect("four bytes")));
-        let v6 = |off: usize| u128::from_be_bytes(inner[l3 + off..l3 + off + 16].try_into().expect("sixteen bytes"));
+        let v4 = |off: usize| {
+            mapped(u32::from_be_bytes(
+                inner[l3 + off..l3 + off + 4]
+                    .try_into()
+                    .expect("four bytes"),
+            ))
+        };
+        let v6 = |off: usize| {
+            u128::from_be_bytes(
+                inner[l3 + off..l3 + off + 16]
+                    .try_into()
+                    .expect("sixteen bytes"),
+            )
+        };
         let (src, dst) = match parsed.l3 {
             L3::Ipv4 => (v4(12), v4(16)),
             L3::Ipv6 => (v6(8), v6(24)),
             _ => bail!("neither IPv4 nor IPv6"),
         };
-        Ok(Ends { src_mac: mac(6), dst_mac: mac(0), src, dst, at })
+        Ok(Ends {
+            src_mac: mac(6),
+            dst_mac: mac(0),
+            src,
+            dst,
+            at,
+        })
     }
 }
 
@@ -99,11 +123,19 @@ impl Pods {
         }
         let v4 = unmap(address);
         // The pod with this MAC may still lack an address of this family.
-        let open = mac.and_then(|mac| self.by_mac.get(&mac)).copied().filter(|port| {
-            let pod = &self.ports[*port as usize - 1];
-            if v4.is_some() { pod.ip4.is_none() } else { pod.ip6.is_none() }
-        });
-        let port = open.unwrap_or_else(|| self.add(mac.filter(|mac| !self.by_mac.contains_key(mac))));
+        let open = mac
+            .and_then(|mac| self.by_mac.get(&mac))
+            .copied()
+            .filter(|port| {
+                let pod = &self.ports[*port as usize - 1];
+                if v4.is_some() {
+                    pod.ip4.is_none()
+                } else {
+                    pod.ip6.is_none()
+                }
+            });
+        let port =
+            open.unwrap_or_else(|| self.add(mac.filter(|mac| !self.by_mac.contains_key(mac))));
         let pod = &mut self.ports[port as usize - 1];
         match v4 {
             Some(v4) => pod.ip4 = Some(v4),
@@ -114,7 +146,10 @@ impl Pods {
     }
 
     fn with_mac(&mut self, mac: MacAddr) -> u32 {
-        self.by_mac.get(&mac).copied().unwrap_or_else(|| self.add(Some(mac)))
+        self.by_mac
+            .get(&mac)
+            .copied()
+            .unwrap_or_else(|| self.add(Some(mac)))
     }
 
     fn add(&mut self, mac: Option<MacAddr>) -> u32 {
@@ -125,7 +160,14 @@ impl Pods {
         });
         self.by_mac.insert(mac, number);
         let name: Arc<str> = format!("pod{number}").into();
-        self.ports.push(Port { kind: PortKind::Pod, mac, ip4: None, ip6: None, mtu: 1500, name });
+        self.ports.push(Port {
+            kind: PortKind::Pod,
+            mac,
+            ip4: None,
+            ip6: None,
+            mtu: 1500,
+            name,
+        });
         number
     }
 
@@ -147,21 +189,24 @@ impl Plan {
         };
         let mut remote: BTreeSet<u128> = BTreeSet::new();
         let mut underlay: BTreeSet<u128> = BTreeSet::new();
-        let (mut vxlan_port, mut udp_port, mut encap) = (VXLAN_PORT, UDP_PORT, Encap::Vxlan { vni: 1 });
+        let (mut vxlan_port, mut udp_port, mut encap) =
+            (VXLAN_PORT, UDP_PORT, Encap::Vxlan { vni: 1 });
         let mut ports = Vec::with_capacity(frames.len());
         let mut common_mac = None;
         for (i, frame) in frames.iter_mut().enumerate() {
             let number = i + 1;
             let mut at = 0;
             if args.scenario == Scenario::Decap {
-                let outer = pop_outer(frame, frame.len()).with_context(|| format!("frame {number}: outer headers"))?;
+                let outer = pop_outer(frame, frame.len())
+                    .with_context(|| format!("frame {number}: outer headers"))?;
                 underlay.insert(outer.src);
                 let payload = &frame[outer.payload_off..];
                 if outer.dst_port == UDP_PORT {
                     bail!("frame {number}: decap of UDP encapsulation is not measured, only VXLAN");
                 }
                 vxlan_port = outer.dst_port;
-                node.vni = ringway_encap::vxlan::read(payload).with_context(|| format!("frame {number}"))?;
+                node.vni = ringway_encap::vxlan::read(payload)
+                    .with_context(|| format!("frame {number}"))?;
                 encap = Encap::Vxlan { vni: node.vni };
                 at = outer.payload_off + ringway_encap::vxlan::HEADER_LEN;
             }
@@ -181,7 +226,10 @@ impl Plan {
             };
             match args.scenario {
                 Scenario::Forward => {
-                    ensure!(!ends.dst_mac.is_multicast(), "frame {number}: forward needs unicast frames");
+                    ensure!(
+                        !ends.dst_mac.is_multicast(),
+                        "frame {number}: forward needs unicast frames"
+                    );
                     pods.with_mac(ends.dst_mac);
                 }
                 Scenario::Encap | Scenario::Decap => {
@@ -209,8 +257,17 @@ impl Plan {
         }
         udp_port = if udp_port == vxlan_port { 0 } else { udp_port };
         let snapshot = tables(args, node, &pods, &remote, &underlay, encap, vxlan_port)?;
-        let frames = frames.into_iter().zip(ports).map(|(bytes, port)| ReplayFrame::plain(bytes, port)).collect();
-        Ok(Plan { frames, snapshot, vxlan_port, udp_port })
+        let frames = frames
+            .into_iter()
+            .zip(ports)
+            .map(|(bytes, port)| ReplayFrame::plain(bytes, port))
+            .collect();
+        Ok(Plan {
+            frames,
+            snapshot,
+            vxlan_port,
+            udp_port,
+        })
     }
 }
 
@@ -240,24 +297,34 @@ fn tables(
     dst_port: u16,
 ) -> anyhow::Result<Snapshot> {
     let vtep = node.vtep_mac;
-    let mut snapshot = Snapshot::default();
-    snapshot.set_node(node)?;
+    let mut snapshot = Snapshot::new(node)?;
     for (i, pod) in pods.ports.iter().enumerate() {
         snapshot.add_port(PortId(i as u32 + 1), pod.clone())?;
     }
     let path = |to: IpAddr| way(to, encap, dst_port, vtep);
-    let paths = |to: IpAddr| -> anyhow::Result<PeerPaths> { Ok(PeerPaths { v4: Some(path(to)?), v6: Some(path(to)?) }) };
-    let networks = remote.iter().map(|n| cidr(*n)).collect::<Result<Vec<_>, _>>()?;
+    let paths = |to: IpAddr| -> anyhow::Result<PeerPaths> {
+        Ok(PeerPaths {
+            v4: Some(path(to)?),
+            v6: Some(path(to)?),
+        })
+    };
+    let networks = remote
+        .iter()
+        .map(|n| cidr(*n))
+        .collect::<Result<Vec<_>, _>>()?;
     let peer_address = to_ip(*underlay.first().context("no underlay address")?);
-    let mut routes = networks.len();
+    let routes = networks.len();
     let peer = Peer {
         name: "peer".into(),
         addresses: underlay.iter().map(|a| to_ip(*a)).collect(),
         cidrs: networks.into(),
     };
-    snapshot.add_peer(PeerId(0), peer, paths(peer_address)?)?;
+    snapshot.add_peer(peer, paths(peer_address)?)?;
     // Fillers: peers with an equal share of the routes asked for, at least one each.
-    let fillers = args.peers.saturating_sub(1).max(usize::from(args.routes > routes));
+    let fillers = args
+        .peers
+        .saturating_sub(1)
+        .max(usize::from(args.routes > routes));
     let wanted = args.routes.saturating_sub(routes).max(fillers);
     let mut next = FILLER_ROUTES;
     for i in 0..fillers {
@@ -269,10 +336,13 @@ fn tables(
             }
             next += 256;
         }
-        routes += share;
         let address = IpAddr::V4(Ipv4Addr::from(FILLER_PEERS + i as u32));
-        let peer = Peer { name: format!("filler{i}").into(), addresses: Arc::from([address]), cidrs: cidrs.into() };
-        snapshot.add_peer(PeerId(i as u32 + 1), peer, paths(address)?)?;
+        let peer = Peer {
+            name: format!("filler{i}").into(),
+            addresses: Arc::from([address]),
+            cidrs: cidrs.into(),
+        };
+        snapshot.add_peer(peer, paths(address)?)?;
     }
     Ok(snapshot)
 }
@@ -290,7 +360,11 @@ fn way(to: IpAddr, encap: Encap, dst_port: u16, vtep: MacAddr) -> anyhow::Result
         dst_port,
         encap,
         ttl: 64,
-        udp_checksum: if to.is_ipv4() { UdpChecksum::Zero } else { UdpChecksum::Full },
+        udp_checksum: if to.is_ipv4() {
+            UdpChecksum::Zero
+        } else {
+            UdpChecksum::Full
+        },
     };
     Ok(Path {
         peer: PeerId(0),

@@ -48,7 +48,9 @@ pub(super) fn print(args: &Args, outcome: &Outcome) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string(&result)?);
         return Ok(());
     }
-    let cycles = result.cycles_per_packet.map_or_else(|| "? cycles".into(), |c| format!("{c:.0} cycles"));
+    let cycles = result
+        .cycles_per_packet
+        .map_or_else(|| "? cycles".into(), |c| format!("{c:.0} cycles"));
     println!(
         "{:<8} {:>7.2} Mpps  {:>6.1} ns  {:>11} per packet   {} packets in {:.2} s, {} dropped, {} allocations",
         format!("{:?}", result.scenario).to_lowercase(),
@@ -70,5 +72,10 @@ pub(super) fn print(args: &Args, outcome: &Outcome) -> anyhow::Result<()> {
 fn nominal_ghz() -> Option<f64> {
     let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = info.lines().find(|l| l.starts_with("cpu MHz"))?;
-    line.split(':').nth(1)?.trim().parse::<f64>().ok().map(|mhz| mhz / 1000.0)
+    line.split(':')
+        .nth(1)?
+        .trim()
+        .parse::<f64>()
+        .ok()
+        .map(|mhz| mhz / 1000.0)
 }

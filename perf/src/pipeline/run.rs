@@ -50,7 +50,13 @@ pub(super) fn run(plan: Plan, args: &Args) -> anyhow::Result<Outcome> {
         null: Null::default(),
         pool: Pool::heap(BUFFERS, HEADROOM + longest + 64),
         batch: Batch::new(),
-        pipeline: Pipeline::new(counters.clone(), Ports { vxlan: plan.vxlan_port, udp: plan.udp_port }),
+        pipeline: Pipeline::new(
+            counters.clone(),
+            Ports {
+                vxlan: plan.vxlan_port,
+                udp: plan.udp_port,
+            },
+        ),
         size: usize::from(args.batch),
         decap: args.scenario == Scenario::Decap,
     };
@@ -67,11 +73,18 @@ pub(super) fn run(plan: Plan, args: &Args) -> anyhow::Result<Outcome> {
         }
     };
     go(args.seconds / 10.0)?;
-    let (packets, drops) = (counters.received.packets.get(), counters.dropped.packets.get());
+    let (packets, drops) = (
+        counters.received.packets.get(),
+        counters.dropped.packets.get(),
+    );
     let region = stats_alloc::Region::new(crate::ALLOCATOR);
     let seconds = go(args.seconds)?;
     let allocations = region.change().allocations as u64;
-    anyhow::ensure!(counters.balance() == (0, 0), "frames without a verdict: {:?}", counters.balance());
+    anyhow::ensure!(
+        counters.balance() == (0, 0),
+        "frames without a verdict: {:?}",
+        counters.balance()
+    );
     Ok(Outcome {
         packets: counters.received.packets.get() - packets,
         drops: counters.dropped.packets.get() - drops,
@@ -89,14 +102,17 @@ pub(super) fn run(plan: Plan, args: &Args) -> anyhow::Result<Outcome> {
 impl Lane {
     #[inline]
     fn batch(&mut self, snapshot: &ringway_tables::Snapshot) -> anyhow::Result<()> {
-        self.replay.receive(&mut self.pool, &mut self.batch, self.size)?;
+        self.replay
+            .receive(&mut self.pool, &mut self.batch, self.size)?;
         for i in 0..self.batch.frames.len() {
             let mut frame = self.batch.frames[i];
             let mut packet = packet_of(&mut self.pool, &frame);
             let verdict = if self.decap {
-                self.pipeline.from_underlay(snapshot, &mut packet, 0, &mut Off)
+                self.pipeline
+                    .from_underlay(snapshot, &mut packet, 0, &mut Off)
             } else {
-                self.pipeline.from_port(snapshot, PortId(frame.port), &mut packet, 0, &mut Off)
+                self.pipeline
+                    .from_port(snapshot, PortId(frame.port), &mut packet, 0, &mut Off)
             };
             match verdict {
                 Verdict::Deliver(_) => {}

@@ -1,0 +1,243 @@
+//! Workers: one thread each, which owns a set of queues and runs the data path on them.
+//!
+//! ```text
+//!   commands ─▶┌───────────────────── worker thread ─────────────────────┐
+//!              │ ready queues ─▶ receive ─▶ (open, coalesce) ─▶ pipeline │─▶ events
+//!   snapshot ─▶│      ▲                                          │       │─▶ counters
+//!              │      └── epoll, edge-triggered                  ▼       │
+//!              │          TAP write at once; underlay queued, flushed    │
+//!              └─────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! A worker takes no lock and allocates nothing while packets flow. It visits only queues that epoll
+//! reported, each with a budget, so a silent pod costs nothing and a flooding one cannot starve the
+//! others. The control plane reaches it by a channel and a waker, the tables by a snapshot that is
+//! looked at once a round, the counters by shared cells of which it is the only writer.
+
+mod engine;
+mod ready;
+mod receive;
+mod tunnel;
+mod view;
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use crossbeam_channel::{Receiver, Sender};
+use ringway_encap::Encap;
+use ringway_ports::socket::UdpUnderlay;
+use ringway_switch::{Counters, Ports};
+use ringway_tables::{PortId, Reader};
+
+use engine::Engine;
+use ready::{Ready, WAKER};
+pub use view::{frame_of, packet_of};
+
+/// How a worker waits for packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Polling {
+    /// Never sleeps: lowest latency, one whole core.
+    Spin,
+    /// Polls for a moment after the last packet, then sleeps until the kernel reports one.
+    Adaptive,
+    /// Sleeps whenever nothing is ready.
+    Interrupt,
+}
+
+/// Settings of one worker.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Number of the worker, from 0.
+    pub index: usize,
+    /// The CPU it is pinned to, if any.
+    pub cpu: Option<usize>,
+    /// How it waits.
+    pub polling: Polling,
+    /// With [`Polling::Adaptive`]: microseconds it polls after the last packet.
+    pub idle_spin_us: u32,
+    /// UDP ports by which encapsulations are told.
+    pub ports: Ports,
+}
+
+/// One underlay socket pair of a worker.
+pub struct Underlay {
+    /// The receive socket and its transmit pool.
+    pub socket: UdpUnderlay,
+    /// What its datagrams carry.
+    pub encap: Encap,
+    /// Whether its addresses are IPv6.
+    pub v6: bool,
+}
+
+/// What the control plane tells a worker.
+pub enum Command {
+    /// A pod or the node port has a queue for this worker.
+    AddTap {
+        /// The port's number in the tables.
+        port: PortId,
+        /// Its queue; written by this worker, and read if `read`.
+        queue: Arc<OwnedFd>,
+        /// Whether this worker is the one that reads it.
+        read: bool,
+        /// Whether the kernel takes UDP superframes on it.
+        uso: bool,
+    },
+    /// Close the port's queue; `done` is told when no descriptor of it is held any more.
+    RemoveTap {
+        /// The port's number.
+        port: PortId,
+        /// Told when it is closed.
+        done: Sender<()>,
+    },
+    /// End the thread.
+    Stop,
+}
+
+/// What a worker tells the control plane.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The kernel knows a smaller path MTU towards an underlay address.
+    PathMtu {
+        /// The underlay address.
+        dest: IpAddr,
+        /// The MTU of the outer packet, in bytes.
+        mtu: u16,
+    },
+    /// Segmentation offload was refused and is off for an underlay socket from now on.
+    GsoOff {
+        /// The error number.
+        errno: i32,
+        /// The outer IPv4 checksum is zero from now on.
+        zero_checksum: bool,
+    },
+    /// The worker ended and cannot go on.
+    Failed {
+        /// Its number.
+        worker: usize,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How busy a worker is; load cannot be told from CPU time when it polls.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Rounds of the loop; grows at least twice a second while the worker lives.
+    pub rounds: AtomicU64,
+    /// Rounds that brought at least one frame.
+    pub busy_rounds: AtomicU64,
+    /// Times the worker slept.
+    pub sleeps: AtomicU64,
+}
+
+/// A running worker.
+pub struct Worker {
+    index: usize,
+    commands: Sender<Command>,
+    waker: Arc<mio::Waker>,
+    load: Arc<Load>,
+    counters: Arc<Counters>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// epoll or the thread cannot be made, or a socket cannot be watched.
+    pub fn spawn(
+        config: WorkerConfig,
+        reader: Reader,
+        counters: Arc<Counters>,
+        underlays: Vec<Underlay>,
+        events: Sender<Event>,
+    ) -> anyhow::Result<Worker> {
+        let index = config.index;
+        let ready = Ready::new().context("cannot make an epoll instance")?;
+        let waker =
+            Arc::new(mio::Waker::new(ready.registry(), WAKER).context("cannot make an eventfd")?);
+        let (commands, inbox): (Sender<Command>, Receiver<Command>) =
+            crossbeam_channel::unbounded();
+        let load = Arc::new(Load::default());
+        let engine = Engine::new(
+            config,
+            reader,
+            counters.clone(),
+            underlays,
+            ready,
+            inbox,
+            events.clone(),
+            load.clone(),
+        )?;
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || {
+                let outcome =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.run()));
+                let reason = match outcome {
+                    Ok(Ok(())) => return,
+                    Ok(Err(error)) => format!("{error:#}"),
+                    Err(panic) => format!("panic: {}", panic_text(&*panic)),
+                };
+                let _ = events.send(Event::Failed {
+                    worker: index,
+                    reason,
+                });
+            })
+            .context("cannot start a worker thread")?;
+        Ok(Worker {
+            index,
+            commands,
+            waker,
+            load,
+            counters,
+            thread,
+        })
+    }
+
+    /// Hands the worker a command; it acts on it at its next round.
+    pub fn send(&self, command: Command) {
+        // A worker that has ended says so by an event; nobody is left to hear this.
+        let _ = self.commands.send(command);
+        let _ = self.waker.wake();
+    }
+
+    /// Number of the worker.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// A number that grows at least twice a second while the worker is alive.
+    pub fn heartbeat(&self) -> u64 {
+        self.load.rounds.load(Relaxed)
+    }
+
+    /// How busy it is.
+    pub fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// Its counters.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Stops the thread and waits for it.
+    pub fn join(self) {
+        self.send(Command::Stop);
+        let _ = self.thread.join();
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}

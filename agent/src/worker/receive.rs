@@ -1,0 +1,303 @@
+//! From a peer over datagram sockets: take the tunnel header off, coalesce early, then the pipeline.
+//!
+//! ```text
+//!   recvmmsg ▶ buffers, each with datagrams of one size ▶ open ▶ parse ▶ offer to the coalescer
+//!            ▶ leaders in order of arrival: gather tail, rewrite head ▶ pipeline, once per superframe
+//! ```
+//!
+//! Nothing is held back beyond one batch. Within a flow the order of arrival is kept; flows overtake
+//! each other by at most a batch.
+//!
+//! A bare IP packet (UDP encapsulation) is given its Ethernet header in the 14 bytes before it, which,
+//! from the second datagram of a buffer on, are the end of the datagram before. That one has been
+//! delivered by then: leaders are handled in order, and a port copies a frame before `transmit` returns.
+
+use ringway_encap::{Encap, vxlan};
+use ringway_packet::gro::{Coalescer, Offer};
+use ringway_packet::parse::{self, Parsed};
+use ringway_ports::socket::{Datagrams, Received};
+use ringway_ports::{Batch, Frame, Pool, Slice, Tail};
+use ringway_switch::{DropReason, Pipeline, congestion, put_ethernet, reason_of};
+use ringway_tables::{PeerId, Snapshot};
+
+use super::view::{frame_of, packet_of};
+
+/// Most inner frames of one receive: 64 messages of 64 segments.
+const MAX_INNER: usize = 4096;
+const NONE: u32 = u32::MAX;
+const ETHERNET: usize = 14;
+const PROTO_UDP: u8 = 17;
+
+/// An inner frame on its way to the pipeline.
+#[derive(Clone, Copy)]
+struct Inner {
+    frame: Frame,
+    parsed: Parsed,
+    peer: PeerId,
+    tos: u8,
+    encap: Encap,
+    /// Next frame that joined the same leader.
+    next: u32,
+    /// Last frame that joined, of a leader.
+    last: u32,
+    joined: bool,
+}
+
+/// A frame ready for the pipeline, and what is known about it.
+pub(super) struct Opened {
+    pub(super) frame: Frame,
+    pub(super) parsed: Option<Parsed>,
+    pub(super) peer: PeerId,
+    pub(super) tos: u8,
+    pub(super) encap: Encap,
+}
+
+/// Scratch of the receive side, reused.
+pub(super) struct Opener {
+    pub(super) received: Received,
+    coalescer: Coalescer,
+    inners: Vec<Inner>,
+    tail: Vec<Slice>,
+}
+
+impl Opener {
+    pub(super) fn new() -> Opener {
+        Opener {
+            received: Received::new(),
+            coalescer: Coalescer::new(),
+            inners: Vec::with_capacity(MAX_INNER),
+            tail: Vec::with_capacity(MAX_INNER),
+        }
+    }
+
+    /// Opens what was received and coalesces it. `uso`: UDP runs may become superframes.
+    pub(super) fn open(
+        &mut self,
+        snapshot: &Snapshot,
+        pipeline: &Pipeline,
+        encap: Encap,
+        pool: &mut Pool,
+        uso: bool,
+    ) {
+        self.inners.clear();
+        self.coalescer.begin();
+        for at in 0..self.received.datagrams.len() {
+            let datagrams = self.received.datagrams[at];
+            self.open_message(snapshot, pipeline, encap, pool, &datagrams, uso);
+        }
+    }
+
+    fn open_message(
+        &mut self,
+        snapshot: &Snapshot,
+        pipeline: &Pipeline,
+        encap: Encap,
+        pool: &mut Pool,
+        d: &Datagrams,
+        uso: bool,
+    ) {
+        let segment = if d.segment == 0 { d.len } else { d.segment };
+        let (mut off, end) = (d.start, d.start + d.len);
+        // A datagram without payload is one, too.
+        loop {
+            let len = segment.min(end - off);
+            let payload = pool.slice(d.buf, off, len).unwrap_or(&[]);
+            match pipeline.open(snapshot, d.source, encap, payload) {
+                Ok(peer) => self.add(snapshot, pool, pipeline, encap, d, off, len, peer, uso),
+                Err(reason) => pipeline.refuse(reason, 1, None),
+            }
+            off += len;
+            if off >= end || len == 0 {
+                break;
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn add(
+        &mut self,
+        snapshot: &Snapshot,
+        pool: &mut Pool,
+        pipeline: &Pipeline,
+        encap: Encap,
+        d: &Datagrams,
+        off: u32,
+        len: u32,
+        peer: PeerId,
+        uso: bool,
+    ) {
+        let header = if encap == Encap::Udp {
+            0
+        } else {
+            vxlan::HEADER_LEN as u32
+        };
+        let (off, len) = (off + header, len - header);
+        let head = pool.slice(d.buf, off, len).unwrap_or(&[]);
+        let parsed = match encap {
+            Encap::Vxlan { .. } => parse::parse(head, head.len()),
+            Encap::Udp => parse::parse_ip(head, head.len()),
+        };
+        let mut parsed = match parsed {
+            Ok(parsed) => parsed,
+            Err(error) => return pipeline.refuse(reason_of(&error), 1, Some(peer)),
+        };
+        if self.inners.len() == MAX_INNER {
+            return pipeline.refuse(DropReason::NoBuffer, 1, Some(peer));
+        }
+        let id = self.inners.len() as u32;
+        let mut frame = Frame {
+            buf: d.buf,
+            start: off,
+            linear: len,
+            len,
+            tail: Tail::default(),
+            offload: Default::default(),
+            packets: 1,
+            port: 0,
+        };
+        // A frame that will be refused must not hide behind a leader that will not, and a congestion
+        // mark must be in the inner header before the coalescer compares.
+        let admitted = pipeline.admits(snapshot, peer, encap, head, &parsed)
+            && carry_congestion(d.tos, pool, &mut frame, &mut parsed);
+        let offer = if !admitted || parsed.proto == PROTO_UDP && !uso {
+            Offer::Alone
+        } else {
+            let head = pool.slice(d.buf, off, len).unwrap_or(&[]);
+            self.coalescer.offer(
+                id,
+                head,
+                &parsed,
+                head.len(),
+                payload_of(head, &parsed),
+                false,
+            )
+        };
+        let joined = match offer {
+            Offer::Joined { leader } => {
+                let last = std::mem::replace(&mut self.inners[leader as usize].last, id);
+                self.inners[last as usize].next = id;
+                true
+            }
+            Offer::First | Offer::Alone => false,
+        };
+        self.inners.push(Inner {
+            frame,
+            parsed,
+            peer,
+            tos: d.tos,
+            encap,
+            next: NONE,
+            last: id,
+            joined,
+        });
+    }
+
+    /// Frames of the last `open`, joined ones included.
+    pub(super) fn len(&self) -> usize {
+        self.inners.len()
+    }
+
+    /// Frame `i` ready for the pipeline, its tail entered in `batch`; `None` for one that joined
+    /// another.
+    pub(super) fn take(
+        &mut self,
+        i: usize,
+        snapshot: &Snapshot,
+        pool: &mut Pool,
+        batch: &mut Batch,
+    ) -> Option<Opened> {
+        let inner = self.inners[i];
+        if inner.joined {
+            return None;
+        }
+        let mut frame = inner.frame;
+        let mut parsed = inner.parsed;
+        let range = frame.start as usize..(frame.start + frame.linear) as usize;
+        if inner.next != NONE {
+            self.gather(&mut frame, &mut parsed, i, pool, batch, range);
+        }
+        let mut opened = Opened {
+            frame,
+            parsed: Some(parsed),
+            peer: inner.peer,
+            tos: inner.tos,
+            encap: inner.encap,
+        };
+        if inner.encap == Encap::Udp {
+            give_ethernet(&mut opened, snapshot, pool);
+        }
+        Some(opened)
+    }
+
+    fn gather(
+        &mut self,
+        frame: &mut Frame,
+        parsed: &mut Parsed,
+        leader: usize,
+        pool: &mut Pool,
+        batch: &mut Batch,
+        head: std::ops::Range<usize>,
+    ) {
+        self.tail.clear();
+        // Padding behind the leader's IP packet must not come between the payloads.
+        let mut length = u32::from(parsed.l3_off) + parsed.ip_len;
+        frame.linear = length;
+        let mut packets = 1;
+        let mut next = self.inners[leader].next;
+        while let Some(inner) = self.inners.get(next as usize) {
+            let from = u32::from(inner.parsed.payload_off);
+            let bytes = u32::from(inner.parsed.l3_off) + inner.parsed.ip_len - from;
+            self.tail.push(Slice {
+                buf: inner.frame.buf,
+                off: inner.frame.start + from,
+                len: bytes,
+            });
+            length += bytes;
+            packets += 1;
+            next = inner.next;
+        }
+        if let Some(tail) = batch.push_tail(&self.tail) {
+            frame.offload = self
+                .coalescer
+                .finish(leader as u32, &mut pool.bytes_mut(frame.buf)[head]);
+            frame.tail = tail;
+            frame.len = length;
+            frame.packets = packets;
+            parsed.ip_len = length - u32::from(parsed.l3_off);
+        }
+    }
+}
+
+/// Whether the frame may go on; its inner header then has the outer one's congestion mark.
+fn carry_congestion(tos: u8, pool: &mut Pool, frame: &mut Frame, parsed: &mut Parsed) -> bool {
+    tos & 3 != 3 || congestion(tos, &mut packet_of(pool, frame), parsed).is_ok()
+}
+
+/// The L4 payload of a frame, padding left out.
+fn payload_of<'a>(head: &'a [u8], parsed: &Parsed) -> &'a [u8] {
+    let end = (usize::from(parsed.l3_off) + parsed.ip_len as usize).min(head.len());
+    head.get(usize::from(parsed.payload_off)..end)
+        .unwrap_or(&[])
+}
+
+fn give_ethernet(opened: &mut Opened, snapshot: &Snapshot, pool: &mut Pool) {
+    let frame = &mut opened.frame;
+    let mut packet = packet_of(pool, frame);
+    if put_ethernet(snapshot, &mut packet).is_ok() {
+        *frame = frame_of(&packet, frame);
+        shift_offload(&mut frame.offload);
+        if let Some(p) = &mut opened.parsed {
+            p.l3_off += ETHERNET as u16;
+            p.l4_off += ETHERNET as u16;
+            p.payload_off += ETHERNET as u16;
+        }
+    } else {
+        opened.parsed = None;
+    }
+}
+
+fn shift_offload(offload: &mut ringway_packet::offload::Offload) {
+    if let ringway_packet::offload::Checksum::Partial { start, .. } = &mut offload.checksum {
+        *start += ETHERNET as u16;
+    }
+}

@@ -1,0 +1,279 @@
+//! Towards a peer over datagram sockets: segment late, put the tunnel header on, queue.
+//!
+//! A frame that fits goes as it lies, its tunnel header written into the headroom. A superframe is cut
+//! here: headers of every segment are written into the socket's header slab, payload is gathered from
+//! where it was read, and the socket sends the whole as one message. Only the fragments of a superframe
+//! (IPv4 without DF above the path's MTU, rare) are copied.
+
+use ringway_encap::{Encap, vxlan};
+use ringway_packet::gso::Segmenter;
+use ringway_packet::ipv4::Fragmenter;
+use ringway_packet::offload::Gso;
+use ringway_packet::{checksum, parse};
+use ringway_ports::socket::{Dest, Piece, QueueFull, Src, TxReport, UdpUnderlay};
+use ringway_ports::{Frame, Pool};
+use ringway_switch::{Counters, DropReason, Tunnel};
+use ringway_tables::Path;
+
+const ETHERNET: usize = 14;
+
+/// Everything needed to queue frames on one socket.
+pub(super) struct Sender<'a> {
+    pub(super) socket: &'a mut UdpUnderlay,
+    pub(super) pool: &'a mut Pool,
+    pub(super) report: &'a mut TxReport,
+    pub(super) counters: &'a Counters,
+}
+
+impl Sender<'_> {
+    /// Queues a frame that the pipeline sent to `path`; `fragment`: above the MTU, cut it by IPv4.
+    pub(super) fn send(
+        &mut self,
+        path: &Path,
+        tunnel: &Tunnel,
+        frame: &Frame,
+        fragment: bool,
+    ) -> Result<(), DropReason> {
+        let to = Way {
+            dest: Dest {
+                addr: ringway_packet::addr::from_ip(path.dst),
+                port: path.dst_port,
+            },
+            tunnel,
+            path,
+        };
+        match (frame.offload.gso, fragment) {
+            (Gso::None, false) => self.whole(&to, frame),
+            (Gso::None, true) => self.fragments(&to, frame),
+            (_, false) => self.segments(&to, frame),
+            (_, true) => self.segment_fragments(&to, frame),
+        }
+    }
+
+    fn push(&mut self, to: &Way<'_>, pieces: &[Piece]) -> Result<(), DropReason> {
+        for attempt in 0..2 {
+            match self
+                .socket
+                .push(to.dest, to.tunnel.hash, to.tunnel.tos, pieces)
+            {
+                Ok(()) => return Ok(()),
+                Err(QueueFull) if attempt == 0 => self.socket.flush(self.pool, self.report),
+                Err(QueueFull) => break,
+            }
+        }
+        Err(DropReason::UnderlayFull)
+    }
+
+    fn whole(&mut self, to: &Way<'_>, frame: &Frame) -> Result<(), DropReason> {
+        let start = frame.start as usize;
+        let first = match to.path.encap {
+            Encap::Vxlan { vni } => {
+                let at = start - vxlan::HEADER_LEN;
+                write_vxlan(vni, &mut self.pool.bytes_mut(frame.buf)[at..start]);
+                at
+            }
+            Encap::Udp => start + ETHERNET,
+        };
+        let len = start + frame.linear as usize - first;
+        let head = Piece {
+            src: Src::Pool(frame.buf),
+            off: first as u32,
+            len: len as u32,
+        };
+        if frame.tail.count == 0 {
+            return self.push(to, &[head]);
+        }
+        // Only what a peer sent has a tail, and what a peer sent is never tunnelled on.
+        Err(DropReason::Unsegmentable)
+    }
+
+    fn segments(&mut self, to: &Way<'_>, frame: &Frame) -> Result<(), DropReason> {
+        let cut = self.segmenter(frame)?;
+        let count = cut.count();
+        let stride = to.tunnel_len() + cut.header_len();
+        let payload_at = frame.start + cut.header_len() as u32;
+        let slice = |i: usize| {
+            let range = cut.payload(i);
+            (payload_at + range.start as u32, range.len() as u32)
+        };
+        // All headers first, in one piece of the slab.
+        let (slab, mut room) = slab(self.socket, self.pool, self.report, count * stride)?;
+        for i in 0..count {
+            let (off, len) = slice(i);
+            let payload = self
+                .pool
+                .slice(frame.buf, off, len)
+                .ok_or(DropReason::Unsegmentable)?;
+            let (header, rest) = room.split_at_mut(stride);
+            to.write_tunnel(header);
+            cut.write_header(i, checksum::sum(payload), &mut header[to.tunnel_len()..]);
+            room = rest;
+        }
+        // Ethernet stays behind where the tunnel carries bare IP; its room is written but not sent.
+        let skip = to.skip();
+        for i in 0..count {
+            let (off, len) = slice(i);
+            let pieces = [
+                Piece {
+                    src: Src::Slab,
+                    off: slab + (i * stride + skip) as u32,
+                    len: (stride - skip) as u32,
+                },
+                Piece {
+                    src: Src::Pool(frame.buf),
+                    off,
+                    len,
+                },
+            ];
+            self.push_header(to, &pieces)?;
+        }
+        Ok(())
+    }
+
+    fn fragments(&mut self, to: &Way<'_>, frame: &Frame) -> Result<(), DropReason> {
+        let (start, linear) = (frame.start as usize, frame.linear as usize);
+        if frame.tail.count > 0 {
+            return Err(DropReason::Unsegmentable);
+        }
+        let head = &self.pool.bytes(frame.buf)[start..start + linear];
+        let cut = Fragmenter::new(&head[ETHERNET..], usize::from(to.path.mtu))
+            .map_err(|_| DropReason::Unsegmentable)?;
+        let mut ethernet = [0; ETHERNET];
+        ethernet.copy_from_slice(&head[..ETHERNET]);
+        let skip = to.skip();
+        for i in 0..cut.count() {
+            let front = to.tunnel_len() + ETHERNET;
+            let stride = front + cut.header_len(i);
+            let (at, room) = slab(self.socket, self.pool, self.report, stride)?;
+            to.write_tunnel(room);
+            room[front - ETHERNET..front].copy_from_slice(&ethernet);
+            cut.write_header(i, &mut room[front..]);
+            let range = cut.payload(i);
+            let pieces = [
+                Piece {
+                    src: Src::Slab,
+                    off: at + skip as u32,
+                    len: (stride - skip) as u32,
+                },
+                Piece {
+                    src: Src::Pool(frame.buf),
+                    off: (start + ETHERNET + range.start) as u32,
+                    len: range.len() as u32,
+                },
+            ];
+            self.push_header(to, &pieces)?;
+        }
+        Ok(())
+    }
+
+    /// Segments that are themselves above the MTU: each is put together in a buffer of its own and
+    /// fragmented from there. The only copy of payload on this path.
+    fn segment_fragments(&mut self, to: &Way<'_>, frame: &Frame) -> Result<(), DropReason> {
+        let cut = self.segmenter(frame)?;
+        let scratch = self.pool.alloc().ok_or(DropReason::NoBuffer)?;
+        let outcome = (|| {
+            for i in 0..cut.count() {
+                let range = cut.payload(i);
+                let (off, len) = (
+                    frame.start + (cut.header_len() + range.start) as u32,
+                    range.len(),
+                );
+                let payload = self
+                    .pool
+                    .slice(frame.buf, off, len as u32)
+                    .ok_or(DropReason::Unsegmentable)?;
+                let sum = checksum::sum(payload);
+                let body = frame.start as usize + cut.header_len();
+                if !self.pool.copy(frame.buf, off as usize, scratch, body, len) {
+                    return Err(DropReason::Unsegmentable);
+                }
+                self.counters.copied_bytes.add(len as u64);
+                cut.write_header(
+                    i,
+                    sum,
+                    &mut self.pool.bytes_mut(scratch)[frame.start as usize..body],
+                );
+                let bytes = (cut.header_len() + len) as u32;
+                let segment = Frame {
+                    buf: scratch,
+                    linear: bytes,
+                    len: bytes,
+                    ..*frame
+                };
+                self.fragments(to, &segment)?;
+                // The scratch buffer is used again for the next segment.
+                self.socket.flush(self.pool, self.report);
+            }
+            Ok(())
+        })();
+        self.pool.free(scratch);
+        outcome
+    }
+
+    fn segmenter(&self, frame: &Frame) -> Result<Segmenter, DropReason> {
+        let (start, linear) = (frame.start as usize, frame.linear as usize);
+        let head = &self.pool.bytes(frame.buf)[start..start + linear];
+        let parsed =
+            parse::parse(head, frame.len as usize).map_err(|_| DropReason::Unsegmentable)?;
+        Segmenter::new(head, &parsed, &frame.offload, frame.len as usize)
+            .map_err(|_| DropReason::Unsegmentable)
+    }
+
+    /// As `push`, for a datagram whose header is in the slab: a flush would give the slab away, so a
+    /// full queue is the end of the frame.
+    fn push_header(&mut self, to: &Way<'_>, pieces: &[Piece]) -> Result<(), DropReason> {
+        self.socket
+            .push(to.dest, to.tunnel.hash, to.tunnel.tos, pieces)
+            .map_err(|QueueFull| DropReason::UnderlayFull)
+    }
+}
+
+/// Room in the header slab; a full one is flushed first.
+fn slab<'a>(
+    socket: &'a mut UdpUnderlay,
+    pool: &Pool,
+    report: &mut TxReport,
+    len: usize,
+) -> Result<(u32, &'a mut [u8]), DropReason> {
+    if !socket.has_slab(len) {
+        socket.flush(pool, report);
+    }
+    socket.slab(len).ok_or(DropReason::UnderlayFull)
+}
+
+fn write_vxlan(vni: u32, out: &mut [u8]) {
+    if let Some(header) = out.first_chunk_mut() {
+        vxlan::write(vni, header);
+    }
+}
+
+/// Where a frame goes.
+struct Way<'a> {
+    dest: Dest,
+    tunnel: &'a Tunnel,
+    path: &'a Path,
+}
+
+impl Way<'_> {
+    fn tunnel_len(&self) -> usize {
+        match self.path.encap {
+            Encap::Vxlan { .. } => vxlan::HEADER_LEN,
+            Encap::Udp => 0,
+        }
+    }
+
+    /// Bytes of a header in the slab that are not sent.
+    fn skip(&self) -> usize {
+        if self.path.encap == Encap::Udp {
+            ETHERNET
+        } else {
+            0
+        }
+    }
+
+    fn write_tunnel(&self, out: &mut [u8]) {
+        if let Encap::Vxlan { vni } = self.path.encap {
+            write_vxlan(vni, out);
+        }
+    }
+}
