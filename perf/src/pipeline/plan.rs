@@ -56,7 +56,7 @@ pub(super) fn read(path: &FilePath) -> anyhow::Result<Vec<Vec<u8>>> {
         .next_packet()
         .with_context(|| format!("{}: after {} frames", path.display(), frames.len()))?
     {
-        frames.push(record.data.to_vec());
+        frames.push(record.bytes.to_vec());
     }
     ensure!(!frames.is_empty(), "{} holds no frame", path.display());
     Ok(frames)
