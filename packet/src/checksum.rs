@@ -206,3 +206,6 @@ pub fn verify<'a>(pseudo: Sum, pieces: impl IntoIterator<Item = &'a [u8]>) -> bo
     }
     fold(summer.sum()) == 0xffff
 }
+
+#[cfg(test)]
+mod tests;
