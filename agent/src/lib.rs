@@ -22,5 +22,7 @@ pub mod node;
 pub mod pod;
 pub mod state;
 pub mod sysctl;
+#[cfg(test)]
+mod testing;
 pub mod underlay;
 pub mod worker;

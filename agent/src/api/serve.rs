@@ -16,8 +16,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{Request as HttpRequest, StatusCode};
+use axum::http::{Request as HttpRequest, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -93,7 +94,7 @@ fn router(requests: Requests) -> Router {
         .route("/v1/detach", post(detach))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn(limit_time))
+        .layer(middleware::from_fn(limit))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(requests)
 }
@@ -208,7 +209,16 @@ impl IntoResponse for ApiError {
     }
 }
 
-async fn limit_time(request: HttpRequest<Body>, next: Next) -> Response {
+/// Time, and a length that is too much by the client's own word: reading it
+/// would only end at the time limit.
+async fn limit(request: HttpRequest<Body>, next: Next) -> Response {
+    let claimed = request.headers().get(header::CONTENT_LENGTH);
+    let claimed = claimed
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.parse::<u64>().ok());
+    if claimed.is_some_and(|n| n > BODY_MAX as u64) {
+        return too_large().into_response();
+    }
     match timeout(REQUEST_LIMIT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::new(
@@ -275,18 +285,37 @@ async fn table(
     })
 }
 
-async fn attach(State(requests): State<Requests>, body: Bytes) -> Answer<super::view::Pod> {
-    let attach = parse_attach(&body)?;
+async fn attach(State(requests): State<Requests>, body: ReadBody) -> Answer<super::view::Pod> {
+    let attach = parse_attach(&whole(body)?)?;
     Ok(Json(
         ask(&requests, |reply| Request::Attach(attach, reply)).await??,
     ))
 }
 
-async fn detach(State(requests): State<Requests>, body: Bytes) -> Answer<super::view::Detached> {
-    let detach = parse_detach(&body)?;
+async fn detach(State(requests): State<Requests>, body: ReadBody) -> Answer<super::view::Detached> {
+    let detach = parse_detach(&whole(body)?)?;
     Ok(Json(
         ask(&requests, |reply| Request::Detach(detach, reply)).await??,
     ))
+}
+
+/// A body as axum read it.
+type ReadBody = Result<Bytes, BytesRejection>;
+
+/// The body, unless it was too long or ended early.
+fn whole(body: ReadBody) -> Result<Bytes, ApiError> {
+    body.map_err(|e| match e.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+        _ => ApiError::bad_request(e.body_text(), "send the whole body"),
+    })
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(
+        413,
+        format!("the body has more than {BODY_MAX} bytes"),
+        "send less",
+    )
 }
 
 async fn no_route() -> ApiError {

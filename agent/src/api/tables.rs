@@ -135,7 +135,7 @@ pub fn drops(snapshot: &Snapshot, counters: &[Arc<Counters>]) -> Drops {
                 at.push((format!("peer {}", peer.name), n));
             }
             at.retain(|(_, n)| *n > 0);
-            at.sort_by(|a, b| b.1.cmp(&a.1));
+            at.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
             Drop {
                 reason: reason.name().into(),
                 frames: sum(&|c| c.drops[i].get()),

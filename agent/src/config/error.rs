@@ -14,7 +14,7 @@ pub struct ConfigError {
     /// Key path such as `peers[1].pod_cidrs[0]`; empty for the file as a whole.
     pub key: String,
     /// What is wrong.
-    pub problem: Problem,
+    pub problem: Box<Problem>,
 }
 
 /// What is wrong: each variant carries the value seen and its limit.
@@ -199,7 +199,7 @@ impl ConfigError {
             file: file.to_owned(),
             line: super::locate::line_of(&text, key),
             key: key.to_owned(),
-            problem,
+            problem: Box::new(problem),
         }
     }
 }

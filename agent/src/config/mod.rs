@@ -170,7 +170,7 @@ impl Config {
             file: file.to_owned(),
             line: None,
             key: String::new(),
-            problem: Problem::Read(e.to_string()),
+            problem: Box::new(Problem::Read(e.to_string())),
         })?;
         Self::parse(file, &text)
     }
@@ -181,13 +181,13 @@ impl Config {
             file: file.to_owned(),
             line,
             key: String::new(),
-            problem,
+            problem: Box::new(problem),
         })?;
         validate::validate(file, raw).map_err(|(key, problem)| ConfigError {
             file: file.to_owned(),
             line: locate::line_of(text, &key),
             key,
-            problem,
+            problem: Box::new(problem),
         })
     }
 

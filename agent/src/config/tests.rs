@@ -1,1 +1,430 @@
+use super::*;
 
+const SAMPLE: &str = include_str!("../../ringway.toml");
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(Path::new("/etc/ringway/ringway.toml"), text)
+}
+
+/// The sample with one piece of text replaced by another.
+fn with(from: &str, to: &str) -> String {
+    assert!(SAMPLE.contains(from), "{from:?} is not in the sample");
+    SAMPLE.replacen(from, to, 1)
+}
+
+/// A line added to a section of the sample.
+fn adding(section: &str, line: &str) -> String {
+    with(section, &format!("{section}\n{line}"))
+}
+
+/// A second peer after the sample's.
+fn peer(name: &str, address: &str, cidr: &str) -> String {
+    format!(
+        "{SAMPLE}\n[[peers]]\nname = {name:?}\naddresses = [{address:?}]\npod_cidrs = [{cidr:?}]\n"
+    )
+}
+
+#[test]
+fn the_sample_fits_a_screen_and_fills_in_every_default() {
+    assert!(SAMPLE.lines().count() <= 24);
+    let config = parse(SAMPLE).unwrap();
+    assert_eq!(config.node.name, "node1");
+    assert_eq!(config.node.interface, "ringway0");
+    assert_eq!(config.node.state_dir, Path::new("/var/lib/ringway"));
+    assert_eq!(config.node.socket, Path::new(DEFAULT_SOCKET));
+    assert_eq!(config.node.vtep_mac.to_string(), "0a:58:0a:4d:01:00");
+    assert_eq!(config.underlay.vxlan_port, 8472);
+    assert_eq!(config.underlay.udp_port, 8285);
+    assert_eq!(config.underlay.family, Family::Match);
+    assert_eq!(config.workers.count, 1);
+    assert_eq!(config.workers.polling, Polling::Adaptive);
+    let peer = &config.peers[0];
+    assert_eq!(peer.encap, EncapKind::Vxlan);
+    assert_eq!(peer.vtep_mac.to_string(), "0a:58:0a:4d:02:00");
+    assert_eq!(peer.vtep_mac_v6, peer.vtep_mac);
+    assert_eq!(config.encaps(), [EncapKind::Vxlan]);
+}
+
+#[test]
+fn both_ends_derive_the_same_vtep_mac() {
+    let text = SAMPLE
+        .replace("10.77.1.0", "X")
+        .replace("10.77.2.0", "10.77.1.0")
+        .replace('X', "10.77.2.0");
+    let (a, b) = (parse(SAMPLE).unwrap(), parse(&text).unwrap());
+    assert_eq!(a.peers[0].vtep_mac, b.node.vtep_mac);
+    assert_eq!(b.peers[0].vtep_mac, a.node.vtep_mac);
+}
+
+#[test]
+fn what_show_prints_is_the_same_configuration() {
+    let text = adding("encap = \"vxlan\"", "udp_checksum = \"off\"")
+        + "encap = \"udp\"\nvtep_mac_v6 = \"0e:00:00:00:06:02\"\n";
+    let config = parse(&text).unwrap();
+    let shown = show(&config);
+    assert_eq!(parse(&shown).unwrap(), config);
+    // Every value line is annotated, and every key that is shown is documented.
+    let mut section = String::new();
+    for line in shown
+        .lines()
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
+    {
+        if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']).to_owned();
+            continue;
+        }
+        assert!(
+            line.ends_with("# restart") || line.ends_with("# live"),
+            "{line}"
+        );
+        let key = format!("{section}.{}", line.split(' ').next().unwrap());
+        assert!(KEYS.iter().any(|k| k.key == key), "{key} is not documented");
+    }
+    for key in KEYS {
+        let name = key.key.split('.').nth(1).unwrap();
+        assert!(shown.contains(&format!("\n{name} = ")), "{}", key.key);
+    }
+}
+
+/// Each mistake: the text, the key it is reported at, and words of the message;
+/// the line is the one that has the key.
+#[test]
+fn each_mistake_is_found_at_its_place() {
+    let cidrs = r#"["10.77.1.0/24", "fd77:1::/64"]"#;
+    let cases: Vec<(String, &str, &[&str])> = vec![
+        // one value
+        (
+            with(cidrs, r#"["10.77.1.5/24"]"#),
+            "node.pod_cidrs[0]",
+            &["10.77.1.5/24", "10.77.1.0/24"],
+        ),
+        (
+            with(cidrs, r#"["10.77.1.0"]"#),
+            "node.pod_cidrs[0]",
+            &["10.77.1.0"],
+        ),
+        (
+            with(cidrs, r#"["fd77:1::/64", "10.77.1.0/31"]"#),
+            "node.pod_cidrs[1]",
+            &["/31", "/30"],
+        ),
+        (
+            with(cidrs, r#"["fd77:1::/127"]"#),
+            "node.pod_cidrs[0]",
+            &["/126"],
+        ),
+        (
+            with(cidrs, r#"["224.0.0.0/24"]"#),
+            "node.pod_cidrs[0]",
+            &["unicast"],
+        ),
+        (
+            with(cidrs, r#"["127.0.0.0/24"]"#),
+            "node.pod_cidrs[0]",
+            &["unicast"],
+        ),
+        (with(cidrs, "[]"), "node.pod_cidrs", &["no pod network"]),
+        (
+            with(cidrs, r#"["10.77.1.0/24", "10.77.3.0/24"]"#),
+            "node.pod_cidrs",
+            &["2 networks"],
+        ),
+        (
+            adding("[node]", "cluster_cidrs = [\"x\"]"),
+            "node.cluster_cidrs[0]",
+            &["x"],
+        ),
+        (
+            adding("[node]", "cluster_cidrs = [\"10.78.0.0/16\"]"),
+            "node.pod_cidrs[0]",
+            &["10.78.0.0/16"],
+        ),
+        (
+            adding("[node]", "cluster_cidrs = [\"10.77.1.0/24\"]"),
+            "peers[0].pod_cidrs[0]",
+            &["outside"],
+        ),
+        (with("\"node1\"", "\"no de\""), "node.name", &["no de"]),
+        (with("\"node1\"", "\"\""), "node.name", &["empty"]),
+        (
+            adding("[node]", "interface = \"0123456789abcdef\""),
+            "node.interface",
+            &["15 bytes"],
+        ),
+        (
+            adding("[node]", "interface = \"eth0\""),
+            "underlay.interface",
+            &["both"],
+        ),
+        (
+            adding("[node]", "state_dir = \"state\""),
+            "node.state_dir",
+            &["absolute"],
+        ),
+        (
+            adding("[node]", "socket = \"s\""),
+            "node.socket",
+            &["absolute"],
+        ),
+        (
+            adding("[node]", &format!("socket = \"/{}\"", "s".repeat(107))),
+            "node.socket",
+            &["108", "107"],
+        ),
+        (
+            adding("[node]", "vtep_mac = \"x\""),
+            "node.vtep_mac",
+            &["x"],
+        ),
+        (
+            adding("[node]", "vtep_mac = \"01:00:5e:00:00:01\""),
+            "node.vtep_mac",
+            &["01:00:5e"],
+        ),
+        (
+            adding("[node]", "vtep_mac_v6 = \"00:00:00:00:00:00\""),
+            "node.vtep_mac_v6",
+            &["00:00"],
+        ),
+        (
+            with("\"eth0\"", "\"eth/0\""),
+            "underlay.interface",
+            &["eth/0"],
+        ),
+        (
+            with("vni = 1", "vni = 0"),
+            "underlay.vni",
+            &["0 is out", "16777215"],
+        ),
+        (
+            with("vni = 1", "vni = 16777216"),
+            "underlay.vni",
+            &["16777216"],
+        ),
+        (
+            with("vni = 1", "vxlan_port = 0"),
+            "underlay.vxlan_port",
+            &["65535"],
+        ),
+        (
+            with("vni = 1", "udp_port = 8472"),
+            "underlay.udp_port",
+            &["8472"],
+        ),
+        (with("vni = 1", "io = \"xdp\""), "underlay.io", &["AF_XDP"]),
+        (
+            with("vni = 1", "addresses = [\"192.168.77.300\"]"),
+            "underlay.addresses[0]",
+            &["192.168.77.300"],
+        ),
+        (
+            with("vni = 1", "addresses = [\"192.168.77.1/24\"]"),
+            "underlay.addresses[0]",
+            &["/24"],
+        ),
+        (
+            with("vni = 1", "addresses = [\"224.0.0.1\"]"),
+            "underlay.addresses[0]",
+            &["224.0.0.1"],
+        ),
+        (
+            with("vni = 1", "addresses = [\"fe80::1\"]"),
+            "underlay.addresses[0]",
+            &["fe80::1"],
+        ),
+        (
+            with(
+                "vni = 1",
+                "addresses = [\"192.168.77.1\", \"192.168.77.9\"]",
+            ),
+            "underlay.addresses",
+            &["2 networks"],
+        ),
+        (
+            with("vni = 1", "addresses = [\"192.168.77.2\"]"),
+            "peers[0].addresses[0]",
+            &["192.168.77.2", "this node"],
+        ),
+        (
+            with("vni = 1", "addresses = [\"10.77.1.9\"]"),
+            "underlay.addresses[0]",
+            &["10.77.1.0/24"],
+        ),
+        (
+            with("vni = 1", "family = \"ipv6\"\nudp_checksum = \"off\""),
+            "underlay.udp_checksum",
+            &["IPv4 only"],
+        ),
+        // peers
+        (
+            with("\"192.168.77.2\", \"fd00:77::2\"", ""),
+            "peers[0].addresses",
+            &["no address"],
+        ),
+        (
+            with("\"192.168.77.2\"", "\"10.77.1.9\""),
+            "peers[0].addresses[0]",
+            &["10.77.1.0/24", "this node"],
+        ),
+        (
+            with("\"192.168.77.2\"", "\"::ffff:1.2.3.4\""),
+            "peers[0].addresses[0]",
+            &["1.2.3.4"],
+        ),
+        (
+            with("\"10.77.2.0/24\"", "\"10.77.1.128/25\""),
+            "peers[0].pod_cidrs[0]",
+            &["10.77.1.128/25", "10.77.1.0/24", "this node"],
+        ),
+        (
+            with("\"fd77:2::/64\"", "\"fd77:1::/48\""),
+            "peers[0].pod_cidrs[1]",
+            &["overlaps", "fd77:1::/64"],
+        ),
+        (
+            with("\"fd77:2::/64\"", "\"fd77::/16\""),
+            "peers[0].pod_cidrs[1]",
+            &["fd77:1::/64"],
+        ),
+        (
+            with("\"node2\"", "\"node1\""),
+            "peers[0].name",
+            &["this node"],
+        ),
+        (
+            peer("node2", "192.168.77.3", "10.77.3.0/24"),
+            "peers[1].name",
+            &["node2"],
+        ),
+        (
+            peer("node3", "192.168.77.2", "10.77.3.0/24"),
+            "peers[1].addresses[0]",
+            &["node2"],
+        ),
+        (
+            peer("node3", "192.168.77.3", "10.77.2.0/25"),
+            "peers[1].pod_cidrs[0]",
+            &["node2"],
+        ),
+        (
+            peer("node3", "192.168.77.3", "10.77.0.0/22"),
+            "peers[1].pod_cidrs[0]",
+            &["overlaps"],
+        ),
+        (
+            with(cidrs, r#"["10.77.1.0/24"]"#),
+            "peers[0].pod_cidrs[1]",
+            &["IPv6", "node2"],
+        ),
+        (
+            with("vni = 1", "addresses = [\"192.168.77.1\"]").replace("\"192.168.77.2\", ", ""),
+            "peers[0].addresses",
+            &["192.168.77.1", "fd00:77::2"],
+        ),
+        (
+            with(
+                "vni = 1",
+                "addresses = [\"192.168.77.1\", \"fd00:77::1\"]\nfamily = \"ipv4\"",
+            )
+            .replace("\"192.168.77.2\", ", ""),
+            "peers[0].addresses",
+            &["ipv4"],
+        ),
+        // workers
+        (
+            format!("{SAMPLE}\n[workers]\ncount = 0"),
+            "workers.count",
+            &["1", "64"],
+        ),
+        (
+            format!("{SAMPLE}\n[workers]\ncount = 2\ncpus = [1]"),
+            "workers.cpus",
+            &["1 processors for 2"],
+        ),
+        (
+            format!("{SAMPLE}\n[workers]\ncount = 2\ncpus = [1, 1]"),
+            "workers.cpus[1]",
+            &["twice"],
+        ),
+        (
+            format!("{SAMPLE}\n[workers]\nidle_spin_us = 1000001"),
+            "workers.idle_spin_us",
+            &["1000001"],
+        ),
+    ];
+    for (text, key, words) in cases {
+        let error = parse(&text).expect_err(&text);
+        let message = error.to_string();
+        assert_eq!(error.key, key, "{message}\n{text}");
+        let value_line = text.lines().nth(error.line.unwrap() - 1).unwrap();
+        let field = error.key.rsplit('.').next().unwrap();
+        let field = field.split('[').next().unwrap();
+        assert!(
+            value_line.contains(field),
+            "{message}: line is {value_line:?}"
+        );
+        for word in words {
+            assert!(message.contains(word), "{word:?} is not in {message:?}");
+        }
+        assert!(
+            message.starts_with("/etc/ringway/ringway.toml:"),
+            "{message}"
+        );
+        assert!(message.contains("\n  to do: "), "{message}");
+    }
+}
+
+#[test]
+fn syntax_and_unknown_keys_come_with_the_line() {
+    let cases = [
+        (adding("[node]", "colour = 1"), "colour"),
+        (with("vni = 1", "vnii = 1"), "vnii"),
+        (with("vni = 1", "vni = -1"), "vni = -1"),
+        (with("vni = 1", "vni = \"1\""), "vni"),
+        (with("vni = 1", "vxlan_port = 65536"), "65536"),
+        (with("\"vxlan\"", "\"geneve\""), "geneve"),
+        (with("vni = 1", "vni = 1\nvni = 2"), "vni"),
+        (with("vni = 1", "vni = "), "vni ="),
+        (with("[underlay]", "[underlay"), "underlay"),
+        (with("[underlay]", "[overlay]"), "overlay"),
+        (format!("{SAMPLE}\n[workers]\npolling = \"busy\""), "busy"),
+        (format!("{SAMPLE}\nport = 1"), "port"),
+        (String::new(), "node"),
+    ];
+    for (text, word) in cases {
+        let error = parse(&text).expect_err(&text);
+        assert!(matches!(*error.problem, Problem::Syntax { .. }), "{error}");
+        let message = error.to_string();
+        assert!(message.contains(word), "{word:?} is not in {message:?}");
+        assert!(error.line.is_some() || text.is_empty(), "{message}");
+    }
+}
+
+#[test]
+fn an_absent_file_says_which() {
+    let error = Config::load(Path::new("/nonexistent/ringway.toml")).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("/nonexistent/ringway.toml: cannot be read"),
+        "{text}"
+    );
+}
+
+#[test]
+fn thousands_of_peers_are_checked_in_a_moment() {
+    let mut text = with("10.77.1.0/24", "10.0.0.0/24").replace("10.77.2.0/24", "10.0.1.0/24");
+    for i in 2..4000u32 {
+        let (a, b) = (i / 256, i % 256);
+        text += &format!(
+            "[[peers]]\nname = \"p{i}\"\naddresses = [\"172.16.{a}.{b}\"]\npod_cidrs = [\"10.{a}.{b}.0/24\"]\n"
+        );
+    }
+    let started = std::time::Instant::now();
+    assert_eq!(parse(&text).unwrap().peers.len(), 3999);
+    assert!(started.elapsed() < std::time::Duration::from_secs(5));
+    // The one that is nested in a network far away in the file is found.
+    text += "[[peers]]\nname = \"last\"\naddresses = [\"172.17.0.1\"]\npod_cidrs = [\"10.7.7.128/26\"]\n";
+    let error = parse(&text).unwrap_err();
+    assert_eq!(error.key, "peers[3999].pod_cidrs[0]");
+    assert!(error.to_string().contains("10.7.7.0/24"), "{error}");
+}

@@ -9,7 +9,7 @@ use crossbeam_channel::unbounded;
 use ringway_packet::addr::from_ip;
 use ringway_packet::offload::VNET_HDR_LEN;
 use ringway_ports::tap::TapError;
-use ringway_tables::{Port, PortId, PortKind, Snapshot};
+use ringway_tables::{Port, PortId, PortKind, Snapshot, Target};
 
 use super::Control;
 use super::tables::{as_v4, as_v6};
@@ -295,6 +295,21 @@ impl Control {
         record: &PodRecord,
     ) -> Result<Snapshot, ApiError> {
         let mut next = Snapshot::clone(&self.publisher.current());
+        // Addresses before the MAC, which mostly follows from them: whoever asks
+        // for a taken address has not heard of the MAC.
+        for ip in &record.ips {
+            if let Some(Target::Port(holder)) = next.route(from_ip(*ip))
+                && let Some(holder) = next.port(holder)
+            {
+                return Err(ApiError::conflict(
+                    format!(
+                        "address {ip} of {name} already belongs to pod {}",
+                        holder.name
+                    ),
+                    format!("choose another, or detach {}", holder.name),
+                ));
+            }
+        }
         let entry = Port {
             kind: PortKind::Pod,
             mac: record.mac,

@@ -1,1 +1,415 @@
+use std::path::Path;
 
+use ringway_packet::addr::from_ip;
+use ringway_ports::tap::{self, TapOptions};
+use ringway_tables::{PortId, Target};
+
+use super::*;
+use crate::netlink::LinkChange;
+use crate::testing::{Pod, in_netns};
+
+/// A node in the current namespace: an underlay interface and a directory.
+struct Node {
+    dir: tempfile::TempDir,
+    _underlay: tap::Opened,
+}
+
+impl Node {
+    fn new() -> Self {
+        let underlay = tap::create_persistent("eth0", &TapOptions::default()).unwrap();
+        let mut nl = Netlink::open().unwrap();
+        let index = nl.link("eth0").unwrap().index;
+        for (ip, len) in [("192.168.77.1", 24), ("fd00:77::1", 64)] {
+            nl.add_address(index, ip.parse().unwrap(), len).unwrap();
+        }
+        let up = LinkChange {
+            up: Some(true),
+            ..LinkChange::default()
+        };
+        nl.change_link(index, &up).unwrap();
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            _underlay: underlay,
+        }
+    }
+
+    fn config(&self, workers: usize) -> Config {
+        let text = include_str!("../../ringway.toml");
+        let state = self.dir.path().join("state");
+        let text = text.replace("[node]", &format!("[node]\nstate_dir = {state:?}"))
+            + &format!("\n[workers]\ncount = {workers}\npolling = \"interrupt\"\n");
+        Config::parse(Path::new("t"), &text).unwrap()
+    }
+
+    fn start(&self, workers: usize) -> Control {
+        Control::start(self.config(workers)).unwrap()
+    }
+
+    fn saved(&self) -> Vec<String> {
+        let text = std::fs::read(self.dir.path().join("state/state.json")).unwrap();
+        let state: State = serde_json::from_slice(&text).unwrap();
+        state.pods.into_keys().collect()
+    }
+}
+
+fn request(pod: &Pod, name: &str, ips: &[&str]) -> Attach {
+    Attach {
+        name: name.into(),
+        netns: pod.path(),
+        ifname: "eth0".into(),
+        ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+        mac: None,
+        mtu: None,
+    }
+}
+
+fn target(control: &Control, ip: &str) -> Option<Target> {
+    let snapshot = control.publisher.current();
+    snapshot.route(from_ip(ip.parse().unwrap()))
+}
+
+fn links(pod: &Pod) -> Vec<String> {
+    let links = pod.netlink().links().unwrap();
+    links.into_iter().map(|l| l.name).collect()
+}
+
+fn by_name(name: &str) -> Detach {
+    Detach::Name(name.into())
+}
+
+#[test]
+fn attach_and_detach_leave_the_tables_as_they_were() {
+    in_netns(|| {
+        let (node, pod) = (Node::new(), Pod::new());
+        let mut control = node.start(1);
+        let routes = |c: &Control| c.publisher.current().routes4.len();
+        let before = routes(&control);
+        let made = control
+            .attach(&request(&pod, "a", &["10.77.1.2", "fd77:1::2"]))
+            .unwrap();
+        assert_eq!(made.mac, "0a:58:0a:4d:01:02");
+        assert_eq!(made.mtu, 1430);
+        assert_eq!(made.ips, ["10.77.1.2/24", "fd77:1::2/64"]);
+        let port = Some(Target::Port(PortId(made.port)));
+        assert_eq!(target(&control, "10.77.1.2"), port);
+        assert_eq!(target(&control, "fd77:1::2"), port);
+        assert_eq!(node.saved(), ["a"]);
+        assert_eq!(control.descriptors.taps.len(), 2);
+
+        let gone = control.detach(&by_name("a")).unwrap();
+        assert!(gone.existed && gone.note.is_none(), "{gone:?}");
+        assert_eq!(target(&control, "10.77.1.2"), Some(Target::Unreachable));
+        assert_eq!(routes(&control), before);
+        assert_eq!(links(&pod), ["lo"]);
+        assert!(node.saved().is_empty());
+        assert_eq!(control.descriptors.taps.len(), 1);
+
+        let again = control.detach(&by_name("a")).unwrap();
+        assert!(!again.existed && again.note.is_some());
+        control.stop();
+    });
+}
+
+#[test]
+fn each_refusal_says_why_and_leaves_nothing() {
+    in_netns(|| {
+        let (node, pod, other) = (Node::new(), Pod::new(), Pod::new());
+        let mut control = node.start(1);
+        control
+            .attach(&request(&pod, "a", &["10.77.1.2", "fd77:1::2"]))
+            .unwrap();
+        let version = control.publisher.current().version;
+        let good = request(&other, "b", &["10.77.1.3"]);
+        let ips = |ips: &[&str]| request(&other, "b", ips);
+        let cases: Vec<(Attach, u16, &str)> = vec![
+            (
+                request(&other, "a", &["10.77.1.3"]),
+                409,
+                "attached already",
+            ),
+            (
+                ips(&["10.77.1.2"]),
+                409,
+                "address 10.77.1.2 of b already belongs to pod a",
+            ),
+            (
+                ips(&["fd77:1::2"]),
+                409,
+                "address fd77:1::2 of b already belongs to pod a",
+            ),
+            (ips(&["10.77.1.3", "fd77:1::2"]), 409, "pod a"),
+            (ips(&["10.77.1.1"]), 400, "gateway"),
+            (ips(&["10.77.1.0"]), 400, "network itself"),
+            (ips(&["10.77.1.255"]), 400, "broadcast"),
+            (ips(&["fd77:1::1"]), 400, "gateway"),
+            (ips(&["fd77:1::"]), 400, "network itself"),
+            (ips(&["10.77.2.2"]), 400, "outside"),
+            (ips(&["10.77.1.3", "fd77:2::3"]), 400, "outside"),
+            (
+                Attach {
+                    mac: Some("0a:58:0a:4d:01:02".parse().unwrap()),
+                    ..good.clone()
+                },
+                409,
+                "MAC",
+            ),
+            (
+                Attach {
+                    mac: Some(crate::mac::GATEWAY),
+                    ..good.clone()
+                },
+                409,
+                "gateway",
+            ),
+            (
+                Attach {
+                    mtu: Some(1431),
+                    ..good.clone()
+                },
+                400,
+                "1430",
+            ),
+            (
+                Attach {
+                    netns: "/nonexistent".into(),
+                    ..good.clone()
+                },
+                404,
+                "/nonexistent",
+            ),
+            (
+                Attach {
+                    netns: "/etc/passwd".into(),
+                    ..good.clone()
+                },
+                400,
+                "not a network namespace",
+            ),
+            (
+                Attach {
+                    netns: "/dev/null".into(),
+                    ..good.clone()
+                },
+                400,
+                "not a network namespace",
+            ),
+            (
+                Attach {
+                    netns: "/proc/thread-self/ns/net".into(),
+                    ..good.clone()
+                },
+                400,
+                "own",
+            ),
+            (
+                Attach {
+                    netns: pod.path(),
+                    ..good.clone()
+                },
+                409,
+                "TAP name taken",
+            ),
+        ];
+        for (request, status, words) in cases {
+            let refused = control.attach(&request).expect_err(words);
+            assert_eq!(refused.status, status, "{refused:?}");
+            assert!(
+                refused.error.contains(words),
+                "{words:?} is not in {refused:?}"
+            );
+            assert!(!refused.remedy.is_empty());
+        }
+        assert_eq!(control.publisher.current().version, version);
+        assert_eq!(node.saved(), ["a"]);
+        assert_eq!(links(&other), ["lo"]);
+        control.attach(&good).unwrap();
+        control.stop();
+    });
+}
+
+#[test]
+fn an_attach_that_cannot_be_recorded_is_undone() {
+    in_netns(|| {
+        let (node, pod) = (Node::new(), Pod::new());
+        let mut control = node.start(1);
+        // A directory in the place of the file: the rename fails, even for root.
+        std::fs::create_dir_all(node.dir.path().join("state/state.json/x")).unwrap();
+        let refused = control.attach(&request(&pod, "a", &["10.77.1.2"]));
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.status, 500);
+        assert!(refused.error.contains("not attached"), "{refused:?}");
+        assert_eq!(links(&pod), ["lo"]);
+        assert_eq!(target(&control, "10.77.1.2"), Some(Target::Unreachable));
+        control.stop();
+    });
+}
+
+#[test]
+fn pods_are_found_again_also_with_other_numbers_of_workers() {
+    in_netns(|| {
+        let (node, pod, second) = (Node::new(), Pod::new(), Pod::new());
+        let mut control = node.start(1);
+        control
+            .attach(&request(&pod, "a", &["10.77.1.2", "fd77:1::2"]))
+            .unwrap();
+        control.stop();
+        let before = pod.netlink().link("eth0").unwrap();
+
+        let mut control = node.start(2);
+        assert_eq!(control.pods.len(), 1);
+        assert_eq!(target(&control, "10.77.1.2"), Some(Target::Port(PortId(1))));
+        let queues = |c: &Control, port| c.descriptors.taps[&PortId(port)].fds.len();
+        assert_eq!(queues(&control, 1), 1, "made with one queue, it keeps one");
+        assert_eq!(pod.netlink().link("eth0").unwrap().index, before.index);
+        let made = control
+            .attach(&request(&second, "b", &["10.77.1.3"]))
+            .unwrap();
+        assert_eq!((made.queues, queues(&control, made.port)), (2, 2));
+        control.stop();
+
+        let mut control = node.start(1);
+        assert_eq!(control.pods.len(), 2);
+        assert_eq!(queues(&control, 2), 1, "of two queues one worker opens one");
+        for name in ["a", "b"] {
+            assert!(control.detach(&by_name(name)).unwrap().existed);
+        }
+        assert_eq!(links(&pod), ["lo"]);
+        assert_eq!(links(&second), ["lo"]);
+        control.stop();
+    });
+}
+
+#[test]
+fn pods_that_vanished_while_nobody_looked_are_dropped() {
+    in_netns(|| {
+        let (node, pod, deleted, stays) = (Node::new(), Pod::new(), Pod::new(), Pod::new());
+        let mut control = node.start(1);
+        for (pod, name, ip) in [
+            (&pod, "gone", "10.77.1.2"),
+            (&deleted, "deleted", "10.77.1.3"),
+            (&stays, "stays", "10.77.1.4"),
+        ] {
+            control.attach(&request(pod, name, &[ip])).unwrap();
+        }
+        control.stop();
+        drop(pod);
+        deleted.netlink().delete_link("eth0").unwrap();
+        let control = node.start(1);
+        let names: Vec<&String> = control.pods.keys().collect();
+        assert_eq!(names, ["stays"]);
+        assert_eq!(node.saved(), ["stays"]);
+        control.stop();
+    });
+}
+
+#[test]
+fn a_namespace_that_goes_is_noticed_and_let_go() {
+    in_netns(|| {
+        let (node, pod, stays) = (Node::new(), Pod::new(), Pod::new());
+        let mut control = node.start(1);
+        control.attach(&request(&pod, "a", &["10.77.1.2"])).unwrap();
+        control
+            .attach(&request(&stays, "b", &["10.77.1.3"]))
+            .unwrap();
+        control.stop();
+        // Reopened inside: from now on the descriptor holds the namespace.
+        let mut control = node.start(1);
+        control.look_around();
+        assert_eq!(control.pods.len(), 2);
+        drop(pod);
+        control.look_around();
+        assert_eq!(control.pods.keys().collect::<Vec<_>>(), ["b"]);
+        assert_eq!(target(&control, "10.77.1.2"), Some(Target::Unreachable));
+        assert_eq!(control.descriptors.taps.len(), 2);
+        assert_eq!(node.saved(), ["b"]);
+        control.stop();
+    });
+}
+
+#[test]
+fn a_recorded_pod_that_cannot_be_served_keeps_its_address_until_it_is_detached() {
+    in_netns(|| {
+        let (node, pod, other) = (Node::new(), Pod::new(), Pod::new());
+        let mut control = node.start(1);
+        control.attach(&request(&pod, "a", &["10.77.1.2"])).unwrap();
+        control.stop();
+        // Somebody else holds its only queue.
+        let held = crate::pod::interface::reopen(&pod.netns(), "eth0", false, 1).unwrap();
+        let mut control = node.start(1);
+        assert!(control.pods.is_empty());
+        assert_eq!(node.saved(), ["a"]);
+        let refused = control
+            .attach(&request(&other, "b", &["10.77.1.2"]))
+            .unwrap_err();
+        assert!(refused.error.contains("pod a"), "{refused:?}");
+        drop(held);
+        assert!(control.detach(&by_name("a")).unwrap().existed);
+        assert_eq!(links(&pod), ["lo"]);
+        control
+            .attach(&request(&other, "b", &["10.77.1.2"]))
+            .unwrap();
+        control.stop();
+    });
+}
+
+#[test]
+fn a_learnt_path_mtu_lowers_one_peers_path_and_expires() {
+    in_netns(|| {
+        let node = Node::new();
+        let mut control = node.start(1);
+        let mtu = |c: &Control, path| c.publisher.current().path(PathId(path)).unwrap().mtu;
+        assert_eq!((mtu(&control, 0), mtu(&control, 1)), (1450, 1430));
+        let dest = "192.168.77.2".parse().unwrap();
+        control.heed(Event::PathMtu { dest, mtu: 1400 }).unwrap();
+        assert_eq!((mtu(&control, 0), mtu(&control, 1)), (1350, 1430));
+        // No report makes a path larger than the interface.
+        control.heed(Event::PathMtu { dest, mtu: 9000 }).unwrap();
+        assert_eq!(mtu(&control, 0), 1450);
+        control.heed(Event::PathMtu { dest, mtu: 0 }).unwrap();
+        assert_eq!(mtu(&control, 0), 526);
+        control.set_path_mtu(dest, control.underlay.mtu);
+        assert_eq!(mtu(&control, 0), 1450);
+        control.stop();
+    });
+}
+
+#[test]
+fn a_failed_worker_ends_the_control_thread_with_the_reason() {
+    in_netns(|| {
+        let node = Node::new();
+        let mut control = node.start(1);
+        let (worker, reason) = (0, "panic: index out of bounds".to_owned());
+        let ended = control.heed(Event::Failed { worker, reason }).unwrap_err();
+        assert_eq!(ended, "worker 0 failed: panic: index out of bounds");
+        control.stop();
+    });
+}
+
+#[test]
+fn a_hundred_pods_each_in_little_time() {
+    in_netns(|| {
+        let node = Node::new();
+        let mut control = node.start(1);
+        let pods: Vec<Pod> = (0..100).map(|_| Pod::new()).collect();
+        let mut times = Vec::new();
+        for (i, pod) in pods.iter().enumerate() {
+            let ip = format!("10.77.1.{}", i + 2);
+            let started = Instant::now();
+            control
+                .attach(&request(pod, &format!("p{i}"), &[&ip]))
+                .unwrap();
+            times.push(started.elapsed());
+        }
+        times.sort();
+        println!("attach: median {:?}, slowest {:?}", times[50], times[99]);
+        assert_eq!(control.view().pods.len(), 100);
+        // Most of it is one wait for RCU in the kernel, when the interface
+        // changes its namespace; the bound is for an otherwise busy machine.
+        assert!(times[50] < Duration::from_millis(250), "{:?}", times[50]);
+        for i in 0..100 {
+            assert!(control.detach(&by_name(&format!("p{i}"))).unwrap().existed);
+        }
+        assert_eq!(control.descriptors.taps.len(), 1);
+        control.stop();
+    });
+}

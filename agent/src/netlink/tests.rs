@@ -1,1 +1,162 @@
+use std::net::IpAddr;
 
+use ringway_packet::mac::MacAddr;
+use ringway_ports::tap::{self, TapOptions};
+
+use super::*;
+use crate::testing::in_netns;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// A link to work on, as long as the descriptor is kept.
+fn link(netlink: &mut Netlink, name: &str) -> (Link, tap::Opened) {
+    let opened = tap::create_persistent(name, &TapOptions::default()).unwrap();
+    (netlink.link(name).unwrap(), opened)
+}
+
+#[test]
+fn links_are_found_changed_and_deleted() {
+    in_netns(|| {
+        let mut nl = Netlink::open().unwrap();
+        assert!(matches!(nl.link("t0"), Err(NetlinkError::NoLink { .. })));
+        let (link, _fd) = link(&mut nl, "t0");
+        assert!(!link.up);
+        let mac = MacAddr([2, 0, 0, 0, 0, 9]);
+        nl.change_link(
+            link.index,
+            &LinkChange {
+                name: Some("t1"),
+                mac: Some(mac),
+                mtu: Some(1400),
+                up: Some(true),
+                gso_max_size: Some(40_000),
+                gso_max_segs: Some(30),
+                tx_queue_len: Some(77),
+            },
+        )
+        .unwrap();
+        let changed = nl.link("t1").unwrap();
+        assert_eq!(
+            changed,
+            Link {
+                index: link.index,
+                name: "t1".into(),
+                mac: Some(mac),
+                mtu: 1400,
+                up: true,
+                gso_max_size: Some(40_000),
+                gso_max_segs: Some(30),
+                tx_queue_len: Some(77),
+            }
+        );
+        let names: Vec<String> = nl.links().unwrap().into_iter().map(|l| l.name).collect();
+        assert_eq!(names, ["lo", "t1"]);
+        assert!(nl.delete_link("t1").unwrap());
+        assert!(!nl.delete_link("t1").unwrap());
+    });
+}
+
+#[test]
+fn a_refusal_says_what_was_asked() {
+    in_netns(|| {
+        let mut nl = Netlink::open().unwrap();
+        let (link, _fd) = link(&mut nl, "t0");
+        let change = LinkChange {
+            mtu: Some(10),
+            ..LinkChange::default()
+        };
+        let refused = nl.change_link(link.index, &change).unwrap_err();
+        assert_eq!(refused.errno(), Some(libc::EINVAL));
+        assert!(refused.to_string().contains("mtu: Some(10)"), "{refused}");
+        // The socket is in step afterwards.
+        assert_eq!(nl.link("t0").unwrap().index, link.index);
+    });
+}
+
+#[test]
+fn addresses_are_added_once_and_usable_at_once() {
+    in_netns(|| {
+        let mut nl = Netlink::open().unwrap();
+        let (link, _fd) = link(&mut nl, "t0");
+        let all = [("10.77.1.2", 24), ("10.77.1.0", 32), ("fd77:1::2", 64)];
+        for _ in 0..2 {
+            for (text, len) in all {
+                nl.add_address(link.index, ip(text), len).unwrap();
+            }
+        }
+        let found = nl.addresses(link.index).unwrap();
+        let expected = all.map(|(text, prefix_len)| Address {
+            ip: ip(text),
+            prefix_len,
+            global: true,
+        });
+        assert_eq!(found, expected);
+        nl.remove_address(link.index, ip("10.77.1.0"), 32).unwrap();
+        nl.remove_address(link.index, ip("10.77.1.0"), 32).unwrap();
+        assert_eq!(nl.addresses(link.index).unwrap().len(), 2);
+        // No duplicate address detection: binding works at once.
+        let up = LinkChange {
+            up: Some(true),
+            ..LinkChange::default()
+        };
+        nl.change_link(link.index, &up).unwrap();
+        std::net::UdpSocket::bind("[fd77:1::2]:0").unwrap();
+    });
+}
+
+#[test]
+fn routes_are_set_listed_kept_and_removed() {
+    in_netns(|| {
+        let mut nl = Netlink::open().unwrap();
+        let (link, _fd) = link(&mut nl, "t0");
+        nl.add_address(link.index, ip("10.77.1.1"), 24).unwrap();
+        nl.add_address(link.index, ip("fd77:1::1"), 64).unwrap();
+        let up = LinkChange {
+            up: Some(true),
+            ..LinkChange::default()
+        };
+        nl.change_link(link.index, &up).unwrap();
+        let route = |destination, prefix_len, gateway, source| Route {
+            destination: ip(destination),
+            prefix_len,
+            gateway: Some(ip(gateway)),
+            onlink: true,
+            source: Some(ip(source)),
+            interface: link.index,
+        };
+        let v4 = route("10.77.2.0", 24, "169.254.82.87", "10.77.1.1");
+        let v6 = route("fd77:2::", 64, "fe80::1", "fd77:1::1");
+        for r in [v4, v6, v4, v6] {
+            nl.set_route(&r).unwrap();
+        }
+        let listed = nl.routes(link.index).unwrap();
+        assert!(listed.contains(&v4) && listed.contains(&v6), "{listed:?}");
+        let default = route("0.0.0.0", 0, "10.77.1.9", "10.77.1.1");
+        assert!(nl.add_route(&default).unwrap());
+        assert!(!nl.add_route(&default).unwrap());
+        nl.remove_route(&v4).unwrap();
+        nl.remove_route(&v4).unwrap();
+        assert!(!nl.routes(link.index).unwrap().contains(&v4));
+        nl.set_neighbour(link.index, ip("169.254.82.87"), MacAddr([2; 6]))
+            .unwrap();
+        let arp = std::fs::read_to_string("/proc/thread-self/net/arp").unwrap();
+        // 0x6: ATF_COM | ATF_PERM.
+        let entry = arp.lines().find(|l| l.starts_with("169.254.82.87"));
+        assert!(entry.unwrap().contains("0x6"), "{arp}");
+    });
+}
+
+#[test]
+fn a_dump_of_many_parts_is_read_whole() {
+    in_netns(|| {
+        let mut nl = Netlink::open().unwrap();
+        let (link, _fd) = link(&mut nl, "t0");
+        for i in 0..1500u32 {
+            let address = std::net::Ipv4Addr::from(0x0a40_0000 + i);
+            nl.add_address(link.index, address.into(), 32).unwrap();
+        }
+        assert_eq!(nl.addresses(link.index).unwrap().len(), 1500);
+    });
+}

@@ -1,1 +1,161 @@
+use super::*;
+use crate::testing::in_netns;
 
+fn config(extra: &str, cidrs: &str) -> Config {
+    let text = include_str!("../../ringway.toml")
+        .replace("\"10.77.1.0/24\", \"fd77:1::/64\"", cidrs)
+        .replace("\"10.77.2.0/24\", \"fd77:2::/64\"", extra)
+        .replace("\"eth0\"", "\"under0\"");
+    Config::parse(std::path::Path::new("t"), &text).unwrap()
+}
+
+const BOTH: &str = "\"10.77.1.0/24\", \"fd77:1::/64\"";
+const PEER: &str = "\"10.77.2.0/24\", \"fd77:2::/64\"";
+
+/// With an underlay interface, whose settings are looked at.
+fn underlay() -> tap::Opened {
+    tap::create_persistent("under0", &TapOptions::default()).unwrap()
+}
+
+fn found(netlink: &mut Netlink) -> (Vec<String>, Vec<String>) {
+    let index = netlink.link("ringway0").unwrap().index;
+    let addresses = netlink.addresses(index).unwrap();
+    let mut addresses: Vec<String> = addresses
+        .iter()
+        .map(|a| format!("{}/{}", a.ip, a.prefix_len))
+        .collect();
+    addresses.sort();
+    let routes = netlink.routes(index).unwrap();
+    let via = routes.iter().filter_map(|r| {
+        let (gateway, source) = (r.gateway?, r.source?);
+        Some(format!(
+            "{}/{} via {gateway} src {source}",
+            r.destination, r.prefix_len
+        ))
+    });
+    let mut via: Vec<String> = via.collect();
+    via.sort();
+    (addresses, via)
+}
+
+#[test]
+fn it_holds_the_gateways_and_leads_to_the_peers() {
+    in_netns(|| {
+        let _under = underlay();
+        let mut nl = Netlink::open().unwrap();
+        let config = config(PEER, BOTH);
+        let queues = setup(&mut nl, &config, 1430, 1).unwrap();
+        let link = nl.link("ringway0").unwrap();
+        assert_eq!(link.mac, Some(mac::GATEWAY));
+        assert_eq!((link.mtu, link.up), (1430, true));
+        let expected = (
+            vec![
+                "10.77.1.0/32".to_owned(),
+                "10.77.1.1/24".to_owned(),
+                "fd77:1::1/64".to_owned(),
+            ],
+            vec![
+                "10.77.2.0/24 via 169.254.82.87 src 10.77.1.1".to_owned(),
+                "fd77:2::/64 via fe80::52:57ff:fe00:1 src fd77:1::1".to_owned(),
+            ],
+        );
+        assert_eq!(found(&mut nl), expected);
+        // Again, as after a restart: the same interface, the same state.
+        drop(queues);
+        setup(&mut nl, &config, 1430, 1).unwrap();
+        assert_eq!(nl.link("ringway0").unwrap().index, link.index);
+        assert_eq!(found(&mut nl), expected);
+    });
+}
+
+#[test]
+fn what_an_earlier_configuration_left_is_taken_away() {
+    in_netns(|| {
+        let _under = underlay();
+        let mut nl = Netlink::open().unwrap();
+        drop(setup(&mut nl, &config(PEER, BOTH), 1430, 1).unwrap());
+        let next = config("\"10.77.3.0/24\"", "\"10.77.1.0/25\"");
+        setup(&mut nl, &next, 1400, 1).unwrap();
+        let (addresses, via) = found(&mut nl);
+        assert_eq!(addresses, ["10.77.1.0/32", "10.77.1.1/25"]);
+        assert_eq!(via, ["10.77.3.0/24 via 169.254.82.87 src 10.77.1.1"]);
+        assert_eq!(nl.link("ringway0").unwrap().mtu, 1400);
+    });
+}
+
+#[test]
+fn settings_hold_whatever_all_says() {
+    in_netns(|| {
+        let _under = underlay();
+        // The strictest surroundings.
+        sysctl::set("ipv4/conf/all/rp_filter", "1").unwrap();
+        sysctl::set("ipv4/conf/all/send_redirects", "1").unwrap();
+        sysctl::set("ipv6/conf/under0/accept_ra", "1").unwrap();
+        let mut nl = Netlink::open().unwrap();
+        setup(&mut nl, &config(PEER, BOTH), 1430, 1).unwrap();
+        let get = |key: &str| sysctl::get(key).unwrap();
+        assert_eq!(get("ipv4/ip_forward"), "1");
+        assert_eq!(get("ipv6/conf/all/forwarding"), "1");
+        // Kept; the larger counts, which is ringway0's.
+        assert_eq!(get("ipv4/conf/all/rp_filter"), "1");
+        assert_eq!(get("ipv4/conf/ringway0/rp_filter"), "2");
+        // Either counts, so both are off.
+        assert_eq!(get("ipv4/conf/all/send_redirects"), "0");
+        assert_eq!(get("ipv4/conf/ringway0/send_redirects"), "0");
+        assert_eq!(get("ipv6/conf/ringway0/accept_ra"), "0");
+        // Forwarding would have ended router advertisements there.
+        assert_eq!(get("ipv6/conf/under0/accept_ra"), "2");
+    });
+}
+
+#[test]
+fn the_number_of_workers_may_change_in_both_directions() {
+    in_netns(|| {
+        let _under = underlay();
+        let mut nl = Netlink::open().unwrap();
+        let config = config(PEER, BOTH);
+        // Made for one worker: two share its queue.
+        drop(setup(&mut nl, &config, 1430, 1).unwrap());
+        let queues = setup(&mut nl, &config, 1430, 2).unwrap();
+        assert_eq!(queues.fds.len(), 1);
+        drop(queues);
+        nl.delete_link("ringway0").unwrap();
+        // Made for two: one worker opens one queue of it.
+        assert_eq!(setup(&mut nl, &config, 1430, 2).unwrap().fds.len(), 2);
+        assert_eq!(setup(&mut nl, &config, 1430, 1).unwrap().fds.len(), 1);
+    });
+}
+
+#[test]
+fn a_foreign_interface_is_not_touched() {
+    in_netns(|| {
+        let _under = underlay();
+        let mut nl = Netlink::open().unwrap();
+        // The only other kind of link a namespace has by itself.
+        let lo = nl.link("lo").unwrap().index;
+        let rename = LinkChange {
+            up: Some(false),
+            ..LinkChange::default()
+        };
+        nl.change_link(lo, &rename).unwrap();
+        let rename = LinkChange {
+            name: Some("ringway0"),
+            ..LinkChange::default()
+        };
+        nl.change_link(lo, &rename).unwrap();
+        let refused = setup(&mut nl, &config(PEER, BOTH), 1430, 1).unwrap_err();
+        assert!(matches!(refused, NodeError::NotTap { .. }), "{refused}");
+        assert!(refused.to_string().contains("node.interface"));
+    });
+}
+
+#[test]
+fn a_second_agent_is_noticed() {
+    in_netns(|| {
+        let _under = underlay();
+        let mut nl = Netlink::open().unwrap();
+        let _held = setup(&mut nl, &config(PEER, BOTH), 1430, 1).unwrap();
+        let refused = setup(&mut nl, &config(PEER, BOTH), 1430, 1).unwrap_err();
+        assert!(matches!(refused, NodeError::Busy { .. }), "{refused}");
+    });
+}
