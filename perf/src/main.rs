@@ -1,7 +1,7 @@
 //! `ringway-perf`: the demo and the measurements. Each subcommand lives in a module of the library.
 
 use clap::{Parser, Subcommand};
-use ringway_perf::{compare, demo, hold, lab, traffic};
+use ringway_perf::{compare, demo, hold, lab, pipeline, traffic};
 use std::process::ExitCode;
 
 #[derive(Parser)]
