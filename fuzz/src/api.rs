@@ -1,0 +1,58 @@
+//! Any request body through the API's parsers: what passes is fit to be acted on.
+
+use ringway_agent::api::{Detach, parse_attach, parse_detach};
+use std::path::{Component, Path};
+
+/// One input: the body.
+pub fn run(data: &[u8]) {
+    match parse_attach(data) {
+        Ok(attach) => {
+            namespace(&attach.netns);
+            interface(&attach.ifname);
+            pod(&attach.name);
+            assert!((1..=2).contains(&attach.ips.len()));
+            assert!(attach.ips.len() == 1 || attach.ips[0].is_ipv4() && attach.ips[1].is_ipv6());
+            assert!(
+                attach
+                    .mac
+                    .is_none_or(|mac| !mac.is_multicast() && mac.to_u64() != 0)
+            );
+            assert!(attach.mtu.is_none_or(|mtu| mtu >= 68));
+        }
+        Err(error) => assert!((400..500).contains(&error.status) && !error.remedy.is_empty()),
+    }
+    match parse_detach(data) {
+        Ok(Detach::Name(name)) => pod(&name),
+        Ok(Detach::Interface { netns, ifname }) => {
+            namespace(&netns);
+            interface(&ifname);
+        }
+        Err(error) => assert!((400..500).contains(&error.status) && !error.remedy.is_empty()),
+    }
+}
+
+/// Only paths that cannot lead elsewhere.
+fn namespace(path: &Path) {
+    assert!(path.is_absolute(), "{path:?}");
+    assert!(
+        path.components()
+            .all(|c| !matches!(c, Component::ParentDir)),
+        "{path:?}"
+    );
+    assert!(!path.to_string_lossy().contains('\0'));
+}
+
+fn interface(name: &str) {
+    assert!((1..16).contains(&name.len()), "{name:?}");
+    assert!(
+        !name.contains(['/', ' ', '\0', '\n', ':']) && name != "." && name != "..",
+        "{name:?}"
+    );
+}
+
+fn pod(name: &str) {
+    assert!(
+        !name.is_empty() && !name.contains(['\0', '\n', ' ']),
+        "{name:?}"
+    );
+}

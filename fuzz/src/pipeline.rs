@@ -1,0 +1,293 @@
+//! Any frames, from any side, on several tables: each gets exactly one verdict; what is forwarded
+//! is what came in, from whom it says it is; what is tunnelled comes out of the tunnel as it went in.
+//!
+//! Input: variant of the tables, then frames: side (port, outer frame, or out of a peer's tunnel),
+//! flags (1: repair checksums, 2: part of the payload lies elsewhere, 4: offload metadata), the
+//! length elsewhere (2) and a virtio-net header (10) if flagged, the frame with its length in front.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use ringway_encap::outer::{pop_outer, verify_checksum};
+use ringway_encap::{Encap, entropy};
+use ringway_packet::addr::{from_ip, unmap};
+use ringway_packet::checksum;
+use ringway_packet::flow::addresses;
+use ringway_packet::offload::{Checksum, Gso, Offload};
+use ringway_packet::parse::{L3, Parsed, parse};
+use ringway_switch::trace::{Off, Recorder, Sink};
+use ringway_switch::{
+    Counters, HEADROOM, Out, Packet, Pipeline, Ports, Tunnel, Verdict, encapsulate, put_ethernet,
+};
+use ringway_tables::{PeerId, PortId, PortKind, Snapshot};
+
+use crate::input::Input;
+use crate::{fragment, repair, world};
+
+/// Frames of one input.
+const MAX_FRAMES: usize = 8;
+/// Nanoseconds between two frames.
+const STEP: u64 = 1_000_000;
+
+thread_local! {
+    static TABLES: OnceCell<Vec<Snapshot>> = const { OnceCell::new() };
+    // 3,000 ports and peers of counters are too many to make for every input.
+    static COUNTERS: [Arc<Counters>; 2] = Default::default();
+}
+
+/// One input.
+pub fn run(data: &[u8]) {
+    let mut input = Input::new(data);
+    let variant = usize::from(input.u8() % world::VARIANTS);
+    TABLES.with(|tables| {
+        let tables = tables.get_or_init(|| (0..world::VARIANTS).map(world::snapshot).collect());
+        let [counters, again] = COUNTERS.with(Clone::clone);
+        let mut plain = Pipeline::new(counters, Ports::default());
+        let mut traced = Pipeline::new(again, Ports::default());
+        for i in 1..=MAX_FRAMES {
+            if input.is_empty() {
+                break;
+            }
+            frame(
+                &tables[variant],
+                &mut plain,
+                &mut traced,
+                &mut input,
+                i as u64 * STEP,
+            );
+        }
+    });
+}
+
+/// Where a frame comes from.
+#[derive(Clone, Copy, Debug)]
+enum Entry {
+    Port(PortId),
+    Underlay,
+    Peer(PeerId, Encap),
+}
+
+fn entry(side: u8) -> Entry {
+    match side % 10 {
+        side @ 0..4 => Entry::Port(PortId(side.into())),
+        4 | 5 => Entry::Underlay,
+        6 => Entry::Peer(PeerId(0), Encap::Vxlan { vni: world::VNI }),
+        7 => Entry::Peer(PeerId(0), Encap::Udp),
+        8 => Entry::Peer(PeerId(1), Encap::Vxlan { vni: world::VNI }),
+        _ => Entry::Peer(PeerId(1), Encap::Udp),
+    }
+}
+
+fn frame(
+    tables: &Snapshot,
+    plain: &mut Pipeline,
+    traced: &mut Pipeline,
+    input: &mut Input<'_>,
+    now: u64,
+) {
+    let entry = entry(input.u8());
+    let flags = input.u8();
+    let elsewhere = if flags & 2 != 0 {
+        usize::from(input.u16())
+    } else {
+        0
+    };
+    let header = if flags & 4 != 0 {
+        input.bytes()
+    } else {
+        [0; 10]
+    };
+    let mut bytes = input.frame().to_vec();
+    if flags & 1 != 0 {
+        repair::checksums(&mut bytes);
+    }
+    let len = bytes.len() + elsewhere;
+    let Ok(offload) = Offload::read(&header, len) else {
+        return;
+    };
+    let mut buf = [&[0; HEADROOM][..], &bytes].concat();
+    let mut copy = buf.clone();
+    let packet = |buf| Packet {
+        buf,
+        start: HEADROOM,
+        linear: bytes.len(),
+        len,
+        packets: 1,
+        offload,
+    };
+
+    // The same frame with and without a recording sink has the same fate.
+    let mut first = packet(&mut buf);
+    let mut second = packet(&mut copy);
+    let mut recorder = Recorder::default();
+    let Some(verdict) = enter(plain, tables, entry, &mut first, now, &mut Off) else {
+        return;
+    };
+    let again = enter(traced, tables, entry, &mut second, now, &mut recorder);
+    assert_eq!(Some(verdict), again, "{:?}", recorder.0);
+    assert_eq!(first.head(), second.head());
+    let own: Vec<(Out, Vec<u8>)> = plain
+        .outbox()
+        .frames()
+        .map(|(o, f)| (o, f.to_vec()))
+        .collect();
+    assert!(
+        own.iter()
+            .map(|(o, f)| (*o, &f[..]))
+            .eq(traced.outbox().frames())
+    );
+    plain.outbox().clear();
+    traced.outbox().clear();
+
+    assert_eq!(
+        plain.counters().balance(),
+        (0, 0),
+        "received = sum of verdicts"
+    );
+    for (out, frame) in &own {
+        originated(tables, *out, frame);
+    }
+    let whole = elsewhere == 0 && offload.gso == Gso::None;
+    match verdict {
+        Verdict::Deliver(port) => {
+            assert!(tables.port(port).is_some(), "{port:?}");
+            forwarded(tables, entry, &bytes, &first, whole);
+        }
+        Verdict::Tunnel(tunnel) => {
+            let after = forwarded(tables, entry, &bytes, &first, whole);
+            let mtu = tables.path(tunnel.path).expect("a path").mtu;
+            if offload.gso == Gso::None {
+                assert!(after.ip_len <= u32::from(mtu), "{} for {mtu}", after.ip_len);
+            }
+            if whole {
+                tunnelled(tables, &tunnel, &mut first);
+            }
+        }
+        Verdict::Fragment(tunnel) => {
+            let after = forwarded(tables, entry, &bytes, &first, whole);
+            assert!(after.l3 == L3::Ipv4 && !after.dont_fragment);
+            let mtu = tables.path(tunnel.path).expect("a path").mtu;
+            if whole {
+                fragment::check(
+                    &first.head()[usize::from(after.l3_off)..after.ip_end()],
+                    mtu.into(),
+                );
+            }
+        }
+        Verdict::Answered => assert!(!own.is_empty(), "answered with nothing"),
+        Verdict::Ignore(_) => assert!(own.is_empty(), "ignored, and answered"),
+        Verdict::Drop(_) => {}
+    }
+}
+
+/// `None`: refused before the pipeline, as a worker would.
+fn enter<S: Sink>(
+    pipeline: &mut Pipeline,
+    tables: &Snapshot,
+    entry: Entry,
+    packet: &mut Packet<'_>,
+    now: u64,
+    sink: &mut S,
+) -> Option<Verdict> {
+    match entry {
+        Entry::Port(port) => Some(pipeline.from_port(tables, port, packet, now, sink)),
+        Entry::Underlay => Some(pipeline.from_underlay(tables, packet, now, sink)),
+        Entry::Peer(peer, encap) => {
+            if encap == Encap::Udp {
+                put_ethernet(tables, packet).ok()?;
+            }
+            Some(pipeline.from_peer(tables, peer, encap, 3, packet, None, now, sink))
+        }
+    }
+}
+
+/// A frame that goes on is well-formed, unspoofed, and carries what it carried.
+fn forwarded(
+    tables: &Snapshot,
+    entry: Entry,
+    before: &[u8],
+    packet: &Packet<'_>,
+    whole: bool,
+) -> Parsed {
+    let head = packet.head();
+    let after = parse(head, packet.len).expect("what goes on is well-formed");
+    let (src, _) = addresses(head, &after).expect("only IP goes on");
+    let v4 = after.l3 == L3::Ipv4;
+    assert_eq!(after.vlan_tags, 0);
+    match entry {
+        Entry::Port(id) => {
+            let port = tables.port(id).expect("its port is known");
+            if port.kind == PortKind::Pod {
+                assert_eq!(before[6..12], port.mac.0, "source MAC");
+                let own = if v4 {
+                    unmap(src) == port.ip4
+                } else {
+                    Some(src) == port.ip6
+                };
+                assert!(
+                    own || !v4 && (src == 0 || src >> 118 == 0xfe80 >> 6),
+                    "source {src:#x}"
+                );
+            }
+            if whole {
+                let p = parse(before, before.len()).expect("it is good after");
+                let same = repair::l4_is_right(before, &p) == repair::l4_is_right(head, &after);
+                assert!(
+                    same || matches!(packet.offload.checksum, Checksum::Verified),
+                    "L4 checksum"
+                );
+                assert_eq!(p.ip_len, after.ip_len);
+                assert!(after.ttl == p.ttl || after.ttl + 1 == p.ttl);
+            }
+        }
+        Entry::Peer(..) | Entry::Underlay => {
+            let peers = (0..2).filter_map(|i| tables.peer(PeerId(i)));
+            let claims = peers.filter(|peer| {
+                peer.cidrs
+                    .iter()
+                    .any(|cidr| cidr.is_ipv6() != v4 && cidr.contains(src))
+            });
+            assert_eq!(claims.count(), 1, "source {src:#x} is a peer's own");
+        }
+    }
+    after
+}
+
+/// Push then pop is the identity.
+fn tunnelled(tables: &Snapshot, tunnel: &Tunnel, packet: &mut Packet<'_>) {
+    let path = tables.path(tunnel.path).expect("a path");
+    let carried = match path.encap {
+        Encap::Udp => packet.head()[14..].to_vec(),
+        Encap::Vxlan { vni } => {
+            let mut header = [8, 0, 0, 0, 0, 0, 0, 0];
+            header[4..].copy_from_slice(&(vni << 8).to_be_bytes());
+            [&header[..], packet.head()].concat()
+        }
+    };
+    encapsulate(tables, tunnel, packet).expect("there is headroom");
+    let outer = pop_outer(packet.head(), packet.len).expect("an outer frame");
+    let payload = &packet.head()[outer.payload_off..][..outer.payload_len];
+    assert_eq!(payload, carried);
+    assert_eq!(
+        (outer.src, outer.dst),
+        (from_ip(path.src), from_ip(path.dst))
+    );
+    assert_eq!((outer.dst_port, outer.tos), (path.dst_port, tunnel.tos));
+    assert!(outer.src_port >= entropy::FIRST);
+    verify_checksum(&outer, checksum::sum(payload)).expect("its checksum");
+}
+
+/// What the switch makes itself is well-formed and goes somewhere.
+fn originated(tables: &Snapshot, out: Out, frame: &[u8]) {
+    let p = parse(frame, frame.len()).expect("a good frame");
+    assert!(repair::l4_is_right(frame, &p), "checksum of {frame:02x?}");
+    match out {
+        Out::Port(port) => assert!(tables.port(port).is_some()),
+        Out::Tunnel(tunnel) => {
+            let mut buf = [&[0; HEADROOM][..], frame].concat();
+            let mut packet = Packet::linear(&mut buf, HEADROOM, frame.len());
+            assert!(p.ip_len <= u32::from(tables.path(tunnel.path).expect("a path").mtu));
+            tunnelled(tables, &tunnel, &mut packet);
+        }
+    }
+}
