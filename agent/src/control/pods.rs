@@ -1,4 +1,7 @@
 //! Attaching, detaching, finding again, and losing pods.
+//!
+//! One file although it is long: the four ways in and out change the same three
+//! things (tables, workers' queues, state) in orders that must mirror each other.
 
 use std::io;
 use std::net::IpAddr;
