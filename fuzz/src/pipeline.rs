@@ -2,8 +2,9 @@
 //! is what came in, from whom it says it is; what is tunnelled comes out of the tunnel as it went in.
 //!
 //! Input: variant of the tables, then frames: side (port, outer frame, or out of a peer's tunnel),
-//! flags (1: repair checksums, 2: part of the payload lies elsewhere, 4: offload metadata), the
-//! length elsewhere (2) and a virtio-net header (10) if flagged, the frame with its length in front.
+//! flags (1: repair checksums, 2: part of the payload lies elsewhere, 4: offload metadata; the two
+//! highest bits: outer ECN), the length elsewhere (2) and a virtio-net header (10) if flagged, the
+//! frame with its length in front.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -64,17 +65,18 @@ pub fn run(data: &[u8]) {
 enum Entry {
     Port(PortId),
     Underlay,
-    Peer(PeerId, Encap),
+    /// With the outer TOS octet.
+    Peer(PeerId, Encap, u8),
 }
 
-fn entry(side: u8) -> Entry {
+fn entry(side: u8, tos: u8) -> Entry {
     match side % 10 {
         side @ 0..4 => Entry::Port(PortId(side.into())),
         4 | 5 => Entry::Underlay,
-        6 => Entry::Peer(PeerId(0), Encap::Vxlan { vni: world::VNI }),
-        7 => Entry::Peer(PeerId(0), Encap::Udp),
-        8 => Entry::Peer(PeerId(1), Encap::Vxlan { vni: world::VNI }),
-        _ => Entry::Peer(PeerId(1), Encap::Udp),
+        6 => Entry::Peer(PeerId(0), Encap::Vxlan { vni: world::VNI }, tos),
+        7 => Entry::Peer(PeerId(0), Encap::Udp, tos),
+        8 => Entry::Peer(PeerId(1), Encap::Vxlan { vni: world::VNI }, tos),
+        _ => Entry::Peer(PeerId(1), Encap::Udp, tos),
     }
 }
 
@@ -85,8 +87,8 @@ fn frame(
     input: &mut Input<'_>,
     now: u64,
 ) {
-    let entry = entry(input.u8());
-    let flags = input.u8();
+    let (side, flags) = (input.u8(), input.u8());
+    let entry = entry(side, flags >> 6);
     let elsewhere = if flags & 2 != 0 {
         usize::from(input.u16())
     } else {
@@ -192,11 +194,11 @@ fn enter<S: Sink>(
     match entry {
         Entry::Port(port) => Some(pipeline.from_port(tables, port, packet, now, sink)),
         Entry::Underlay => Some(pipeline.from_underlay(tables, packet, now, sink)),
-        Entry::Peer(peer, encap) => {
+        Entry::Peer(peer, encap, tos) => {
             if encap == Encap::Udp {
                 put_ethernet(tables, packet).ok()?;
             }
-            Some(pipeline.from_peer(tables, peer, encap, 3, packet, None, now, sink))
+            Some(pipeline.from_peer(tables, peer, encap, tos, packet, None, now, sink))
         }
     }
 }

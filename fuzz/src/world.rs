@@ -23,7 +23,7 @@ pub(crate) const VTEP2: MacAddr = MacAddr([0x0a, 0x58, 10, 77, 2, 0]);
 
 /// 0: VXLAN. 1: UDP. 2: VXLAN with the smallest MTUs and full checksums. 3: UDP, IPv6 pods only.
 pub(crate) fn snapshot(variant: u8) -> Snapshot {
-    let (encap, other) = if variant % 2 == 0 {
+    let (encap, other) = if variant.is_multiple_of(2) {
         (Encap::Vxlan { vni: VNI }, Encap::Udp)
     } else {
         (Encap::Udp, Encap::Vxlan { vni: VNI })
