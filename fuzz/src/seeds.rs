@@ -153,6 +153,7 @@ fn packets() -> Vec<(&'static str, u16, Vec<u8>)> {
 }
 
 /// Frames on their way through the pipeline, each with the side it enters by (see `pipeline`).
+#[allow(clippy::type_complexity)]
 fn journeys() -> Vec<(&'static str, Vec<(u8, Vec<u8>)>)> {
     const ALICE: u8 = 1;
     const UNDERLAY: u8 = 4;

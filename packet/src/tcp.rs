@@ -153,7 +153,7 @@ impl Repr {
         put16(out, field::DST_PORT, self.dst_port);
         put32(out, field::SEQ, self.seq);
         put32(out, field::ACK, self.ack);
-        out[field::DATA_OFFSET] = (MIN_LEN / 4 << 4) as u8;
+        out[field::DATA_OFFSET] = ((MIN_LEN / 4) << 4) as u8;
         out[field::FLAGS] = self.flags;
         put16(out, field::WINDOW, self.window);
         put16(out, field::CHECKSUM, self.checksum);

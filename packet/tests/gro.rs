@@ -361,7 +361,8 @@ fn any_other_header_opens_a_new_group() {
 #[test]
 fn frames_that_can_never_join_stay_alone_and_close_the_group() {
     for v6 in [false, true] {
-        let mut changes: Vec<(String, Box<dyn Fn(&mut Flow)>)> = Vec::new();
+        type Change = (String, Box<dyn Fn(&mut Flow)>);
+        let mut changes: Vec<Change> = Vec::new();
         for bit in [0x01, 0x02, 0x04, 0x20, 0x40, 0x80] {
             changes.push((format!("flag {bit:#x}"), Box::new(move |f| f.flags |= bit)));
         }

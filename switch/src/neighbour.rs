@@ -1,5 +1,5 @@
-//! 3. ARP, IPv6 neighbour discovery and other multicast: answered here, ignored, or dropped; never
-//! flooded. The tables know every address there is, so nobody has to be asked.
+//! Third stage: ARP, IPv6 neighbour discovery and other multicast: answered here, ignored, or
+//! dropped; never flooded. The tables know every address there is, so nobody has to be asked.
 
 use ringway_packet::mac::MacAddr;
 use ringway_packet::parse::{L3, Parsed};

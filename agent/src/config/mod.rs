@@ -1,6 +1,6 @@
 //! The configuration file, `/etc/ringway/ringway.toml`.
 //!
-//! text ─ [`raw`] (serde, unknown keys refused) ─▶ raw values ─ [`validate`] ─▶
+//! text ─ `raw` (serde, unknown keys refused) ─▶ raw values ─ `validate` ─▶
 //! [`Config`], where every value has its meaning and every default is filled
 //! in. A mistake is a [`ConfigError`]: file, line, key, what is wrong with the
 //! value, and what to write instead. What only the machine can answer, such as

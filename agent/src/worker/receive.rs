@@ -41,6 +41,8 @@ struct Inner {
     /// Last frame that joined, of a leader.
     last: u32,
     joined: bool,
+    /// The coalescer knows it: it leads a group, of one at least.
+    leads: bool,
 }
 
 /// A frame ready for the pipeline, and what is known about it.
@@ -189,6 +191,7 @@ impl Opener {
             next: NONE,
             last: id,
             joined,
+            leads: matches!(offer, Offer::First),
         });
     }
 
@@ -215,6 +218,10 @@ impl Opener {
         let range = frame.start as usize..(frame.start + frame.linear) as usize;
         if inner.next != NONE {
             self.gather(&mut frame, &mut parsed, i, pool, batch, range);
+        } else if inner.leads {
+            frame.offload = self
+                .coalescer
+                .finish(i as u32, &mut pool.bytes_mut(frame.buf)[range]);
         }
         let mut opened = Opened {
             frame,
@@ -256,15 +263,18 @@ impl Opener {
             packets += 1;
             next = inner.next;
         }
-        if let Some(tail) = batch.push_tail(&self.tail) {
-            frame.offload = self
-                .coalescer
-                .finish(leader as u32, &mut pool.bytes_mut(frame.buf)[head]);
-            frame.tail = tail;
-            frame.len = length;
-            frame.packets = packets;
-            parsed.ip_len = length - u32::from(parsed.l3_off);
-        }
+        let Some(tail) = batch.push_tail(&self.tail) else {
+            // Cannot be: a batch has a slice for every inner frame. The leader goes on alone.
+            debug_assert!(false, "{} slices do not fit the batch", self.tail.len());
+            return;
+        };
+        frame.offload = self
+            .coalescer
+            .finish(leader as u32, &mut pool.bytes_mut(frame.buf)[head]);
+        frame.tail = tail;
+        frame.len = length;
+        frame.packets = packets;
+        parsed.ip_len = length - u32::from(parsed.l3_off);
     }
 }
 

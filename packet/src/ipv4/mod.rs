@@ -94,24 +94,38 @@ impl<'a> View<'a> {
     pub fn new(bytes: &'a [u8]) -> Result<Self, Ipv4Error> {
         let have = bytes.len();
         let Some(fixed) = bytes.first_chunk::<MIN_LEN>() else {
-            return Err(Ipv4Error::Truncated { need: MIN_LEN, have });
+            return Err(Ipv4Error::Truncated {
+                need: MIN_LEN,
+                have,
+            });
         };
         if fixed[0] >> 4 != 4 {
-            return Err(Ipv4Error::Version { version: fixed[0] >> 4 });
+            return Err(Ipv4Error::Version {
+                version: fixed[0] >> 4,
+            });
         }
         let header_len = usize::from(fixed[field::VERSION_IHL] & 0xf) * 4;
         if header_len < MIN_LEN {
             return Err(Ipv4Error::HeaderLength { bytes: header_len });
         }
         let Some(header) = bytes.get(..header_len) else {
-            return Err(Ipv4Error::Truncated { need: header_len, have });
+            return Err(Ipv4Error::Truncated {
+                need: header_len,
+                have,
+            });
         };
         let stated = be16(fixed, field::TOTAL_LENGTH);
         if usize::from(stated) < header_len || usize::from(stated) > have {
-            return Err(Ipv4Error::TotalLength { stated, min: header_len, max: have });
+            return Err(Ipv4Error::TotalLength {
+                stated,
+                min: header_len,
+                max: have,
+            });
         }
         if !checksum::verify(checksum::Sum::ZERO, [header]) {
-            return Err(Ipv4Error::Checksum { found: be16(fixed, field::CHECKSUM) });
+            return Err(Ipv4Error::Checksum {
+                found: be16(fixed, field::CHECKSUM),
+            });
         }
         Ok(View(&bytes[..usize::from(stated)]))
     }
@@ -182,9 +196,17 @@ impl Repr {
     pub fn emit(&self, out: &mut [u8; MIN_LEN]) {
         out[field::VERSION_IHL] = 0x45;
         out[field::TOS] = self.tos;
-        put16(out, field::TOTAL_LENGTH, self.payload_len.saturating_add(MIN_LEN as u16));
+        put16(
+            out,
+            field::TOTAL_LENGTH,
+            self.payload_len.saturating_add(MIN_LEN as u16),
+        );
         put16(out, field::ID, self.id);
-        put16(out, field::FLAGS_FRAGMENT, if self.dont_fragment { DONT_FRAGMENT } else { 0 });
+        put16(
+            out,
+            field::FLAGS_FRAGMENT,
+            if self.dont_fragment { DONT_FRAGMENT } else { 0 },
+        );
         out[field::TTL] = self.ttl;
         out[field::PROTOCOL] = self.proto;
         put32(out, field::SRC, self.src);

@@ -246,7 +246,7 @@ impl Build {
         self.l4.extend_from_slice(options);
         self.l4
             .resize(tcp::MIN_LEN + options.len().next_multiple_of(4), 0);
-        self.l4[tcp::field::DATA_OFFSET] = (self.l4.len() / 4 << 4) as u8;
+        self.l4[tcp::field::DATA_OFFSET] = ((self.l4.len() / 4) << 4) as u8;
         self
     }
 

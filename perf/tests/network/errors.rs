@@ -92,14 +92,14 @@ fn attach_says_what_is_in_the_way() {
         || {
             let mut topology = Topology::ringway(Mode::Full, &RingwayOptions::default()).unwrap();
             let pod = topology.n1.new_pod().unwrap();
-            pod.ns.ip("link add eth0 type dummy").unwrap();
+            pod.ns.ip("link add eth0 type bridge").unwrap();
             let message = failure(topology.n1.attach(&pod));
             assert!(
                 message.contains("eth0"),
                 "the interface is not named:\n{message}"
             );
             assert!(
-                pod.ns.ip("-d link show eth0").unwrap().contains("dummy"),
+                pod.ns.ip("-d link show eth0").unwrap().contains("bridge"),
                 "what was there is gone"
             );
             pod.ns.ip("link del eth0").unwrap();

@@ -7,7 +7,7 @@
 //!                        port 2│ 192.168.77.1           192.168.77.2
 //!   node's stack        port 0 ┘ fd00:77::1             fd00:77::2
 //! ```
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::wrong_self_convention)]
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
