@@ -95,7 +95,7 @@ pub fn flow_hash(head: &[u8], p: &Parsed) -> u32 {
                 return 0;
             };
             let pair = u64::from(be32(ip, 12)) << 32 | u64::from(be32(ip, 16));
-            mix(pair ^ K0, l4 ^ K1)
+            mix(mix(pair ^ K0, l4 ^ K1) ^ K2, K3)
         }
         L3::Ipv6 => {
             let Some(ip) = ip.first_chunk::<40>() else {
@@ -103,12 +103,11 @@ pub fn flow_hash(head: &[u8], p: &Parsed) -> u32 {
             };
             let (src, dst) = (be128(ip, 8), be128(ip, 24));
             let network = mix((src >> 64) as u64 ^ K0, (dst >> 64) as u64 ^ K1);
-            let host = mix(src as u64 ^ K2, dst as u64 ^ l4 ^ K3);
-            network ^ host.rotate_left(32)
+            let host = mix(src as u64 ^ K2, dst as u64 ^ K3);
+            mix(network ^ host.rotate_left(32), l4 ^ K1)
         }
         _ => return 0,
     };
-    let mixed = mix(mixed ^ K2, K3);
     (mixed >> 32) as u32 ^ mixed as u32
 }
 

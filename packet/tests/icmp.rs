@@ -8,7 +8,7 @@ use etherparse::{
 use ringway_packet::icmpv6::{Neighbour, NeighbourError};
 use ringway_packet::mac::MacAddr;
 use ringway_packet::parse::{L3, parse, parse_ip};
-use ringway_packet::{icmpv4, icmpv6, ipv4, kit, proto};
+use ringway_packet::{icmpv4, icmpv6, kit, proto};
 
 const GATEWAY4: u32 = 0x0a4d_0101;
 const POD4: u32 = 0x0a4d_0102;

@@ -107,7 +107,7 @@ struct Shard<K, V> {
     depth: u32,
 }
 
-/// A persistent hash map; see the [module documentation](self) for how it works.
+/// A persistent hash map; how it works stands at the top of its file.
 pub struct ShardMap<K, V> {
     root: Arc<[Shard<K, V>]>,
     len: usize,

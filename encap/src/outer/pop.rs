@@ -41,7 +41,7 @@ pub enum PopError {
         /// Linear bytes there.
         have: usize,
     },
-    /// More VLAN tags than [two](MAX_VLAN_TAGS).
+    /// More VLAN tags than two.
     #[error("more than {MAX_VLAN_TAGS} VLAN tags")]
     VlanTags,
     /// Neither IPv4 nor IPv6.

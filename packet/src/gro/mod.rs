@@ -13,7 +13,7 @@
 //! for byte. A frame that cannot join its flow's open group closes it, so nothing of a flow is ever
 //! overtaken; so does an IP fragment, for all flows between its addresses. The rules are those of
 //! Linux (`tcp_gro_receive`, `udp_gro_receive`, `inet_gro_receive`, `ipv6_gro_receive`), and stricter
-//! in that of TCP's flags only ACK and PSH are allowed; see [`candidate`] for the list.
+//! in that of TCP's flags only ACK and PSH are allowed; see `candidate` for the list.
 //!
 //! Segmentation numbers IPv4 ids upward. Senders that leave the id of packets with DF as it is (often
 //! 0) are coalesced all the same: such an id means nothing (RFC 6864 section 4.1).

@@ -44,7 +44,7 @@ impl Endpoint for IpAddr {
     }
 }
 
-/// A packet to be built; made by [`udp`], [`tcp`], [`sctp`], [`ping`], [`icmp`] or [`raw`].
+/// A packet to be built; made by [`udp()`], [`tcp()`], [`sctp()`], [`ping()`], [`icmp()`] or [`raw()`].
 #[derive(Clone, Debug)]
 pub struct Build {
     src_mac: MacAddr,

@@ -2,7 +2,7 @@
 //!
 //! A [`Topology`] is two nodes joined by a veth pair, with pods as namespaces; each node's pod
 //! network is Ringway's or the kernel's. Everything it makes goes when it is dropped, when a panic
-//! unwinds, and when SIGINT, SIGTERM or SIGHUP ends the process ([`signal`]); what a SIGKILL leaves
+//! unwinds, and when SIGINT, SIGTERM or SIGHUP ends the process (`signal`); what a SIGKILL leaves
 //! is found by [`leftovers`]. Names begin with `rwlab-` and the process id, so runs do not meet.
 
 mod agent;
