@@ -38,7 +38,7 @@ fi
 say "building the tests"
 # One line per program: manifest path, target kind, target name, executable.
 programs=$(run_cargo test --locked --no-run "${packages[@]}" --message-format=json-render-diagnostics |
-    sed -n 's/.*"manifest_path":"\([^"]*\)".*"target":{"kind":\["\([a-z-]*\)".*"name":"\([^"]*\)","src_path".*"test":true}.*"executable":"\([^"]*\)".*/\1 \2 \3 \4/p')
+    sed -n 's/.*"manifest_path":"\([^"]*\)".*"target":{"kind":\["\([a-z-]*\)".*"name":"\([^"]*\)","src_path".*"overflow_checks":[a-z]*,"test":true}.*"executable":"\([^"]*\)".*/\1 \2 \3 \4/p')
 [ -n "$programs" ] || die "the build made no test programs"
 
 # A lab suite shows each test as it ends; the others are over too soon for that.
