@@ -123,3 +123,65 @@ impl Repr {
         put128(out, field::DST, self.dst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rustfmt::skip]
+    const PACKET: [u8; 45] = [
+        0x6b, 0x81, 0x23, 0x45,  0x00, 0x03,  0x11,  0x40,
+        0xfd, 0x77, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
+        0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfb,
+        b'a', b'b', b'c',  0xee, 0xee,
+    ];
+
+    #[test]
+    fn packet_comes_back() {
+        let view = View::new(&PACKET).unwrap();
+        let repr = view.repr();
+        let expected = Repr {
+            src: 0xfd77_0001 << 96 | 2,
+            dst: 0xff02 << 112 | 0xfb,
+            next_header: 17,
+            traffic_class: 0xb8,
+            flow_label: 0x1_2345,
+            hop_limit: 64,
+            payload_len: 3,
+        };
+        assert_eq!((repr, view.payload()), (expected, &b"abc"[..]));
+        let mut header = [0xee; LEN];
+        repr.emit(&mut header);
+        assert_eq!(header, PACKET[..LEN]);
+        // A flow label has 20 bits; more do not spill into the traffic class.
+        Repr {
+            flow_label: 0xfff1_2345,
+            ..repr
+        }
+        .emit(&mut header);
+        assert_eq!(header, PACKET[..LEN]);
+    }
+
+    #[test]
+    fn packets_that_lie_are_refused() {
+        for len in 0..LEN {
+            let error = Ipv6Error::Truncated { have: len };
+            assert_eq!(View::new(&PACKET[..len]).unwrap_err(), error);
+        }
+        for len in LEN..43 {
+            let error = Ipv6Error::PayloadLength {
+                stated: 3,
+                max: len - LEN,
+            };
+            assert_eq!(View::new(&PACKET[..len]).unwrap_err(), error);
+        }
+        for version in (0..16).filter(|version| *version != 6) {
+            let mut bytes = PACKET;
+            bytes[0] = version << 4 | 0xb;
+            assert_eq!(
+                View::new(&bytes).unwrap_err(),
+                Ipv6Error::Version { version }
+            );
+        }
+    }
+}

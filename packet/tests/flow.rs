@@ -74,15 +74,12 @@ fn one_flow_has_one_hash_wherever_its_header_lies() {
 }
 
 #[test]
-fn the_hash_is_the_same_in_every_version() {
-    // Peers may rely on it to predict paths; a change of these is a change on the wire.
+fn the_hash_is_the_same_on_every_machine() {
+    // Computed apart from this code, with integers of any size.
     let four = hash(&kit::udp("10.77.1.2:1000", "10.77.2.2:80").frame());
     let six = hash(&kit::udp("[fd77:1::2]:1000", "[fd77:2::2]:80").frame());
-    assert_eq!((four, six), (FOUR, SIX));
+    assert_eq!((four, six), (0xe189a1d6, 0x5ac8ad6e));
 }
-
-const FOUR: u32 = 0;
-const SIX: u32 = 0;
 
 #[test]
 fn all_fragments_of_a_packet_agree() {
@@ -139,8 +136,8 @@ fn is_even(name: &str, hashes: &[u32]) {
 
 #[test]
 fn flows_that_differ_little_spread() {
-    let port = |i: u32| (1024 + i % 60_000) as u16;
-    let kinds: [(&str, fn(u32) -> (String, String)); 6] = [
+    type Ends = fn(u32) -> (String, String);
+    let kinds: [(&str, Ends); 6] = [
         ("v4 source ports", |i| {
             (format!("10.77.1.2:{}", 1024 + i), "10.77.2.2:80".into())
         }),
@@ -178,7 +175,6 @@ fn flows_that_differ_little_spread() {
             .collect();
         is_even(name, &hashes);
     }
-    assert_eq!(port(0), 1024);
 }
 
 #[test]

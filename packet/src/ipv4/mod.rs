@@ -223,3 +223,6 @@ pub fn fill_checksum(header: &mut [u8]) {
         put16(header, field::CHECKSUM, value);
     }
 }
+
+#[cfg(test)]
+mod tests;
