@@ -67,6 +67,8 @@ fn a_pod_that_lies_about_itself_is_not_forwarded() {
                 (Family::V6, "128 nodad", "spoofed_ipv6"),
             ] {
                 let stolen = p2.ip(family);
+                // Neighbours are known then: what follows is the packet, not a question.
+                assert!(ping(&p1.ns, p3.ip(family), 1, 56, LIMIT).unwrap().all());
                 let (length, flags) = length.split_once(' ').unwrap_or((length, ""));
                 p1.ns
                     .ip(&format!("addr add {stolen}/{length} dev eth0 {flags}"))

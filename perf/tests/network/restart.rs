@@ -5,7 +5,7 @@ use crate::common::{LIMIT, assert_none, check_traffic};
 use crate::harness::{eventually, network_test};
 use ringway_perf::lab::{Family, Mode, Netns, RingwayOptions, Topology};
 use ringway_perf::traffic::{OutageProbe, Stream, ping};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long packets may stop over a restart.
 const PAUSE: Duration = Duration::from_secs(3);
@@ -46,11 +46,17 @@ fn streams_survive_every_kind_of_restart() {
                     topology.configure(1, options).unwrap();
                 }
                 let agent = topology.n1.agent().unwrap();
+                let begin = Instant::now();
                 match kill {
                     true => agent.kill(),
                     false => assert!(agent.stop(), "{step}: the agent ignores SIGTERM"),
                 }
+                let stopped = begin.elapsed();
                 agent.start().unwrap();
+                println!(
+                    "{step}: stopped after {stopped:?}, ready after {:?}",
+                    begin.elapsed()
+                );
                 let flowing = streams
                     .iter()
                     .all(|stream| stream.flows(50_000, Duration::from_secs(12)));
