@@ -236,3 +236,59 @@ fn ipv4_checksum_is_right(h: &[u8; 28]) -> bool {
     // The sum of a right header is a multiple of 0xffff; not 0, which the first byte excludes.
     sum.is_multiple_of(0xffff)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kit;
+
+    const A4: &str = "10.77.1.2:1000";
+    const B4: &str = "10.77.2.2:80";
+    const A6: &str = "[fd77:1::2]:1000";
+    const B6: &str = "[fd77:2::2]:80";
+
+    fn fast(frame: &[u8]) -> Option<Parsed> {
+        let (ip, len) = (&frame[ETHERNET..], frame.len() - ETHERNET);
+        let four = fast4(ip, len, ETHERNET as u16);
+        four.or_else(|| fast6(ip, len, ETHERNET as u16))
+    }
+
+    #[test]
+    fn the_short_cut_takes_what_is_common() {
+        for (a, b) in [(A4, B4), (A6, B6)] {
+            for build in [
+                kit::udp(a, b),
+                kit::udp(a, b)
+                    .payload_len(1400)
+                    .tos(3)
+                    .ttl(1)
+                    .dont_fragment(),
+                kit::tcp(a, b).padding(6),
+                kit::tcp(a, b).tcp_options(&[1; 40]).payload_len(60_000),
+            ] {
+                let frame = build.frame();
+                let parsed = fast(&frame);
+                assert_eq!(parsed, walk::frame(&frame, frame.len()).ok());
+                assert!(parsed.is_some(), "{build:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_short_cut_leaves_the_rest() {
+        for build in [
+            kit::ping("10.0.0.1", "10.0.0.2"),
+            kit::ping("fd77::1", "fd77::2"),
+            kit::sctp(A4, B4),
+            kit::udp(A4, B4).options(&[1; 4]),
+            kit::udp(A6, B6).extension(proto::HOP_BY_HOP, &[1, 4, 0, 0, 0, 0]),
+        ] {
+            assert_eq!(fast(&build.frame()), None, "{build:?}");
+        }
+        for (a, b) in [(A4, B4), (A6, B6)] {
+            for fragment in kit::udp(a, b).payload_len(3000).fragments(1280) {
+                assert_eq!(fast(&fragment), None);
+            }
+        }
+    }
+}
