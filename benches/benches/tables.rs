@@ -1,4 +1,7 @@
-//! Lookups at 1, 1,000 and 100,000 entries, hits in random order; and one change among 100,000.
+//! Lookups at 1, 1,000 and 100,000 entries, and one change among 100,000.
+//!
+//! Every lookup is a hit; keys come in random order, as many as the largest table has entries, so
+//! that a large table is not measured by the few entries that stay in the first-level cache.
 
 use std::hint::black_box;
 
@@ -8,7 +11,7 @@ use ringway_packet::addr::unmap;
 use ringway_tables::{Lpm, PortId, ShardMap};
 
 const SIZES: [u32; 3] = [1, 1_000, 100_000];
-const LOOKUPS: usize = 1024;
+const LOOKUPS: usize = 100_000;
 
 /// Indices of entries in random order.
 fn order(size: u32) -> Vec<u32> {
@@ -19,6 +22,11 @@ fn order(size: u32) -> Vec<u32> {
 
 fn v4(i: u32) -> u32 {
     unmap(address(false, i)).expect("an IPv4 address")
+}
+
+/// One of the 16 million networks of this length: a /8 has not enough of them.
+fn net24(i: u32) -> u32 {
+    (scatter(i.into()) as u32) << 8
 }
 
 fn lookup<K: Copy, R, G: Fn(K) -> R>(
@@ -88,11 +96,11 @@ fn lookups(c: &mut Criterion) {
         |size| {
             let mut table = Lpm::new();
             (0..size).for_each(|i| {
-                table.insert(v4(i) & !0xff, 24, PortId(i));
+                table.insert(net24(i), 24, PortId(i));
             });
             move |key: u32| table.lookup(key)
         },
-        v4,
+        |i| net24(i) | 7,
     );
     lookup(
         c,

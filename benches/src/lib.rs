@@ -54,11 +54,11 @@ pub fn scatter(i: u64) -> u64 {
     z ^ z >> 31
 }
 
-/// An address in 10.0.0.0/8 or fd77::/16, the `i`-th of a table.
+/// An address in 10.0.0.0/8 or fd77::/16, the `i`-th of a table; its /64 is its own too.
 pub fn address(v6: bool, i: u32) -> u128 {
     let mixed = scatter(i.into());
     let text: IpAddr = if v6 {
-        std::net::Ipv6Addr::from_bits(0xfd77 << 112 | u128::from(mixed)).into()
+        std::net::Ipv6Addr::from_bits(0xfd77 << 112 | u128::from(mixed) << 48).into()
     } else {
         std::net::Ipv4Addr::from_bits(10 << 24 | (mixed as u32 & 0xff_ffff)).into()
     };
