@@ -19,6 +19,8 @@ pub struct Underlay {
     pub v4: Option<IpAddr>,
     /// Outer IPv6 address.
     pub v6: Option<IpAddr>,
+    /// A veth: what comes by it may have checksums that nobody has finished.
+    pub veth: bool,
 }
 
 /// One way to a peer.
@@ -94,6 +96,7 @@ impl Underlay {
             mtu: link.mtu,
             v4: of(false),
             v6: of(true),
+            veth: link.veth,
         };
         underlay
             .check(config)
@@ -235,6 +238,7 @@ pod_cidrs = ["10.77.3.0/24", "fd77:3::/64"]
             mtu: 1500,
             v4: v4.then(|| "192.168.77.1".parse().unwrap()),
             v6: v6.then(|| "fd00:77::1".parse().unwrap()),
+            veth: false,
         }
     }
 

@@ -140,6 +140,7 @@ fn open_sockets(
                 socket,
                 encap: config.encap(kind),
                 v6,
+                unfinished: underlay.veth,
             });
         }
     }

@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use ringway_packet::mac::MacAddr;
 
 use super::{Netlink, NetlinkError};
@@ -28,6 +28,8 @@ pub struct Link {
     pub gso_max_segs: Option<u32>,
     /// Queue length in packets.
     pub tx_queue_len: Option<u32>,
+    /// One end of a veth pair.
+    pub veth: bool,
 }
 
 impl Link {
@@ -47,6 +49,9 @@ impl Link {
                 LinkAttribute::GsoMaxSize(n) => link.gso_max_size = Some(n),
                 LinkAttribute::GsoMaxSegs(n) => link.gso_max_segs = Some(n),
                 LinkAttribute::TxQueueLen(n) => link.tx_queue_len = Some(n),
+                LinkAttribute::LinkInfo(infos) => {
+                    link.veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth));
+                }
                 _ => {}
             }
         }

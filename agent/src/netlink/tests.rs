@@ -49,6 +49,7 @@ fn links_are_found_changed_and_deleted() {
                 gso_max_size: Some(40_000),
                 gso_max_segs: Some(30),
                 tx_queue_len: Some(77),
+                veth: false,
             }
         );
         let names: Vec<String> = nl.links().unwrap().into_iter().map(|l| l.name).collect();

@@ -18,7 +18,7 @@ use ringway_switch::{Counters, DropReason, Out, Pipeline, Tunnel, Verdict};
 use ringway_tables::{PortId, Reader, Snapshot};
 
 use super::ready::Ready;
-use super::receive::Opener;
+use super::receive::{Kind, Opener};
 use super::tunnel;
 use super::view::{frame_of, packet_of};
 use super::{Command, Event, Load, Polling, Underlay, WorkerConfig};
@@ -387,12 +387,16 @@ impl Io {
         if got == 0 && drained {
             return Served::Nothing;
         }
+        let unfinished = self.underlays[at].unfinished;
         opener.open(
             snapshot,
             pipeline,
-            encap,
             &mut self.pool,
-            self.without_uso == 0,
+            Kind {
+                encap,
+                uso: self.without_uso == 0,
+                unfinished,
+            },
         );
         for i in 0..opener.len() {
             let Some(opened) = opener.take(i, snapshot, &mut self.pool, &mut self.batch) else {

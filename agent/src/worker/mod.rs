@@ -72,6 +72,9 @@ pub struct Underlay {
     pub encap: Encap,
     /// Whether its addresses are IPv6.
     pub v6: bool,
+    /// The underlay is a veth: inner checksums may arrive unfinished, the kernel at the other end
+    /// having left them to a NIC that is not there.
+    pub unfinished: bool,
 }
 
 /// What the control plane tells a worker.

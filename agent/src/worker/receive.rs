@@ -13,8 +13,10 @@
 //! delivered by then: leaders are handled in order, and a port copies a frame before `transmit` returns.
 
 use ringway_encap::{Encap, vxlan};
+use ringway_packet::checksum;
 use ringway_packet::gro::{Coalescer, Offer};
-use ringway_packet::parse::{self, Parsed};
+use ringway_packet::offload::Checksum;
+use ringway_packet::parse::{self, Fragment, L3, Parsed};
 use ringway_ports::socket::{Datagrams, Received};
 use ringway_ports::{Batch, Frame, Pool, Slice, Tail};
 use ringway_switch::{DropReason, Pipeline, congestion, put_ethernet, reason_of};
@@ -26,6 +28,7 @@ use super::view::{frame_of, packet_of};
 const MAX_INNER: usize = 4096;
 const NONE: u32 = u32::MAX;
 const ETHERNET: usize = 14;
+const PROTO_TCP: u8 = 6;
 const PROTO_UDP: u8 = 17;
 
 /// An inner frame on its way to the pipeline.
@@ -54,6 +57,17 @@ pub(super) struct Opened {
     pub(super) encap: Encap,
 }
 
+/// What is to be known about the socket that was read.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    /// What its datagrams carry.
+    pub(super) encap: Encap,
+    /// UDP runs may become superframes: every TAP takes them.
+    pub(super) uso: bool,
+    /// Inner checksums may be unfinished.
+    pub(super) unfinished: bool,
+}
+
 /// Scratch of the receive side, reused.
 pub(super) struct Opener {
     pub(super) received: Received,
@@ -77,15 +91,14 @@ impl Opener {
         &mut self,
         snapshot: &Snapshot,
         pipeline: &Pipeline,
-        encap: Encap,
         pool: &mut Pool,
-        uso: bool,
+        kind: Kind,
     ) {
         self.inners.clear();
         self.coalescer.begin();
         for at in 0..self.received.datagrams.len() {
             let datagrams = self.received.datagrams[at];
-            self.open_message(snapshot, pipeline, encap, pool, &datagrams, uso);
+            self.open_message(snapshot, pipeline, pool, &datagrams, kind);
         }
     }
 
@@ -93,10 +106,9 @@ impl Opener {
         &mut self,
         snapshot: &Snapshot,
         pipeline: &Pipeline,
-        encap: Encap,
         pool: &mut Pool,
         d: &Datagrams,
-        uso: bool,
+        kind: Kind,
     ) {
         let segment = if d.segment == 0 { d.len } else { d.segment };
         let (mut off, end) = (d.start, d.start + d.len);
@@ -104,8 +116,8 @@ impl Opener {
         loop {
             let len = segment.min(end - off);
             let payload = pool.slice(d.buf, off, len).unwrap_or(&[]);
-            match pipeline.open(snapshot, d.source, encap, payload) {
-                Ok(peer) => self.add(snapshot, pool, pipeline, encap, d, off, len, peer, uso),
+            match pipeline.open(snapshot, d.source, kind.encap, payload) {
+                Ok(peer) => self.add(snapshot, pool, pipeline, d, (off, len), peer, kind),
                 Err(reason) => pipeline.refuse(reason, 1, None),
             }
             off += len;
@@ -121,13 +133,16 @@ impl Opener {
         snapshot: &Snapshot,
         pool: &mut Pool,
         pipeline: &Pipeline,
-        encap: Encap,
         d: &Datagrams,
-        off: u32,
-        len: u32,
+        (off, len): (u32, u32),
         peer: PeerId,
-        uso: bool,
+        kind: Kind,
     ) {
+        let Kind {
+            encap,
+            uso,
+            unfinished,
+        } = kind;
         let header = if encap == Encap::Udp {
             0
         } else {
@@ -161,18 +176,21 @@ impl Opener {
         // mark must be in the inner header before the coalescer compares.
         let admitted = pipeline.admits(snapshot, peer, encap, head, &parsed)
             && carry_congestion(d.tos, pool, &mut frame, &mut parsed);
+        let head = pool.slice(d.buf, off, len).unwrap_or(&[]);
+        let partial = if unfinished {
+            unfinished_checksum(head, &parsed)
+        } else {
+            None
+        };
+        if let Some(partial) = partial {
+            frame.offload.checksum = partial;
+        }
         let offer = if !admitted || parsed.proto == PROTO_UDP && !uso {
             Offer::Alone
         } else {
-            let head = pool.slice(d.buf, off, len).unwrap_or(&[]);
-            self.coalescer.offer(
-                id,
-                head,
-                &parsed,
-                head.len(),
-                payload_of(head, &parsed),
-                false,
-            )
+            let payload = payload_of(head, &parsed);
+            self.coalescer
+                .offer(id, head, &parsed, head.len(), payload, partial.is_some())
         };
         let joined = match offer {
             Offer::Joined { leader } => {
@@ -218,7 +236,7 @@ impl Opener {
         let range = frame.start as usize..(frame.start + frame.linear) as usize;
         if inner.next != NONE {
             self.gather(&mut frame, &mut parsed, i, pool, batch, range);
-        } else if inner.leads {
+        } else if inner.leads && frame.offload.checksum == Checksum::Complete {
             frame.offload = self
                 .coalescer
                 .finish(i as u32, &mut pool.bytes_mut(frame.buf)[range]);
@@ -281,6 +299,34 @@ impl Opener {
 /// Whether the frame may go on; its inner header then has the outer one's congestion mark.
 fn carry_congestion(tos: u8, pool: &mut Pool, frame: &mut Frame, parsed: &mut Parsed) -> bool {
     tos & 3 != 3 || congestion(tos, &mut packet_of(pool, frame), parsed).is_ok()
+}
+
+/// The checksum of a frame as one to be finished, if it is the sum of the pseudo-header and no more:
+/// what a kernel leaves there for the NIC (one packet in 65,536 has it by chance, and finishing its
+/// checksum changes nothing then). Only a veth delivers such a packet.
+fn unfinished_checksum(head: &[u8], parsed: &Parsed) -> Option<Checksum> {
+    let offset = match parsed.proto {
+        PROTO_TCP => 16,
+        PROTO_UDP => 6,
+        _ => return None,
+    };
+    let (l3, l4) = (usize::from(parsed.l3_off), usize::from(parsed.l4_off));
+    if parsed.fragment != Fragment::None {
+        return None;
+    }
+    let at = l4 + usize::from(offset);
+    let field = u16::from_be_bytes(head.get(at..at + 2)?.try_into().ok()?);
+    let len = (l3 + parsed.ip_len as usize).checked_sub(l4)?;
+    let addresses = match parsed.l3 {
+        L3::Ipv4 => head.get(l3 + 12..l3 + 20)?,
+        L3::Ipv6 => head.get(l3 + 8..l3 + 40)?,
+        _ => return None,
+    };
+    let pseudo = checksum::sum(addresses) + checksum::pseudo_v4(0, 0, parsed.proto, len);
+    (field == checksum::fold(pseudo)).then_some(Checksum::Partial {
+        start: parsed.l4_off,
+        offset,
+    })
 }
 
 /// The L4 payload of a frame, padding left out.
