@@ -34,6 +34,8 @@ else
     packages=(--workspace)
     say "building the release binaries"
     run_cargo build --locked --release -p ringway-agent -p ringway-perf
+    # The lab runs what users run, not what the last debug build left.
+    export RINGWAY_BIN=$target_dir/release/ringway RINGWAY_PERF_BIN=$target_dir/release/ringway-perf
 fi
 say "building the tests"
 # One line per program: manifest path, target kind, target name, executable.
