@@ -106,10 +106,11 @@ impl Control {
         for counters in &self.counters {
             counters.port(port).reset();
         }
+        // The tables first: what the pod says as soon as it is read must not be a stranger's.
+        self.publisher.publish(next);
         self.hand_to_workers(port, making.queues());
         making.keep();
         self.pods.insert(name.clone(), attached);
-        self.publisher.publish(next);
         Ok(view)
     }
 
@@ -214,10 +215,10 @@ impl Control {
                 record.mtu
             );
         }
+        self.publisher.publish(next);
         self.hand_to_workers(port, queues);
         let record = record.clone();
         self.pods.insert(name.to_owned(), Attached { port, record });
-        self.publisher.publish(next);
         Ok(())
     }
 
