@@ -78,7 +78,11 @@ fn streams_survive_every_kind_of_restart() {
                         report.longest_gap
                     );
                 }
-                println!("{step}: no packets for {:?}", outage.longest);
+                let drops = topology.n1.drops().unwrap();
+                println!(
+                    "{step}: no packets for {:?}; dropped since: {drops}",
+                    outage.longest
+                );
                 assert!(
                     outage.longest < PAUSE,
                     "{step}: no packets for {:?}",
