@@ -9,8 +9,8 @@
 //! halves is the difference. That is three vector operations for 16 bytes with plain SSE2, and
 //! nothing can overflow below 2^32 words.
 //!
-//! Measured on one core of a 2.6 GHz EPYC, plain x86-64 build, data in L2: 64 bytes in 3–5 ns (13–20
-//! GB/s), 1,400 bytes at 17–25 GB/s, 64 KB at 17–35 GB/s; the lower figures with the sibling
+//! Measured on one core of a 2.6 GHz EPYC, plain x86-64 build, data in L2: 64 bytes in 2.2–2.7 ns
+//! (24–29 GB/s), 1,400 bytes at 28–35 GB/s, 64 KB at 29–37 GB/s; about half of that with the sibling
 //! hardware thread busy.
 
 use std::ops::{Add, AddAssign};
