@@ -161,9 +161,13 @@ impl Control {
     pub(super) fn restore(&mut self) {
         let records: Vec<(String, PodRecord)> = self.state.pods.clone().into_iter().collect();
         let before = records.len();
+        let mut found = Vec::with_capacity(before);
         for (name, record) in records {
             match self.restore_one(&name, &record) {
-                Ok(()) => tracing::info!(pod = name, "found again"),
+                Ok(queues) => {
+                    tracing::info!(pod = name, "found again");
+                    found.push(queues);
+                }
                 Err(Lost::Gone(why)) => {
                     tracing::info!(pod = name, "dropped: {why}");
                     self.state.pods.remove(&name);
@@ -173,6 +177,10 @@ impl Control {
                 }
             }
         }
+        // Only now that all are in the tables: what waits in one pod's queue may be for another.
+        for (port, queues) in found {
+            self.hand_to_workers(port, queues);
+        }
         if self.state.pods.len() != before
             && let Err(e) = self.state_dir.save(&self.state)
         {
@@ -180,7 +188,8 @@ impl Control {
         }
     }
 
-    fn restore_one(&mut self, name: &str, record: &PodRecord) -> Result<(), Lost> {
+    /// Puts the pod into the tables; its queues are still to be handed to the workers.
+    fn restore_one(&mut self, name: &str, record: &PodRecord) -> Result<(PortId, Queues), Lost> {
         let path = record.netns.display();
         let netns = match Netns::open(&record.netns) {
             Ok(netns) if netns.identity() == record.netns_id => netns,
@@ -216,10 +225,9 @@ impl Control {
             );
         }
         self.publisher.publish(next);
-        self.hand_to_workers(port, queues);
         let record = record.clone();
         self.pods.insert(name.to_owned(), Attached { port, record });
-        Ok(())
+        Ok((port, queues))
     }
 
     /// Forgets pods whose namespace is gone, and closes their descriptors, which

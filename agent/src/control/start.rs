@@ -87,8 +87,11 @@ impl Control {
             sockets,
             started: Instant::now(),
         };
-        control.hand_to_workers(PortId::NODE, queues);
         control.restore();
+        control.hand_to_workers(PortId::NODE, queues);
+        for worker in &control.workers {
+            worker.send(worker::Command::Listen);
+        }
         Ok(control)
     }
 }

@@ -72,7 +72,7 @@ impl Engine {
         reader: Reader,
         counters: Arc<Counters>,
         underlays: Vec<Underlay>,
-        mut ready: Ready,
+        ready: Ready,
         inbox: Receiver<Command>,
         events: Sender<Event>,
         load: Arc<Load>,
@@ -80,9 +80,6 @@ impl Engine {
         let mut by_kind = [None; 4];
         for (i, underlay) in underlays.iter().enumerate() {
             by_kind[kind(underlay.encap, underlay.v6)] = Some(i);
-            ready
-                .add(i, underlay.socket.rx_fd().as_raw_fd())
-                .context("cannot watch an underlay socket")?;
         }
         let io = Io {
             pool: Pool::heap(BUFFERS, BUF_SIZE),
@@ -272,6 +269,13 @@ impl Engine {
                 Command::RemoveTap { port, done } => {
                     self.remove(port);
                     let _ = done.send(());
+                }
+                Command::Listen => {
+                    for (i, underlay) in self.io.underlays.iter().enumerate() {
+                        if let Err(error) = self.ready.add(i, underlay.socket.rx_fd().as_raw_fd()) {
+                            tracing::error!(%error, "cannot watch an underlay socket");
+                        }
+                    }
                 }
                 Command::Stop => return false,
             }

@@ -97,6 +97,8 @@ pub enum Command {
         /// Told when it is closed.
         done: Sender<()>,
     },
+    /// Begin to read the underlay: every pod that was there before is in the tables.
+    Listen,
     /// End the thread.
     Stop,
 }
