@@ -85,6 +85,8 @@ pub struct Underlay {
     pub io: Io,
     /// Which outer family carries which pods.
     pub family: Family,
+    /// Receive offload of the interface.
+    pub gro: Gro,
     /// Outer UDP checksum.
     pub udp_checksum: Checksum,
 }
@@ -149,6 +151,17 @@ pub enum Family {
     Ipv4,
     /// IPv6 only.
     Ipv6,
+}
+
+/// What becomes of the underlay interface's receive offload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gro {
+    /// Turned on.
+    #[default]
+    On,
+    /// Left as it is.
+    Keep,
 }
 
 /// Outer UDP checksum.

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Checksum, EncapKind, Family, Polling, Problem, locate};
+use super::{Checksum, EncapKind, Family, Gro, Polling, Problem, locate};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +52,8 @@ pub(super) struct Underlay {
     pub family: Family,
     #[serde(default = "checksum")]
     pub udp_checksum: Checksum,
+    #[serde(default)]
+    pub gro: Gro,
 }
 
 /// With the value that is understood and refused.
@@ -78,7 +80,7 @@ impl Default for Workers {
             count: 1,
             cpus: Vec::new(),
             polling: Polling::Adaptive,
-            idle_spin_us: 50,
+            idle_spin_us: 20,
         }
     }
 }

@@ -71,6 +71,10 @@ pub const KEYS: &[KeyDoc] = &[
         "match | ipv4 | ipv6: outer family that carries the pods",
     ),
     key("underlay.udp_checksum", "auto | on | off (off: IPv4 only)"),
+    key(
+        "underlay.gro",
+        "on | keep: turn receive offload of the interface on, or leave it",
+    ),
     key("workers.count", "data-path threads"),
     key("workers.cpus", "one processor per worker, or empty"),
     key("workers.polling", "spin | adaptive | interrupt"),
@@ -129,6 +133,7 @@ pub fn show(config: &Config) -> String {
             ("io", word(&u.io)),
             ("family", word(&u.family)),
             ("udp_checksum", word(&u.udp_checksum)),
+            ("gro", word(&u.gro)),
         ],
     );
     let w = &config.workers;

@@ -119,6 +119,7 @@ fn underlay(raw: raw::Underlay, node: &Node) -> Located<Underlay> {
         udp_port: raw.udp_port,
         io,
         family: raw.family,
+        gro: raw.gro,
         udp_checksum: raw.udp_checksum,
     })
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use crossbeam_channel::unbounded;
+use ringway_ports::ethtool;
 use ringway_ports::socket::{SocketConfig, UdpChecksum, UdpUnderlay};
 use ringway_switch::{Counters, Ports};
 use ringway_tables::{PortId, Publisher};
@@ -14,7 +15,7 @@ use super::path_mtu::PathMtus;
 use super::watchdog::Watchdog;
 use super::{Control, Descriptors, tables};
 use crate::api::view::SocketStatus;
-use crate::config::{Checksum, Config, EncapKind};
+use crate::config::{Checksum, Config, EncapKind, Gro};
 use crate::netlink::Netlink;
 use crate::node;
 use crate::state::StateDir;
@@ -29,6 +30,7 @@ impl Control {
         let state = state_dir.load()?;
         let mut netlink = Netlink::open()?;
         let underlay = Underlay::examine(&config, &mut netlink)?;
+        receive_offload(&config, &underlay);
         let publisher = Publisher::new(tables::first(&config, &underlay)?);
         let mut descriptors = Descriptors::default();
         let mut sockets = Vec::new();
@@ -93,6 +95,32 @@ impl Control {
             worker.send(worker::Command::Listen);
         }
         Ok(control)
+    }
+}
+
+/// Has the kernel put received datagrams of a flow together before the socket sees them: nearly twice
+/// the throughput where the NIC delivers single packets. A device that cannot is no error.
+fn receive_offload(config: &Config, underlay: &Underlay) {
+    if config.underlay.gro == Gro::Keep {
+        return;
+    }
+    // A veth joins what a socket has sent only when told to for whoever comes last.
+    let features: &[&str] = if underlay.veth {
+        &[ethtool::GRO, ethtool::UDP_GRO_FORWARDING]
+    } else {
+        &[ethtool::GRO]
+    };
+    match ethtool::turn_on(&underlay.interface, features) {
+        Ok(changed) if changed.is_empty() => {}
+        Ok(changed) => tracing::info!(
+            interface = underlay.interface,
+            "receive offload turned on: {} (underlay.gro = \"keep\" leaves it)",
+            changed.join(", ")
+        ),
+        Err(error) => tracing::warn!(
+            interface = underlay.interface, %error,
+            "receive offload cannot be turned on; throughput may be half of what it could be"
+        ),
     }
 }
 
