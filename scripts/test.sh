@@ -44,7 +44,7 @@ programs=$(run_cargo test --locked --no-run "${packages[@]}" --message-format=js
 [ -n "$programs" ] || die "the build made no test programs"
 
 # A lab suite shows each test as it ends; the others are over too soon for that.
-show_progress() { if [ "$1" = lab ]; then grep --line-buffered -E '^test .*(ok|FAILED|ignored.*)$' | sed -u 's/^/   /' || true; else cat >/dev/null; fi; }
+show_progress() { if [ "$1" = lab ]; then grep --line-buffered -E '^test .* \.\.\. ' | sed -u 's/^/   /' || true; else cat >/dev/null; fi; }
 
 tally() { # suite log exit-code seconds
     local suite=$1 log=$2 code=$3 seconds=$4 p f i s
