@@ -30,3 +30,6 @@ export DEBIAN_FRONTEND=noninteractive
 install() { apt-get install -y -q --no-install-recommends "${packages[@]}" </dev/null; }
 # Fresh images come without package lists, old ones with stale lists.
 install >/dev/null 2>&1 || { apt-get update -q && install; } || die "apt-get could not install ${packages[*]}"
+for command in "$@"; do
+    command -v "$command" >/dev/null || die "'$command' is still not there after installing ${packages[*]}"
+done

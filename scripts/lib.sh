@@ -22,6 +22,10 @@ if is_root && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ] &&
     caller_home=$(getent passwd "$caller" | cut -d: -f6)
 fi
 
+# On Debian a user's PATH has no sbin, where ethtool lies; `sudo env PATH=$PATH`
+# carries that over to root.
+PATH=$PATH:/usr/sbin:/sbin
+
 # sudo usually replaces PATH and HOME; rustup's cargo needs both as they were.
 for dir in "${CARGO_HOME:-}/bin" "${caller_home:-$HOME}/.cargo/bin"; do
     if ! command -v cargo >/dev/null && [ -x "$dir/cargo" ]; then PATH=$dir:$PATH; fi
