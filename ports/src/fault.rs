@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use crate::frame::{Batch, Frame};
-use crate::pool::Pool;
+use crate::pool::{Buf, Pool};
 use crate::port::{Port, TransmitError};
 
 /// How often each fault strikes, in parts per million of frames.
@@ -63,7 +63,7 @@ pub struct Fault<P> {
     calls: u64,
     scratch: Batch,
     /// Frames held back and the call at which they are due. They keep their buffers.
-    held: VecDeque<(u64, Frame)>,
+    held: VecDeque<(u64, Frame, Buf)>,
 }
 
 /// Frames held back at once: more would drain the pool.
@@ -123,7 +123,7 @@ impl<P: Port> Fault<P> {
     }
 
     /// Applies the faults of one frame; `None` if it does not come now.
-    fn distort(&mut self, pool: &mut Pool, mut frame: Frame) -> Option<Frame> {
+    fn distort(&mut self, pool: &mut Pool, mut frame: Frame, buf: Buf) -> Option<(Frame, Buf)> {
         let [drop, corrupt, truncate, delay] = [
             self.rates.drop,
             self.rates.corrupt,
@@ -134,7 +134,7 @@ impl<P: Port> Fault<P> {
         let (bit, cut) = (self.below(frame.linear * 8), self.below(frame.linear));
         if drop {
             self.counters.dropped += 1;
-            pool.free(frame.buf);
+            pool.free(buf);
             return None;
         }
         if corrupt && frame.linear > 0 {
@@ -149,31 +149,33 @@ impl<P: Port> Fault<P> {
         if delay && self.held.len() < MAX_HELD {
             self.counters.delayed += 1;
             self.held
-                .push_back((self.calls + u64::from(self.rates.delay_calls), frame));
+                .push_back((self.calls + u64::from(self.rates.delay_calls), frame, buf));
             return None;
         }
-        Some(frame)
+        Some((frame, buf))
     }
 
-    fn deliver(&mut self, pool: &mut Pool, batch: &mut Batch, frame: Frame) -> usize {
-        if !batch.push(frame) {
+    fn deliver(&mut self, pool: &mut Pool, batch: &mut Batch, (frame, buf): (Frame, Buf)) -> usize {
+        if let Err(buf) = batch.push(frame, buf) {
             self.counters.dropped += 1;
-            pool.free(frame.buf);
+            pool.free(buf);
             return 0;
         }
         if !self.strikes(self.rates.duplicate) {
             return 1;
         }
         let Some(buf) = pool.alloc() else { return 1 };
-        let start = frame.start as usize;
-        if pool.copy(frame.buf, start, buf, start, frame.linear as usize)
-            && batch.push(Frame { buf, ..frame })
-        {
-            self.counters.duplicated += 1;
-            return 2;
+        let (id, start) = (buf.id(), frame.start as usize);
+        if !pool.copy(frame.buf, start, id, start, frame.linear as usize) {
+            pool.free(buf);
+            return 1;
         }
-        pool.free(buf);
-        1
+        if let Err(buf) = batch.push(Frame { buf: id, ..frame }, buf) {
+            pool.free(buf);
+            return 1;
+        }
+        self.counters.duplicated += 1;
+        2
     }
 }
 
@@ -181,21 +183,23 @@ impl<P: Port> Port for Fault<P> {
     fn receive(&mut self, pool: &mut Pool, batch: &mut Batch, budget: usize) -> io::Result<usize> {
         self.calls += 1;
         let mut added = 0;
-        while let Some((due, frame)) = self.held.front().copied() {
-            if due > self.calls || batch.is_full() {
-                break;
-            }
-            self.held.pop_front();
-            added += self.deliver(pool, batch, frame);
+        let calls = self.calls;
+        while !batch.is_full()
+            && let Some((_, frame, buf)) = self.held.pop_front_if(|(due, ..)| *due <= calls)
+        {
+            added += self.deliver(pool, batch, (frame, buf));
         }
         let mut scratch = std::mem::replace(&mut self.scratch, Batch::stand_in());
         let result = self.inner.receive(pool, &mut scratch, budget);
         self.counters.received += scratch.frames.len() as u64;
         // Frames of the ports this is for are linear and own one buffer each, so they can move singly.
-        scratch.buffers.clear();
-        let mut waiting: Option<Frame> = None;
+        let mut waiting: Option<(Frame, Buf)> = None;
         for i in 0..scratch.frames.len() {
-            let Some(frame) = self.distort(pool, scratch.frames[i]) else {
+            let frame = scratch.frames[i];
+            let Some(buf) = scratch.take(&frame) else {
+                continue;
+            };
+            let Some(frame) = self.distort(pool, frame, buf) else {
                 continue;
             };
             if let Some(earlier) = waiting.take() {

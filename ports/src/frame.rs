@@ -7,7 +7,7 @@
 
 use ringway_packet::offload::Offload;
 
-use crate::pool::{BufId, Pool};
+use crate::pool::{Buf, BufId, Pool};
 
 /// Slices of the tail: `first..first + count` of [`Batch::slices`].
 #[derive(Copy, Clone, Default, Eq, PartialEq, Debug)]
@@ -37,7 +37,12 @@ pub struct Frame {
     pub packets: u16,
     /// Port the frame came in by.
     pub port: u32,
+    /// Which of its batch's buffers `buf` is, if the frame has it to itself; else [`SHARED`].
+    pub slot: u32,
 }
+
+/// The [`slot`](Frame::slot) of a frame that shares its buffer with others or is in no batch.
+pub const SHARED: u32 = u32::MAX;
 
 /// A run of bytes in a buffer.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -57,8 +62,8 @@ pub struct Batch {
     pub frames: Vec<Frame>,
     /// Tails of all frames.
     pub slices: Vec<Slice>,
-    /// All buffers the batch holds; [`recycle`](Self::recycle) returns them.
-    pub buffers: Vec<BufId>,
+    /// All buffers the batch holds; [`recycle`](Self::recycle) returns them. `None`: taken out.
+    buffers: Vec<Option<Buf>>,
     bytes: usize,
 }
 
@@ -100,16 +105,27 @@ impl Batch {
             || self.buffers.len() >= Self::MAX_BUFFERS
     }
 
-    /// Adds a frame and takes over its head buffer. `false`, and nothing taken, when the reserved
-    /// capacity is used up.
+    /// Adds a frame and takes over its head buffer, which it has to itself.
+    ///
+    /// # Errors
+    /// The reserved capacity is used up; the buffer comes back.
     #[inline]
-    #[must_use]
-    pub fn push(&mut self, frame: Frame) -> bool {
+    pub fn push(&mut self, frame: Frame, buf: Buf) -> Result<(), Buf> {
+        let slot = self.buffers.len() as u32;
+        let (buf, frame) = (Some(buf), Frame { slot, ..frame });
         if self.buffers.len() == self.buffers.capacity() || !self.push_view(frame) {
-            return false;
+            return buf.map_or(Ok(()), Err);
         }
-        self.buffers.push(frame.buf);
-        true
+        self.buffers.push(buf);
+        Ok(())
+    }
+
+    /// Takes out the buffer of a frame that has it to itself, to be sent from where it lies by whoever
+    /// keeps it longer than the batch lasts. `None` for any other frame, and the second time.
+    #[inline]
+    pub fn take(&mut self, frame: &Frame) -> Option<Buf> {
+        let slot = self.buffers.get_mut(frame.slot as usize)?;
+        slot.take_if(|buf| buf.id() == frame.buf)
     }
 
     /// Adds a frame that lies in a buffer the batch holds already (see [`hold`](Self::hold)), such as
@@ -125,16 +141,17 @@ impl Batch {
         true
     }
 
-    /// Takes over a buffer, to be returned with the batch. `false`, and nothing taken, when the
-    /// reserved capacity is used up.
+    /// Takes over a buffer, to be returned with the batch.
+    ///
+    /// # Errors
+    /// The reserved capacity is used up; the buffer comes back.
     #[inline]
-    #[must_use]
-    pub fn hold(&mut self, buf: BufId) -> bool {
-        let room = self.buffers.len() < self.buffers.capacity();
-        if room {
-            self.buffers.push(buf);
+    pub fn hold(&mut self, buf: Buf) -> Result<(), Buf> {
+        if self.buffers.len() == self.buffers.capacity() {
+            return Err(buf);
         }
-        room
+        self.buffers.push(Some(buf));
+        Ok(())
     }
 
     /// Adds slices as one tail. `None` when the reserved capacity is used up.
@@ -170,7 +187,9 @@ impl Batch {
     /// again; then the batch is empty.
     pub fn recycle(&mut self, pool: &mut Pool) {
         while let Some(buf) = self.buffers.pop() {
-            pool.free(buf);
+            if let Some(buf) = buf {
+                pool.free(buf);
+            }
         }
         self.frames.clear();
         self.slices.clear();
@@ -198,6 +217,7 @@ mod tests {
             offload: Offload::default(),
             packets: 1,
             port: 0,
+            slot: SHARED,
         }
     }
 
@@ -205,25 +225,50 @@ mod tests {
     fn recycles_every_buffer_and_keeps_the_first_hot() {
         let mut pool = Pool::heap(8, 256);
         let mut batch = Batch::new();
-        let first = pool.alloc().unwrap();
-        assert!(batch.push(frame(first, 60)));
+        let push = |pool: &mut Pool, batch: &mut Batch| {
+            let buf = pool.alloc().unwrap();
+            let id = buf.id();
+            batch.push(frame(id, 60), buf).unwrap();
+            id
+        };
+        let first = push(&mut pool, &mut batch);
         for _ in 0..3 {
-            assert!(batch.push(frame(pool.alloc().unwrap(), 60)));
+            push(&mut pool, &mut batch);
         }
-        assert!(batch.hold(pool.alloc().unwrap()));
+        batch.hold(pool.alloc().unwrap()).unwrap();
         assert_eq!((pool.available(), batch.bytes()), (3, 240));
         batch.recycle(&mut pool);
         assert_eq!(
             (pool.available(), batch.frames.len(), batch.bytes()),
             (8, 0, 0)
         );
-        assert_eq!(pool.alloc(), Some(first));
+        assert_eq!(pool.alloc().unwrap().id(), first);
+    }
+
+    #[test]
+    fn a_buffer_is_taken_out_once_and_only_by_its_own_frame() {
+        let mut pool = Pool::heap(2, 256);
+        let mut batch = Batch::new();
+        let bufs = [pool.alloc().unwrap(), pool.alloc().unwrap()];
+        for buf in bufs {
+            let id = buf.id();
+            batch.push(frame(id, 60), buf).unwrap();
+        }
+        let (a, b) = (batch.frames[0], batch.frames[1]);
+        let view = Frame { slot: SHARED, ..a };
+        assert_eq!(batch.take(&view), None);
+        assert_eq!(batch.take(&Frame { buf: b.buf, ..a }), None);
+        let taken = batch.take(&a).unwrap();
+        assert_eq!((taken.id(), batch.take(&a)), (a.buf, None));
+        batch.recycle(&mut pool);
+        assert_eq!(pool.available(), 1, "the other went back");
+        pool.free(taken);
     }
 
     #[test]
     fn is_full_by_frames_or_bytes() {
         let mut pool = Pool::heap(1, 256);
-        let buf = pool.alloc().unwrap();
+        let buf = pool.alloc().unwrap().id();
         let mut batch = Batch::new();
         for _ in 0..63 {
             assert!(batch.push_view(frame(buf, 60)));
@@ -240,8 +285,9 @@ mod tests {
 
     #[test]
     fn never_grows() {
-        let mut pool = Pool::heap(1, 256);
-        let buf = pool.alloc().unwrap();
+        let mut pool = Pool::heap(Batch::MAX_BUFFERS + 1, 256);
+        let owned = pool.alloc().unwrap();
+        let buf = owned.id();
         let mut batch = Batch::new();
         let before = (
             batch.frames.capacity(),
@@ -249,8 +295,11 @@ mod tests {
             batch.buffers.capacity(),
         );
         while batch.push_view(frame(buf, 60)) {}
-        while batch.hold(buf) {}
-        assert!(!batch.push(frame(buf, 60)));
+        while let Some(one) = pool.alloc() {
+            batch.hold(one).unwrap();
+        }
+        let back = batch.hold(owned).unwrap_err();
+        assert_eq!(batch.push(frame(buf, 60), back).unwrap_err().id(), buf);
         let slice = Slice {
             buf,
             off: 0,
@@ -271,7 +320,7 @@ mod tests {
     #[test]
     fn a_tail_out_of_range_is_empty() {
         let mut pool = Pool::heap(1, 256);
-        let buf = pool.alloc().unwrap();
+        let buf = pool.alloc().unwrap().id();
         let mut batch = Batch::new();
         let tail = batch
             .push_tail(

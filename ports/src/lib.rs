@@ -19,8 +19,8 @@ pub mod socket;
 mod sys;
 pub mod tap;
 
-pub use frame::{Batch, Frame, Slice, Tail};
-pub use pool::{BUF_SIZE, BufId, HEADROOM, Pool};
+pub use frame::{Batch, Frame, SHARED, Slice, Tail};
+pub use pool::{BUF_SIZE, Buf, BufId, Census, FRAME_SIZE, HEADROOM, Pool};
 pub use port::{Port, TransmitError};
 
 #[cfg(test)]

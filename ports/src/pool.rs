@@ -1,15 +1,25 @@
-//! The buffer pool: one allocation cut into equal buffers, handed out by index.
+//! The buffer pool: one mapping cut into buffers, handed out by ownership, named by index.
 //!
-//! - The free list is a stack: the buffer freed last is handed out first, while its lines are still in
+//! ```text
+//!   heap   [64 KB][64 KB] ...                     buffers only
+//!   umem   [64 KB][64 KB] ... [4 KB][4 KB] ...    buffers, then the frames an AF_XDP ring fills
+//! ```
+//!
+//! - The free lists are stacks: the buffer freed last is handed out first, while its lines are still in
 //!   the cache. A worker that holds few buffers at a time touches few pages, whatever the pool's size.
-//! - The stride between buffers is an odd number of cache lines. Were it a power of two, the headers of
-//!   all buffers would compete for the same cache set and evict each other.
-//! - A buffer is named by a [`BufId`], not borrowed: the batch that received it owns it, and any number
-//!   of messages may gather from it before the batch is recycled. Freeing twice is refused.
+//! - Buffers do not begin at equal offsets of a page. Did they, the headers of all would compete for the
+//!   same cache set and evict each other. On the heap the stride is an odd number of cache lines; in a
+//!   UMEM, where it must be whole pages, each buffer begins some lines into its own.
+//! - A [`Buf`] owns a buffer: it can be neither copied nor made up, and is in one place only: free (inside
+//!   the pool), with a worker, or in a ring of the kernel, which takes it by value. A [`BufId`] only names
+//!   one. The bytes behind a name can be had only while a worker holds the buffer, so those of a frame
+//!   that is in a ring cannot be touched, whatever names of it are still about.
+//! - A UMEM frame is one chunk, and a whole packet in one chunk can be sent from where it lies. So can
+//!   one that a TAP read into the first page of a buffer.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
-use std::ptr::NonNull;
+
+use crate::sys::Mapping;
 
 /// Bytes before the Ethernet header of every received frame: room for outer headers and the vnet header.
 pub const HEADROOM: usize = 192;
@@ -18,8 +28,18 @@ pub const HEADROOM: usize = 192;
 /// header and VLAN tags, or the largest UDP datagram, and a byte more so that truncation shows.
 pub const BUF_SIZE: usize = HEADROOM + 65_536 + 64;
 
+/// Bytes of a UMEM frame: one page, the largest chunk the kernel takes (`xdp_umem_reg`, net/xdp/xdp_umem.c).
+pub const FRAME_SIZE: usize = PAGE;
+
 const CACHE_LINE: usize = 64;
 const PAGE: usize = 4096;
+/// Bytes from one buffer to the next in a UMEM: whole pages, with room to begin up to 31 lines later.
+const UMEM_STRIDE: usize = (BUF_SIZE + 31 * CACHE_LINE).next_multiple_of(PAGE);
+
+/// Who has a buffer: nobody, a worker, or ring `n - RING`.
+const FREE: u8 = 0;
+const HELD: u8 = 1;
+const RING: u8 = 2;
 
 /// Names one buffer of a [`Pool`].
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
@@ -32,123 +52,289 @@ impl BufId {
     }
 }
 
-/// A fixed set of equal buffers in one allocation. Belongs to one worker; not shared.
-pub struct Pool {
-    memory: NonNull<u8>,
-    layout: Layout,
-    stride: usize,
-    buf_size: usize,
-    free: Vec<u32>,
-    /// Whether the buffer is handed out; catches a double free.
-    held: Vec<bool>,
-    refused_frees: u64,
+/// Ownership of one buffer. Comes from [`Pool::alloc`] or out of a ring; ends in [`Pool::free`] or in a
+/// ring. One that is dropped instead is lost to the pool ([`Census::held`] shows it).
+#[derive(Debug, Eq, PartialEq)]
+#[must_use = "a buffer that is dropped is lost to its pool"]
+pub struct Buf(BufId);
+
+impl Buf {
+    /// Its name.
+    #[inline]
+    pub fn id(&self) -> BufId {
+        self.0
+    }
 }
 
-// SAFETY: the pool owns its allocation alone and hands out references only through `&self` and
-// `&mut self`, so it may move to another thread like a `Vec<u8>`. The raw pointer is what keeps the
-// compiler from seeing that.
-unsafe impl Send for Pool {}
+/// Where a pool's buffers are. The sum of the last three is the first, always.
+#[derive(Copy, Clone, Default, Eq, PartialEq, Debug)]
+pub struct Census {
+    /// Buffers and frames in the pool.
+    pub total: usize,
+    /// In the pool, to be handed out.
+    pub free: usize,
+    /// With a worker: in flight between a receive and a transmit.
+    pub held: usize,
+    /// In rings of the kernel.
+    pub in_rings: usize,
+}
+
+/// A fixed set of buffers, and of frames if it is a UMEM, in one mapping. Belongs to one worker.
+pub struct Pool {
+    memory: Mapping,
+    stride: usize,
+    /// Buffer `i` begins `i & colours` lines into its stride.
+    colours: u32,
+    buf_size: usize,
+    /// Buffers before the first frame.
+    buffers: u32,
+    free: Vec<u32>,
+    free_frames: Vec<u32>,
+    state: Vec<u8>,
+    held: usize,
+    in_rings: usize,
+    refused_frees: u64,
+}
 
 impl Pool {
     /// A pool of `count` buffers of at least `buf_size` bytes on the heap, zeroed (pages are touched
     /// only when used).
     ///
     /// # Panics
-    /// If `count` or `buf_size` is 0, or their product exceeds the address space: both come from
-    /// start-up configuration, not from packets.
+    /// If `count` or `buf_size` is 0, or there is no such memory: both come from start-up configuration,
+    /// not from packets.
     pub fn heap(count: usize, buf_size: usize) -> Pool {
         assert!(
-            count > 0 && buf_size > 0 && u32::try_from(count).is_ok(),
+            count > 0 && buf_size > 0,
             "pool of {count} buffers of {buf_size} bytes"
         );
-        let lines = buf_size.div_ceil(CACHE_LINE) | 1;
-        let stride = lines * CACHE_LINE;
+        let stride = (buf_size.div_ceil(CACHE_LINE) | 1) * CACHE_LINE;
+        let size = stride.min(buf_size.next_multiple_of(CACHE_LINE));
+        Self::make(count, 0, stride, size, 0)
+    }
+
+    /// A pool that rings can use: `count` buffers of [`BUF_SIZE`] and `frames` frames of
+    /// [`FRAME_SIZE`], on pages of their own. `largest` is the longest packet in bytes, from its
+    /// innermost Ethernet header on, that is to be sent from the buffer a TAP read it into.
+    ///
+    /// # Panics
+    /// If `count` is 0, or there is no such memory.
+    pub fn umem(count: usize, frames: usize, largest: usize) -> Pool {
+        assert!(count > 0, "UMEM without buffers");
+        let spare = FRAME_SIZE.saturating_sub(HEADROOM + largest) / CACHE_LINE;
+        let lines = (spare + 1).min((UMEM_STRIDE - BUF_SIZE) / CACHE_LINE + 1);
+        let colours = (1 << lines.ilog2()) - 1;
+        Self::make(count, frames, UMEM_STRIDE, BUF_SIZE, colours)
+    }
+
+    fn make(count: usize, frames: usize, stride: usize, buf_size: usize, colours: u32) -> Pool {
+        assert!(
+            u32::try_from(count + frames).is_ok(),
+            "pool of {count} buffers and {frames} frames"
+        );
         let size = stride
             .checked_mul(count)
+            .and_then(|size| size.checked_add(frames.checked_mul(FRAME_SIZE)?))
             .expect("pool size fits the address space");
-        let layout = Layout::from_size_align(size, PAGE).expect("pool size fits the address space");
-        // SAFETY: the layout's size is not zero, checked above. `Vec<u8>` would not align to a page.
-        let memory = unsafe { alloc_zeroed(layout) };
-        let memory = NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout));
+        // Not from the heap: an aligned allocation there is zeroed by hand, which touches every page.
+        let memory = Mapping::anonymous(size)
+            .unwrap_or_else(|error| panic!("{size} bytes of packet buffers: {error}"));
+        let (buffers, all) = (count as u32, (count + frames) as u32);
         Pool {
             memory,
-            layout,
             stride,
-            buf_size: stride.min(buf_size.next_multiple_of(CACHE_LINE)),
-            free: (0..count as u32).rev().collect(),
-            held: vec![false; count],
+            colours,
+            buf_size,
+            buffers,
+            free: (0..buffers).rev().collect(),
+            free_frames: (buffers..all).rev().collect(),
+            state: vec![FREE; count + frames],
+            held: 0,
+            in_rings: 0,
             refused_frees: 0,
         }
     }
 
     /// Takes the buffer freed last, or `None` when all are out. Its bytes are whatever was there.
     #[inline]
-    pub fn alloc(&mut self) -> Option<BufId> {
+    pub fn alloc(&mut self) -> Option<Buf> {
         let id = self.free.pop()?;
-        self.held[id as usize] = true;
-        Some(BufId(id))
+        self.take(id)
     }
 
-    /// Gives a buffer back. A buffer that is not out is refused, counted in
+    /// Takes the UMEM frame freed last, or `None` when all are out or there are none.
+    #[inline]
+    pub fn alloc_frame(&mut self) -> Option<Buf> {
+        let id = self.free_frames.pop()?;
+        self.take(id)
+    }
+
+    #[inline]
+    fn take(&mut self, id: u32) -> Option<Buf> {
+        self.state[id as usize] = HELD;
+        self.held += 1;
+        Some(Buf(BufId(id)))
+    }
+
+    /// Gives a buffer back. One of another pool is refused, counted in
     /// [`refused_frees`](Self::refused_frees), and a bug: a debug build stops there.
     #[inline]
-    pub fn free(&mut self, id: BufId) {
-        match self.held.get_mut(id.index()) {
-            Some(held) if *held => {
-                *held = false;
-                self.free.push(id.0);
+    pub fn free(&mut self, buf: Buf) {
+        let id = buf.0.0;
+        match self.state.get_mut(id as usize) {
+            Some(state) if *state == HELD => {
+                *state = FREE;
+                self.held -= 1;
+                if id < self.buffers {
+                    self.free.push(id);
+                } else {
+                    self.free_frames.push(id);
+                }
             }
             _ => {
                 self.refused_frees += 1;
-                debug_assert!(false, "buffer {} freed though it is not out", id.0);
+                debug_assert!(false, "buffer {id} freed though it is not out");
             }
         }
+    }
+
+    /// Hands a buffer to ring `ring`; gives the offset of its first byte in the UMEM. Until it comes
+    /// back its bytes are the kernel's.
+    #[inline]
+    pub(crate) fn lend(&mut self, buf: Buf, ring: u8) -> u64 {
+        let id = buf.0;
+        let offset = self.offset(id);
+        if let Some(state) = self.state.get_mut(id.index())
+            && *state == HELD
+        {
+            *state = RING + ring;
+            self.held -= 1;
+            self.in_rings += 1;
+        } else {
+            self.refused_frees += 1;
+            debug_assert!(false, "buffer {} lent though it is not out", id.0);
+        }
+        offset as u64
+    }
+
+    /// Takes back from `ring` the buffer that the UMEM offset `at` lies in, and gives the place of `at`
+    /// in it. `None` if the ring does not have that buffer: the kernel would have handed it back twice.
+    #[inline]
+    pub(crate) fn reclaim(&mut self, at: u64, ring: u8) -> Option<(Buf, u32)> {
+        let at = usize::try_from(at).ok()?;
+        let frames_at = self.stride * self.buffers as usize;
+        let id = if at < frames_at {
+            (at / self.stride) as u32
+        } else {
+            self.buffers + ((at - frames_at) / FRAME_SIZE) as u32
+        };
+        let state = self.state.get_mut(id as usize)?;
+        if *state != RING + ring {
+            return None;
+        }
+        *state = HELD;
+        self.in_rings -= 1;
+        self.held += 1;
+        let id = BufId(id);
+        Some((Buf(id), at.checked_sub(self.offset(id))? as u32))
+    }
+
+    /// Takes back all that `ring` has. Only for a ring that the kernel has let go of.
+    pub(crate) fn reclaim_all(&mut self, ring: u8) -> usize {
+        let mut count = 0;
+        for id in 0..self.state.len() {
+            if self.state[id] == RING + ring {
+                self.state[id] = HELD;
+                self.in_rings -= 1;
+                self.held += 1;
+                self.free(Buf(BufId(id as u32)));
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// The whole memory: address and length, for the kernel to register.
+    pub(crate) fn region(&self) -> (*mut u8, usize) {
+        (self.memory.as_ptr(), self.memory.len())
+    }
+
+    /// Whether `len` bytes from `off` of a buffer lie in one chunk of the UMEM, and so can be sent from
+    /// there. Always `false` on the heap.
+    #[inline]
+    pub fn in_one_chunk(&self, id: BufId, off: u32, len: u32) -> bool {
+        let begin = self.offset(id) % FRAME_SIZE + off as usize;
+        self.stride.is_multiple_of(PAGE)
+            && (off + len) as usize <= self.size_of(id)
+            && begin / FRAME_SIZE == (begin + len.saturating_sub(1) as usize) / FRAME_SIZE
+    }
+
+    /// Where a buffer begins in the mapping.
+    #[inline]
+    fn offset(&self, id: BufId) -> usize {
+        if id.0 < self.buffers {
+            id.index() * self.stride + (id.0 & self.colours) as usize * CACHE_LINE
+        } else {
+            self.stride * self.buffers as usize + (id.0 - self.buffers) as usize * FRAME_SIZE
+        }
+    }
+
+    #[inline]
+    fn size_of(&self, id: BufId) -> usize {
+        if id.0 < self.buffers {
+            self.buf_size
+        } else {
+            FRAME_SIZE
+        }
+    }
+
+    #[inline]
+    fn is_held(&self, id: BufId) -> bool {
+        self.state.get(id.index()) == Some(&HELD)
     }
 
     /// The whole buffer.
     ///
     /// # Panics
-    /// If `id` is of a larger pool.
+    /// If nobody holds the buffer (it is free or in a ring) or it is of a larger pool.
     #[inline]
     pub fn bytes(&self, id: BufId) -> &[u8] {
-        assert!(id.index() < self.held.len());
-        // SAFETY: the index is below the buffer count, so the range lies in the allocation, which was
-        // zeroed and hence is initialised; `&self` keeps `bytes_mut` away for the borrow.
+        assert!(self.is_held(id), "buffer {} is not held", id.0);
+        // SAFETY: the index is below the buffer count, so the range lies in the mapping, which the kernel
+        // zeroed and which hence is initialised; `&self` keeps `bytes_mut` away for the borrow, and the buffer
+        // is not in a ring, so the kernel does not write to it.
         unsafe {
-            std::slice::from_raw_parts(
-                self.memory.as_ptr().add(id.index() * self.stride),
-                self.buf_size,
-            )
+            std::slice::from_raw_parts(self.memory.as_ptr().add(self.offset(id)), self.size_of(id))
         }
     }
 
     /// The whole buffer, writable.
     ///
     /// # Panics
-    /// If `id` is of a larger pool.
+    /// If nobody holds the buffer (it is free or in a ring) or it is of a larger pool.
     #[inline]
     pub fn bytes_mut(&mut self, id: BufId) -> &mut [u8] {
-        assert!(id.index() < self.held.len());
+        assert!(self.is_held(id), "buffer {} is not held", id.0);
         // SAFETY: as in `bytes`; `&mut self` makes the borrow the only one.
         unsafe {
             std::slice::from_raw_parts_mut(
-                self.memory.as_ptr().add(id.index() * self.stride),
-                self.buf_size,
+                self.memory.as_ptr().add(self.offset(id)),
+                self.size_of(id),
             )
         }
     }
 
-    /// `len` bytes from `off`, or `None` if they are not all in the buffer or there is no such buffer.
+    /// `len` bytes from `off`, or `None` if they are not all in the buffer or nobody holds such a buffer.
     #[inline]
     pub fn slice(&self, id: BufId, off: u32, len: u32) -> Option<&[u8]> {
-        if id.index() >= self.held.len() {
+        if !self.is_held(id) {
             return None;
         }
         self.bytes(id).get(off as usize..)?.get(..len as usize)
     }
 
     /// Copies `len` bytes between two buffers (or within one); `false`, and nothing done, if either
-    /// range is not in its buffer.
+    /// range is not in its buffer or either buffer is not held.
     pub fn copy(
         &mut self,
         from: BufId,
@@ -157,18 +343,22 @@ impl Pool {
         to_off: usize,
         len: usize,
     ) -> bool {
-        let fits = |off: usize| off.checked_add(len).is_some_and(|end| end <= self.buf_size);
-        let count = self.held.len();
-        if from.index() >= count || to.index() >= count || !fits(from_off) || !fits(to_off) {
+        let fits = |id: BufId, off: usize| {
+            self.is_held(id)
+                && off
+                    .checked_add(len)
+                    .is_some_and(|end| end <= self.size_of(id))
+        };
+        if !fits(from, from_off) || !fits(to, to_off) {
             return false;
         }
         let base = self.memory.as_ptr();
-        // SAFETY: both ranges were checked to lie in the allocation, `&mut self` excludes any other
+        // SAFETY: both ranges were checked to lie in held buffers, `&mut self` excludes any other
         // borrow, and `copy` permits overlap. Safe code cannot borrow two buffers of one pool at once.
         unsafe {
             std::ptr::copy(
-                base.add(from.index() * self.stride + from_off),
-                base.add(to.index() * self.stride + to_off),
+                base.add(self.offset(from) + from_off),
+                base.add(self.offset(to) + to_off),
                 len,
             );
         }
@@ -180,7 +370,12 @@ impl Pool {
         self.buf_size
     }
 
-    /// Bytes from one buffer to the next: an odd number of 64-byte lines.
+    /// Bytes in the buffer or frame named.
+    pub fn len_of(&self, id: BufId) -> usize {
+        self.size_of(id)
+    }
+
+    /// Bytes from one buffer to the next.
     pub fn stride(&self) -> usize {
         self.stride
     }
@@ -191,9 +386,25 @@ impl Pool {
         self.free.len()
     }
 
-    /// Buffers in the pool.
+    /// UMEM frames that can be taken now.
+    #[inline]
+    pub fn available_frames(&self) -> usize {
+        self.free_frames.len()
+    }
+
+    /// Buffers and frames in the pool.
     pub fn total(&self) -> usize {
-        self.held.len()
+        self.state.len()
+    }
+
+    /// Where they all are.
+    pub fn census(&self) -> Census {
+        Census {
+            total: self.state.len(),
+            free: self.free.len() + self.free_frames.len(),
+            held: self.held,
+            in_rings: self.in_rings,
+        }
     }
 
     /// Frees refused because the buffer was not out. Anything but 0 is a bug.
@@ -201,108 +412,22 @@ impl Pool {
         self.refused_frees
     }
 
-    /// Start of a buffer, for system calls that fill several buffers at once.
+    /// Start of a held buffer, for system calls that fill several buffers at once.
     pub(crate) fn address(&mut self, id: BufId) -> *mut u8 {
-        assert!(id.index() < self.held.len());
-        // SAFETY: the index is below the buffer count, so the result lies in the allocation.
-        unsafe { self.memory.as_ptr().add(id.index() * self.stride) }
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `heap` with this very layout, and freed only here.
-        unsafe { dealloc(self.memory.as_ptr(), self.layout) }
+        assert!(self.is_held(id), "buffer {} is not held", id.0);
+        // SAFETY: the index is below the buffer count, so the result lies in the mapping.
+        unsafe { self.memory.as_ptr().add(self.offset(id)) }
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("total", &self.total())
-            .field("available", &self.available())
+            .field("census", &self.census())
             .field("buf_size", &self.buf_size)
             .finish()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hands_out_the_hot_buffer_first() {
-        let mut pool = Pool::heap(4, 2048);
-        let a = pool.alloc().unwrap();
-        let b = pool.alloc().unwrap();
-        pool.free(a);
-        assert_eq!(pool.alloc(), Some(a));
-        pool.free(b);
-        pool.free(a);
-        assert_eq!(pool.alloc(), Some(a));
-        assert_eq!((pool.available(), pool.total()), (3, 4));
-    }
-
-    #[test]
-    fn is_bounded() {
-        let mut pool = Pool::heap(2, 64);
-        assert!(pool.alloc().is_some() && pool.alloc().is_some());
-        assert_eq!(pool.alloc(), None);
-    }
-
-    #[test]
-    fn strides_do_not_alias() {
-        for size in [64, 128, 2048, 4096, 65_536, BUF_SIZE] {
-            let mut pool = Pool::heap(64, size);
-            assert_eq!((pool.stride() / CACHE_LINE) % 2, 1, "size {size}");
-            // 64 buffers start in 64 different sets of a 64-set cache.
-            let mut sets = std::collections::HashSet::new();
-            while let Some(id) = pool.alloc() {
-                sets.insert(pool.address(id) as usize / CACHE_LINE % 64);
-            }
-            assert_eq!(sets.len(), 64, "size {size}");
-        }
-    }
-
-    #[test]
-    fn buffers_are_disjoint() {
-        let mut pool = Pool::heap(3, 100);
-        let ids: Vec<_> = (0..3).map(|_| pool.alloc().unwrap()).collect();
-        for (i, id) in ids.iter().enumerate() {
-            pool.bytes_mut(*id).fill(i as u8 + 1);
-        }
-        for (i, id) in ids.iter().enumerate() {
-            assert!(pool.bytes(*id).len() >= 100);
-            assert!(pool.bytes(*id).iter().all(|b| *b == i as u8 + 1));
-        }
-    }
-
-    #[test]
-    fn copies_within_bounds_only() {
-        let mut pool = Pool::heap(2, 128);
-        let (a, b) = (pool.alloc().unwrap(), pool.alloc().unwrap());
-        pool.bytes_mut(a)[..4].copy_from_slice(b"abcd");
-        assert!(pool.copy(a, 0, b, 124, 4));
-        assert_eq!(&pool.bytes(b)[124..], b"abcd");
-        assert!(!pool.copy(a, 0, b, 125, 4));
-        assert!(!pool.copy(a, usize::MAX, b, 0, 4));
-        assert!(!pool.copy(a, 0, BufId(2), 0, 4));
-        assert!(pool.slice(a, 124, 4).is_some());
-        assert!(pool.slice(a, 125, 4).is_none());
-        assert!(pool.slice(a, u32::MAX, u32::MAX).is_none());
-        assert!(pool.slice(BufId(9), 0, 1).is_none());
-    }
-
-    #[test]
-    #[cfg_attr(
-        debug_assertions,
-        should_panic(expected = "freed though it is not out")
-    )]
-    fn double_free_is_caught() {
-        let mut pool = Pool::heap(2, 64);
-        let a = pool.alloc().unwrap();
-        pool.free(a);
-        pool.free(a);
-        assert_eq!((pool.refused_frees(), pool.available()), (1, 2));
-    }
-}
+mod tests;

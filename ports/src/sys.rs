@@ -3,6 +3,62 @@
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+
+/// Memory of mmap(2), unmapped when dropped.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    address: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a mapping is owned like a `Box<[u8]>`; it hands out a pointer only, and whoever uses that argues
+// for it. The raw pointer is what keeps the compiler from seeing that.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    /// Private memory, zeroed, pages touched only when used.
+    pub(crate) fn anonymous(len: usize) -> io::Result<Mapping> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        Self::map(len, flags, -1, 0)
+    }
+
+    /// `len` bytes of what `fd` has at `offset`, shared with the kernel, all pages present.
+    pub(crate) fn shared(fd: BorrowedFd<'_>, len: usize, offset: i64) -> io::Result<Mapping> {
+        let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
+        Self::map(len, flags, fd.as_raw_fd(), offset)
+    }
+
+    fn map(len: usize, flags: i32, fd: i32, offset: i64) -> io::Result<Mapping> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the kernel chooses the address, so no memory in use is replaced.
+        let address = unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags, fd, offset) };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let address = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Mapping { address, len })
+    }
+
+    /// The first byte; page-aligned.
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        self.address.as_ptr()
+    }
+
+    /// Bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `map` with this length, and unmapped only here. Pages that the kernel pins for
+        // a ring stay its own until it lets them go.
+        unsafe { libc::munmap(self.address.as_ptr().cast(), self.len) };
+    }
+}
 
 /// The result of a call that returns a negative number and sets `errno` on failure.
 fn check(result: libc::ssize_t) -> io::Result<usize> {
@@ -129,4 +185,104 @@ pub(crate) unsafe fn ioctl_value(
 ) -> io::Result<()> {
     // SAFETY: the request takes a number, not a pointer.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), request, value) } as libc::ssize_t).map(drop)
+}
+
+/// setsockopt(2) with a structure.
+///
+/// # Safety
+/// `T` must be the type that the option expects, without padding, and what it points to must be as the
+/// option demands.
+pub(crate) unsafe fn set_option_struct<T>(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &T,
+) -> io::Result<()> {
+    // SAFETY: the value is a live reference of the size passed; the rest is vouched for by the caller.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    check(result as libc::ssize_t).map(drop)
+}
+
+/// getsockopt(2) of a structure, which starts as all zeroes; what an older kernel does not know stays so.
+///
+/// # Safety
+/// `T` must be the type that the option gives, valid for any bytes.
+pub(crate) unsafe fn get_option_struct<T>(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+) -> io::Result<T> {
+    let mut value = std::mem::MaybeUninit::<T>::zeroed();
+    let mut len = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to a live local of that size.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            value.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    check(result as libc::ssize_t)?;
+    // SAFETY: zeroed, then written by the kernel; any bytes are valid, says the caller.
+    Ok(unsafe { value.assume_init() })
+}
+
+/// bind(2) to an address structure.
+///
+/// # Safety
+/// `T` must be the address structure of the socket's family.
+pub(crate) unsafe fn bind<T>(fd: BorrowedFd<'_>, address: &T) -> io::Result<()> {
+    // SAFETY: the address is a live reference of the size passed.
+    let result = unsafe {
+        libc::bind(
+            fd.as_raw_fd(),
+            std::ptr::from_ref(address).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    check(result as libc::ssize_t).map(drop)
+}
+
+/// sendto(2) of nothing, which makes the kernel look at an AF_XDP transmit ring.
+#[inline]
+pub(crate) fn wake_transmit(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no buffer and no address are passed.
+    let result = unsafe {
+        libc::sendto(
+            fd.as_raw_fd(),
+            std::ptr::null(),
+            0,
+            libc::MSG_DONTWAIT,
+            std::ptr::null(),
+            0,
+        )
+    };
+    check(result).map(drop)
+}
+
+/// recvfrom(2) of nothing, which makes the kernel look at an AF_XDP fill ring, or poll the device.
+#[inline]
+pub(crate) fn wake_receive(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no buffer and no address are passed.
+    let result = unsafe {
+        libc::recvfrom(
+            fd.as_raw_fd(),
+            std::ptr::null_mut(),
+            0,
+            libc::MSG_DONTWAIT,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+        )
+    };
+    check(result).map(drop)
 }

@@ -166,7 +166,7 @@ fn the_underlay_does_not_allocate() {
         },
     ];
     let (mut pool, mut received, mut report) = (pool(), Received::new(), TxReport::new());
-    let buf = pool.alloc().unwrap();
+    let buf = pool.alloc().unwrap().id();
     let mut messages = 0;
     let count = allocations(|| {
         for round in 0..300u32 {

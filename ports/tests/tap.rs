@@ -118,7 +118,7 @@ fn a_link_that_is_down_or_gone_says_so() {
     let (mut pool, mut batch) = (pool(), Batch::new());
     let buf = pool.alloc().unwrap();
     let frame = Frame {
-        buf,
+        buf: buf.id(),
         start: 192,
         linear: 60,
         len: 60,
@@ -126,8 +126,9 @@ fn a_link_that_is_down_or_gone_says_so() {
         offload: Default::default(),
         packets: 1,
         port: 0,
+        slot: ringway_ports::SHARED,
     };
-    assert!(batch.push(frame));
+    batch.push(frame, buf).unwrap();
     assert_eq!(
         tap.transmit(&mut pool, &batch, &frame),
         Err(TransmitError::Down)

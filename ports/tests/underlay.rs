@@ -82,7 +82,7 @@ impl Pair {
             let bytes = payload(i, *len);
             let (slab, header) = self.tx.slab(8).unwrap();
             header.copy_from_slice(&bytes[..8]);
-            self.pool.bytes_mut(buf)[off..off + len - 8].copy_from_slice(&bytes[8..]);
+            self.pool.bytes_mut(buf.id())[off..off + len - 8].copy_from_slice(&bytes[8..]);
             let pieces = [
                 Piece {
                     src: Src::Slab,
@@ -90,7 +90,7 @@ impl Pair {
                     len: 8,
                 },
                 Piece {
-                    src: Src::Pool(buf),
+                    src: Src::Pool(buf.id()),
                     off: off as u32,
                     len: (len - 8) as u32,
                 },

@@ -80,11 +80,11 @@ impl Wire {
     fn put(&mut self, packet: &[u8]) {
         let mut batch = Batch::new();
         let buf = self.pool.alloc().unwrap();
-        self.pool.bytes_mut(buf)[192..192 + packet.len()].copy_from_slice(packet);
+        self.pool.bytes_mut(buf.id())[192..192 + packet.len()].copy_from_slice(packet);
         let len = packet.len() as u32;
         let offload = Default::default();
         let frame = Frame {
-            buf,
+            buf: buf.id(),
             start: 192,
             linear: len,
             len,
@@ -92,8 +92,9 @@ impl Wire {
             offload,
             packets: 1,
             port: 0,
+            slot: ringway_ports::SHARED,
         };
-        assert!(batch.push(frame));
+        batch.push(frame, buf).unwrap();
         self.tap.transmit(&mut self.pool, &batch, &frame).unwrap();
         batch.recycle(&mut self.pool);
     }

@@ -12,7 +12,7 @@ use ringway_ports::frame::Batch;
 use ringway_ports::pool::{BUF_SIZE, HEADROOM};
 use ringway_ports::socket::TxReport;
 use ringway_ports::tap::Tap;
-use ringway_ports::{Frame, Pool, Port, Tail, TransmitError};
+use ringway_ports::{Frame, Pool, Port, SHARED, Tail, TransmitError};
 use ringway_switch::trace::Off;
 use ringway_switch::{Counters, DropReason, Out, Pipeline, Tunnel, Verdict};
 use ringway_tables::{PortId, Reader, Snapshot};
@@ -510,10 +510,10 @@ impl Io {
                 counters.lose(DropReason::NoBuffer, 1, None);
                 continue;
             };
-            self.pool.bytes_mut(buf)[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(bytes);
+            self.pool.bytes_mut(buf.id())[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(bytes);
             let len = bytes.len() as u32;
             let frame = Frame {
-                buf,
+                buf: buf.id(),
                 start: HEADROOM as u32,
                 linear: len,
                 len,
@@ -521,6 +521,7 @@ impl Io {
                 offload: Default::default(),
                 packets: 1,
                 port: 0,
+                slot: SHARED,
             };
             match out {
                 Out::Port(port) => {
@@ -531,7 +532,7 @@ impl Io {
                 Out::Tunnel(tunnel) => {
                     self.tunnel(snapshot, &counters, &tunnel, &frame, false);
                     // Queued until the flush of this round.
-                    if !self.batch.hold(buf) {
+                    if let Err(buf) = self.batch.hold(buf) {
                         self.pool.free(buf);
                     }
                 }

@@ -18,7 +18,7 @@ use ringway_packet::gro::{Coalescer, Offer};
 use ringway_packet::offload::Checksum;
 use ringway_packet::parse::{self, Fragment, L3, Parsed};
 use ringway_ports::socket::{Datagrams, Received};
-use ringway_ports::{Batch, Frame, Pool, Slice, Tail};
+use ringway_ports::{Batch, Frame, Pool, SHARED, Slice, Tail};
 use ringway_switch::{DropReason, Pipeline, congestion, put_ethernet, reason_of};
 use ringway_tables::{PeerId, Snapshot};
 
@@ -171,6 +171,7 @@ impl Opener {
             offload: Default::default(),
             packets: 1,
             port: 0,
+            slot: SHARED,
         };
         // A frame that will be refused must not hide behind a leader that will not, and a congestion
         // mark must be in the inner header before the coalescer compares.

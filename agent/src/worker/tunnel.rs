@@ -184,18 +184,21 @@ impl Sender<'_> {
                     .ok_or(DropReason::Unsegmentable)?;
                 let sum = checksum::sum(payload);
                 let body = frame.start as usize + cut.header_len();
-                if !self.pool.copy(frame.buf, off as usize, scratch, body, len) {
+                if !self
+                    .pool
+                    .copy(frame.buf, off as usize, scratch.id(), body, len)
+                {
                     return Err(DropReason::Unsegmentable);
                 }
                 self.counters.copied_bytes.add(len as u64);
                 cut.write_header(
                     i,
                     sum,
-                    &mut self.pool.bytes_mut(scratch)[frame.start as usize..body],
+                    &mut self.pool.bytes_mut(scratch.id())[frame.start as usize..body],
                 );
                 let bytes = (cut.header_len() + len) as u32;
                 let segment = Frame {
-                    buf: scratch,
+                    buf: scratch.id(),
                     linear: bytes,
                     len: bytes,
                     ..*frame

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ringway_packet::offload::Offload;
 
-use crate::frame::{Batch, Frame, Tail};
+use crate::frame::{Batch, Frame, SHARED, Tail};
 use crate::pool::{HEADROOM, Pool};
 use crate::port::{Port, TransmitError};
 
@@ -107,14 +107,14 @@ impl Port for Memory {
             };
             let len = stored.bytes.len();
             let (offload, packets) = (stored.offload, stored.packets);
-            let room = pool.bytes_mut(buf).get_mut(HEADROOM..HEADROOM + len);
+            let room = pool.bytes_mut(buf.id()).get_mut(HEADROOM..HEADROOM + len);
             let fits = room
                 .map(|room| room.copy_from_slice(&stored.bytes))
                 .is_some();
             queue.spare.push(stored.bytes);
             let len = len as u32;
             let frame = Frame {
-                buf,
+                buf: buf.id(),
                 start: HEADROOM as u32,
                 linear: len,
                 len,
@@ -122,8 +122,14 @@ impl Port for Memory {
                 offload,
                 packets,
                 port: self.port,
+                slot: SHARED,
             };
-            if !fits || !batch.push(frame) {
+            let left = if fits {
+                batch.push(frame, buf).err()
+            } else {
+                Some(buf)
+            };
+            if let Some(buf) = left {
                 self.malformed += 1;
                 pool.free(buf);
                 continue;
@@ -202,7 +208,7 @@ mod tests {
         let (mut a, mut b) = pair(4, 10, 20);
         let (mut near, mut far) = (Pool::heap(4, 512), Pool::heap(2, 1024));
         let mut batch = Batch::new();
-        let (head, tail) = (near.alloc().unwrap(), near.alloc().unwrap());
+        let (head, tail) = (near.alloc().unwrap().id(), near.alloc().unwrap().id());
         near.bytes_mut(head)[200..204].copy_from_slice(b"head");
         near.bytes_mut(tail)[..8].copy_from_slice(b"onetwo!!");
         let slices = [
@@ -228,6 +234,7 @@ mod tests {
             offload,
             packets: 3,
             port: 0,
+            slot: SHARED,
         };
         a.transmit(&mut near, &batch, &frame).unwrap();
         assert_eq!(b.waiting(), 1);
@@ -260,7 +267,7 @@ mod tests {
     fn overflow_is_refused_and_counted() {
         let (mut a, mut b) = pair(2, 0, 0);
         let (mut pool, batch) = (Pool::heap(4, 512), Batch::new());
-        let buf = pool.alloc().unwrap();
+        let buf = pool.alloc().unwrap().id();
         let tail = Tail::default();
         let frame = Frame {
             buf,
@@ -271,6 +278,7 @@ mod tests {
             offload: Offload::default(),
             packets: 1,
             port: 0,
+            slot: SHARED,
         };
         let results: Vec<_> = (0..3)
             .map(|_| a.transmit(&mut pool, &batch, &frame))
@@ -284,7 +292,7 @@ mod tests {
     fn a_frame_no_buffer_can_hold_is_counted() {
         let (mut a, mut b) = pair(2, 0, 0);
         let (mut pool, mut small, batch) = (Pool::heap(1, 1024), Pool::heap(1, 256), Batch::new());
-        let buf = pool.alloc().unwrap();
+        let buf = pool.alloc().unwrap().id();
         let tail = Tail::default();
         let frame = Frame {
             buf,
@@ -295,6 +303,7 @@ mod tests {
             offload: Offload::default(),
             packets: 1,
             port: 0,
+            slot: SHARED,
         };
         a.transmit(&mut pool, &batch, &frame).unwrap();
         assert_eq!(

@@ -4,7 +4,7 @@ use std::io;
 
 use ringway_packet::offload::Offload;
 
-use crate::frame::{Batch, Frame, Tail};
+use crate::frame::{Batch, Frame, SHARED, Tail};
 use crate::pool::{HEADROOM, Pool};
 use crate::port::{Port, TransmitError};
 
@@ -75,7 +75,7 @@ impl Port for Replay {
             };
             let Some(buf) = pool.alloc() else { break };
             let len = source.bytes.len();
-            let Some(room) = pool.bytes_mut(buf).get_mut(HEADROOM..HEADROOM + len) else {
+            let Some(room) = pool.bytes_mut(buf.id()).get_mut(HEADROOM..HEADROOM + len) else {
                 pool.free(buf);
                 let limit = pool.buf_size() - HEADROOM.min(pool.buf_size());
                 return Err(io::Error::other(format!(
@@ -85,7 +85,7 @@ impl Port for Replay {
             room.copy_from_slice(&source.bytes);
             let len = len as u32;
             let frame = Frame {
-                buf,
+                buf: buf.id(),
                 start: HEADROOM as u32,
                 linear: len,
                 len,
@@ -93,8 +93,9 @@ impl Port for Replay {
                 offload: source.offload,
                 packets: source.packets,
                 port: source.port,
+                slot: SHARED,
             };
-            if !batch.push(frame) {
+            if let Err(buf) = batch.push(frame, buf) {
                 pool.free(buf);
                 break;
             }

@@ -7,7 +7,7 @@ use super::address::Name;
 use super::cmsg::{Control, int};
 use super::errors;
 use super::report::TxReport;
-use crate::pool::{BufId, HEADROOM, Pool};
+use crate::pool::{Buf, BufId, HEADROOM, Pool};
 
 /// Messages of one call, at most.
 const MAX_MESSAGES: usize = 64;
@@ -40,6 +40,8 @@ pub struct Datagrams {
 pub struct Received {
     /// The messages in order of arrival.
     pub datagrams: Vec<Datagrams>,
+    /// The buffers they lie in, and those of what was received but is no datagram.
+    pub buffers: Vec<Buf>,
     /// Whether the last call took all that waited: what comes later wakes an edge-triggered poll.
     pub drained: bool,
 }
@@ -49,16 +51,17 @@ impl Received {
     pub fn new() -> Received {
         Received {
             datagrams: Vec::with_capacity(MAX_MESSAGES),
+            buffers: Vec::with_capacity(MAX_MESSAGES),
             drained: false,
         }
     }
 
-    /// Returns every buffer to the pool, the first received last; then empty. To give the buffers to a
-    /// batch instead, [`hold`](crate::Batch::hold) each there and clear `datagrams`.
+    /// Returns every buffer to the pool, the first received last; then empty.
     pub fn recycle(&mut self, pool: &mut Pool) {
-        while let Some(message) = self.datagrams.pop() {
-            pool.free(message.buf);
+        while let Some(buf) = self.buffers.pop() {
+            pool.free(buf);
         }
+        self.datagrams.clear();
     }
 }
 
@@ -96,7 +99,7 @@ pub(super) struct Receiver {
     parts: Vec<libc::iovec>,
     names: Vec<Name>,
     controls: Vec<Control>,
-    buffers: Vec<BufId>,
+    buffers: Vec<Buf>,
     /// Messages to ask for in the next call.
     want: usize,
     counters: RxCounters,
@@ -177,8 +180,8 @@ impl Receiver {
         for buf in self.buffers.drain(got..).rev() {
             pool.free(buf);
         }
-        let kept = (0..got).filter(|&i| self.deliver(i, pool, out)).count();
-        self.buffers.clear();
+        let kept = (0..got).filter(|&i| self.deliver(i, out)).count();
+        out.buffers.append(&mut self.buffers);
         self.adapt(got);
         result.map(|_| kept)
     }
@@ -187,9 +190,12 @@ impl Receiver {
         let len = pool.buf_size().saturating_sub(HEADROOM);
         for i in 0..count {
             let Some(buf) = pool.alloc() else { break };
-            self.buffers.push(buf);
             // SAFETY: the headroom is within the buffer, or the length below is 0.
-            let payload = unsafe { pool.address(buf).add(if len > 0 { HEADROOM } else { 0 }) };
+            let payload = unsafe {
+                pool.address(buf.id())
+                    .add(if len > 0 { HEADROOM } else { 0 })
+            };
+            self.buffers.push(buf);
             self.parts[i] = libc::iovec {
                 iov_base: payload.cast(),
                 iov_len: len,
@@ -240,7 +246,7 @@ impl Receiver {
     }
 
     /// Turns message `i` into an entry of `out`, or drops it; whether it was kept.
-    fn deliver(&mut self, i: usize, pool: &mut Pool, out: &mut Received) -> bool {
+    fn deliver(&mut self, i: usize, out: &mut Received) -> bool {
         let header = &self.headers[i];
         let len = header.msg_len;
         let (mut segment, mut tos) = (0, 0);
@@ -259,7 +265,6 @@ impl Receiver {
         let source = self.names[i].dest();
         let (false, Some(source)) = (truncated, source) else {
             self.counters.truncated += 1;
-            pool.free(self.buffers[i]);
             return false;
         };
         let segment = u32::try_from(segment).unwrap_or(0);
@@ -272,7 +277,7 @@ impl Receiver {
         self.counters.datagrams += u64::from(len.div_ceil(segment).max(1));
         self.counters.bytes += u64::from(len);
         out.datagrams.push(Datagrams {
-            buf: self.buffers[i],
+            buf: self.buffers[i].id(),
             start: HEADROOM as u32,
             len,
             segment,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ringway_packet::offload::{Checksum, Gso, Offload, VNET_HDR_LEN};
 
-use crate::frame::{Batch, Frame, Tail};
+use crate::frame::{Batch, Frame, SHARED, Tail};
 use crate::pool::{HEADROOM, Pool};
 use crate::port::{Port, TransmitError};
 use crate::sys;
@@ -77,7 +77,7 @@ impl Port for Tap {
                 self.counters.no_buffer += 1;
                 break;
             };
-            let room = &mut pool.bytes_mut(buf)[HEADROOM - VNET_HDR_LEN..];
+            let room = &mut pool.bytes_mut(buf.id())[HEADROOM - VNET_HDR_LEN..];
             let result = loop {
                 match sys::read(self.fd.as_fd(), room) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -108,7 +108,7 @@ impl Port for Tap {
             };
             let len = (length - VNET_HDR_LEN) as u32;
             let frame = Frame {
-                buf,
+                buf: buf.id(),
                 start: HEADROOM as u32,
                 linear: len,
                 len,
@@ -116,8 +116,9 @@ impl Port for Tap {
                 offload,
                 packets,
                 port: self.port,
+                slot: SHARED,
             };
-            if !batch.push(frame) {
+            if let Err(buf) = batch.push(frame, buf) {
                 pool.free(buf);
                 break;
             }
@@ -137,7 +138,7 @@ impl Port for Tap {
             len: frame.len,
             limit: limit as u32,
         };
-        let size = pool.buf_size();
+        let size = pool.len_of(frame.buf);
         if start < VNET_HDR_LEN
             || linear < ETHERNET
             || start.checked_add(linear).is_none_or(|end| end > size)
