@@ -23,5 +23,5 @@ pub use outbox::{Out, Outbox};
 pub use packet::{HEADROOM, Packet};
 pub use pipeline::{Pipeline, Ports, reason_of};
 pub use reason::{DropReason, IgnoreReason};
-pub use underlay::{congestion, encapsulate, put_ethernet};
+pub use underlay::{InnerSum, congestion, encapsulate, outer_checksum, put_ethernet};
 pub use verdict::{Tunnel, Verdict};

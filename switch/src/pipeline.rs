@@ -14,6 +14,7 @@
 use std::sync::Arc;
 
 use ringway_encap::Encap;
+use ringway_encap::outer::Outer;
 use ringway_packet::parse::{self, Layer, Parsed};
 use ringway_tables::{PeerId, PortId, PortKind, Snapshot};
 
@@ -152,6 +153,14 @@ impl Pipeline {
                 reason.into()
             }
         }
+    }
+
+    /// Takes the outer headers of a whole frame apart, for a caller that coalesces before
+    /// `from_peer`. The outer UDP checksum is still to be verified
+    /// ([`outer_checksum`](crate::outer_checksum)).
+    #[inline]
+    pub fn outer(&self, snapshot: &Snapshot, frame: &[u8]) -> Result<(Outer, Encap), DropReason> {
+        underlay::outer_headers(snapshot, self.ports, frame)
     }
 
     /// Whose datagram this is, and that its encapsulation is ours: the first half of

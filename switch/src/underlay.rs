@@ -2,9 +2,10 @@
 
 use ringway_encap::outer::{Outer, PopError, pop_outer, verify_checksum};
 use ringway_encap::{Encap, ecn, entropy, udp, vxlan};
-use ringway_packet::checksum;
+use ringway_packet::addr::unmap;
 use ringway_packet::offload::Checksum;
-use ringway_packet::parse::{L3, Parsed};
+use ringway_packet::parse::{self, Fragment, L3, Parsed};
+use ringway_packet::{checksum, proto};
 use ringway_tables::{PeerId, Snapshot};
 
 use crate::bytes::be16;
@@ -13,6 +14,7 @@ use crate::{DropReason, Packet, Tunnel};
 
 /// Length of an untagged Ethernet header.
 const ETHERNET: usize = 14;
+const UDP_HEADER: usize = 8;
 
 /// The peer an outer source address belongs to.
 #[inline]
@@ -40,6 +42,122 @@ pub(crate) fn tunnel_header(
     }
 }
 
+/// Which encapsulation the UDP port of an outer frame tells.
+#[inline]
+fn encap_of(snapshot: &Snapshot, ports: Ports, outer: &Outer) -> Result<Encap, DropReason> {
+    if outer.dst_port == ports.vxlan {
+        Ok(Encap::Vxlan {
+            vni: snapshot.node.vni,
+        })
+    } else if outer.dst_port == ports.udp {
+        Ok(Encap::Udp)
+    } else {
+        Err(DropReason::NotOurPort)
+    }
+}
+
+/// Takes the outer headers of a frame apart; its UDP checksum is still to be verified, by
+/// [`outer_checksum`].
+#[inline]
+pub(crate) fn outer_headers(
+    snapshot: &Snapshot,
+    ports: Ports,
+    frame: &[u8],
+) -> Result<(Outer, Encap), DropReason> {
+    let outer = pop_outer(frame, frame.len()).map_err(|e| pop_reason(&e))?;
+    let encap = encap_of(snapshot, ports, &outer)?;
+    Ok((outer, encap))
+}
+
+/// Verifies the outer UDP checksum of a datagram with this `payload`.
+///
+/// `unfinished`: the underlay is one whose other end leaves checksums to a NIC that is not there
+/// (veth). Then two more are right. An outer field that is the bare sum of the pseudo-header is
+/// itself unfinished. And where the inner checksum is (`inner` says where its L4 header begins in
+/// the payload, and the sum of its pseudo-header), the outer one was made for the finished packet,
+/// whose L4 part sums up to the complement of its pseudo-header.
+///
+/// # Errors
+/// [`DropReason::OuterChecksum`].
+#[inline]
+pub fn outer_checksum(
+    outer: &Outer,
+    payload: &[u8],
+    unfinished: bool,
+    inner: Option<InnerSum>,
+) -> Result<(), DropReason> {
+    if outer.checksum == 0 || unfinished && is_bare_pseudo_sum(outer) {
+        return Ok(());
+    }
+    let sum = match inner {
+        Some(inner) => inner.finished(payload).ok_or(DropReason::MalformedOuter)?,
+        None => checksum::sum(payload),
+    };
+    verify_checksum(outer, sum).map_err(|e| pop_reason(&e))
+}
+
+/// Where in a datagram's payload the inner L4 part lies, whose checksum is right or will be.
+#[derive(Clone, Copy, Debug)]
+pub struct InnerSum {
+    /// Offset of the L4 header; even.
+    pub l4: usize,
+    /// End of the IP packet.
+    pub end: usize,
+    /// Sum of the pseudo-header.
+    pub pseudo: checksum::Sum,
+}
+
+impl InnerSum {
+    /// The sum over the payload once the inner checksum is finished, from the bytes around the L4
+    /// part alone. `None` if they do not lie in the payload.
+    #[inline]
+    pub fn finished(&self, payload: &[u8]) -> Option<checksum::Sum> {
+        let around = payload.get(..self.l4)?;
+        let padding = payload.get(self.end..)?;
+        let l4 = checksum::Sum::of16(!checksum::fold(self.pseudo));
+        let padding = match self.end % 2 {
+            0 => checksum::sum(padding),
+            _ => checksum::sum(padding).swapped(),
+        };
+        Some(checksum::sum(around) + l4 + padding)
+    }
+
+    /// For a packet parsed as `parsed` out of the bytes `head`, which begin `shim` bytes into the
+    /// payload. `None` if it has no checksum over a pseudo-header, or is a fragment.
+    #[inline]
+    pub fn of(head: &[u8], parsed: &Parsed, shim: usize) -> Option<InnerSum> {
+        let (l3, l4) = (usize::from(parsed.l3_off), usize::from(parsed.l4_off));
+        if parsed.fragment != Fragment::None || !matches!(parsed.proto, proto::TCP | proto::UDP) {
+            return None;
+        }
+        let end = l3 + parsed.ip_len as usize;
+        let addresses = match parsed.l3 {
+            L3::Ipv4 => head.get(l3 + 12..l3 + 20)?,
+            // A routing header would put another destination into the pseudo-header.
+            L3::Ipv6 if l4 == l3 + 40 => head.get(l3 + 8..l3 + 40)?,
+            _ => return None,
+        };
+        let len = end.checked_sub(l4)?;
+        let pseudo = checksum::sum(addresses) + checksum::pseudo_v4(0, 0, parsed.proto, len);
+        Some(InnerSum {
+            l4: shim + l4,
+            end: shim + end,
+            pseudo,
+        })
+    }
+}
+
+/// Whether the checksum field holds the sum of the pseudo-header and no more: what a stack leaves
+/// there for a NIC to finish.
+fn is_bare_pseudo_sum(outer: &Outer) -> bool {
+    let len = outer.payload_len + UDP_HEADER;
+    let pseudo = match (unmap(outer.src), unmap(outer.dst)) {
+        (Some(src), Some(dst)) => checksum::pseudo_v4(src, dst, proto::UDP, len),
+        _ => checksum::pseudo_v6(outer.src, outer.dst, proto::UDP, len),
+    };
+    checksum::fold(pseudo) == outer.checksum
+}
+
 /// Opens a whole outer frame: `packet` is left with what the tunnel carries. Gives the peer, the
 /// encapsulation and the outer TOS octet.
 #[inline]
@@ -49,15 +167,7 @@ pub(crate) fn open_frame(
     packet: &mut Packet<'_>,
 ) -> Result<(PeerId, Encap, u8), (Option<PeerId>, DropReason)> {
     let outer: Outer = pop_outer(packet.head(), packet.len).map_err(|e| (None, pop_reason(&e)))?;
-    let encap = if outer.dst_port == ports.vxlan {
-        Encap::Vxlan {
-            vni: snapshot.node.vni,
-        }
-    } else if outer.dst_port == ports.udp {
-        Encap::Udp
-    } else {
-        return Err((None, DropReason::NotOurPort));
-    };
+    let encap = encap_of(snapshot, ports, &outer).map_err(|r| (None, r))?;
     let peer = peer(snapshot, outer.src).map_err(|r| (None, r))?;
     // Zero means none was sent; otherwise it counts, unless the port vouches for it.
     if outer.checksum != 0 && packet.offload.checksum != Checksum::Verified {
@@ -95,7 +205,10 @@ pub fn encapsulate(
     if path.encap == Encap::Udp {
         packet.pull(ETHERNET);
     }
-    let sum = path.outer.needs_sum().then(|| checksum::sum(packet.head()));
+    let sum = path
+        .outer
+        .needs_sum()
+        .then(|| carried_sum(packet, path.encap));
     let port = entropy::source_port(tunnel.hash);
     let start = path
         .outer
@@ -103,6 +216,29 @@ pub fn encapsulate(
         .map_err(|_| DropReason::NoBuffer)?;
     packet.push(packet.start - start);
     Ok(())
+}
+
+/// The sum over what the tunnel carries. Where the inner checksum was just computed, the headers
+/// say it all. (A pod that vouches for a wrong one gets a wrong outer one too, and no further.)
+fn carried_sum(packet: &Packet<'_>, encap: Encap) -> checksum::Sum {
+    let head = packet.head();
+    let parse = match encap {
+        Encap::Vxlan { .. } => parse::parse,
+        Encap::Udp => parse::parse_ip,
+    };
+    if packet.offload.checksum == Checksum::Verified
+        && let Ok(parsed) = parse(head, packet.len)
+        && let Some(inner) = InnerSum::of(head, &parsed, 0)
+        && !is_udp_without_checksum(head, &parsed)
+        && let Some(sum) = inner.finished(head)
+    {
+        return sum;
+    }
+    checksum::sum(head)
+}
+
+fn is_udp_without_checksum(head: &[u8], parsed: &Parsed) -> bool {
+    parsed.proto == proto::UDP && be16(head, usize::from(parsed.l4_off) + 6) == 0
 }
 
 #[cold]

@@ -62,6 +62,7 @@ impl Control {
                     vxlan: config.underlay.vxlan_port,
                     udp: config.underlay.udp_port,
                 },
+                largest: usize::from(mtu) + 14,
             };
             let worker = Worker::spawn(
                 settings,

@@ -15,8 +15,11 @@
 //! looked at once a round, the counters by shared cells of which it is the only writer.
 
 mod engine;
+mod io;
 mod ready;
 mod receive;
+mod ring;
+mod rings;
 mod tunnel;
 mod view;
 
@@ -30,11 +33,13 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender};
 use ringway_encap::Encap;
 use ringway_ports::socket::UdpUnderlay;
+use ringway_ports::xsk::{XskConfig, XskError};
 use ringway_switch::{Counters, Ports};
 use ringway_tables::{PortId, Reader};
 
 use engine::Engine;
 use ready::{Ready, WAKER};
+pub use rings::{BufferStats, MAX_RINGS, OpenedRing};
 pub use view::{frame_of, packet_of};
 
 /// How a worker waits for packets.
@@ -62,6 +67,9 @@ pub struct WorkerConfig {
     pub idle_spin_us: u32,
     /// UDP ports by which encapsulations are told.
     pub ports: Ports,
+    /// Bytes of the longest packet, Ethernet header included, that is to be sent by a ring from the
+    /// buffer it was read into.
+    pub largest: usize,
 }
 
 /// One underlay socket pair of a worker.
@@ -95,6 +103,21 @@ pub enum Command {
         /// The port's number.
         port: PortId,
         /// Told when it is closed.
+        done: Sender<()>,
+    },
+    /// Open rings on queues of the underlay interface, in place of those that are open. The worker does
+    /// it, for the memory they use is its own.
+    OpenRings {
+        /// One for each queue; `ring` is ignored.
+        configs: Vec<XskConfig>,
+        /// Checksums of what they bring may be unfinished.
+        unfinished: bool,
+        /// Told what was opened: all of them, or why none.
+        done: Sender<Result<Vec<OpenedRing>, XskError>>,
+    },
+    /// Close all rings.
+    CloseRings {
+        /// Told when no descriptor of them is held any more.
         done: Sender<()>,
     },
     /// Begin to read the underlay: every pod that was there before is in the tables.
@@ -146,6 +169,7 @@ pub struct Worker {
     commands: Sender<Command>,
     waker: Arc<mio::Waker>,
     load: Arc<Load>,
+    buffers: Arc<BufferStats>,
     counters: Arc<Counters>,
     thread: JoinHandle<()>,
 }
@@ -169,6 +193,7 @@ impl Worker {
         let (commands, inbox): (Sender<Command>, Receiver<Command>) =
             crossbeam_channel::unbounded();
         let load = Arc::new(Load::default());
+        let buffers = Arc::new(BufferStats::default());
         let engine = Engine::new(
             config,
             reader,
@@ -178,6 +203,7 @@ impl Worker {
             inbox,
             events.clone(),
             load.clone(),
+            buffers.clone(),
         )?;
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
@@ -200,6 +226,7 @@ impl Worker {
             commands,
             waker,
             load,
+            buffers,
             counters,
             thread,
         })
@@ -225,6 +252,11 @@ impl Worker {
     /// How busy it is.
     pub fn load(&self) -> &Load {
         &self.load
+    }
+
+    /// Where its packet buffers are, and what its rings did; at most half a second old.
+    pub fn buffers(&self) -> &BufferStats {
+        &self.buffers
     }
 
     /// Its counters.

@@ -1,7 +1,8 @@
-//! From a peer over datagram sockets: take the tunnel header off, coalesce early, then the pipeline.
+//! From a peer: take the tunnel header off, coalesce early, then the pipeline.
 //!
 //! ```text
-//!   recvmmsg ▶ buffers, each with datagrams of one size ▶ open ▶ parse ▶ offer to the coalescer
+//!   recvmmsg ▶ buffers, each with datagrams of one size ─┐
+//!   ring ▶ frames ▶ outer headers off, checksum verified ┴▶ open ▶ parse ▶ offer to the coalescer
 //!            ▶ leaders in order of arrival: gather tail, rewrite head ▶ pipeline, once per superframe
 //! ```
 //!
@@ -12,14 +13,18 @@
 //! from the second datagram of a buffer on, are the end of the datagram before. That one has been
 //! delivered by then: leaders are handled in order, and a port copies a frame before `transmit` returns.
 
+use ringway_encap::outer::Outer;
 use ringway_encap::{Encap, vxlan};
 use ringway_packet::checksum;
 use ringway_packet::gro::{Coalescer, Offer};
 use ringway_packet::offload::Checksum;
-use ringway_packet::parse::{self, Fragment, L3, Parsed};
+use ringway_packet::parse::{self, Parsed};
 use ringway_ports::socket::{Datagrams, Received};
+use ringway_ports::xsk::RxFrame;
 use ringway_ports::{Batch, Frame, Pool, SHARED, Slice, Tail};
-use ringway_switch::{DropReason, Pipeline, congestion, put_ethernet, reason_of};
+use ringway_switch::{
+    DropReason, InnerSum, Pipeline, congestion, outer_checksum, put_ethernet, reason_of,
+};
 use ringway_tables::{PeerId, Snapshot};
 
 use super::view::{frame_of, packet_of};
@@ -64,7 +69,7 @@ pub(super) struct Kind {
     pub(super) encap: Encap,
     /// UDP runs may become superframes: every TAP takes them.
     pub(super) uso: bool,
-    /// Inner checksums may be unfinished.
+    /// Checksums may be unfinished.
     pub(super) unfinished: bool,
 }
 
@@ -94,12 +99,50 @@ impl Opener {
         pool: &mut Pool,
         kind: Kind,
     ) {
-        self.inners.clear();
-        self.coalescer.begin();
+        self.begin();
         for at in 0..self.received.datagrams.len() {
             let datagrams = self.received.datagrams[at];
-            self.open_message(snapshot, pipeline, pool, &datagrams, kind);
+            self.open_message(snapshot, pipeline, pool, &datagrams, kind, None);
         }
+    }
+
+    /// As `open`, for whole frames from a ring: their outer headers are taken off here, and their
+    /// buffers join those of `received`. What their UDP port tells replaces the encapsulation of `kind`.
+    pub(super) fn open_frames(
+        &mut self,
+        snapshot: &Snapshot,
+        pipeline: &Pipeline,
+        pool: &mut Pool,
+        frames: &mut Vec<RxFrame>,
+        kind: Kind,
+    ) {
+        self.begin();
+        for RxFrame { buf, off, len } in frames.drain(..) {
+            let bytes = pool.slice(buf.id(), off, len).unwrap_or(&[]);
+            match pipeline.outer(snapshot, bytes) {
+                Ok((outer, encap)) => {
+                    let len = outer.payload_len as u32;
+                    let datagram = Datagrams {
+                        buf: buf.id(),
+                        start: off + outer.payload_off as u32,
+                        len,
+                        segment: len.max(1),
+                        source: outer.src,
+                        source_port: outer.src_port,
+                        tos: outer.tos,
+                    };
+                    let kind = Kind { encap, ..kind };
+                    self.open_message(snapshot, pipeline, pool, &datagram, kind, Some(&outer));
+                }
+                Err(reason) => pipeline.refuse(reason, 1, None),
+            }
+            self.received.buffers.push(buf);
+        }
+    }
+
+    fn begin(&mut self) {
+        self.inners.clear();
+        self.coalescer.begin();
     }
 
     fn open_message(
@@ -109,6 +152,7 @@ impl Opener {
         pool: &mut Pool,
         d: &Datagrams,
         kind: Kind,
+        outer: Option<&Outer>,
     ) {
         let segment = if d.segment == 0 { d.len } else { d.segment };
         let (mut off, end) = (d.start, d.start + d.len);
@@ -117,7 +161,7 @@ impl Opener {
             let len = segment.min(end - off);
             let payload = pool.slice(d.buf, off, len).unwrap_or(&[]);
             match pipeline.open(snapshot, d.source, kind.encap, payload) {
-                Ok(peer) => self.add(snapshot, pool, pipeline, d, (off, len), peer, kind),
+                Ok(peer) => self.add(snapshot, pool, pipeline, d, (off, len), peer, kind, outer),
                 Err(reason) => pipeline.refuse(reason, 1, None),
             }
             off += len;
@@ -137,6 +181,7 @@ impl Opener {
         (off, len): (u32, u32),
         peer: PeerId,
         kind: Kind,
+        outer: Option<&Outer>,
     ) {
         let Kind {
             encap,
@@ -154,6 +199,20 @@ impl Opener {
             Encap::Vxlan { .. } => parse::parse(head, head.len()),
             Encap::Udp => parse::parse_ip(head, head.len()),
         };
+        let partial = match &parsed {
+            Ok(parsed) if unfinished => unfinished_checksum(head, parsed),
+            _ => None,
+        };
+        if let Some(outer) = outer.filter(|outer| outer.checksum != 0) {
+            let inner = match &parsed {
+                Ok(parsed) if partial.is_some() => InnerSum::of(head, parsed, header as usize),
+                _ => None,
+            };
+            let payload = pool.slice(d.buf, d.start, d.len).unwrap_or(&[]);
+            if let Err(reason) = outer_checksum(outer, payload, unfinished, inner) {
+                return pipeline.refuse(reason, 1, Some(peer));
+            }
+        }
         let mut parsed = match parsed {
             Ok(parsed) => parsed,
             Err(error) => return pipeline.refuse(reason_of(&error), 1, Some(peer)),
@@ -178,11 +237,6 @@ impl Opener {
         let admitted = pipeline.admits(snapshot, peer, encap, head, &parsed)
             && carry_congestion(d.tos, pool, &mut frame, &mut parsed);
         let head = pool.slice(d.buf, off, len).unwrap_or(&[]);
-        let partial = if unfinished {
-            unfinished_checksum(head, &parsed)
-        } else {
-            None
-        };
         if let Some(partial) = partial {
             frame.offload.checksum = partial;
         }
@@ -311,19 +365,9 @@ fn unfinished_checksum(head: &[u8], parsed: &Parsed) -> Option<Checksum> {
         PROTO_UDP => 6,
         _ => return None,
     };
-    let (l3, l4) = (usize::from(parsed.l3_off), usize::from(parsed.l4_off));
-    if parsed.fragment != Fragment::None {
-        return None;
-    }
-    let at = l4 + usize::from(offset);
+    let at = usize::from(parsed.l4_off + offset);
     let field = u16::from_be_bytes(head.get(at..at + 2)?.try_into().ok()?);
-    let len = (l3 + parsed.ip_len as usize).checked_sub(l4)?;
-    let addresses = match parsed.l3 {
-        L3::Ipv4 => head.get(l3 + 12..l3 + 20)?,
-        L3::Ipv6 => head.get(l3 + 8..l3 + 40)?,
-        _ => return None,
-    };
-    let pseudo = checksum::sum(addresses) + checksum::pseudo_v4(0, 0, parsed.proto, len);
+    let pseudo = InnerSum::of(head, parsed, 0)?.pseudo;
     (field == checksum::fold(pseudo)).then_some(Checksum::Partial {
         start: parsed.l4_off,
         offset,

@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use super::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, OuterSpec, SpecError, UDP_LEN};
 use crate::outer::UdpChecksum;
 use crate::{Encap, vxlan};
+use ringway_packet::mac::MacAddr;
 use ringway_packet::{checksum, ethertype, proto};
 
 /// Bytes before `start` that [`OuterHeader::push`] may overwrite, if there are that many.
@@ -54,6 +55,7 @@ pub struct OuterHeader {
     kind: Kind,
     full_checksum: bool,
     len: u8,
+    next_hop: bool,
 }
 
 /// Why a packet cannot be encapsulated.
@@ -151,6 +153,7 @@ impl OuterHeader {
             max_carried: u16::MAX - (len - ETHERNET_LEN - if v6 { IPV6_LEN } else { 0 }) as u16,
             full_checksum: spec.udp_checksum == UdpChecksum::Full,
             len: len as u8,
+            next_hop: spec.dst_mac != MacAddr::default(),
         })
     }
 
@@ -159,6 +162,24 @@ impl OuterHeader {
     #[expect(clippy::len_without_is_empty, reason = "a header is never empty")]
     pub fn len(&self) -> usize {
         usize::from(self.len)
+    }
+
+    /// Whether the MAC of the next hop is known, without which a whole frame cannot be sent.
+    #[inline]
+    pub fn has_next_hop(&self) -> bool {
+        self.next_hop
+    }
+
+    /// Enters the next hop's MAC and the underlay port's own; a `dst` of zero says that it is not known.
+    pub fn set_next_hop(&mut self, dst: MacAddr, src: MacAddr) {
+        let at = SCRATCH - self.len();
+        for (i, byte) in dst.0.into_iter().chain(src.0).enumerate() {
+            match (at + i).checked_sub(EXTRA) {
+                Some(at) => self.short[at] = byte,
+                None => self.extra[at + i] = byte,
+            }
+        }
+        self.next_hop = dst != MacAddr::default();
     }
 
     /// Whether [`push`](Self::push) needs the sum of the carried bytes.

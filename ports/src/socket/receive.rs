@@ -51,7 +51,8 @@ impl Received {
     pub fn new() -> Received {
         Received {
             datagrams: Vec::with_capacity(MAX_MESSAGES),
-            buffers: Vec::with_capacity(MAX_MESSAGES),
+            // Frames of a ring come one by one, and more of them at a time.
+            buffers: Vec::with_capacity(4 * MAX_MESSAGES),
             drained: false,
         }
     }

@@ -34,7 +34,7 @@ pub struct XskConfig {
     pub ifindex: u32,
     /// Receive queue of the interface.
     pub queue: u32,
-    /// Number of this ring among those of its pool, from 0, below 250.
+    /// Number of this ring among those of its pool, open or not reclaimed, from 0, below 250.
     pub ring: u8,
     /// Entries of receive, fill, transmit and completion ring each; a power of two.
     pub entries: u32,
@@ -109,6 +109,14 @@ pub enum XskError {
         queue: u32,
         /// Why.
         source: io::Error,
+    },
+    /// Rings were opened and closed so fast that the kernel has not let go of them.
+    #[error(
+        "{rings} rings closed within a second are not released by the kernel yet; try again in a second"
+    )]
+    Unreleased {
+        /// How many.
+        rings: usize,
     },
     /// Anything else about the device.
     #[error("queue {queue} of interface {ifindex} cannot be bound: {source}")]

@@ -74,6 +74,8 @@ pub struct Xsk {
     sending: u32,
     /// Of those, not published yet.
     unpublished: u32,
+    /// The last system call to send failed for good: the link is down, or the device gone.
+    stalled: bool,
     counters: XskCounters,
     pub(super) got: Got,
 }
@@ -99,6 +101,7 @@ impl Xsk {
             fill_target: config.fill.min(config.entries),
             sending: 0,
             unpublished: 0,
+            stalled: false,
             counters: XskCounters::default(),
             got: Got::default(),
         }
@@ -195,6 +198,8 @@ impl Xsk {
             self.counters.sent += u64::from(self.unpublished);
             self.unpublished = 0;
             self.kick(pool);
+        } else if self.stalled || self.tx.pending() > 0 {
+            self.kick(pool);
         }
         if self.sending > 0 {
             self.reap(pool);
@@ -214,9 +219,12 @@ impl Xsk {
                     }
                     _ => {
                         self.counters.failed_kicks += 1;
+                        self.stalled = true;
                         return;
                     }
                 }
+            } else {
+                self.stalled = false;
             }
             // A driver that sends from the ring by itself does so when it is scheduled.
             if self.got.zero_copy || self.tx.pending() == 0 {
@@ -245,6 +253,18 @@ impl Xsk {
     /// Published frames that the kernel has not taken from the transmit ring.
     pub fn backlog(&self) -> u32 {
         self.tx.pending()
+    }
+
+    /// Whether the kernel refuses to send: the link is down, or the device gone.
+    #[inline]
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// Whether a frame has been received.
+    #[inline]
+    pub fn has_received(&self) -> bool {
+        self.rx.is_filled()
     }
 
     /// Frames handed to the kernel to send that have not come back.

@@ -200,6 +200,12 @@ impl<T: Copy> Consumer<T> {
         Some(descriptor)
     }
 
+    /// Whether there is a descriptor to pop.
+    #[inline]
+    pub(super) fn is_filled(&self) -> bool {
+        self.shared.producer().load(Ordering::Relaxed) != self.next
+    }
+
     /// Gives the places of all that was popped back to the kernel.
     #[inline]
     pub(super) fn publish(&mut self) {

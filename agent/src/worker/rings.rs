@@ -1,0 +1,212 @@
+//! A worker's AF_XDP rings: open, close, and who has which frame meanwhile.
+//!
+//! The worker opens them itself, because the memory they are to use is its pool. What a closed ring had
+//! comes back when the kernel has certainly let go of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use ringway_ports::xsk::{Closed, Got, RxFrame, Xsk, XskConfig, XskError};
+use ringway_ports::{Batch, Pool};
+
+/// Rings of a worker, at most.
+pub const MAX_RINGS: usize = 64;
+/// Frames of one visit to a ring, for each frame of the budget: a TAP's frame may be 64 KB, a ring's is one
+/// packet.
+const PACKETS_PER_FRAME: usize = 4;
+/// Sets of numbers for rings: those open, and those closed in the last second.
+const GENERATIONS: usize = 3;
+/// How long the kernel may take to let go of a closed ring; it takes some milliseconds.
+const RELEASE: Duration = Duration::from_secs(1);
+
+/// A ring as it was opened.
+#[derive(Clone, Debug)]
+pub struct OpenedRing {
+    /// Receive queue of the interface.
+    pub queue: u32,
+    /// The socket, for the XSKMAP.
+    pub fd: Arc<std::os::fd::OwnedFd>,
+    /// What was got.
+    pub got: Got,
+}
+
+/// Where a worker's packet buffers are, and what its rings did; written by the worker, read by anybody.
+#[derive(Debug, Default)]
+pub struct BufferStats {
+    /// Buffers and frames there are.
+    pub total: AtomicU64,
+    /// Free ones.
+    pub free: AtomicU64,
+    /// In flight, between a receive and a transmit.
+    pub held: AtomicU64,
+    /// In rings.
+    pub in_rings: AtomicU64,
+    /// Of those, to be received into.
+    pub filled: AtomicU64,
+    /// Of those, to be sent, or sent and not given back yet.
+    pub sending: AtomicU64,
+    /// Frames received from rings.
+    pub received: AtomicU64,
+    /// Frames given to rings to be sent.
+    pub sent: AtomicU64,
+    /// Frames that found a transmit ring full.
+    pub full: AtomicU64,
+    /// Times frames were missing to top up a fill ring.
+    pub starved: AtomicU64,
+    /// Descriptors for frames that the ring did not have.
+    pub stray: AtomicU64,
+    /// Received frames the kernel dropped for want of room in the receive ring.
+    pub rx_ring_full: AtomicU64,
+    /// Received frames the kernel dropped otherwise.
+    pub rx_dropped: AtomicU64,
+    /// Times the kernel found a fill ring empty.
+    pub fill_ring_empty: AtomicU64,
+    /// Transmit descriptors the kernel refused.
+    pub tx_invalid: AtomicU64,
+}
+
+/// The rings.
+#[derive(Default)]
+pub(super) struct Rings {
+    pub(super) open: Vec<Xsk>,
+    closed: Vec<(Closed, Instant)>,
+    /// Times rings were opened: rings closed lately must not have the numbers of those open now.
+    generation: usize,
+    /// Frames just received.
+    pub(super) received: Vec<RxFrame>,
+    /// Counts of rings closed since.
+    past: Counts,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    received: u64,
+    sent: u64,
+    full: u64,
+    starved: u64,
+    stray: u64,
+    rx_ring_full: u64,
+    rx_dropped: u64,
+    fill_ring_empty: u64,
+    tx_invalid: u64,
+}
+
+impl Counts {
+    fn add(&mut self, xsk: &Xsk) {
+        let c = xsk.counters();
+        self.received += c.received;
+        self.sent += c.sent;
+        self.full += c.full;
+        self.starved += c.starved;
+        self.stray += c.stray;
+        if let Ok(s) = xsk.statistics() {
+            self.rx_ring_full += s.rx_ring_full;
+            self.rx_dropped += s.rx_dropped;
+            self.fill_ring_empty += s.fill_ring_empty;
+            self.tx_invalid += s.tx_invalid;
+        }
+    }
+}
+
+impl Rings {
+    /// Opens a ring for each configuration, all or none; what was open is closed before.
+    pub(super) fn open(
+        &mut self,
+        pool: &mut Pool,
+        configs: &[XskConfig],
+    ) -> Result<Vec<OpenedRing>, XskError> {
+        self.close();
+        self.reclaim(pool);
+        if self.closed.len() > MAX_RINGS {
+            return Err(XskError::Unreleased {
+                rings: self.closed.len(),
+            });
+        }
+        self.generation += 1;
+        let numbers = self.generation % GENERATIONS * MAX_RINGS;
+        let mut opened = Vec::with_capacity(configs.len());
+        for (i, config) in configs.iter().take(MAX_RINGS).enumerate() {
+            let config = &XskConfig {
+                ring: (numbers + i) as u8,
+                ..*config
+            };
+            let first = self.open.first().map(|xsk| xsk.fd().clone());
+            let share = first.as_ref().map(std::os::fd::AsFd::as_fd);
+            match Xsk::open(pool, config, share) {
+                Ok(xsk) => {
+                    opened.push(OpenedRing {
+                        queue: xsk.queue(),
+                        fd: xsk.fd().clone(),
+                        got: xsk.got().clone(),
+                    });
+                    self.open.push(xsk);
+                }
+                Err(error) => {
+                    self.close();
+                    return Err(error);
+                }
+            }
+        }
+        self.received.reserve(Self::budget(Batch::MAX_FRAMES));
+        Ok(opened)
+    }
+
+    /// Closes all.
+    pub(super) fn close(&mut self) {
+        for xsk in self.open.drain(..) {
+            self.past.add(&xsk);
+            self.closed.push((xsk.close(), Instant::now()));
+        }
+    }
+
+    /// Takes back the frames of rings closed long enough ago.
+    pub(super) fn reclaim(&mut self, pool: &mut Pool) {
+        while let Some((_, since)) = self.closed.first()
+            && since.elapsed() > RELEASE
+        {
+            let (closed, _) = self.closed.remove(0);
+            let frames = closed.reclaim(pool);
+            tracing::debug!(frames, "frames of a closed ring are back");
+        }
+    }
+
+    /// Frames of one visit to a ring.
+    pub(super) fn budget(frames: usize) -> usize {
+        frames * PACKETS_PER_FRAME
+    }
+
+    /// Whether frames wait for the kernel to take them, though it could.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.open
+            .iter()
+            .any(|xsk| !xsk.is_stalled() && xsk.backlog() > 0)
+    }
+
+    /// Enters everything into `stats`.
+    pub(super) fn tell(&self, pool: &Pool, stats: &BufferStats) {
+        let census = pool.census();
+        let sum = |of: fn(&Xsk) -> u32| self.open.iter().map(|xsk| u64::from(of(xsk))).sum();
+        stats.total.store(census.total as u64, Relaxed);
+        stats.free.store(census.free as u64, Relaxed);
+        stats.held.store(census.held as u64, Relaxed);
+        stats.in_rings.store(census.in_rings as u64, Relaxed);
+        stats.filled.store(sum(Xsk::filled), Relaxed);
+        stats.sending.store(sum(Xsk::sending), Relaxed);
+        let mut c = self.past;
+        self.open.iter().for_each(|xsk| c.add(xsk));
+        for (cell, value) in [
+            (&stats.received, c.received),
+            (&stats.sent, c.sent),
+            (&stats.full, c.full),
+            (&stats.starved, c.starved),
+            (&stats.stray, c.stray),
+            (&stats.rx_ring_full, c.rx_ring_full),
+            (&stats.rx_dropped, c.rx_dropped),
+            (&stats.fill_ring_empty, c.fill_ring_empty),
+            (&stats.tx_invalid, c.tx_invalid),
+        ] {
+            cell.store(value, Relaxed);
+        }
+    }
+}
