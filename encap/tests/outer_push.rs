@@ -4,7 +4,7 @@ mod cast;
 
 use cast::{CARRIED, SRC_PORT, TOS, VXLAN, all, frame, header, naive_sum, spec};
 use ringway_encap::Encap;
-use ringway_encap::outer::{OuterHeader, PushError, SpecError, UdpChecksum};
+use ringway_encap::outer::{OuterHeader, OuterSpec, PushError, SpecError, UdpChecksum};
 use ringway_packet::checksum;
 use ringway_packet::mac::MacAddr;
 
@@ -255,4 +255,25 @@ fn specifications_that_make_no_valid_frame_are_refused() {
         SpecError::Vni { vni }.to_string(),
         "VNI 16777216 is above 16777215"
     );
+}
+
+#[test]
+fn a_next_hop_is_entered_and_nothing_else_moves() {
+    for (v6, encap, udp_checksum) in all() {
+        let complete = spec(v6, encap, udp_checksum);
+        let bytes = |header: &OuterHeader| frame(header, &CARRIED, SRC_PORT, TOS);
+        let unknown = OuterSpec {
+            src_mac: MacAddr::default(),
+            dst_mac: MacAddr::default(),
+            ..complete
+        };
+        let expected = bytes(&OuterHeader::new(&complete).unwrap());
+        let mut late = OuterHeader::new(&unknown).unwrap();
+        assert!(!late.has_next_hop());
+        late.set_next_hop(complete.dst_mac, complete.src_mac);
+        assert!(late.has_next_hop());
+        assert_eq!(bytes(&late), expected, "{encap:?} v6 {v6}");
+        late.set_next_hop(MacAddr::default(), complete.src_mac);
+        assert!(!late.has_next_hop());
+    }
 }
