@@ -18,6 +18,7 @@ pub mod port;
 pub mod socket;
 mod sys;
 pub mod tap;
+pub mod xdp;
 pub mod xsk;
 
 pub use frame::{Batch, Frame, SHARED, Slice, Tail};

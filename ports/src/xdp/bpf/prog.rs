@@ -1,0 +1,109 @@
+//! Programs: loading and trying.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use super::{ATTACH_TYPE_XDP, Attr, NAME_LEN, address, bpf, name_bytes, owned};
+use crate::xdp::insn::Insn;
+
+const PROG_LOAD: u32 = 5;
+const PROG_TEST_RUN: u32 = 10;
+const PROG_TYPE_XDP: u32 = 6;
+/// `BPF_F_XDP_HAS_FRAGS`: the program copes with frames of several buffers, Linux 5.18.
+const XDP_HAS_FRAGS: u32 = 1 << 5;
+
+#[repr(C)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    name: [u8; NAME_LEN],
+    ifindex: u32,
+    expected_attach_type: u32,
+}
+// SAFETY: pairs of words, aligned double words and sixteen bytes.
+unsafe impl Attr for ProgLoad {}
+
+/// Loads an XDP program. With `log`, the verifier writes there, ending with a zero byte.
+pub(in crate::xdp) fn prog_load_xdp(
+    name: &str,
+    insns: &[Insn],
+    frags: bool,
+    log: Option<&mut [u8]>,
+) -> io::Result<OwnedFd> {
+    let (log_level, log_size, log_buf) = match log {
+        Some(log) => (1, log.len() as u32, log.as_mut_ptr() as u64),
+        None => (0, 0, 0),
+    };
+    let mut attr = ProgLoad {
+        prog_type: PROG_TYPE_XDP,
+        insn_cnt: insns.len() as u32,
+        insns: insns.as_ptr() as u64,
+        // No helper of the program is for GPL programs only.
+        license: c"Apache-2.0".as_ptr() as u64,
+        log_level,
+        log_size,
+        log_buf,
+        kern_version: 0,
+        prog_flags: if frags { XDP_HAS_FRAGS } else { 0 },
+        name: name_bytes(name),
+        ifindex: 0,
+        expected_attach_type: ATTACH_TYPE_XDP,
+    };
+    // SAFETY: the layout of PROG_LOAD; instructions and log are live slices of the lengths given, the
+    // licence is a C string, and `Insn` is `struct bpf_insn`.
+    unsafe { bpf(PROG_LOAD, &mut attr) }.map(owned)
+}
+
+#[repr(C)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+}
+// SAFETY: pairs of words and aligned double words.
+unsafe impl Attr for TestRun {}
+
+/// Runs the program once over a packet: its result. The packet comes from that interface, by index in the
+/// calling thread's network namespace, and queue; without, from queue 0 of the loopback.
+pub(in crate::xdp) fn prog_test_run(
+    program: BorrowedFd<'_>,
+    packet: &[u8],
+    from: Option<(u32, u32)>,
+) -> io::Result<u32> {
+    let (ifindex, queue) = from.unwrap_or_default();
+    // struct xdp_md: start, end and metadata of the packet, interface and queue it came by, and egress.
+    let context = [0, packet.len() as u32, 0, ifindex, queue, 0];
+    let mut attr = TestRun {
+        prog_fd: program.as_raw_fd() as u32,
+        retval: 0,
+        data_size_in: packet.len() as u32,
+        data_size_out: 0,
+        data_in: packet.as_ptr() as u64,
+        data_out: 0,
+        repeat: 1,
+        duration: 0,
+        ctx_size_in: size_of_val(&context) as u32,
+        ctx_size_out: 0,
+        ctx_in: address(&context),
+        ctx_out: 0,
+    };
+    // SAFETY: the layout of PROG_TEST_RUN; packet and context are alive and of the lengths given, no output
+    // buffer is given, and the kernel writes its numbers into `attr`.
+    unsafe { bpf(PROG_TEST_RUN, &mut attr) }.map(|_| attr.retval)
+}
