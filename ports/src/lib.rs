@@ -25,6 +25,10 @@ pub use frame::{Batch, Frame, SHARED, Slice, Tail};
 pub use pool::{BUF_SIZE, Buf, BufId, Census, FRAME_SIZE, HEADROOM, Pool};
 pub use port::{Port, TransmitError};
 
+// The namespaces of tests/common serve unit tests too.
+#[cfg(test)]
+extern crate self as ringway_ports;
+
 #[cfg(test)]
 mod tests {
     /// Ports are made by one thread and run by another.

@@ -1,7 +1,9 @@
-//! What can go wrong between a filter and a loaded program.
+//! What can go wrong between a filter and a program at work.
 
 use std::io;
 use std::net::IpAddr;
+
+use super::{Occupant, Refusal};
 
 /// Why a filter makes no sense.
 #[derive(Clone, Eq, PartialEq, Debug, thiserror::Error)]
@@ -120,6 +122,86 @@ impl BpfError {
             Some(libc::EPERM) => BpfError::Privilege { call, source },
             Some(libc::ENOSYS) => BpfError::Unsupported { call, source },
             _ => BpfError::Call { call, source },
+        }
+    }
+}
+
+/// Why a program could not be attached, replaced or adopted.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// There is no such interface in this network namespace.
+    #[error("interface {interface} cannot be found: {source}")]
+    NoSuchInterface {
+        /// As given.
+        interface: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Somebody else's program is there, or one that cannot be told to be ours and does not go.
+    #[error(
+        "interface {interface} has a foreign XDP program, which stays: {occupant}; remove it, or use another interface or kind of underlay"
+    )]
+    Foreign {
+        /// As given.
+        interface: String,
+        /// What is there.
+        occupant: Occupant,
+    },
+    /// A program of ours is there and was not to be taken over, or would not go.
+    #[error(
+        "interface {interface} has an XDP program of Ringway: {occupant}; stop the other agent, or take over what it left"
+    )]
+    Ours {
+        /// As given.
+        interface: String,
+        /// What is there.
+        occupant: Occupant,
+    },
+    /// The mode wanted was refused.
+    #[error("interface {interface}: {refusal}")]
+    Refused {
+        /// As given.
+        interface: String,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Both modes were refused.
+    #[error("interface {interface}: {native}; and {generic}")]
+    BothRefused {
+        /// As given.
+        interface: String,
+        /// Why native was.
+        native: Refusal,
+        /// Why generic was.
+        generic: Refusal,
+    },
+    /// The interface or the link has gone: the program is no longer attached.
+    #[error(
+        "the XDP program is no longer attached to interface {interface}: the interface was deleted, or another agent has taken over"
+    )]
+    Gone {
+        /// Its name, or its index if that is not known.
+        interface: String,
+    },
+    /// A descriptor to adopt that is not the link of a program at an interface of this network namespace.
+    #[error(
+        "the descriptor is not the link of an XDP program at an interface of this network namespace"
+    )]
+    NotALink,
+    /// bpf(2) failed before or beside that.
+    #[error(transparent)]
+    Bpf(BpfError),
+}
+
+impl AttachError {
+    /// Whether it may be otherwise in a moment.
+    pub(super) fn is_busy(&self) -> bool {
+        match self {
+            AttachError::Refused { refusal, .. } => matches!(refusal, Refusal::Busy { .. }),
+            AttachError::BothRefused {
+                native, generic, ..
+            } => matches!(native, Refusal::Busy { .. }) || matches!(generic, Refusal::Busy { .. }),
+            _ => false,
         }
     }
 }

@@ -3,16 +3,21 @@
 //! The attributes are written out as structs without padding. The kernel takes any length and reads
 //! what is missing as zero, so each ends with the last field its command needs here.
 
+mod link;
 mod map;
 mod prog;
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+pub(super) use link::{
+    link_create_xdp, link_detach, link_fd_by_id, link_info, link_next_id, link_update,
+};
 pub(super) use map::{map_create_xsk, map_delete, map_update};
-pub(super) use prog::{prog_load_xdp, prog_test_run};
+pub(super) use prog::{prog_fd_by_id, prog_info, prog_load_xdp, prog_test_run};
 
+const OBJ_GET_INFO_BY_FD: u32 = 15;
 /// `BPF_XDP`, a type of attachment.
 const ATTACH_TYPE_XDP: u32 = 37;
 const NAME_LEN: usize = 16;
@@ -63,3 +68,49 @@ fn name_bytes(name: &str) -> [u8; NAME_LEN] {
     }
     bytes
 }
+
+#[repr(C)]
+struct Id {
+    id: u32,
+    next: u32,
+    flags: u32,
+}
+// SAFETY: three words.
+unsafe impl Attr for Id {}
+
+fn id(id: u32) -> Id {
+    Id {
+        id,
+        next: 0,
+        flags: 0,
+    }
+}
+
+#[repr(C)]
+struct ObjInfo {
+    fd: u32,
+    len: u32,
+    info: u64,
+}
+// SAFETY: two words and an aligned double word.
+unsafe impl Attr for ObjInfo {}
+
+/// The first `WORDS` 32-bit words of the info struct of an object.
+fn info<const WORDS: usize>(fd: BorrowedFd<'_>) -> io::Result<[u32; WORDS]> {
+    let mut words = [0u32; WORDS];
+    let mut attr = ObjInfo {
+        fd: fd.as_raw_fd() as u32,
+        len: (WORDS * 4) as u32,
+        info: words.as_mut_ptr() as u64,
+    };
+    // SAFETY: the layout of OBJ_GET_INFO_BY_FD; the kernel writes at most `len` bytes to a live local
+    // of that size. Being zero, it asks for no further output through addresses in it.
+    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(words)
+}
+
+/// Attributes of the LINK commands: three or four words.
+#[repr(C)]
+struct Words<const N: usize>([u32; N]);
+// SAFETY: words.
+unsafe impl<const N: usize> Attr for Words<N> {}

@@ -1,13 +1,14 @@
-//! Programs: loading and trying.
+//! Programs: loading, trying, and finding out what one is.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use super::{ATTACH_TYPE_XDP, Attr, NAME_LEN, address, bpf, name_bytes, owned};
+use super::{ATTACH_TYPE_XDP, Attr, NAME_LEN, address, bpf, id, info, name_bytes, owned};
 use crate::xdp::insn::Insn;
 
 const PROG_LOAD: u32 = 5;
 const PROG_TEST_RUN: u32 = 10;
+const PROG_GET_FD_BY_ID: u32 = 13;
 const PROG_TYPE_XDP: u32 = 6;
 /// `BPF_F_XDP_HAS_FRAGS`: the program copes with frames of several buffers, Linux 5.18.
 const XDP_HAS_FRAGS: u32 = 1 << 5;
@@ -106,4 +107,21 @@ pub(in crate::xdp) fn prog_test_run(
     // SAFETY: the layout of PROG_TEST_RUN; packet and context are alive and of the lengths given, no output
     // buffer is given, and the kernel writes its numbers into `attr`.
     unsafe { bpf(PROG_TEST_RUN, &mut attr) }.map(|_| attr.retval)
+}
+
+/// A descriptor of the program with that id. Needs `CAP_SYS_ADMIN`.
+pub(in crate::xdp) fn prog_fd_by_id(program: u32) -> io::Result<OwnedFd> {
+    // SAFETY: the layout of PROG_GET_FD_BY_ID, without addresses.
+    unsafe { bpf(PROG_GET_FD_BY_ID, &mut id(program)) }.map(owned)
+}
+
+/// Id and name of a program (`struct bpf_prog_info`: id at 4, name at 64).
+pub(in crate::xdp) fn prog_info(program: BorrowedFd<'_>) -> io::Result<(u32, String)> {
+    let words = info::<20>(program)?;
+    let name = words[16..]
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .take_while(|byte| *byte != 0);
+    let name = String::from_utf8_lossy(&name.collect::<Vec<u8>>()).into_owned();
+    Ok((words[1], name))
 }

@@ -1,13 +1,20 @@
-//! Tests of the program over packets, without an interface.
+//! Tests of the program: over packets without an interface ([`packets`], [`model`]), and at interfaces in
+//! namespaces of their own ([`traffic`], [`occupied`], [`refused`]).
 
+#[path = "../../../tests/common/mod.rs"]
+mod common;
 mod model;
+mod occupied;
 mod packets;
+mod refused;
+mod traffic;
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::{Filter, Program, XskMap};
+use super::{Filter, Program, XskMap, occupant};
 use crate::sys;
+use common::{Netns, eventually};
 
 /// A filter with the addresses of the first namespace of a `veth_pair`.
 fn filter(ports: &[u16]) -> Filter {
@@ -33,6 +40,13 @@ fn xdp_socket() -> Option<OwnedFd> {
         }
         Err(error) => panic!("{error}; this test needs root; run: sudo -E make test"),
     }
+}
+
+/// The interface has no program any more. Whoever lists the links of the system, as the tests beside this
+/// one do, holds each for a moment, so the last descriptor may be closed a little later than ours.
+fn vacated(ns: &Netns, interface: &str) {
+    let gone = || ns.enter(|| occupant(interface).unwrap().is_none());
+    eventually("the program goes", || gone().then_some(()));
 }
 
 /// A map of two queues with a socket for the first.

@@ -4,9 +4,13 @@ use std::os::fd::AsFd;
 
 use super::super::Action::{Pass, Redirect};
 use super::super::insn::{Asm, Reg};
+use super::super::netlink::{self, Which};
 use super::super::program::load;
-use super::super::{Action, BpfError, Filter, MAX_ADDRESSES, MAX_CIDRS, MAX_PORTS};
+use super::super::{
+    Action, Attachment, BpfError, Filter, MAX_ADDRESSES, MAX_CIDRS, MAX_PORTS, Want,
+};
 use super::super::{Program, XskMap};
+use super::common::Netns;
 use super::{Sockets, filter, ip};
 
 /// VXLAN to 10.9.0.1, UDP 4789.
@@ -291,6 +295,28 @@ fn a_queue_without_a_socket_passes() {
     // The program keeps the map.
     drop(map);
     assert_eq!(act(), Pass);
+}
+
+#[test]
+fn the_queue_a_frame_came_in_by_decides_the_slot() {
+    let Some(sockets) = Sockets::new() else {
+        return;
+    };
+    let ns = Netns::new();
+    ns.ip("link add v0 numrxqueues 4 numtxqueues 4 type veth peer name v1 numrxqueues 4 numtxqueues 4");
+    ns.ip("link set v0 up");
+    let program = sockets.load(&filter(&[4789]));
+    ns.enter(|| {
+        // The queues of a veth are known to XDP only while it has a program.
+        let _attachment = Attachment::attach("v0", &program, Want::default()).unwrap();
+        let index = netlink::interface(Which::Name("v0")).unwrap().index;
+        let act = |queue| program.test_run_from(&V4, Some((index, queue))).unwrap();
+        assert_eq!([0, 1, 2, 3].map(act), [Redirect, Pass, Pass, Pass]);
+        sockets.map.set(1, sockets.socket.as_fd()).unwrap();
+        sockets.map.clear(0).unwrap();
+        // The map has two slots, the interface four queues.
+        assert_eq!([0, 1, 2, 3].map(act), [Pass, Redirect, Pass, Pass]);
+    });
 }
 
 #[test]
