@@ -53,6 +53,8 @@ pub struct RingwayOptions {
     pub encap: Encap,
     /// `underlay.family`.
     pub family: UnderlayFamily,
+    /// `underlay.io`.
+    pub io: &'static str,
     /// `workers.count`.
     pub workers: usize,
     /// `workers.polling`.
@@ -64,6 +66,7 @@ impl Default for RingwayOptions {
         RingwayOptions {
             encap: Encap::default(),
             family: UnderlayFamily::default(),
+            io: "auto",
             workers: 1,
             polling: "adaptive",
         }
@@ -113,6 +116,7 @@ socket = "{folder}/ringway.sock"
 interface = "{INTERFACE}"
 encap = "{encap}"
 family = "{family}"
+io = "{io}"
 [workers]
 count = {workers}
 polling = "{polling}"
@@ -127,6 +131,7 @@ pod_cidrs = [{cidrs_peer}]
         folder = folder.display(),
         encap = options.encap,
         family = options.family,
+        io = options.io,
         workers = options.workers,
         polling = options.polling,
     )

@@ -33,8 +33,9 @@ pub use plan::Family;
 pub use process::Process;
 pub use registry::PREFIX;
 pub use signal::clean_up_on_signals;
+pub(crate) use signal::end_on_signals;
 pub use topology::Topology;
-pub use underlay::{INTERFACE, Mode};
+pub use underlay::{INTERFACE, Mode, Wire};
 
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! Cleaning up when a signal ends the process.
 //!
 //! The handler comes from tokio (which only writes to a pipe inside it); a thread waits there,
-//! takes everything down and ends the process with 128 + signal, as a shell reports it. Blocking
+//! cleans up and ends the process with 128 + signal, as a shell reports it. Blocking
 //! the signals and waiting for them would be simpler, but children inherit the mask and the agent
 //! would never see its SIGTERM.
 
@@ -9,8 +9,16 @@ use super::registry;
 use std::sync::Once;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Installs the handler, once per process. Every [`super::Lab`] does it.
+/// Takes every lab down when a signal ends the process. Every [`super::Lab`] calls it.
 pub fn clean_up_on_signals() {
+    end_on_signals(|| {
+        eprintln!("\ninterrupted: taking the namespaces down");
+        registry::close_all();
+    });
+}
+
+/// Installs the handler, once per process: `clean_up` of the first caller.
+pub(crate) fn end_on_signals(clean_up: impl FnOnce() + Send + 'static) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // Installed here and not on the thread: no lab may be built before the handler stands.
@@ -37,8 +45,7 @@ pub fn clean_up_on_signals() {
                     _ = hup.1.recv() => hup.0,
                 }
             });
-            eprintln!("\ninterrupted: taking the namespaces down");
-            registry::close_all();
+            clean_up();
             std::process::exit(128 + kind.as_raw_value());
         };
         let _ = std::thread::Builder::new()

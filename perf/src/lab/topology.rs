@@ -14,7 +14,7 @@
 use super::error::Result;
 use super::netns::Netns;
 use super::node::{Node, NodeKind, Pod};
-use super::underlay::{self, Mode};
+use super::underlay::{self, Mode, Wire};
 use super::{Lab, RingwayOptions};
 
 /// Two joined nodes. Dropping it takes everything down.
@@ -29,12 +29,17 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// Builds two nodes of the given kinds and waits until both work.
+    /// Builds two nodes of the given kinds on a veth pair and waits until both work.
     pub fn build(mode: Mode, kind1: NodeKind, kind2: NodeKind) -> Result<Topology> {
+        Topology::on(Wire::Veth(mode), kind1, kind2)
+    }
+
+    /// Builds two nodes of the given kinds on any wire and waits until both work.
+    pub fn on(wire: Wire<'_>, kind1: NodeKind, kind2: NodeKind) -> Result<Topology> {
         let lab = Lab::open()?;
         let ns1 = Netns::create(&lab.name("n1"))?;
         let ns2 = Netns::create(&lab.name("n2"))?;
-        underlay::join(&ns1, &ns2, mode)?;
+        underlay::join(&ns1, &ns2, wire)?;
         let mut n1 = Node::set_up(&lab, 1, ns1, kind1.clone(), &kind2)?;
         let mut n2 = Node::set_up(&lab, 2, ns2, kind2, &kind1)?;
         for node in [&mut n1, &mut n2] {

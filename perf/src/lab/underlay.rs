@@ -1,5 +1,6 @@
-//! The wire between two nodes: a veth pair in one of three modes.
+//! The wire between two nodes: a veth pair in one of three modes, or a NIC for each.
 
+use super::command::ip;
 use super::error::Result;
 use super::netns::Netns;
 use super::plan::{self, Family};
@@ -59,12 +60,33 @@ impl FromStr for Mode {
     }
 }
 
+/// What joins the two nodes.
+#[derive(Clone, Copy, Debug)]
+pub enum Wire<'a> {
+    /// A veth pair, made for them.
+    Veth(Mode),
+    /// Two interfaces of this machine that are joined already. They move into the nodes, and back
+    /// when the nodes go.
+    Nics(&'a str, &'a str),
+}
+
 /// Joins node 1 and node 2. MTU 1500.
-pub(super) fn join(n1: &Netns, n2: &Netns, mode: Mode) -> Result<()> {
-    n1.ip(&format!(
-        "link add {INTERFACE} type veth peer name {INTERFACE} netns {}",
-        n2.name()
-    ))?;
+pub(super) fn join(n1: &Netns, n2: &Netns, wire: Wire<'_>) -> Result<()> {
+    match wire {
+        Wire::Veth(_) => drop(n1.ip(&format!(
+            "link add {INTERFACE} type veth peer name {INTERFACE} netns {}",
+            n2.name()
+        ))?),
+        Wire::Nics(nic1, nic2) => {
+            for (nic, ns) in [(nic1, n1), (nic2, n2)] {
+                // Renamed on the way: an `eth0` may be in either place.
+                ip(&format!(
+                    "link set {nic} netns {} name {INTERFACE}",
+                    ns.name()
+                ))?;
+            }
+        }
+    }
     for (i, ns) in [(1, n1), (2, n2)] {
         // Also the link-local address, or the first second is silent.
         ns.sysctl(&format!("ipv6.conf.{INTERFACE}.accept_dad"), "0")?;
@@ -73,7 +95,9 @@ pub(super) fn join(n1: &Netns, n2: &Netns, mode: Mode) -> Result<()> {
             plan::underlay(i, Family::V4),
             plan::underlay(i, Family::V6),
         ))?;
-        set_mode(ns, mode)?;
+        if let Wire::Veth(mode) = wire {
+            set_mode(ns, mode)?;
+        }
         // Every Kubernetes node forwards.
         ns.sysctl("ipv4.ip_forward", "1")?;
         ns.sysctl("ipv6.conf.all.forwarding", "1")?;
