@@ -1,5 +1,6 @@
 //! Whole-system measurement of Ringway: clusters in network namespaces ([`lab`]), real traffic in
-//! them ([`traffic`]), and what they are compared with ([`demo`], [`compare`]).
+//! them ([`traffic`]), and what they are compared with ([`demo`], [`compare`]); all of it in a virtual
+//! machine whose NICs can do what this one's cannot ([`vm`]).
 
 pub mod compare;
 pub mod demo;
@@ -8,6 +9,7 @@ pub mod lab;
 pub mod pipeline;
 pub mod table;
 pub mod traffic;
+pub mod vm;
 
 /// The allocator of every program of this crate: the system's, counting.
 #[global_allocator]

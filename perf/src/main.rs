@@ -1,7 +1,7 @@
 //! `ringway-perf`: the demo and the measurements. Each subcommand lives in a module of the library.
 
 use clap::{Parser, Subcommand};
-use ringway_perf::{compare, demo, hold, lab, pipeline, traffic};
+use ringway_perf::{compare, demo, hold, lab, pipeline, traffic, vm};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -33,6 +33,12 @@ enum Command {
         /// 4 or 6
         family: u8,
     },
+    /// Boots a virtual machine and shows what is found in it (started by `make zerocopy`)
+    #[command(hide = true)]
+    Vm(vm::HostArgs),
+    /// What is done in there (started by its init)
+    #[command(hide = true)]
+    VmGuest(vm::GuestArgs),
 }
 
 fn main() -> ExitCode {
@@ -69,5 +75,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
             traffic::answer_once(family)?;
             Ok(true)
         }
+        Command::Vm(args) => Ok(vm::host(&args)?),
+        Command::VmGuest(args) => Ok(vm::guest(&args)),
     }
 }
