@@ -6,13 +6,14 @@ FUZZ_SECONDS ?= 30
 export FUZZ_SECONDS
 ROOT_RUN = sudo -E env "PATH=$$PATH" make
 
-.PHONY: help demo test test-unit test-long lint bench fuzz compare
+.PHONY: help demo test test-unit test-long lint bench fuzz compare zerocopy
 
 help:
 	@echo 'make demo        two nodes and three pods on this machine, real traffic, a table of results   (root)'
 	@echo 'make test        every test: units, properties, fuzz seeds, lab with real TAPs and kernel peers (root)'
 	@echo 'make test-unit   the part of it that needs no root'
 	@echo 'make test-long   1 GB transfers, more property cases, ten minutes of fuzzing per target         (root)'
+	@echo 'make zerocopy    two nodes on virtio NICs (AF_XDP zero-copy) in a virtual machine; needs no KVM'
 	@echo 'make compare     throughput and latency beside the kernel bridge and kernel VXLAN, same run     (root)'
 	@echo 'make bench       criterion: each stage and table; BENCH=name for one'
 	@echo 'make fuzz        every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) each; TARGET=name for one'
@@ -58,3 +59,8 @@ compare:
 	@scripts/deps.sh cc ip ethtool iperf3 ping
 	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
 	@scripts/perf.sh compare
+
+zerocopy:
+	@scripts/deps.sh cc
+	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
+	@scripts/zerocopy.sh

@@ -14,6 +14,10 @@ for command in "$@"; do
     iperf3 | ethtool | make | git) packages+=("$command") ;;
     c++) packages+=(g++) ;;
     cc) packages+=(gcc libc6-dev) ;;
+    qemu-system-x86_64) packages+=(qemu-system-x86) ;;
+    busybox) packages+=(busybox-static) ;;
+    depmod) packages+=(kmod) ;;
+    xz) packages+=(xz-utils) ;;
     *) die "deps.sh does not know which package has '$command'" ;;
     esac
 done
