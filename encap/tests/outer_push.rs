@@ -272,6 +272,7 @@ fn a_next_hop_is_entered_and_nothing_else_moves() {
         assert!(!late.has_next_hop());
         late.set_next_hop(complete.dst_mac, complete.src_mac);
         assert!(late.has_next_hop());
+        assert_eq!(late.next_hop(), (complete.dst_mac, complete.src_mac));
         assert_eq!(bytes(&late), expected, "{encap:?} v6 {v6}");
         late.set_next_hop(MacAddr::default(), complete.src_mac);
         assert!(!late.has_next_hop());

@@ -170,6 +170,17 @@ impl OuterHeader {
         self.next_hop
     }
 
+    /// The next hop's MAC and the underlay port's own, as the header has them.
+    pub fn next_hop(&self) -> (MacAddr, MacAddr) {
+        let at = SCRATCH - self.len();
+        let byte = |i: usize| match i.checked_sub(EXTRA) {
+            Some(at) => self.short[at],
+            None => self.extra[i],
+        };
+        let mac = |from: usize| MacAddr(std::array::from_fn(|i| byte(from + i)));
+        (mac(at), mac(at + 6))
+    }
+
     /// Enters the next hop's MAC and the underlay port's own; a `dst` of zero says that it is not known.
     pub fn set_next_hop(&mut self, dst: MacAddr, src: MacAddr) {
         let at = SCRATCH - self.len();
