@@ -1,7 +1,7 @@
 //! `ringway-perf lab`: two nodes and three pods to experiment with, until Ctrl-C.
 
 use crate::lab::{
-    Encap, Family, LabError, Mode, NodeKind, RingwayOptions, Topology, UnderlayFamily,
+    Encap, Family, Io, LabError, Mode, NodeKind, RingwayOptions, Topology, UnderlayFamily,
 };
 
 /// What is built.
@@ -19,6 +19,9 @@ pub struct Args {
     /// Bare IP in UDP between Ringway nodes instead of VXLAN
     #[arg(long)]
     udp: bool,
+    /// How Ringway nodes reach the underlay
+    #[arg(long, value_enum, default_value_t = Io::Auto)]
+    io: Io,
     /// Workers of each Ringway node
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -38,6 +41,7 @@ pub fn run(args: &Args) -> Result<bool, LabError> {
         encap: if args.udp { Encap::Udp } else { Encap::Vxlan },
         family: UnderlayFamily::Match,
         workers: args.workers,
+        io: args.io,
         ..RingwayOptions::default()
     };
     let kind = |kind| match kind {

@@ -46,6 +46,28 @@ impl fmt::Display for UnderlayFamily {
     }
 }
 
+/// How a Ringway node reaches the underlay: `underlay.io`.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, Eq, PartialEq, Hash)]
+pub enum Io {
+    /// What the agent finds best
+    #[default]
+    Auto,
+    /// AF_XDP rings
+    Xdp,
+    /// UDP sockets
+    Socket,
+}
+
+impl fmt::Display for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Io::Auto => "auto",
+            Io::Xdp => "xdp",
+            Io::Socket => "socket",
+        })
+    }
+}
+
 /// What may differ between Ringway nodes of different topologies.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RingwayOptions {
@@ -54,7 +76,7 @@ pub struct RingwayOptions {
     /// `underlay.family`.
     pub family: UnderlayFamily,
     /// `underlay.io`.
-    pub io: &'static str,
+    pub io: Io,
     /// `workers.count`.
     pub workers: usize,
     /// `workers.polling`.
@@ -66,7 +88,7 @@ impl Default for RingwayOptions {
         RingwayOptions {
             encap: Encap::default(),
             family: UnderlayFamily::default(),
-            io: "auto",
+            io: Io::default(),
             workers: 1,
             polling: "adaptive",
         }

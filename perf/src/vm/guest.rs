@@ -1,12 +1,12 @@
 //! `ringway-perf vm-guest`: two nodes on the machine's two NICs, traffic between their pods, the
 //! kernel's packet generator at one of them. Says what it finds in [`Line`]s.
 
-use super::Io;
 use super::line::Line;
 use super::pktgen::Volley;
 use super::rings;
 use crate::lab::{
-    Family, INTERFACE, LabError, Netns, Node, NodeKind, Pod, RingwayOptions, Topology, Wire, plan,
+    Family, INTERFACE, Io, LabError, Netns, Node, NodeKind, Pod, RingwayOptions, Topology, Wire,
+    plan,
 };
 use crate::traffic::{ping, transfer};
 use std::time::{Duration, Instant};
@@ -46,7 +46,7 @@ fn work(io: Io, report: &mut Report) -> Result<(), LabError> {
     let [nic1, nic2] = nics()?;
     let kind = || {
         NodeKind::Ringway(RingwayOptions {
-            io: io.name(),
+            io,
             ..RingwayOptions::default()
         })
     };

@@ -26,21 +26,3 @@ mod rings;
 
 pub use guest::{Args as GuestArgs, run as guest};
 pub use host::{Args as HostArgs, VmError, run as host};
-
-/// How the nodes reach their NICs: `underlay.io`.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Io {
-    /// UDP sockets of the kernel
-    Socket,
-    /// AF_XDP rings
-    Xdp,
-}
-
-impl Io {
-    fn name(self) -> &'static str {
-        match self {
-            Io::Socket => "socket",
-            Io::Xdp => "xdp",
-        }
-    }
-}

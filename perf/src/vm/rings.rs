@@ -1,6 +1,6 @@
 //! What a node's agent says of the way it reaches its NIC.
 
-use super::Io;
+use crate::lab::Io;
 use serde_json::Value;
 
 /// Judges `ringway status --json`: the node must have got what it was told to use, and of AF_XDP
@@ -8,12 +8,12 @@ use serde_json::Value;
 pub(super) fn check(status: &Value, io: Io) -> Result<String, String> {
     let underlay = &status["underlay"];
     let got = underlay["io"].as_str().unwrap_or("nothing");
-    // The agent may add why.
-    if got.split([' ', ',', ':', ';']).next() != Some(io.name()) {
-        return Err(format!("wanted {}, got: {got}", io.name()));
+    // The agent adds why.
+    if io != Io::Auto && got.split(' ').next() != Some(&io.to_string()) {
+        return Err(format!("wanted {io}, got: {got}"));
     }
     match io {
-        Io::Socket => Ok(format!(
+        Io::Socket | Io::Auto => Ok(format!(
             "socket, {} of them",
             underlay["sockets"].as_array().map_or(0, Vec::len)
         )),
