@@ -2,7 +2,9 @@
 
 use ringway_encap::Encap;
 use ringway_packet::addr::mapped;
+use ringway_packet::offload::{Checksum, Offload};
 use ringway_packet::parse::{L3, Parsed};
+use ringway_packet::proto;
 use ringway_tables::{PathId, PeerId, Port, Snapshot, Target};
 
 use crate::bytes::{be32, is_link_local, mac, src4, src6};
@@ -54,6 +56,26 @@ pub(crate) fn pod(port: &Port, head: &[u8], parsed: &Parsed) -> Stage<()> {
             Err(DropReason::SpoofedIpv4.into())
         }
         L3::Other => Err(DropReason::UnknownEthertype.into()),
+    }
+}
+
+/// Offload metadata, which whoever has a raw socket in a pod chooses freely. A checksum to be done
+/// will be written after everything else has been checked, so it may replace nothing but the
+/// checksum of the L4 header, or what lies behind that (a packet of a tunnel inside the pod).
+#[inline]
+pub(crate) fn offload(offload: &Offload, parsed: &Parsed) -> Stage<()> {
+    let Checksum::Partial { start, offset } = offload.checksum else {
+        return Ok(());
+    };
+    let field = match parsed.proto {
+        proto::TCP => 16,
+        proto::UDP => 6,
+        _ => 2,
+    };
+    if start >= parsed.payload_off || start == parsed.l4_off && offset == field {
+        Ok(())
+    } else {
+        Err(DropReason::BadOffload.into())
     }
 }
 

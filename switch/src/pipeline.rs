@@ -118,6 +118,7 @@ impl Pipeline {
         } else if parsed.vlan_tags > 0 {
             return Err(DropReason::VlanTagged.into());
         }
+        admit::offload(&packet.offload, &parsed)?;
         sink.step(|| Step::Admitted);
         // 3. ARP, ND and what is multicast: answered or ignored here, never flooded.
         if neighbour::concerns(packet.head(), &parsed) {

@@ -64,7 +64,7 @@ DropReason {
     MalformedUdp = "malformed_udp", "A UDP header that is truncated or whose length does not fit the packet.", "Capture at the port named.";
     MalformedSctp = "malformed_sctp", "An SCTP header that is truncated.", "Capture at the port named.";
     MalformedIcmp = "malformed_icmp", "An ICMP, ICMPv6 or neighbour discovery message that is truncated or breaks the rules of its RFC.", "Capture at the port named.";
-    BadOffload = "bad_offload", "Offload metadata that contradicts the frame (checksum range, segment size or kind).", "A raw socket with PACKET_VNET_HDR in the pod, or a kernel bug: capture at the port named.";
+    BadOffload = "bad_offload", "Offload metadata that contradicts the frame: a checksum to be done where none is, segment size or kind.", "A raw socket with PACKET_VNET_HDR in the pod, or a kernel bug: capture at the port named.";
     // 2. Admission at a local port
     UnknownPort = "unknown_port", "The frame came in by a port that the tables do not know, as in the moment of a detach.", "Nothing, unless it goes on: then detach and attach the pod again.";
     VlanTagged = "vlan_tagged", "A pod or a peer sent a VLAN tag; the pod network has no VLANs.", "Take the VLAN device out of the pod.";
