@@ -226,10 +226,7 @@ fn forwarded(
                 } else {
                     Some(src) == port.ip6
                 };
-                assert!(
-                    own || !v4 && (src == 0 || src >> 118 == 0xfe80 >> 6),
-                    "source {src:#x}"
-                );
+                assert!(own || !v4 && src >> 118 == 0xfe80 >> 6, "source {src:#x}");
             }
             if whole {
                 let p = parse(before, before.len()).expect("it is good after");

@@ -7,12 +7,12 @@ use ringway_packet::parse::{L3, Parsed};
 use ringway_packet::proto;
 use ringway_tables::{PathId, PeerId, Port, Snapshot, Target};
 
-use crate::bytes::{be32, is_link_local, mac, src4, src6};
+use crate::bytes::{be32, dst6, is_link_local, is_multicast6, mac, src4, src6};
 use crate::pipeline::Stage;
 use crate::{DropReason, IgnoreReason};
 
-/// A frame from a pod: untagged, from the pod's own MAC and address. Admitted besides: `::`
-/// (duplicate-address probes, first MLD reports), link-local, and `0.0.0.0` in ARP probes.
+/// A frame from a pod: untagged, from the pod's own MAC and address. Admitted besides: `::` to
+/// groups (duplicate-address probes, first MLD reports), link-local, and `0.0.0.0` in ARP probes.
 #[inline]
 pub(crate) fn pod(port: &Port, head: &[u8], parsed: &Parsed) -> Stage<()> {
     if parsed.vlan_tags > 0 {
@@ -39,7 +39,10 @@ pub(crate) fn pod(port: &Port, head: &[u8], parsed: &Parsed) -> Stage<()> {
         }
         L3::Ipv6 => {
             let source = src6(head, l3);
-            if port.ip6 == Some(source) || source == 0 || is_link_local(source) {
+            // Unspecified only while a pod looks for an address (RFC 4291 section 2.5.2): a packet to
+            // somebody would be from nobody.
+            let searching = source == 0 && is_multicast6(dst6(head, l3));
+            if port.ip6 == Some(source) || searching || is_link_local(source) {
                 return Ok(());
             }
             Err(DropReason::SpoofedIpv6.into())

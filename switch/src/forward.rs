@@ -70,7 +70,9 @@ pub(crate) fn route<S: Sink>(
             let to = dst6(head, l3);
             let target = snapshot.routes6.lookup(to);
             sink.step(|| Step::Route(to, target));
-            if target.is_none() && (is_martian6(to) || is_link_local(src6(head, l3))) {
+            // RFC 4291 section 2.5.6: a link-local source goes no further than the gateway itself.
+            let on_link = target == Some(Target::Port(PortId::NODE));
+            if target.is_none() && is_martian6(to) || !on_link && is_link_local(src6(head, l3)) {
                 return Err(DropReason::MartianDestination.into());
             }
             target

@@ -1,10 +1,11 @@
 //! ICMP errors that the switch sends, always from the gateway's address, at a limited rate.
 
+use ringway_packet::addr::mapped;
 use ringway_packet::parse::{L3, Parsed};
 use ringway_packet::{icmpv4, icmpv6};
 use ringway_tables::Snapshot;
 
-use crate::bytes::{mac, src4, src6};
+use crate::bytes::{dst4, mac, src4, src6};
 use crate::forward::From;
 use crate::outbox::Out;
 use crate::pipeline::Pipeline;
@@ -42,7 +43,11 @@ pub(crate) fn send<S: Sink>(
         From::Peer(path) => !path.0,
     };
     let may = match parsed.l3 {
-        L3::Ipv4 => icmpv4::may_send_error(parsed, head),
+        L3::Ipv4 => {
+            let to = mapped(dst4(head, usize::from(parsed.l3_off)));
+            let broadcast = snapshot.node.cidrs.iter().any(|cidr| cidr.last() == to);
+            icmpv4::may_send_error(parsed, head) && !broadcast
+        }
         L3::Ipv6 => icmpv6::may_send_error(parsed, head),
         _ => false,
     };

@@ -2,7 +2,7 @@
 //! dropped; never flooded. The tables know every address there is, so nobody has to be asked.
 
 use ringway_packet::mac::MacAddr;
-use ringway_packet::parse::{L3, Parsed};
+use ringway_packet::parse::{Fragment, L3, Parsed};
 use ringway_packet::{arp, icmpv6};
 use ringway_tables::{Port, PortId, Snapshot};
 
@@ -16,13 +16,15 @@ const PROTO_IGMP: u8 = 2;
 const PROTO_UDP: u8 = 17;
 const PROTO_ICMPV6: u8 = 58;
 
-/// Whether a frame is this stage's: ARP, anything multicast, and unicast neighbour discovery.
+/// Whether a frame is this stage's: ARP, anything multicast, and unicast neighbour discovery. A later
+/// fragment has no header to tell by; without the first, which has, it is of no use to anybody.
 #[inline]
 pub(crate) fn concerns(head: &[u8], parsed: &Parsed) -> bool {
     head[0] & 1 == 1
         || parsed.l3 == L3::Arp
         || (parsed.proto == PROTO_ICMPV6
             && parsed.l3 == L3::Ipv6
+            && parsed.fragment != Fragment::Later
             && matches!(head.get(usize::from(parsed.l4_off)), Some(133..=137)))
 }
 
@@ -41,7 +43,10 @@ pub(crate) fn handle<S: Sink>(
     match parsed.l3 {
         L3::Arp => answer_arp(pipeline, snapshot, port, entry, head, parsed, sink),
         L3::Ipv4 => multicast4(head, parsed),
+        L3::Ipv6 if parsed.fragment == Fragment::Later => DropReason::Multicast.into(),
         L3::Ipv6 if parsed.proto == PROTO_ICMPV6 => match head.get(usize::from(parsed.l4_off)) {
+            // RFC 6980 section 5: neighbour discovery never comes in fragments.
+            Some(133..=137) if parsed.is_fragment() => DropReason::MalformedIcmp.into(),
             Some(&icmpv6::NEIGHBOUR_SOLICITATION) => {
                 answer_solicitation(pipeline, snapshot, port, entry, head, parsed, sink)
             }
@@ -101,7 +106,8 @@ fn answer_solicitation<S: Sink>(
 ) -> Verdict {
     let (l3, l4) = (usize::from(parsed.l3_off), usize::from(parsed.l4_off));
     // RFC 4861 section 7.1.1: hop limit 255, code 0, at least 24 octets, target not multicast.
-    if parsed.ttl != 255 || head.len() < l4 + 24 || head[l4 + 1] != 0 || head[l4 + 8] == 0xff {
+    let end = head.len().min(parsed.ip_end());
+    if parsed.ttl != 255 || end < l4 + 24 || head[l4 + 1] != 0 || head[l4 + 8] == 0xff {
         return DropReason::MalformedIcmp.into();
     }
     let (source, target) = (src6(head, l3), be128(head, l4 + 8));

@@ -70,7 +70,7 @@ DropReason {
     VlanTagged = "vlan_tagged", "A pod or a peer sent a VLAN tag; the pod network has no VLANs.", "Take the VLAN device out of the pod.";
     SpoofedMac = "spoofed_mac", "The source MAC is not the pod's.", "The pod changed its MAC, bridges a guest, or is hostile: see `ringway pods` for the right MAC.";
     SpoofedIpv4 = "spoofed_ipv4", "The IPv4 source, or the sender of an ARP message, is not the pod's address.", "The pod holds an address it was not given, forwards for others, or is hostile.";
-    SpoofedIpv6 = "spoofed_ipv6", "The IPv6 source is not the pod's address nor link-local.", "The pod holds an address it was not given, forwards for others, or is hostile.";
+    SpoofedIpv6 = "spoofed_ipv6", "The IPv6 source is not the pod's address nor link-local, or is :: towards a single host.", "The pod holds an address it was not given, forwards for others, or is hostile.";
     // 3. Admission at the underlay
     MalformedOuter = "malformed_outer", "An outer Ethernet, IP or UDP header from the underlay that is truncated, contradicts itself or is a fragment.", "Capture on the underlay; check its MTU first, then for corruption.";
     OuterChecksum = "outer_checksum", "The outer UDP checksum is wrong, or zero on IPv6.", "Corruption on the underlay, or a peer that sends zero checksums over IPv6.";
@@ -92,7 +92,7 @@ DropReason {
     NoRoute = "no_route", "The node sent a packet whose destination is no pod CIDR that is known here.", "Add the peer that owns it, or look at the node's routes over ringway0.";
     NotOurs = "not_ours", "A peer sent a packet whose destination is not on this node.", "The peer's tables are old, or a pod CIDR moved: compare `pod_cidrs`.";
     Hairpin = "hairpin", "The packet would leave by the port it came in by.", "A pod sends to its own address over the wire, or the node routes a pod CIDR wrongly.";
-    MartianDestination = "martian_destination", "A destination that cannot be one: loopback, unspecified, reserved, or link-local to be routed.", "Capture at the port named.";
+    MartianDestination = "martian_destination", "An address that is never routed: a loopback, unspecified or reserved destination, or a link-local one at either end.", "Capture at the port named.";
     Multicast = "multicast", "Multicast or broadcast that no pod network service answers.", "The pod network carries no multicast; use unicast.";
     // 5. Decide
     TtlExceeded = "ttl_exceeded", "The TTL or hop limit ran out here; the sender gets an ICMP error.", "A traceroute, or a routing loop when it goes on.";
