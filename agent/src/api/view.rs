@@ -102,7 +102,7 @@ pub struct Totals {
     pub delivered: Count,
     /// To a peer.
     pub tunnelled: Count,
-    /// Answered by the switch (ARP, neighbour discovery, ping to the gateway).
+    /// Answered by the switch (ARP, neighbour discovery).
     pub answered: Count,
     /// What a healthy idle pod sends and nobody needs.
     pub ignored: Count,
