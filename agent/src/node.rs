@@ -166,6 +166,11 @@ fn kernel_settings(config: &Config) -> Result<(), NodeError> {
         // interfaces keep their own value, which is on by default.
         set(format!("ipv4/conf/{name}/send_redirects"), "0")?;
         set("ipv4/conf/all/send_redirects".into(), "0")?;
+        // The switch sends ICMP errors from the gateway's address, which is the
+        // node's own; a packet from an own address is a martian otherwise, and
+        // the node would never learn a path's MTU. Nobody else can send from it:
+        // the switch knows where every other source belongs.
+        set(format!("ipv4/conf/{name}/accept_local"), "1")?;
     }
     // Without link-local address the node sends no router or listener messages,
     // and no redirects, by this interface.

@@ -102,6 +102,7 @@ fn settings_hold_whatever_all_says() {
         // Either counts, so both are off.
         assert_eq!(get("ipv4/conf/all/send_redirects"), "0");
         assert_eq!(get("ipv4/conf/ringway0/send_redirects"), "0");
+        assert_eq!(get("ipv4/conf/ringway0/accept_local"), "1");
         assert_eq!(get("ipv6/conf/ringway0/accept_ra"), "0");
         // Forwarding would have ended router advertisements there.
         assert_eq!(get("ipv6/conf/under0/accept_ra"), "2");
@@ -158,4 +159,59 @@ fn a_second_agent_is_noticed() {
         let refused = setup(&mut nl, &config(PEER, BOTH), 1430, 1).unwrap_err();
         assert!(matches!(refused, NodeError::Busy { .. }), "{refused}");
     });
+}
+
+/// The switch sends errors from the gateway's address, which is the node's own: the node must believe
+/// them, or its own large packets vanish on a path narrower than the interface.
+#[test]
+fn errors_of_the_switch_are_believed() {
+    use std::net::UdpSocket;
+    use std::time::{Duration, Instant};
+
+    use nix::sys::socket::{getsockopt, sockopt};
+    use ringway_packet::{ethertype, icmpv4};
+
+    in_netns(|| {
+        let _under = underlay();
+        let mut nl = Netlink::open().unwrap();
+        let queues = setup(&mut nl, &config(PEER, BOTH), 1430, 1).unwrap();
+        let socket = UdpSocket::bind("10.77.1.1:0").unwrap();
+        socket.connect("10.77.2.2:9").unwrap();
+        let mtu = || getsockopt(&socket, sockopt::IpMtu).unwrap();
+        assert_eq!(mtu(), 1430);
+        socket.send(&[7; 1300]).unwrap();
+        // The datagram as the switch reads it, and the error it answers with.
+        let fd = &queues.fds[0];
+        let mut bytes = [0; 2048];
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let sent = loop {
+            assert!(Instant::now() < deadline, "the datagram did not come");
+            match nix::unistd::read(fd, &mut bytes) {
+                Ok(n) if n > 1300 => break &bytes[tap_header() + 14..n],
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        let mut error = [0; 640];
+        let front = tap_header() + 14;
+        error[tap_header()..front].copy_from_slice(
+            &[
+                &mac::GATEWAY.0[..],
+                &mac::GATEWAY.0,
+                &ethertype::IPV4.to_be_bytes(),
+            ]
+            .concat(),
+        );
+        let kind = icmpv4::Error::FragmentationNeeded(1200);
+        let (gateway, node) = (0x0a4d_0101, 0x0a4d_0101);
+        let len = icmpv4::write_error(&mut error[front..], kind, gateway, node, sent).unwrap();
+        nix::unistd::write(fd, &error[..front + len]).unwrap();
+        while mtu() != 1200 {
+            assert!(Instant::now() < deadline, "the MTU is still {}", mtu());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+}
+
+fn tap_header() -> usize {
+    ringway_packet::offload::VNET_HDR_LEN
 }
