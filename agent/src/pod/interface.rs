@@ -144,13 +144,24 @@ pub fn create(node: &mut Netlink, netns: &Netns, spec: &Spec) -> Result<Making, 
 
     let temporary = format!("{TEMPORARY_PREFIX}{}", spec.port);
     let multi_queue = spec.queues > 1;
-    let first = tap::create_persistent(
-        &temporary,
-        &TapOptions {
+    let make = || {
+        let owner_uid = Some(TAP_OWNER_UID);
+        let options = TapOptions {
             multi_queue,
-            owner_uid: Some(TAP_OWNER_UID),
-        },
-    )?;
+            owner_uid,
+        };
+        tap::create_persistent(&temporary, &options)
+    };
+    let first = match make() {
+        // An agent that was killed between making and moving has left it. One
+        // that is in use is not deleted.
+        Err(TapError::Taken { .. }) => {
+            tap::delete(&temporary)?;
+            tracing::info!("removed {temporary}, which an agent that was killed has left");
+            make()?
+        }
+        made => made?,
+    };
     let mut making = Making {
         queues: Some(Queues {
             fds: vec![Arc::new(first.fd)],

@@ -127,6 +127,33 @@ fn a_failure_leaves_nothing_behind() {
     });
 }
 
+/// An agent may be killed at any moment, also between making a TAP and moving it.
+#[test]
+fn what_a_killed_agent_left_is_not_in_the_way() {
+    in_netns(|| {
+        let (pod, mut node) = (Pod::new(), Netlink::open().unwrap());
+        let addresses = addresses();
+        for multi_queue in [false, true] {
+            let options = TapOptions {
+                multi_queue,
+                owner_uid: Some(TAP_OWNER_UID),
+            };
+            let left = tap::create_persistent("rwtap3", &options).unwrap();
+            // As long as somebody has it, it is his.
+            if !multi_queue {
+                let refused = create(&mut node, &pod.netns(), &spec(&addresses, 1)).unwrap_err();
+                assert!(
+                    matches!(refused, InterfaceError::Tap(TapError::Busy { .. })),
+                    "{refused}"
+                );
+            }
+            drop(left);
+            drop(create(&mut node, &pod.netns(), &spec(&addresses, 1)).unwrap());
+            assert_eq!(names(&mut node), ["lo"]);
+        }
+    });
+}
+
 #[test]
 fn a_second_interface_leaves_the_first_ones_default_route() {
     in_netns(|| {
