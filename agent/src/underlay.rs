@@ -7,6 +7,7 @@ use crate::config::{Config, ConfigError, EncapKind, Family, Peer, Problem};
 use crate::config::{common_family, family_name};
 use crate::netlink::{Netlink, NetlinkError};
 use ringway_encap::mtu;
+use ringway_packet::addr::from_ip;
 
 /// The underlay interface, examined.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,8 +105,8 @@ impl Underlay {
         Ok(underlay)
     }
 
-    /// Checks that there is an address, that every peer can be reached, and
-    /// that pods get a usable MTU.
+    /// Checks that there is an address and that it is nobody else's, that every
+    /// peer can be reached, and that pods get a usable MTU.
     fn check(&self, config: &Config) -> Result<(), (String, Problem)> {
         if self.addresses().is_empty() {
             let family = match config.underlay.family {
@@ -119,7 +120,37 @@ impl Underlay {
                 Problem::InterfaceNoAddress { value, family },
             ));
         }
+        // Those of the configuration are checked with it; these were found just now.
+        let found = || self.addresses().into_iter();
+        let own = config
+            .node
+            .pod_cidrs
+            .iter()
+            .map(|c| (c, config.node.name.as_str()));
+        let peers = config
+            .peers
+            .iter()
+            .flat_map(|p| p.pod_cidrs.iter().map(|c| (c, p.name.as_str())));
+        for (cidr, owner) in own.chain(peers) {
+            if let Some(value) = found().find(|a| cidr.contains(from_ip(*a))) {
+                let problem = Problem::AddressInCidr {
+                    value,
+                    cidr: cidr.to_string(),
+                    owner: owner.to_owned(),
+                };
+                return Err(("underlay.interface".into(), problem));
+            }
+        }
         for (i, peer) in config.peers.iter().enumerate() {
+            if let Some(j) = peer
+                .addresses
+                .iter()
+                .position(|a| found().any(|own| own == *a))
+            {
+                let (value, owner) = (peer.addresses[j], "this node".to_owned());
+                let key = format!("peers[{i}].addresses[{j}]");
+                return Err((key, Problem::DuplicateAddress { value, owner }));
+            }
             common_family(&self.addresses(), &peer.addresses, config.underlay.family).map_err(
                 |detail| {
                     let peer = peer.name.clone();
@@ -289,5 +320,53 @@ pod_cidrs = ["10.77.3.0/24", "fd77:3::/64"]
         // A loopback underlay has 65,536, which no datagram can fill.
         u.mtu = 65_536;
         assert_eq!(u.pod_mtu(&config("")), 65_485);
+    }
+
+    #[test]
+    fn an_unusable_interface_is_refused_and_named() {
+        use crate::netlink::LinkChange;
+        use ringway_ports::tap::{self, TapOptions};
+
+        crate::testing::in_netns(|| {
+            let mut nl = Netlink::open().unwrap();
+            let c = config("");
+            let refused = |nl: &mut Netlink, c: &Config, words: &[&str]| {
+                let text = Underlay::examine(c, nl).unwrap_err().to_string();
+                for word in words.iter().chain(&["to do:"]) {
+                    assert!(text.contains(word), "{word:?} is not in {text}");
+                }
+            };
+            refused(&mut nl, &c, &["underlay.interface", "eth0", "lo"]);
+            let _eth0 = tap::create_persistent("eth0", &TapOptions::default()).unwrap();
+            let index = nl.link("eth0").unwrap().index;
+            refused(&mut nl, &c, &["underlay.interface", "eth0", "set eth0 up"]);
+            let up = LinkChange {
+                up: Some(true),
+                ..LinkChange::default()
+            };
+            nl.change_link(index, &up).unwrap();
+            // It has a link-local address, which leads to no other node.
+            refused(&mut nl, &c, &["underlay.interface", "eth0", "an address"]);
+            let mut add = |ip: &str, len| {
+                let ip = ip.parse().unwrap();
+                nl.add_address(index, ip, len).unwrap();
+                let c = config("");
+                let outcome = Underlay::examine(&c, &mut nl);
+                nl.remove_address(index, ip, len).unwrap();
+                outcome.map_err(|e| e.to_string())
+            };
+            assert!(add("192.168.77.1", 24).is_ok());
+            let own_pods = add("10.77.1.9", 32).unwrap_err();
+            assert!(own_pods.contains("10.77.1.0/24 of a"), "{own_pods}");
+            let their_pods = add("10.77.3.9", 32).unwrap_err();
+            assert!(their_pods.contains("10.77.3.0/24 of c"), "{their_pods}");
+            let a_peers = add("192.168.77.2", 32).unwrap_err();
+            assert!(a_peers.contains("peers[0].addresses[0]"), "{a_peers}");
+            let wanted = config("addresses = [\"192.168.77.7\"]");
+            nl.add_address(index, "192.168.77.1".parse().unwrap(), 24)
+                .unwrap();
+            let words = ["underlay.addresses[0]", "192.168.77.7", "192.168.77.1"];
+            refused(&mut nl, &wanted, &words);
+        });
     }
 }
