@@ -30,6 +30,7 @@ pub(super) fn run(file: &Path, socket: Option<&Path>) -> Result<(), Failure> {
         config.node.socket = socket.to_owned();
     }
     log();
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -47,6 +48,17 @@ fn log() {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .try_init();
+}
+
+/// Every queue of every pod is a descriptor, and every worker has its sockets: the usual soft limit of
+/// 1,024, which is there for programs that use select(2), would end at a hundred pods and eight workers.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open descriptors stays as it is");
+    }
 }
 
 async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
@@ -115,4 +127,17 @@ fn fail(reason: &str) -> ! {
     tracing::error!("{reason}");
     eprintln!("ringway: {reason}\n  to do: start the agent again; report this with the log above");
     std::process::exit(70);
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    #[test]
+    fn descriptors_are_limited_by_the_hard_limit_only() {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard - 1), hard).unwrap();
+        super::raise_descriptor_limit();
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
+    }
 }
