@@ -18,6 +18,7 @@ pub mod mac;
 pub mod names;
 pub mod netlink;
 pub mod netns;
+pub mod next_hop;
 pub mod node;
 pub mod pod;
 pub mod state;

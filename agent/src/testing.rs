@@ -4,13 +4,14 @@
 //! thread's entry in /proc. Nothing is mounted and nothing has a name, so a
 //! test that dies leaves nothing behind.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
 use nix::sched::{CloneFlags, unshare};
 
-use crate::netlink::{LinkChange, Netlink};
+use crate::netlink::{Link, LinkChange, Netlink};
 use crate::netns::Netns;
 
 fn enter_new() {
@@ -28,20 +29,79 @@ pub(crate) fn in_netns<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'sta
         enter_new();
         let mut netlink = Netlink::open().unwrap();
         let lo = netlink.link("lo").unwrap().index;
-        netlink
-            .change_link(
-                lo,
-                &LinkChange {
-                    up: Some(true),
-                    ..LinkChange::default()
-                },
-            )
-            .unwrap();
+        set_up(&mut netlink, lo, true);
         test()
     });
     match thread.join() {
         Ok(value) => value,
         Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Sets a link up or down.
+pub(crate) fn set_up(netlink: &mut Netlink, index: u32, up: bool) {
+    let change = LinkChange {
+        up: Some(up),
+        ..LinkChange::default()
+    };
+    netlink.change_link(index, &change).unwrap();
+}
+
+/// A wire from the calling thread's namespace to another node's: `under0` here, `eth0` there, with
+/// `192.0.2.1` and `2001:db8::1` here, `.2` and `::2` there, both up.
+pub(crate) struct Wire {
+    /// A socket here.
+    pub(crate) netlink: Netlink,
+    /// Our end.
+    pub(crate) here: Link,
+    /// The other node.
+    pub(crate) node: Pod,
+    /// A socket there.
+    pub(crate) node_netlink: Netlink,
+    /// Its end.
+    pub(crate) there: Link,
+}
+
+impl Wire {
+    pub(crate) fn new() -> Self {
+        let mut netlink = Netlink::open().unwrap();
+        let node = Pod::new();
+        let mut node_netlink = node.netlink();
+        // A neighbour solicitation needs a link-local source, which detection of duplicates would
+        // keep from being used for a second or two.
+        let no_detection = || {
+            for which in ["all", "default"] {
+                let path = format!("/proc/sys/net/ipv6/conf/{which}/accept_dad");
+                std::fs::write(path, "0").unwrap();
+            }
+        };
+        no_detection();
+        crate::netns::run_in(&node.netns(), no_detection).unwrap();
+        netlink.add_veth("under0", node.netns().as_fd(), "eth0");
+        let here = netlink.link("under0").unwrap();
+        let there = node_netlink.link("eth0").unwrap();
+        for (netlink, link, host) in [(&mut netlink, &here, 1), (&mut node_netlink, &there, 2)] {
+            for (prefix, length) in [("192.0.2.", 24), ("2001:db8::", 64)] {
+                let ip = format!("{prefix}{host}").parse().unwrap();
+                netlink.add_address(link.index, ip, length).unwrap();
+            }
+            set_up(netlink, link.index, true);
+        }
+        Self {
+            netlink,
+            here,
+            node,
+            node_netlink,
+            there,
+        }
+    }
+
+    /// Writes a file of /proc/sys as seen from the other node.
+    pub(crate) fn node_sysctl(&self, path: &str, value: &str) {
+        let write = || std::fs::write(format!("/proc/sys/{path}"), value);
+        crate::netns::run_in(&self.node.netns(), write)
+            .unwrap()
+            .unwrap();
     }
 }
 

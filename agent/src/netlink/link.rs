@@ -4,10 +4,15 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
+};
 use ringway_packet::mac::MacAddr;
 
 use super::{Netlink, NetlinkError};
+
+/// RFC 2863 state of a link (`IF_OPER_*`, linux/if.h).
+pub use netlink_packet_route::link::State as OperState;
 
 /// What is known of a link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +35,18 @@ pub struct Link {
     pub tx_queue_len: Option<u32>,
     /// One end of a veth pair.
     pub veth: bool,
+    /// There is a signal on the line (`IFLA_CARRIER`), whether or not the link is up.
+    pub carrier: bool,
+    /// What the kernel makes of `up`, the carrier and, on a stacked link, the link below.
+    /// `Unknown` is what drivers say that do not care, TAPs and lo among them.
+    pub oper_state: Option<OperState>,
+    /// Receive queues the device was made with; how many are in use is for ethtool to say, see
+    /// [`ringway_ports::ethtool::channels`].
+    pub rx_queues: Option<u32>,
+    /// Transmit queues the device was made with.
+    pub tx_queues: Option<u32>,
+    /// Id of the XDP program attached: of the one in the driver if there are several.
+    pub xdp_program: Option<u32>,
 }
 
 impl Link {
@@ -52,11 +69,34 @@ impl Link {
                 LinkAttribute::LinkInfo(infos) => {
                     link.veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth));
                 }
+                LinkAttribute::Carrier(n) => link.carrier = n != 0,
+                LinkAttribute::OperState(state) => link.oper_state = Some(state),
+                LinkAttribute::NumRxQueues(n) => link.rx_queues = Some(n),
+                LinkAttribute::NumTxQueues(n) => link.tx_queues = Some(n),
+                LinkAttribute::Xdp(xdp) => link.xdp_program = xdp_program(&xdp),
                 _ => {}
             }
         }
         link
     }
+
+    /// Frames can leave: up, and something is at the other end of the line.
+    pub fn usable(&self) -> bool {
+        self.up && self.carrier
+    }
+}
+
+/// `IFLA_XDP_PROG_ID` is there when one program is attached; with one per mode
+/// (`XDP_ATTACHED_MULTI`) each has an attribute of its own instead.
+fn xdp_program(attributes: &[LinkXdp]) -> Option<u32> {
+    let rank = |a: &LinkXdp| match a {
+        LinkXdp::ProgId(id) => Some((0, *id)),
+        LinkXdp::DrvProgId(id) => Some((1, *id)),
+        LinkXdp::SkbProgId(id) => Some((2, *id)),
+        LinkXdp::HwProgId(id) => Some((3, *id)),
+        _ => None,
+    };
+    attributes.iter().filter_map(rank).min().map(|(_, id)| id)
 }
 
 /// Settings to change on a link; `None` leaves one as it is.
@@ -99,6 +139,21 @@ impl Netlink {
             Err(e) if e.errno() == Some(libc::ENODEV) => Err(NetlinkError::NoLink {
                 name: name.to_owned(),
             }),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The link with this index; `None` when there is none.
+    pub fn link_at(&mut self, index: u32) -> Result<Option<Link>, NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        let what = || format!("looking up interface {index}");
+        match self.ask(what, RouteNetlinkMessage::GetLink(message), 0) {
+            Ok(answers) => Ok(answers.into_iter().find_map(|m| match m {
+                RouteNetlinkMessage::NewLink(link) => Some(Link::from_message(link)),
+                _ => None,
+            })),
+            Err(e) if e.errno() == Some(libc::ENODEV) => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -172,5 +227,33 @@ impl Netlink {
             Err(e) if e.errno() == Some(libc::ENODEV) => Ok(false),
             Err(e) => Err(e),
         }
+    }
+}
+
+#[cfg(test)]
+impl Netlink {
+    /// A veth pair: one end here, the other in the namespace behind `netns`.
+    pub(crate) fn add_veth(&mut self, name: &str, netns: BorrowedFd<'_>, peer: &str) {
+        use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+        use netlink_packet_route::link::{InfoData, InfoVeth};
+        let mut other = LinkMessage::default();
+        other.attributes = vec![
+            LinkAttribute::IfName(peer.to_owned()),
+            LinkAttribute::NetNsFd(netns.as_raw_fd()),
+        ];
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
+            ]),
+        ];
+        self.ask(
+            || "adding a veth pair".into(),
+            RouteNetlinkMessage::NewLink(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+        .unwrap();
     }
 }

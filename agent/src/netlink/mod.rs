@@ -10,35 +10,37 @@
 //! as long as it lives; see [`crate::netns::run_in`].
 
 mod address;
+mod exchange;
 mod link;
+mod neighbour;
 mod route;
+mod route_to;
+pub mod watch;
+pub mod xdp_features;
 
 use std::io;
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::protocols::NETLINK_ROUTE;
+
+use exchange::Exchange;
 
 pub use address::Address;
-pub use link::{Link, LinkChange};
+pub use link::{Link, LinkChange, OperState};
+pub use neighbour::{Neighbour, NeighbourState};
 pub use route::Route;
-
-/// Size of the receive buffer: the kernel fills a dump message with at most
-/// 32 KB (`NLMSG_GOODSIZE` and `netlink_dump`'s upper bound).
-const BUFFER: usize = 64 * 1024;
-/// Dump messages read before the answer is given up as endless.
-const MAX_DUMP_MESSAGES: usize = 65_536;
+pub use route_to::{NoWay, RouteTo};
+pub use watch::{Change, Watch};
+pub use xdp_features::XdpFeatures;
 
 /// Why a netlink request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
     /// No socket could be opened in this namespace.
-    #[error("no rtnetlink socket: {0}")]
+    #[error("no netlink socket: {0}")]
     Socket(#[source] io::Error),
     /// Sending or receiving failed.
-    #[error("{what}: rtnetlink: {source}")]
+    #[error("{what}: netlink: {source}")]
     Io {
         /// What was asked, in words.
         what: String,
@@ -84,110 +86,24 @@ impl NetlinkError {
 
 /// An rtnetlink socket in the namespace of the thread that opened it.
 pub struct Netlink {
-    socket: Socket,
-    sequence: u32,
-    buffer: Vec<u8>,
+    exchange: Exchange,
 }
 
 impl Netlink {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open() -> Result<Self, NetlinkError> {
-        let mut socket = Socket::new(NETLINK_ROUTE).map_err(NetlinkError::Socket)?;
-        socket.bind_auto().map_err(NetlinkError::Socket)?;
-        socket
-            .connect(&SocketAddr::new(0, 0))
-            .map_err(NetlinkError::Socket)?;
         Ok(Self {
-            socket,
-            sequence: 0,
-            buffer: vec![0; BUFFER],
+            exchange: Exchange::open(NETLINK_ROUTE)?,
         })
     }
 
-    /// Sends one request and waits for its acknowledgement; messages that come
-    /// before it are returned.
     fn ask(
         &mut self,
         what: impl Fn() -> String,
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
-        let dump = flags & NLM_F_DUMP == NLM_F_DUMP;
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags | if dump { 0 } else { NLM_F_ACK };
-        self.sequence = self.sequence.wrapping_add(1);
-        header.sequence_number = self.sequence;
-        let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
-        packet.finalize();
-        let mut bytes = vec![0; packet.buffer_len()];
-        packet.serialize(&mut bytes);
-        let io = |source| NetlinkError::Io {
-            what: what(),
-            source,
-        };
-        self.socket.send(&bytes, 0).map_err(io)?;
-
-        let mut answers = Vec::new();
-        for _ in 0..MAX_DUMP_MESSAGES {
-            let n = match self.socket.recv(&mut &mut self.buffer[..], 0) {
-                Ok(n) => n.min(BUFFER),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(io(e)),
-            };
-            if self.take(&what, n, &mut answers)? {
-                return Ok(answers);
-            }
-        }
-        Err(NetlinkError::Answer {
-            what: what(),
-            detail: format!("no end after {MAX_DUMP_MESSAGES} messages"),
-        })
-    }
-
-    /// Reads the messages in the first `n` bytes of the buffer; true when the
-    /// request is answered.
-    fn take(
-        &self,
-        what: &impl Fn() -> String,
-        n: usize,
-        answers: &mut Vec<RouteNetlinkMessage>,
-    ) -> Result<bool, NetlinkError> {
-        let mut rest = &self.buffer[..n];
-        while rest.len() >= 16 {
-            let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
-            let sequence = u32::from_ne_bytes([rest[8], rest[9], rest[10], rest[11]]);
-            if length < 16 || length > rest.len() {
-                return Err(NetlinkError::Answer {
-                    what: what(),
-                    detail: format!("message of {length} bytes in {} received", rest.len()),
-                });
-            }
-            let (one, _) = rest.split_at(length);
-            rest = &rest[length.next_multiple_of(4).min(rest.len())..];
-            // A late answer to a request that was given up.
-            if sequence != self.sequence {
-                continue;
-            }
-            let parsed = NetlinkMessage::<RouteNetlinkMessage>::deserialize(one).map_err(|e| {
-                NetlinkError::Answer {
-                    what: what(),
-                    detail: e.to_string(),
-                }
-            })?;
-            match parsed.payload {
-                NetlinkPayload::Done(_) => return Ok(true),
-                NetlinkPayload::Error(e) if e.code.is_none() => return Ok(true),
-                NetlinkPayload::Error(e) => {
-                    return Err(NetlinkError::Refused {
-                        what: what(),
-                        source: e.to_io(),
-                    });
-                }
-                NetlinkPayload::InnerMessage(m) => answers.push(m),
-                _ => {}
-            }
-        }
-        Ok(false)
+        self.exchange.ask(what, message, flags)
     }
 }
 

@@ -1,17 +1,13 @@
-//! Routes of the main table, and permanent neighbours.
+//! Routes of the main table.
 
 use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
-};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
     RouteType,
 };
-use ringway_packet::mac::MacAddr;
 
 use super::address::family;
 use super::{Netlink, NetlinkError};
@@ -84,7 +80,7 @@ impl Route {
     }
 }
 
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
+pub(super) fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(a) => Some((*a).into()),
         RouteAddress::Inet6(a) => Some((*a).into()),
@@ -154,31 +150,36 @@ impl Netlink {
             .filter(|r| r.interface == index)
             .collect())
     }
+}
 
-    /// Sets a permanent neighbour entry: `ip` is at `mac` on this link.
-    pub fn set_neighbour(
-        &mut self,
-        index: u32,
-        ip: IpAddr,
-        mac: MacAddr,
-    ) -> Result<(), NetlinkError> {
-        let mut message = NeighbourMessage::default();
-        message.header.family = family(ip);
-        message.header.ifindex = index;
-        message.header.state = NeighbourState::Permanent;
-        message.attributes = vec![
-            NeighbourAttribute::Destination(match ip {
-                IpAddr::V4(a) => NeighbourAddress::Inet(a),
-                IpAddr::V6(a) => NeighbourAddress::Inet6(a),
-            }),
-            NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()),
-        ];
-        let what = || format!("setting neighbour {ip} = {mac} on interface {index}");
-        self.ask(
-            what,
-            RouteNetlinkMessage::NewNeighbour(message),
-            NLM_F_CREATE | NLM_F_REPLACE,
-        )
-        .map(drop)
+#[cfg(test)]
+impl Netlink {
+    /// Sets a route that refuses: `unreachable`, `prohibit`, `blackhole` or `throw`.
+    pub(crate) fn set_refusing_route(&mut self, kind: &str, destination: &str) {
+        let (network, prefix_len) = destination.split_once('/').unwrap();
+        let mut message = Route {
+            destination: network.parse().unwrap(),
+            prefix_len: prefix_len.parse().unwrap(),
+            gateway: None,
+            onlink: false,
+            source: None,
+            interface: 0,
+        }
+        .message();
+        message.header.kind = match kind {
+            "unreachable" => RouteType::Unreachable,
+            "prohibit" => RouteType::Prohibit,
+            "blackhole" => RouteType::BlackHole,
+            "throw" => RouteType::Throw,
+            other => panic!("{other} refuses nothing"),
+        };
+        message.header.scope = RouteScope::Universe;
+        message
+            .attributes
+            .retain(|a| !matches!(a, RouteAttribute::Oif(_)));
+        let what = || format!("adding a route {kind} {destination}");
+        let message = RouteNetlinkMessage::NewRoute(message);
+        self.ask(what, message, NLM_F_CREATE | NLM_F_REPLACE)
+            .unwrap();
     }
 }

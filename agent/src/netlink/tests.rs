@@ -4,7 +4,9 @@ use ringway_packet::mac::MacAddr;
 use ringway_ports::tap::{self, TapOptions};
 
 use super::*;
-use crate::testing::in_netns;
+use crate::testing::{Wire, in_netns, set_up};
+
+mod way;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -50,8 +52,17 @@ fn links_are_found_changed_and_deleted() {
                 gso_max_segs: Some(30),
                 tx_queue_len: Some(77),
                 veth: false,
+                // A TAP has one while somebody has it open.
+                carrier: true,
+                oper_state: changed.oper_state,
+                rx_queues: Some(1),
+                tx_queues: Some(1),
+                xdp_program: None,
             }
         );
+        assert!(changed.usable());
+        assert_eq!(nl.link_at(link.index).unwrap(), Some(changed));
+        assert_eq!(nl.link_at(9999).unwrap(), None);
         let names: Vec<String> = nl.links().unwrap().into_iter().map(|l| l.name).collect();
         assert_eq!(names, ["lo", "t1"]);
         assert!(nl.delete_link("t1").unwrap());
