@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::api::view::{
-    Detached, Drops, MacRow, NeighbourRow, PathRow, PeerRow, Pod, RouteRow, Status,
+    Buffers, Detached, Drops, MacRow, NeighbourRow, PathRow, PeerRow, Pod, RingStatus, RouteRow,
+    Status,
 };
 
 /// Rows under a header, each column as wide as its widest cell.
@@ -93,6 +94,49 @@ fn duration(seconds: u64) -> String {
     }
 }
 
+fn ring_line(ring: &RingStatus) -> String {
+    let mut line = format!(
+        "queue {} (worker {}): {} XDP, {}",
+        ring.queue,
+        ring.worker,
+        ring.mode,
+        if ring.zero_copy {
+            "zero-copy"
+        } else {
+            "copying"
+        }
+    );
+    if ring.busy_poll {
+        line.push_str(", polled");
+    }
+    for refused in [&ring.mode_refused, &ring.zero_copy_refused] {
+        if let Some(why) = refused {
+            line.push_str(&format!("; better was refused: {why}"));
+        }
+    }
+    line
+}
+
+fn buffers_line(b: &Buffers) -> String {
+    let mut line = format!(
+        "          buffers: {} free, {} in flight, {} in rings ({} to receive, {} to send), of {}",
+        b.free, b.in_flight, b.in_rings, b.to_receive, b.to_send, b.total
+    );
+    for (what, count) in [
+        ("transmit ring full", b.tx_full),
+        ("receive ring full", b.rx_full),
+        ("fill ring found empty", b.fill_empty),
+        ("no frame for the fill ring", b.fill_starved),
+        ("dropped before the ring", b.rx_dropped),
+        ("INVALID descriptors, report them", b.invalid),
+    ] {
+        if count > 0 {
+            line.push_str(&format!("; {what} {}", amount(count)));
+        }
+    }
+    line
+}
+
 pub(super) fn status(s: &Status) -> String {
     let u = &s.underlay;
     let mut out = format!(
@@ -113,6 +157,21 @@ pub(super) fn status(s: &Status) -> String {
         u.mtu,
         u.io,
     );
+    for ring in &u.rings {
+        out.push_str(&format!("          {}\n", ring_line(ring)));
+    }
+    if u.xdp_fallbacks > 0 {
+        out.push_str(&format!(
+            "          AF_XDP did not work {} times since the start; the agent's log says why\n",
+            u.xdp_fallbacks
+        ));
+    }
+    for hop in &u.next_hops {
+        out.push_str(&format!(
+            "          to {} by {}: {}\n",
+            hop.dst, hop.by, hop.next_hop
+        ));
+    }
     for socket in &u.sockets {
         let on = |yes| if yes { "on" } else { "off" };
         out.push_str(&format!(
@@ -136,6 +195,9 @@ pub(super) fn status(s: &Status) -> String {
                 .cpu
                 .map_or_else(String::new, |cpu| format!(", on processor {cpu}")),
         ));
+        if !u.rings.is_empty() {
+            out.push_str(&format!("{}\n", buffers_line(&worker.buffers)));
+        }
     }
     let t = &s.totals;
     let mut rows = Rows::new(&["", "FRAMES", "PACKETS"]);

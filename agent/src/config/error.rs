@@ -75,8 +75,6 @@ pub enum Problem {
     Range { value: u64, min: u64, max: u64 },
     #[error("vxlan and udp cannot share UDP port {port}")]
     SamePort { port: u16 },
-    #[error("AF_XDP is not available in this version")]
-    NoXdp,
     #[error("off is possible on IPv4 only, and the underlay family is ipv6")]
     ChecksumOff,
     #[error("{found} processors for {count} workers")]
@@ -164,7 +162,6 @@ impl Problem {
             Self::SamePort { .. } => {
                 "set underlay.vxlan_port or underlay.udp_port to another port".into()
             }
-            Self::NoXdp => "use io = \"auto\" or \"socket\"".into(),
             Self::ChecksumOff => "use udp_checksum = \"auto\"".into(),
             Self::CpuCount { .. } => "list one processor for each worker, or none".into(),
             Self::DuplicateCpu { .. } => "give every worker a processor of its own".into(),

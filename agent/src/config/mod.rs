@@ -89,6 +89,10 @@ pub struct Underlay {
     pub gro: Gro,
     /// Outer UDP checksum.
     pub udp_checksum: Checksum,
+    /// Whether checksums of received packets may be unfinished.
+    pub unfinished_checksums: Unfinished,
+    /// Microseconds the device is polled in the system calls on a ring; 0: it interrupts.
+    pub xdp_busy_poll_us: u32,
 }
 
 /// `[workers]`
@@ -135,10 +139,25 @@ pub enum EncapKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Io {
-    /// The best that works here.
+    /// AF_XDP where the driver does it without a copy, else sockets.
     Auto,
+    /// AF_XDP rings; sockets, with a warning, where they do not work.
+    Xdp,
     /// UDP sockets.
     Socket,
+}
+
+/// Whether a checksum that is the bare sum of its pseudo-header passes for one that a NIC was to finish.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unfinished {
+    /// On a veth, whose other end has no NIC to finish it.
+    #[default]
+    Auto,
+    /// Yes.
+    Accept,
+    /// No.
+    Refuse,
 }
 
 /// Which outer family carries which pods.

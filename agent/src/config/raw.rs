@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Checksum, EncapKind, Family, Gro, Polling, Problem, locate};
+use super::{Checksum, EncapKind, Family, Gro, Io, Polling, Problem, Unfinished, locate};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,15 +54,10 @@ pub(super) struct Underlay {
     pub udp_checksum: Checksum,
     #[serde(default)]
     pub gro: Gro,
-}
-
-/// With the value that is understood and refused.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Io {
-    Auto,
-    Socket,
-    Xdp,
+    #[serde(default)]
+    pub unfinished_checksums: Unfinished,
+    #[serde(default)]
+    pub xdp_busy_poll_us: u32,
 }
 
 #[derive(Debug, Deserialize)]

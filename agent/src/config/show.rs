@@ -65,7 +65,10 @@ pub const KEYS: &[KeyDoc] = &[
     key("underlay.vni", "VXLAN network identifier, 1 to 16777215"),
     key("underlay.vxlan_port", "UDP port of VXLAN"),
     key("underlay.udp_port", "UDP port of encap udp"),
-    key("underlay.io", "auto | socket"),
+    key(
+        "underlay.io",
+        "auto | xdp | socket; auto: xdp where the driver needs no copy",
+    ),
     key(
         "underlay.family",
         "match | ipv4 | ipv6: outer family that carries the pods",
@@ -74,6 +77,14 @@ pub const KEYS: &[KeyDoc] = &[
     key(
         "underlay.gro",
         "on | keep: turn receive offload of the interface on, or leave it",
+    ),
+    key(
+        "underlay.unfinished_checksums",
+        "auto | accept | refuse: take a bare pseudo-header sum for a checksum; auto: on a veth",
+    ),
+    key(
+        "underlay.xdp_busy_poll_us",
+        "microseconds the NIC is polled in system calls on a ring; 0: it interrupts",
     ),
     key("workers.count", "data-path threads"),
     key("workers.cpus", "one processor per worker, or empty"),
@@ -134,6 +145,8 @@ pub fn show(config: &Config) -> String {
             ("family", word(&u.family)),
             ("udp_checksum", word(&u.udp_checksum)),
             ("gro", word(&u.gro)),
+            ("unfinished_checksums", word(&u.unfinished_checksums)),
+            ("xdp_busy_poll_us", u.xdp_busy_poll_us.to_string()),
         ],
     );
     let w = &config.workers;

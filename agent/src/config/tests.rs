@@ -211,7 +211,11 @@ fn each_mistake_is_found_at_its_place() {
             "underlay.udp_port",
             &["8472"],
         ),
-        (with("vni = 1", "io = \"xdp\""), "underlay.io", &["AF_XDP"]),
+        (
+            with("vni = 1", "xdp_busy_poll_us = 10001"),
+            "underlay.xdp_busy_poll_us",
+            &["10001", "10000"],
+        ),
         (
             with("vni = 1", "addresses = [\"192.168.77.300\"]"),
             "underlay.addresses[0]",

@@ -10,7 +10,7 @@ use ringway_packet::mac::MacAddr;
 use ringway_tables::Cidr;
 
 use super::raw::{self, Raw};
-use super::{Checksum, Config, Family, Io, Node, Peer, Problem, Underlay, Workers};
+use super::{Checksum, Config, Family, Node, Peer, Problem, Underlay, Workers};
 use crate::mac;
 use crate::names::{interface_name, node_name};
 
@@ -102,11 +102,12 @@ fn underlay(raw: raw::Underlay, node: &Node) -> Located<Underlay> {
         let port = raw.udp_port;
         return Err(("underlay.udp_port".into(), Problem::SamePort { port }));
     }
-    let io = match raw.io {
-        raw::Io::Auto => Io::Auto,
-        raw::Io::Socket => Io::Socket,
-        raw::Io::Xdp => return Err(("underlay.io".into(), Problem::NoXdp)),
-    };
+    range(
+        "underlay.xdp_busy_poll_us",
+        raw.xdp_busy_poll_us.into(),
+        0,
+        10_000,
+    )?;
     if raw.udp_checksum == Checksum::Off && raw.family == Family::Ipv6 {
         return Err(("underlay.udp_checksum".into(), Problem::ChecksumOff));
     }
@@ -117,10 +118,12 @@ fn underlay(raw: raw::Underlay, node: &Node) -> Located<Underlay> {
         vni: raw.vni,
         vxlan_port: raw.vxlan_port,
         udp_port: raw.udp_port,
-        io,
+        io: raw.io,
         family: raw.family,
         gro: raw.gro,
         udp_checksum: raw.udp_checksum,
+        unfinished_checksums: raw.unfinished_checksums,
+        xdp_busy_poll_us: raw.xdp_busy_poll_us,
     })
 }
 

@@ -15,24 +15,26 @@
 
 mod descriptors;
 mod path_mtu;
+mod paths;
 mod pods;
+mod rings;
 mod start;
 mod tables;
 mod watchdog;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select, tick};
 use ringway_switch::Counters;
-use ringway_tables::{PathId, Publisher, Snapshot};
+use ringway_tables::{Publisher, Snapshot};
 
 use crate::api::view::{self, SocketStatus};
 use crate::api::{ApiError, Attach, Detach};
 use crate::config::Config;
-use crate::netlink::Netlink;
+use crate::netlink::{Change, Netlink, Watch};
+use crate::next_hop::NextHops;
 use crate::state::{State, StateDir};
 use crate::underlay::Underlay;
 use crate::worker::{Event, Worker};
@@ -86,6 +88,11 @@ pub struct Control {
     state: State,
     state_dir: StateDir,
     path_mtus: PathMtus,
+    /// Index of the underlay interface.
+    interface: u32,
+    changes: Watch,
+    next_hops: NextHops,
+    rings: rings::Rings,
     watchdog: Watchdog,
     sockets: Vec<SocketStatus>,
     started: Instant,
@@ -98,6 +105,7 @@ impl Control {
         let beats = tick(watchdog::PERIOD);
         let watch = tick(WATCH_PERIOD);
         let events = self.events.clone();
+        let mut changes = self.changes.changes().clone();
         loop {
             select! {
                 recv(requests) -> request => match request {
@@ -107,6 +115,16 @@ impl Control {
                 recv(events) -> event => match event {
                     Ok(event) => self.heed(event)?,
                     Err(_) => return Err("all workers have ended".into()),
+                },
+                recv(changes) -> change => match change {
+                    Ok(change) => {
+                        let all: Vec<Change> = std::iter::once(change).chain(changes.try_iter()).collect();
+                        self.heed_changes(all);
+                    }
+                    Err(_) => {
+                        tracing::error!("the kernel's changes are not heard any more; looking once a second instead");
+                        changes = crossbeam_channel::never();
+                    }
                 },
                 recv(beats) -> _ => self.check_workers()?,
                 recv(watch) -> _ => self.look_around(),
@@ -141,7 +159,7 @@ impl Control {
             Event::PathMtu { dest, mtu } => {
                 if let Some(mtu) = self.path_mtus.report(dest, mtu, Instant::now()) {
                     tracing::info!(%dest, mtu, "path MTU learnt");
-                    self.set_path_mtu(dest, mtu.into());
+                    self.refresh_paths();
                 }
             }
             Event::GsoOff {
@@ -175,26 +193,10 @@ impl Control {
         self.drop_vanished();
         for dest in self.path_mtus.expire(Instant::now()) {
             tracing::info!(%dest, "learnt path MTU expired");
-            self.set_path_mtu(dest, self.underlay.mtu);
+            self.refresh_paths();
         }
+        self.look_at_underlay();
         self.publisher.reclaim();
-    }
-
-    /// Gives every path to an outer address the inner MTU that follows.
-    fn set_path_mtu(&mut self, dest: IpAddr, outer_mtu: u32) {
-        let current = self.publisher.current();
-        let mut next = Snapshot::clone(&current);
-        for (number, path) in current.paths.iter() {
-            if path.dst != dest {
-                continue;
-            }
-            let overhead = ringway_encap::mtu::overhead(path.encap, dest.is_ipv6());
-            let outer = u16::try_from(outer_mtu.min(self.underlay.mtu)).unwrap_or(u16::MAX);
-            let mut path = path.clone();
-            path.mtu = outer.saturating_sub(overhead);
-            next.replace_path(PathId(number), path);
-        }
-        self.publisher.publish(next);
     }
 
     fn view(&self) -> View {
@@ -227,10 +229,10 @@ impl Control {
                 interface: self.underlay.interface.clone(),
                 addresses: self.underlay.addresses(),
                 mtu: self.underlay.mtu,
-                io: match c.underlay.io {
-                    crate::config::Io::Auto => "socket (this version has no other)".into(),
-                    crate::config::Io::Socket => "socket (configured)".into(),
-                },
+                io: self.rings.describe(),
+                rings: self.rings.status(),
+                xdp_fallbacks: self.rings.fallbacks(),
+                next_hops: self.next_hop_status(),
                 sockets: self.sockets.clone(),
             },
             workers: self.workers.iter().map(|w| self.worker_status(w)).collect(),
@@ -250,12 +252,14 @@ impl Control {
             rounds: load.rounds.load(Relaxed),
             busy_rounds: load.busy_rounds.load(Relaxed),
             sleeps: load.sleeps.load(Relaxed),
+            buffers: view::Buffers::of(worker.buffers()),
         }
     }
 
     /// Ends the workers. Interfaces stay: they are persistent, and the state
     /// says how to open them again.
-    fn stop(self) {
+    fn stop(mut self) {
+        self.rings.close(&self.workers);
         for worker in self.workers {
             worker.join();
         }

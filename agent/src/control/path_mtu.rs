@@ -32,6 +32,11 @@ impl PathMtus {
         (old.map(|(m, _)| m) != Some(mtu)).then_some(mtu)
     }
 
+    /// What is known of a destination.
+    pub(super) fn get(&self, dest: IpAddr) -> Option<u16> {
+        self.learnt.get(&dest).map(|(mtu, _)| *mtu)
+    }
+
     /// Destinations whose knowledge is too old now; they are forgotten.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<IpAddr> {
         let old: Vec<IpAddr> = self

@@ -12,11 +12,13 @@ use ringway_switch::{Counters, Ports};
 use ringway_tables::{PortId, Publisher};
 
 use super::path_mtu::PathMtus;
+use super::rings::{self, Rings};
 use super::watchdog::Watchdog;
 use super::{Control, Descriptors, tables};
 use crate::api::view::SocketStatus;
 use crate::config::{Checksum, Config, EncapKind, Gro};
-use crate::netlink::Netlink;
+use crate::netlink::{Netlink, Watch};
+use crate::next_hop::NextHops;
 use crate::node;
 use crate::state::StateDir;
 use crate::underlay::Underlay;
@@ -73,7 +75,12 @@ impl Control {
             );
             workers.push(worker.with_context(|| format!("worker {index}"))?);
         }
+        let interface = netlink
+            .link(&underlay.interface)
+            .context("underlay interface")?
+            .index;
         let mut control = Control {
+            rings: Rings::start(&config, &underlay, interface, &workers),
             config,
             underlay,
             netlink,
@@ -86,10 +93,14 @@ impl Control {
             state,
             state_dir,
             path_mtus: PathMtus::default(),
+            interface,
+            changes: Watch::open()?,
+            next_hops: NextHops::new(interface),
             watchdog: Watchdog::default(),
             sockets,
             started: Instant::now(),
         };
+        control.find_next_hops();
         control.restore();
         control.hand_to_workers(PortId::NODE, queues);
         for worker in &control.workers {
@@ -172,7 +183,7 @@ fn open_sockets(
                 socket,
                 encap: config.encap(kind),
                 v6,
-                unfinished: underlay.veth,
+                unfinished: rings::unfinished(config, underlay),
             });
         }
     }

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use ringway_packet::addr::from_ip;
 use ringway_ports::tap::{self, TapOptions};
-use ringway_tables::{PortId, Target};
+use ringway_tables::{PathId, PortId, Target};
 
 use super::*;
 use crate::netlink::LinkChange;
@@ -367,7 +367,9 @@ fn a_learnt_path_mtu_lowers_one_peers_path_and_expires() {
         assert_eq!(mtu(&control, 0), 1450);
         control.heed(Event::PathMtu { dest, mtu: 0 }).unwrap();
         assert_eq!(mtu(&control, 0), 526);
-        control.set_path_mtu(dest, control.underlay.mtu);
+        let later = Instant::now() + Duration::from_secs(601);
+        assert_eq!(control.path_mtus.expire(later), [dest]);
+        control.refresh_paths();
         assert_eq!(mtu(&control, 0), 1450);
         control.stop();
     });

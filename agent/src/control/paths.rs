@@ -1,0 +1,150 @@
+//! What the underlay says of the paths to peers: next hops and MTUs, kept up to date.
+//!
+//! The MTU of a path is what its encapsulation leaves of the least of three: the interface's, the route's,
+//! and what ICMP said of the way. Its next hop goes into the outer header, where rings find it; a path
+//! without one goes by sockets, and the kernel asks for it.
+
+use std::time::Instant;
+
+use ringway_packet::mac::MacAddr;
+use ringway_tables::{PathId, Snapshot};
+
+use super::Control;
+use crate::api::view::NextHopStatus;
+use crate::netlink::Change;
+use crate::next_hop::{Changed, NextHop, NextHops};
+use crate::underlay::Way;
+
+impl Control {
+    /// Asks the kernel for the next hop of every path, for the first time.
+    pub(super) fn find_next_hops(&mut self) {
+        let ways = self.ways();
+        let now = Instant::now();
+        let changed = self.next_hops.set_ways(ways, &mut self.netlink, now);
+        self.follow(&changed);
+        self.refresh_paths();
+    }
+
+    fn ways(&self) -> Vec<Way> {
+        let current = self.publisher.current();
+        let way = |(_, path): (u32, &ringway_tables::Path)| Way {
+            src: path.src,
+            dst: path.dst,
+        };
+        current.paths.iter().map(way).collect()
+    }
+
+    /// Takes in what the kernel reported.
+    pub(super) fn heed_changes(&mut self, changes: Vec<Change>) {
+        let now = Instant::now();
+        let changed = self.next_hops.heed(changes, &mut self.netlink, now);
+        self.follow(&changed);
+    }
+
+    /// Once a second: next hops that want probing, the interface, its rings.
+    pub(super) fn look_at_underlay(&mut self) {
+        let now = Instant::now();
+        let changed = self.next_hops.tick(&mut self.netlink, now);
+        self.follow(&changed);
+        let index = self
+            .netlink
+            .link(&self.underlay.interface)
+            .map(|link| link.index)
+            .ok();
+        if let Some(index) = index
+            && index != self.interface
+        {
+            tracing::warn!(
+                interface = self.underlay.interface,
+                "the underlay interface was made anew"
+            );
+            self.interface = index;
+            self.next_hops = NextHops::new(index);
+            self.find_next_hops();
+        }
+        self.rings
+            .look_after(&self.config, &self.underlay, index, &self.workers);
+    }
+
+    fn follow(&mut self, changed: &Changed) {
+        if changed.link
+            && let Some(link) = self.next_hops.link()
+            && link.mtu != self.underlay.mtu
+        {
+            tracing::warn!(
+                interface = self.underlay.interface,
+                "MTU of the underlay is {} now and was {}; pods keep theirs until they are attached again",
+                link.mtu,
+                self.underlay.mtu
+            );
+            self.underlay.mtu = link.mtu;
+        } else if changed.destinations.is_empty() {
+            return;
+        }
+        for dst in &changed.destinations {
+            match self.next_hops.get(*dst) {
+                Some(NextHop::Resolved(to)) => {
+                    tracing::debug!(%dst, via = %to.via, mac = %to.mac, "next hop");
+                }
+                Some(other) => tracing::debug!(%dst, "next hop: {other:?}"),
+                None => {}
+            }
+        }
+        self.refresh_paths();
+    }
+
+    /// Enters next hops and MTUs into the paths, and publishes them if any is different.
+    pub(super) fn refresh_paths(&mut self) {
+        let current = self.publisher.current();
+        let mut next = Snapshot::clone(&current);
+        let mut different = false;
+        for (number, path) in current.paths.iter() {
+            let dst = path.dst;
+            let hop = self.next_hops.get(dst).and_then(|hop| hop.resolved());
+            let outer = [
+                self.path_mtus.get(dst).map(u32::from),
+                hop.map(|hop| hop.mtu),
+            ]
+            .into_iter()
+            .flatten()
+            .fold(self.underlay.mtu, u32::min);
+            let overhead = ringway_encap::mtu::overhead(path.encap, dst.is_ipv6());
+            let mut path = path.clone();
+            path.mtu = u16::try_from(outer)
+                .unwrap_or(u16::MAX)
+                .saturating_sub(overhead);
+            let (to, from) = hop.map_or((MacAddr::default(), MacAddr::default()), |hop| {
+                (hop.mac, hop.src_mac)
+            });
+            path.outer.set_next_hop(to, from);
+            if current.path(PathId(number)).is_some_and(|old| {
+                old.mtu != path.mtu || old.outer.next_hop() != path.outer.next_hop()
+            }) {
+                different = true;
+                next.replace_path(PathId(number), path);
+            }
+        }
+        if different {
+            self.publisher.publish(next);
+        }
+    }
+
+    pub(super) fn next_hop_status(&self) -> Vec<NextHopStatus> {
+        let has_rings = !self.rings.status().is_empty();
+        self.next_hops
+            .iter()
+            .map(|(dst, hop)| NextHopStatus {
+                dst,
+                by: match hop.resolved() {
+                    Some(_) if has_rings => "ring".into(),
+                    _ => "socket".into(),
+                },
+                next_hop: match hop {
+                    NextHop::Resolved(to) => format!("{} at {}", to.via, to.mac),
+                    NextHop::Resolving => "being resolved".into(),
+                    NextHop::Elsewhere(why) => why.to_string(),
+                },
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,467 @@
+//! The underlay by AF_XDP: whether, with what, and what when it ends.
+//!
+//! ```text
+//!   choose (configured, or by what the driver says) ─ no ─▶ sockets, with the reason
+//!      │ yes
+//!      ▼
+//!   workers open a ring for each of their queues ▶ XSKMAP ▶ program attached last ─ fails ─▶ sockets, a
+//!                                                                                     warning, a count
+//! ```
+//!
+//! Receive queues are dealt out to the workers in turn. Sockets stay bound whatever happens: what the program
+//! does not redirect, because a queue has no ring or the program is gone, arrives there. So a change is
+//! never urgent: the rings are looked after once a second, and opened anew when the queues of the interface
+//! are others than before, when the interface is another, or when the program was taken away.
+//!
+//! The program is detached before the rings are closed; a driver was seen to crash the other way round.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+use ringway_ports::ethtool;
+use ringway_ports::xdp::{AttachError, Attachment, BpfError, Filter, Program, Want, XskMap};
+use ringway_ports::xsk::{MAX_FRAME, XskConfig, XskError, ZeroCopy};
+use std::os::fd::AsFd;
+
+use crate::api::view::RingStatus;
+use crate::config::{Config, Io, Unfinished};
+use crate::netlink::XdpFeatures;
+use crate::underlay::Underlay;
+use crate::worker::{Command, MAX_RINGS, OpenedRing, Worker};
+
+/// Entries of each ring.
+const ENTRIES: u32 = 2048;
+/// Frames a queue has to receive into: a burst of a few hundred microseconds at full speed.
+const FILL: u32 = 1024;
+/// How long a queue may take to be let go of by an agent that has just ended.
+const PATIENCE: Duration = Duration::from_millis(900);
+/// How long a worker may take to answer.
+const ANSWER: Duration = Duration::from_secs(3);
+/// First and longest pause between two attempts after a failure.
+const RETRY: Duration = Duration::from_secs(5);
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
+/// Ethernet header and two VLAN tags.
+const ETHERNET: usize = 22;
+
+/// Why rings do not work.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RingError {
+    /// A packet does not fit a frame.
+    #[error(
+        "MTU {mtu} of {interface} is above {limit}, the most that fits one AF_XDP frame; lower it, or stay with sockets"
+    )]
+    Mtu {
+        /// Interface.
+        interface: String,
+        /// Its MTU in bytes.
+        mtu: u32,
+        /// The most.
+        limit: usize,
+    },
+    /// More queues than the workers can serve.
+    #[error(
+        "{interface} has {queues} receive queues, more than {limit} for {workers} workers; set fewer (ethtool -L) or more workers"
+    )]
+    Queues {
+        /// Interface.
+        interface: String,
+        /// Its receive queues.
+        queues: u32,
+        /// The most.
+        limit: usize,
+        /// Workers.
+        workers: usize,
+    },
+    /// A worker could not open them.
+    #[error(transparent)]
+    Xsk(#[from] XskError),
+    /// The map or the program.
+    #[error(transparent)]
+    Bpf(#[from] BpfError),
+    /// The program at the interface.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// A worker does not answer.
+    #[error("worker {worker} did not answer")]
+    Silent {
+        /// Its number.
+        worker: usize,
+    },
+}
+
+/// What a choice is made from.
+#[derive(Clone, Debug, Default)]
+struct Facts {
+    driver: Option<String>,
+    /// `None`: this kernel cannot tell.
+    features: Option<XdpFeatures>,
+    mtu: u32,
+}
+
+impl Facts {
+    fn of(interface: &str, index: u32, mtu: u32) -> Facts {
+        Facts {
+            driver: ethtool::driver(interface).ok().flatten(),
+            features: XdpFeatures::of(index).ok().flatten(),
+            mtu,
+        }
+    }
+}
+
+/// Whether to use rings, and why.
+fn choose(io: Io, facts: &Facts) -> (bool, String) {
+    let driver = facts.driver.as_deref().unwrap_or("of unknown name");
+    match io {
+        Io::Socket => (false, "configured".into()),
+        Io::Xdp => (true, "configured".into()),
+        Io::Auto => match facts.features {
+            None => (
+                false,
+                format!("auto: this kernel does not say what driver {driver} can do with XDP"),
+            ),
+            Some(f) if !(f.basic() && f.redirect() && f.zero_copy()) => (
+                false,
+                format!(
+                    "auto: driver {driver} has no AF_XDP zero-copy; by copying, rings gain packets per second but lose segmentation offload"
+                ),
+            ),
+            Some(_) if facts.mtu as usize + ETHERNET > MAX_FRAME => (
+                false,
+                format!(
+                    "auto: MTU {} is above {}, the most that fits one AF_XDP frame",
+                    facts.mtu,
+                    MAX_FRAME - ETHERNET
+                ),
+            ),
+            Some(_) => (true, format!("auto: driver {driver} has AF_XDP zero-copy")),
+        },
+    }
+}
+
+/// What is open.
+struct Open {
+    attachment: Attachment,
+    /// Keeps the map of sockets; the program has it too.
+    _map: XskMap,
+    /// Index of the interface and its receive queues at the time.
+    index: u32,
+    queues: u32,
+    rings: Vec<(usize, OpenedRing)>,
+}
+
+/// The rings of all workers.
+pub(super) struct Rings {
+    wanted: bool,
+    /// Why it is as it is.
+    why: String,
+    open: Option<Open>,
+    /// Times that rings were wanted and sockets had to do.
+    fallbacks: u64,
+    retry: Duration,
+    retry_at: Option<Instant>,
+}
+
+impl Rings {
+    /// Chooses, and opens what was chosen.
+    pub(super) fn start(
+        config: &Config,
+        underlay: &Underlay,
+        index: u32,
+        workers: &[Worker],
+    ) -> Rings {
+        let facts = Facts::of(&underlay.interface, index, underlay.mtu);
+        let (wanted, why) = choose(config.underlay.io, &facts);
+        let mut rings = Rings {
+            wanted,
+            why,
+            open: None,
+            fallbacks: 0,
+            retry: RETRY,
+            retry_at: None,
+        };
+        if wanted {
+            rings.open(config, underlay, index, workers);
+        } else {
+            tracing::info!("underlay by sockets ({})", rings.why);
+        }
+        rings
+    }
+
+    fn open(&mut self, config: &Config, underlay: &Underlay, index: u32, workers: &[Worker]) {
+        match open(config, underlay, index, workers) {
+            Ok(open) => {
+                for (worker, ring) in &open.rings {
+                    tracing::info!(
+                        interface = underlay.interface,
+                        queue = ring.queue,
+                        worker,
+                        mode = %open.attachment.mode(),
+                        zero_copy = ring.got.zero_copy,
+                        "underlay by AF_XDP ({})",
+                        self.why
+                    );
+                }
+                self.open = Some(open);
+                self.retry = RETRY;
+                self.retry_at = None;
+            }
+            Err(error) => {
+                close_rings(workers);
+                self.fallbacks += 1;
+                if self.retry_at.is_none() {
+                    tracing::warn!(
+                        "AF_XDP does not work on {}, packets go by sockets: {error}",
+                        underlay.interface
+                    );
+                } else {
+                    tracing::debug!("AF_XDP still does not work: {error}");
+                }
+                self.why = error.to_string();
+                self.retry_at = Some(Instant::now() + self.retry);
+                self.retry = (2 * self.retry).min(LONGEST_RETRY);
+            }
+        }
+    }
+
+    /// Looks whether what is open is still what should be; opens it anew if not. To be called about once
+    /// a second. `index`: of the interface now, if there is one.
+    pub(super) fn look_after(
+        &mut self,
+        config: &Config,
+        underlay: &Underlay,
+        index: Option<u32>,
+        workers: &[Worker],
+    ) {
+        if let Some(open) = &self.open {
+            let reason = if index != Some(open.index) {
+                "the interface is another, or gone".to_owned()
+            } else if !open.attachment.is_attached() {
+                "its program was detached by somebody".to_owned()
+            } else {
+                match queues(&underlay.interface) {
+                    now if now == open.queues => return,
+                    now => format!("it has {now} receive queues instead of {}", open.queues),
+                }
+            };
+            tracing::warn!(
+                interface = underlay.interface,
+                "AF_XDP rings are opened anew: {reason}"
+            );
+            self.close(workers);
+        } else if !self.wanted || self.retry_at.is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        if let Some(index) = index {
+            self.open(config, underlay, index, workers);
+        } else {
+            self.retry_at = Some(Instant::now() + RETRY);
+        }
+    }
+
+    /// Closes what is open; packets go by sockets then.
+    pub(super) fn close(&mut self, workers: &[Worker]) {
+        if let Some(open) = self.open.take() {
+            drop(open.attachment);
+            close_rings(workers);
+        }
+    }
+
+    /// In words: `xdp (configured)`.
+    pub(super) fn describe(&self) -> String {
+        match (&self.open, self.wanted) {
+            (Some(_), _) => format!("xdp ({})", self.why),
+            (None, false) => format!("socket ({})", self.why),
+            (None, true) => format!("socket (AF_XDP does not work: {})", self.why),
+        }
+    }
+
+    pub(super) fn fallbacks(&self) -> u64 {
+        self.fallbacks
+    }
+
+    /// Each ring with what was got and why.
+    pub(super) fn status(&self) -> Vec<RingStatus> {
+        let Some(open) = &self.open else {
+            return Vec::new();
+        };
+        let fell_back = open.attachment.fell_back().map(ToString::to_string);
+        open.rings
+            .iter()
+            .map(|(worker, ring)| RingStatus {
+                queue: ring.queue,
+                worker: *worker,
+                mode: open.attachment.mode().to_string(),
+                mode_refused: fell_back.clone(),
+                zero_copy: ring.got.zero_copy,
+                zero_copy_refused: ring.got.refused.clone(),
+                busy_poll: ring.got.busy_poll,
+            })
+            .collect()
+    }
+}
+
+/// Receive queues in use.
+fn queues(interface: &str) -> u32 {
+    ethtool::channels(interface)
+        .ok()
+        .flatten()
+        .map_or(1, |c| c.rx + c.combined)
+        .max(1)
+}
+
+fn open(
+    config: &Config,
+    underlay: &Underlay,
+    index: u32,
+    workers: &[Worker],
+) -> Result<Open, RingError> {
+    let interface = underlay.interface.clone();
+    let limit = MAX_FRAME - ETHERNET;
+    if underlay.mtu as usize > limit {
+        let mtu = underlay.mtu;
+        return Err(RingError::Mtu {
+            interface,
+            mtu,
+            limit,
+        });
+    }
+    let queues = queues(&interface);
+    let limit = MAX_RINGS * workers.len();
+    if queues as usize > limit {
+        return Err(RingError::Queues {
+            interface,
+            queues,
+            limit,
+            workers: workers.len(),
+        });
+    }
+    let map = XskMap::new(queues)?;
+    let mut rings = Vec::new();
+    for worker in workers {
+        let configs: Vec<XskConfig> = (0..queues)
+            .filter(|queue| *queue as usize % workers.len() == worker.index())
+            .map(|queue| ring_config(config, index, queue))
+            .collect();
+        for ring in open_at(config, underlay, worker, configs)? {
+            map.set(ring.queue, ring.fd.as_fd())?;
+            rings.push((worker.index(), ring));
+        }
+    }
+    let filter = Filter {
+        addresses: underlay.addresses(),
+        ports: config
+            .encaps()
+            .into_iter()
+            .map(|e| config.port(e))
+            .collect(),
+        cidrs: Vec::new(),
+    };
+    let program = Program::load(&filter, &map, false)?;
+    // Our tunnel ports are bound in this namespace, so no other agent is at work here.
+    let want = Want {
+        take_over: true,
+        ..Want::default()
+    };
+    let attachment = Attachment::attach(&interface, &program, want)?;
+    Ok(Open {
+        attachment,
+        _map: map,
+        index,
+        queues,
+        rings,
+    })
+}
+
+fn ring_config(config: &Config, ifindex: u32, queue: u32) -> XskConfig {
+    let us = config.underlay.xdp_busy_poll_us;
+    XskConfig {
+        ifindex,
+        queue,
+        ring: 0,
+        entries: ENTRIES,
+        fill: FILL,
+        zero_copy: ZeroCopy::Prefer,
+        busy_poll_us: (us > 0).then_some(us),
+        patience: PATIENCE,
+    }
+}
+
+fn open_at(
+    config: &Config,
+    underlay: &Underlay,
+    worker: &Worker,
+    configs: Vec<XskConfig>,
+) -> Result<Vec<OpenedRing>, RingError> {
+    let (done, answer) = bounded(1);
+    worker.send(Command::OpenRings {
+        configs,
+        unfinished: unfinished(config, underlay),
+        done,
+    });
+    let index = worker.index();
+    match answer.recv_timeout(ANSWER) {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(RingError::Silent { worker: index }),
+    }
+}
+
+/// Whether checksums of received packets may be unfinished.
+pub(super) fn unfinished(config: &Config, underlay: &Underlay) -> bool {
+    match config.underlay.unfinished_checksums {
+        Unfinished::Auto => underlay.veth,
+        Unfinished::Accept => true,
+        Unfinished::Refuse => false,
+    }
+}
+
+fn close_rings(workers: &[Worker]) {
+    let (done, answer) = bounded(workers.len());
+    for worker in workers {
+        worker.send(Command::CloseRings { done: done.clone() });
+    }
+    for _ in workers {
+        if answer.recv_timeout(ANSWER).is_err() {
+            tracing::error!("a worker did not close its rings in time");
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(bits: Option<u64>, mtu: u32) -> Facts {
+        Facts {
+            driver: Some("made_up".into()),
+            features: bits.map(|bits| XdpFeatures {
+                bits,
+                ..XdpFeatures::default()
+            }),
+            mtu,
+        }
+    }
+
+    #[test]
+    fn auto_takes_rings_only_where_nothing_is_copied_and_says_why() {
+        let all = Some(1 | 2 | 8);
+        for (facts, expected, words) in [
+            (facts(all, 1500), true, ["made_up", "zero-copy"]),
+            (
+                facts(Some(1 | 2), 1500),
+                false,
+                ["made_up", "no AF_XDP zero-copy"],
+            ),
+            (facts(all, 9001), false, ["9001", "3818"]),
+            (facts(None, 1500), false, ["made_up", "does not say"]),
+        ] {
+            let (chosen, why) = choose(Io::Auto, &facts);
+            assert_eq!(chosen, expected, "{why}");
+            for word in words {
+                assert!(why.contains(word), "{why}");
+            }
+            assert!(choose(Io::Xdp, &facts).0);
+            assert!(!choose(Io::Socket, &facts).0);
+        }
+    }
+}
