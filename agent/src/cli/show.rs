@@ -109,10 +109,11 @@ fn ring_line(ring: &RingStatus) -> String {
     if ring.busy_poll {
         line.push_str(", polled");
     }
-    for refused in [&ring.mode_refused, &ring.zero_copy_refused] {
-        if let Some(why) = refused {
-            line.push_str(&format!("; better was refused: {why}"));
-        }
+    for why in [&ring.mode_refused, &ring.zero_copy_refused]
+        .into_iter()
+        .flatten()
+    {
+        line.push_str(&format!("; better was refused: {why}"));
     }
     line
 }
