@@ -10,7 +10,7 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-io=${1:-socket}
+io=${1:-xdp}
 name="two nodes in a virtual machine, io = \"$io\""
 vm_dir=$target_dir/vm
 programs=$target_dir/release
