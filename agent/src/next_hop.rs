@@ -14,7 +14,7 @@
 //! Three things keep the answers true. A [`Change`] makes what it names be asked for again: a link
 //! or a neighbour at once; routes, addresses and overruns, which concern every destination, at most
 //! once per [`BULK_PERIOD`]. The tick looks at neighbours that are not settled, and has them probed:
-//! the kernel sees no packets to them and would let them expire (see [`hop`]). And it asks for
+//! the kernel sees no packets to them and would let them expire (see `hop.rs`). And it asks for
 //! a few destinations anew each time, all of them within [`ROUND`]: an ICMP redirect changes a route
 //! without a notification.
 //!

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 
@@ -47,6 +48,26 @@ pub(crate) fn set_up(netlink: &mut Netlink, index: u32, up: bool) {
     netlink.change_link(index, &change).unwrap();
 }
 
+/// Waits until this namespace has a link-local address that can be sent from, as a neighbour
+/// solicitation is. The kernel makes it when it has taken note of the carrier, up to a second later.
+fn wait_for_link_local() {
+    const TENTATIVE: u32 = 0x40;
+    let usable = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let flags = fields.get(4).and_then(|f| u32::from_str_radix(f, 16).ok());
+        line.starts_with("fe80") && flags.is_some_and(|f| f & TENTATIVE == 0)
+    };
+    let end = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < end {
+        let all = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap();
+        if all.lines().any(usable) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("no link-local address");
+}
+
 /// A wire from the calling thread's namespace to another node's: `under0` here, `eth0` there, with
 /// `192.0.2.1` and `2001:db8::1` here, `.2` and `::2` there, both up.
 pub(crate) struct Wire {
@@ -67,8 +88,7 @@ impl Wire {
         let mut netlink = Netlink::open().unwrap();
         let node = Pod::new();
         let mut node_netlink = node.netlink();
-        // A neighbour solicitation needs a link-local source, which detection of duplicates would
-        // keep from being used for a second or two.
+        // Without detection of duplicates addresses can be used a second or two sooner.
         let no_detection = || {
             for which in ["all", "default"] {
                 let path = format!("/proc/sys/net/ipv6/conf/{which}/accept_dad");
@@ -87,6 +107,8 @@ impl Wire {
             }
             set_up(netlink, link.index, true);
         }
+        wait_for_link_local();
+        crate::netns::run_in(&node.netns(), wait_for_link_local).unwrap();
         Self {
             netlink,
             here,

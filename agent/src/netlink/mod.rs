@@ -1,4 +1,5 @@
-//! Synchronous rtnetlink: links, addresses, routes and neighbours.
+//! Synchronous rtnetlink: links, addresses, routes and neighbours. Changes of them as they happen
+//! are for [`watch`], what a driver can do with XDP is for [`xdp_features`].
 //!
 //! One socket, one request at a time, each acknowledged before the next: the
 //! kernel queues the answer while it handles the `send`, so the following

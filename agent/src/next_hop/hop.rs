@@ -10,6 +10,10 @@
 //!
 //! So an entry never expires for want of traffic, a peer that answers again is found within half a
 //! minute if it keeps silent, and at once if it does not: what it sends makes the entry STALE.
+//!
+//! The kernel's tables have limits (`net.ipv4.neigh.default.gc_thresh2` and `3`: 512 and 1024, for
+//! all namespaces together). With more peers on the link than that, entries are evicted and their
+//! peers keep changing between frames and the socket: raise the limits.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

@@ -159,7 +159,7 @@ impl World {
         texts(&changed)
     }
 
-    /// Ticks until the second one that changes something, at most two: bulk work may wait for one.
+    /// Destinations changed by a change and the tick after it, for which bulk work may wait.
     fn soon(&mut self, change: Change) -> Vec<String> {
         let mut changed = self.heed(change);
         changed.extend(self.tick());

@@ -183,11 +183,13 @@ fn a_storm_is_few_changes_and_then_the_watch_still_watches() {
         let mut w = Wire::new();
         let index = w.here.index;
         let watch = Watch::open().unwrap();
-        // More neighbours than the set holds, more messages than the socket does; nobody reads.
-        for n in 0..3000u32 {
+        // More neighbours than the channel and the set hold, while nobody reads; one at a time,
+        // because all namespaces share the limits of one table.
+        for n in 0..4 * CAPACITY as u32 {
             let ip = IpAddr::from((0xc612_0000 + n).to_be_bytes());
             let mac = MacAddr([2, 0, 0, 0, 0, 1]);
             w.netlink.set_neighbour(index, ip, mac).unwrap();
+            w.netlink.remove_neighbour(index, ip).unwrap();
         }
         let all = settle(&watch);
         assert!(all.contains(&Change::Overrun), "{} changes", all.len());

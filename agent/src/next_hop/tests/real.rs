@@ -271,3 +271,58 @@ fn a_flushed_neighbour_is_resolved_again_and_a_silent_one_is_not() {
         assert_eq!(n.hops.get(ip("192.0.2.99")), Some(NextHop::Resolving));
     });
 }
+
+/// Frames to a peer never pass the kernel, so for the kernel it is idle: without probes its entry
+/// would be stale for ever, whether or not anybody is there.
+#[test]
+fn an_idle_peer_is_validated_again_and_again_until_it_is_gone() {
+    in_netns(|| {
+        let mut n = Node::new(&ON_LINK);
+        for family in ["ipv4", "ipv6"] {
+            let path = |name| format!("/proc/sys/net/{family}/neigh/under0/{name}");
+            std::fs::write(path("base_reachable_time_ms"), "300").unwrap();
+            std::fs::write(path("delay_first_probe_time"), "1").unwrap();
+            std::fs::write(path("retrans_time_ms"), "100").unwrap();
+        }
+        let (here, there) = (n.wire.here.index, n.wire.there.index);
+        for dst in ON_LINK {
+            n.wait_mac(dst, n.wire.there.mac.unwrap());
+            // The new times hold for new entries.
+            n.wire.netlink.remove_neighbour(here, ip(dst)).unwrap();
+            n.wait(dst, "resolving", |a| a == NextHop::Resolving);
+            n.wait_mac(dst, n.wire.there.mac.unwrap());
+        }
+        let mut validated = BTreeMap::from(ON_LINK.map(|dst| (dst, 0)));
+        let mut before = BTreeMap::new();
+        let end = Instant::now() + Duration::from_secs(60);
+        while validated.values().any(|times| *times < 2) {
+            assert!(Instant::now() < end, "{validated:?}");
+            n.turn();
+            for dst in ON_LINK {
+                assert!(n.hops.get(ip(dst)).unwrap().resolved().is_some(), "{dst}");
+                let state = n
+                    .wire
+                    .netlink
+                    .neighbour(here, ip(dst))
+                    .unwrap()
+                    .unwrap()
+                    .state;
+                let was = before.insert(dst, state);
+                if state == NeighbourState::Reachable && was.is_some_and(|w| w != state) {
+                    *validated.get_mut(dst).unwrap() += 1;
+                }
+            }
+        }
+        for (dst, length) in [(ON_LINK[0], 24), (ON_LINK[1], 64)] {
+            let node = &mut n.wire.node_netlink;
+            node.remove_address(there, ip(dst), length).unwrap();
+        }
+        let end = Instant::now() + Duration::from_secs(30);
+        for dst in ON_LINK {
+            while n.hops.get(ip(dst)) != Some(NextHop::Resolving) {
+                assert!(Instant::now() < end, "{dst} is still believed to be there");
+                n.turn();
+            }
+        }
+    });
+}
