@@ -7,7 +7,7 @@ use ringway_tables::Snapshot;
 
 use crate::bytes::{dst4, mac, src4, src6};
 use crate::forward::From;
-use crate::outbox::Out;
+use crate::outbox::{MAX_FRAME, Out};
 use crate::pipeline::Pipeline;
 use crate::trace::{Sink, Step};
 use crate::{Packet, Tunnel};
@@ -59,8 +59,13 @@ pub(crate) fn send<S: Sink>(
         return;
     }
     // Back the way it came: by the port, or through the tunnel to the peer that sent it.
-    let (out, to_mac, from_mac) = match from {
-        From::Port(port, _) => (Out::Port(port), mac(head, 6), snapshot.node.gateway_mac),
+    let (out, to_mac, from_mac, mtu) = match from {
+        From::Port(port, _) => (
+            Out::Port(port),
+            mac(head, 6),
+            snapshot.node.gateway_mac,
+            MAX_FRAME,
+        ),
         From::Peer(id) => {
             let Some(path) = snapshot.path(id) else {
                 return;
@@ -73,6 +78,7 @@ pub(crate) fn send<S: Sink>(
                 }),
                 path.dst_mac,
                 path.src_mac,
+                usize::from(path.mtu),
             )
         }
     };
@@ -83,7 +89,9 @@ pub(crate) fn send<S: Sink>(
     pipeline.outbox.put(out, |frame| {
         frame[..6].copy_from_slice(&to_mac.0);
         frame[6..12].copy_from_slice(&from_mac.0);
-        let body = &mut frame[14..];
+        // What is quoted must not make the error itself too big for its path.
+        let end = MAX_FRAME.min(14 + mtu);
+        let body = &mut frame[14..end];
         let (ethertype, written) = if parsed.l3 == L3::Ipv4 {
             let kind = match problem {
                 Problem::TtlExceeded => icmpv4::Error::TimeExceeded,
