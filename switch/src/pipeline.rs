@@ -166,6 +166,9 @@ impl Pipeline {
 
     /// Whose datagram this is, and that its encapsulation is ours: the first half of
     /// `from_underlay` for ports that carry datagrams. `payload` begins at the tunnel header.
+    ///
+    /// # Errors
+    /// The reason to [`refuse`](Self::refuse) it for, and whose it is if that is known.
     #[inline]
     pub fn open(
         &self,
@@ -173,9 +176,10 @@ impl Pipeline {
         source: u128,
         encap: Encap,
         payload: &[u8],
-    ) -> Result<PeerId, DropReason> {
-        let peer = underlay::peer(snapshot, source)?;
-        underlay::tunnel_header(snapshot, encap, payload).map(|()| peer)
+    ) -> Result<PeerId, (Option<PeerId>, DropReason)> {
+        let peer = underlay::peer(snapshot, source).map_err(|reason| (None, reason))?;
+        underlay::tunnel_header(snapshot, encap, payload).map_err(|reason| (Some(peer), reason))?;
+        Ok(peer)
     }
 
     /// Whether a frame out of a tunnel will be admitted by `from_peer`; for a caller that coalesces

@@ -162,7 +162,7 @@ impl Opener {
             let payload = pool.slice(d.buf, off, len).unwrap_or(&[]);
             match pipeline.open(snapshot, d.source, kind.encap, payload) {
                 Ok(peer) => self.add(snapshot, pool, pipeline, d, (off, len), peer, kind, outer),
-                Err(reason) => pipeline.refuse(reason, 1, None),
+                Err((peer, reason)) => pipeline.refuse(reason, 1, peer),
             }
             off += len;
             if off >= end || len == 0 {
@@ -353,7 +353,7 @@ impl Opener {
 
 /// Whether the frame may go on; its inner header then has the outer one's congestion mark.
 fn carry_congestion(tos: u8, pool: &mut Pool, frame: &mut Frame, parsed: &mut Parsed) -> bool {
-    tos & 3 != 3 || congestion(tos, &mut packet_of(pool, frame), parsed).is_ok()
+    congestion(tos, &mut packet_of(pool, frame), parsed).is_ok()
 }
 
 /// The checksum of a frame as one to be finished, if it is the sum of the pseudo-header and no more:
