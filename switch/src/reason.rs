@@ -98,7 +98,7 @@ DropReason {
     TtlExceeded = "ttl_exceeded", "The TTL or hop limit ran out here; the sender gets an ICMP error.", "A traceroute, or a routing loop when it goes on.";
     TooBig = "too_big", "Larger than the path's MTU and not to be fragmented; the sender gets an ICMP error with the MTU.", "Normal once per flow; if it goes on, ICMP is filtered in the pod or its MTU is above the path's (`ringway status`).";
     NoPath = "no_path", "The route names a path that is no longer there, as in the moment a peer is removed.", "Nothing, unless it goes on: then restart the agent and report it.";
-    Unsegmentable = "unsegmentable", "A superframe that cannot be segmented: headers and offload metadata disagree.", "A raw socket with PACKET_VNET_HDR in the pod, or a kernel bug.";
+    Unsegmentable = "unsegmentable", "A packet that cannot be cut into what fits the path: a superframe whose headers and offload metadata disagree, or IPv4 to be fragmented whose options or offset do not allow it.", "A raw socket in the pod, or a kernel bug: capture at the port named.";
     AnswerQueueFull = "answer_queue_full", "The switch had no room to write its own reply.", "A flood of requests; see which pod by `ringway drops`.";
     // 6. After the verdict, at the transmitting port
     PortGone = "port_gone", "The port to deliver to was closed after the decision.", "Nothing: the pod was being detached.";

@@ -5,12 +5,16 @@
 //! where it was read, and the socket sends the whole as one message. Only the fragments of a superframe
 //! (IPv4 without DF above the path's MTU, rare) are copied.
 
+use std::ops::Range;
+
 use ringway_encap::{Encap, vxlan};
 use ringway_packet::gso::Segmenter;
 use ringway_packet::ipv4::Fragmenter;
 use ringway_packet::offload::Gso;
 use ringway_packet::{checksum, parse};
-use ringway_ports::socket::{Dest, Piece, QueueFull, Src, TxReport, UdpUnderlay};
+use ringway_ports::socket::{
+    Dest, MAX_DATAGRAMS_PER_MESSAGE, Piece, QueueFull, Src, TxReport, UdpUnderlay,
+};
 use ringway_ports::{Frame, Pool};
 use ringway_switch::{Counters, DropReason, Tunnel};
 use ringway_tables::Path;
@@ -96,12 +100,28 @@ impl Sender<'_> {
             let range = cut.payload(i);
             (payload_at + range.start as u32, range.len() as u32)
         };
+        // As many at a time as make one message; a superframe of tiny segments has more.
+        for first in (0..count).step_by(MAX_DATAGRAMS_PER_MESSAGE) {
+            let range = first..count.min(first + MAX_DATAGRAMS_PER_MESSAGE);
+            self.portion(to, frame, &cut, range, stride, slice)?;
+        }
+        Ok(())
+    }
+
+    fn portion(
+        &mut self,
+        to: &Way<'_>,
+        frame: &Frame,
+        cut: &Segmenter,
+        range: Range<usize>,
+        stride: usize,
+        slice: impl Fn(usize) -> (u32, u32),
+    ) -> Result<(), DropReason> {
         // All headers first, in one piece of the slab.
-        let (slab, mut room) = slab(self.socket, self.pool, self.report, count * stride)?;
-        for i in 0..count {
+        let (slab, mut room, pool) = self.room(to, range.len(), range.len() * stride)?;
+        for i in range.clone() {
             let (off, len) = slice(i);
-            let payload = self
-                .pool
+            let payload = pool
                 .slice(frame.buf, off, len)
                 .ok_or(DropReason::Unsegmentable)?;
             let (header, rest) = room.split_at_mut(stride);
@@ -111,12 +131,12 @@ impl Sender<'_> {
         }
         // Ethernet stays behind where the tunnel carries bare IP; its room is written but not sent.
         let skip = to.skip();
-        for i in 0..count {
+        for (place, i) in range.enumerate() {
             let (off, len) = slice(i);
             let pieces = [
                 Piece {
                     src: Src::Slab,
-                    off: slab + (i * stride + skip) as u32,
+                    off: slab + (place * stride + skip) as u32,
                     len: (stride - skip) as u32,
                 },
                 Piece {
@@ -144,7 +164,7 @@ impl Sender<'_> {
         for i in 0..cut.count() {
             let front = to.tunnel_len() + ETHERNET;
             let stride = front + cut.header_len(i);
-            let (at, room) = slab(self.socket, self.pool, self.report, stride)?;
+            let (at, room, _) = self.room(to, 1, stride)?;
             to.write_tunnel(room);
             room[front - ETHERNET..front].copy_from_slice(&ethernet);
             cut.write_header(i, &mut room[front..]);
@@ -222,26 +242,32 @@ impl Sender<'_> {
             .map_err(|_| DropReason::Unsegmentable)
     }
 
-    /// As `push`, for a datagram whose header is in the slab: a flush would give the slab away, so a
-    /// full queue is the end of the frame.
+    /// Room in the header slab, and in the queue for so many datagrams of a header and a payload each;
+    /// if there is not enough of either, all that is queued is sent first. Gives the pool besides, for
+    /// reading.
+    fn room(
+        &mut self,
+        to: &Way<'_>,
+        datagrams: usize,
+        bytes: usize,
+    ) -> Result<(u32, &mut [u8], &Pool), DropReason> {
+        let queued = self
+            .socket
+            .has_room(to.tunnel.hash, datagrams, 2 * datagrams);
+        if !queued || !self.socket.has_slab(bytes) {
+            self.socket.flush(self.pool, self.report);
+        }
+        let (at, room) = self.socket.slab(bytes).ok_or(DropReason::UnderlayFull)?;
+        Ok((at, room, &*self.pool))
+    }
+
+    /// As `push`, for a datagram whose header is in the slab, which a flush would give away. There is
+    /// room: see `room`.
     fn push_header(&mut self, to: &Way<'_>, pieces: &[Piece]) -> Result<(), DropReason> {
         self.socket
             .push(to.dest, to.tunnel.hash, to.tunnel.tos, pieces)
             .map_err(|QueueFull| DropReason::UnderlayFull)
     }
-}
-
-/// Room in the header slab; a full one is flushed first.
-fn slab<'a>(
-    socket: &'a mut UdpUnderlay,
-    pool: &Pool,
-    report: &mut TxReport,
-    len: usize,
-) -> Result<(u32, &'a mut [u8]), DropReason> {
-    if !socket.has_slab(len) {
-        socket.flush(pool, report);
-    }
-    socket.slab(len).ok_or(DropReason::UnderlayFull)
 }
 
 fn write_vxlan(vni: u32, out: &mut [u8]) {

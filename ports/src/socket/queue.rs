@@ -127,6 +127,12 @@ impl Queue {
         Ok(())
     }
 
+    /// Whether so many datagrams of so many pieces in all can be pushed, however they are grouped.
+    #[inline]
+    pub(super) fn has_room(&self, datagrams: usize, pieces: usize) -> bool {
+        self.messages.len() + datagrams <= MAX_MESSAGES && self.pieces.len() + pieces <= MAX_PIECES
+    }
+
     pub(super) fn messages(&self) -> &[Message] {
         &self.messages
     }

@@ -115,9 +115,19 @@ impl Transmitter {
         tos: u8,
         pieces: &[Piece],
     ) -> Result<(), QueueFull> {
-        // The high bits choose, evenly for any number of sockets.
-        let index = ((u64::from(hash) * self.queues.len() as u64) >> 32) as usize;
+        let index = self.index(hash);
         self.queues[index].push(dest, tos, pieces, self.gso)
+    }
+
+    /// The socket of a flow. The high bits choose, evenly for any number of sockets.
+    #[inline]
+    fn index(&self, hash: u32) -> usize {
+        ((u64::from(hash) * self.queues.len() as u64) >> 32) as usize
+    }
+
+    #[inline]
+    pub(super) fn has_room(&self, hash: u32, datagrams: usize, pieces: usize) -> bool {
+        self.queues[self.index(hash)].has_room(datagrams, pieces)
     }
 
     pub(super) fn is_queued(&self) -> bool {
