@@ -73,6 +73,12 @@ async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
     let control = Control::start(config)?;
     let listener = serve::bind(&path)?;
 
+    let (hangs, mut hang) = oneshot::channel();
+    control
+        .watch(|reason| {
+            let _ = hangs.send(reason);
+        })
+        .context("starting the watchdog")?;
     let (requests, inbox) = unbounded();
     let (ended, end) = oneshot::channel();
     std::thread::Builder::new()
@@ -95,6 +101,7 @@ async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
     let mut end = end;
     tokio::select! {
         outcome = &mut end => fail(&reason(outcome)),
+        Ok(reason) = &mut hang => fail(&reason),
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
     }

@@ -41,7 +41,6 @@ use crate::worker::{Event, Worker};
 
 pub use descriptors::{Descriptors, SocketDescriptors};
 use path_mtu::PathMtus;
-use watchdog::Watchdog;
 
 /// How often the pods' namespaces are looked at.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
@@ -93,16 +92,23 @@ pub struct Control {
     changes: Watch,
     next_hops: NextHops,
     rings: rings::Rings,
-    watchdog: Watchdog,
     sockets: Vec<SocketStatus>,
     started: Instant,
 }
 
 impl Control {
+    /// Calls `hangs` with the reason if a worker ever does; from a thread of its own.
+    ///
+    /// # Errors
+    /// That thread cannot be made.
+    pub fn watch(&self, hangs: impl FnOnce(String) + Send + 'static) -> std::io::Result<()> {
+        let loads = self.workers.iter().map(|w| w.load().clone()).collect();
+        watchdog::spawn(loads, hangs)
+    }
+
     /// Serves requests until told to stop (`Ok`), or until the data path fails
     /// (`Err` with the reason).
     pub fn run(mut self, requests: &Receiver<Request>) -> Result<(), String> {
-        let beats = tick(watchdog::PERIOD);
         let watch = tick(WATCH_PERIOD);
         let events = self.events.clone();
         let mut changes = self.changes.changes().clone();
@@ -126,7 +132,6 @@ impl Control {
                         changes = crossbeam_channel::never();
                     }
                 },
-                recv(beats) -> _ => self.check_workers()?,
                 recv(watch) -> _ => self.look_around(),
             }
         }
@@ -157,6 +162,7 @@ impl Control {
     fn heed(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::PathMtu { dest, mtu } => {
+                self.warn_of_tiny_mtu(dest, mtu);
                 if let Some(mtu) = self.path_mtus.report(dest, mtu, Instant::now()) {
                     tracing::info!(%dest, mtu, "path MTU learnt");
                     self.refresh_paths();
@@ -172,21 +178,16 @@ impl Control {
                     "segmentation offload is off on an underlay socket: {source}"
                 );
             }
+            Event::PortGone {
+                port,
+                queue,
+                reason,
+            } => self.port_gone(port, &queue, &reason),
             Event::Failed { worker, reason } => {
                 return Err(format!("worker {worker} failed: {reason}"));
             }
         }
         Ok(())
-    }
-
-    fn check_workers(&mut self) -> Result<(), String> {
-        match self
-            .watchdog
-            .look(self.workers.iter().map(Worker::heartbeat))
-        {
-            Some(worker) => Err(format!("worker {worker} hangs: no heartbeat for 1.5 s")),
-            None => Ok(()),
-        }
     }
 
     fn look_around(&mut self) {

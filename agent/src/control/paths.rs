@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use ringway_encap::mtu::MIN_IPV6;
 use ringway_packet::mac::MacAddr;
 use ringway_tables::{PathId, Snapshot};
 
@@ -126,6 +127,24 @@ impl Control {
         }
         if different {
             self.publisher.publish(next);
+        }
+    }
+
+    /// IPv6 knows no packet below 1,280 bytes: over such a path its pods cannot talk.
+    pub(super) fn warn_of_tiny_mtu(&self, dest: std::net::IpAddr, outer: u16) {
+        let current = self.publisher.current();
+        let least = |path: &ringway_tables::Path| {
+            MIN_IPV6 + ringway_encap::mtu::overhead(path.encap, dest.is_ipv6())
+        };
+        let mut to_it = current.paths.iter().filter(|(_, path)| path.dst == dest);
+        if self.config.pod_cidr(true).is_some()
+            && let Some(need) = to_it.find_map(|(_, p)| (outer < least(p)).then(|| least(p)))
+        {
+            tracing::warn!(
+                %dest,
+                "the path takes packets of {outer} bytes, less than the {need} that IPv6 pods need: \
+                 raise its MTU, their large packets are lost"
+            );
         }
     }
 

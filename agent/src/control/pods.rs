@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -254,6 +255,30 @@ impl Control {
         }
         if let Err(e) = self.state_dir.save(&self.state) {
             tracing::error!("vanished pods are still on disk: {e}");
+        }
+    }
+
+    /// A worker cannot read a port any more: its pod is forgotten, as if it had been detached.
+    pub(super) fn port_gone(&mut self, port: PortId, queue: &Arc<OwnedFd>, reason: &str) {
+        let queues = self.descriptors.taps.get(&port);
+        if !queues.is_some_and(|all| all.fds.iter().any(|fd| Arc::ptr_eq(fd, queue))) {
+            return;
+        }
+        let of_port = |(_, pod): &(&String, &Attached)| pod.port == port;
+        let Some(name) = self.pods.iter().find(of_port).map(|(n, _)| n.clone()) else {
+            if port == PortId::NODE {
+                tracing::error!(
+                    interface = self.config.node.interface,
+                    "the node port is not served any more, restart the agent: {reason}"
+                );
+            }
+            return;
+        };
+        self.unpublish(&name);
+        self.state.pods.remove(&name);
+        tracing::warn!(pod = name, "forgotten: {reason}");
+        if let Err(e) = self.state_dir.save(&self.state) {
+            tracing::error!(pod = name, "forgotten, but not on disk: {e}");
         }
     }
 

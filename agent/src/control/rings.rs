@@ -305,7 +305,7 @@ fn queues(interface: &str) -> u32 {
     ethtool::channels(interface)
         .ok()
         .flatten()
-        .map_or(1, |c| c.rx + c.combined)
+        .map_or(1, |c| c.rx_queues())
         .max(1)
 }
 

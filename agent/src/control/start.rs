@@ -2,18 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use crossbeam_channel::unbounded;
 use ringway_ports::ethtool;
-use ringway_ports::socket::{SocketConfig, UdpChecksum, UdpUnderlay};
+use ringway_ports::socket::{SocketConfig, UdpChecksum, UdpUnderlay, probe};
 use ringway_switch::{Counters, Ports};
 use ringway_tables::{PortId, Publisher};
 
 use super::path_mtu::PathMtus;
 use super::rings::{self, Rings};
-use super::watchdog::Watchdog;
 use super::{Control, Descriptors, tables};
 use crate::api::view::SocketStatus;
 use crate::config::{Checksum, Config, EncapKind, Gro};
@@ -24,6 +23,9 @@ use crate::state::StateDir;
 use crate::underlay::Underlay;
 use crate::worker::{self, Worker, WorkerConfig};
 
+/// How long duplicate address detection may take: one probe a second apart by default (RFC 4862).
+const TENTATIVE: Duration = Duration::from_secs(4);
+
 impl Control {
     /// Sets up everything in the calling thread's network namespace. On an error
     /// nothing but the node port is left behind.
@@ -32,6 +34,7 @@ impl Control {
         let state = state_dir.load()?;
         let mut netlink = Netlink::open()?;
         let underlay = Underlay::examine(&config, &mut netlink)?;
+        await_addresses(&mut netlink, &underlay);
         receive_offload(&config, &underlay);
         let publisher = Publisher::new(tables::first(&config, &underlay)?);
         let mut descriptors = Descriptors::default();
@@ -96,7 +99,6 @@ impl Control {
             interface,
             changes: Watch::open()?,
             next_hops: NextHops::new(interface),
-            watchdog: Watchdog::default(),
             sockets,
             started: Instant::now(),
         };
@@ -107,6 +109,28 @@ impl Control {
             worker.send(worker::Command::Listen);
         }
         Ok(control)
+    }
+}
+
+/// Waits for duplicate address detection of the underlay's addresses, which takes a second or two after
+/// the interface came up, as at boot. Until then nobody may use them, and opening a socket says so.
+fn await_addresses(netlink: &mut Netlink, underlay: &Underlay) {
+    let deadline = Instant::now() + TENTATIVE;
+    let mut told = false;
+    while Instant::now() < deadline {
+        let tentative = netlink.link(&underlay.interface).and_then(|link| {
+            let all = netlink.addresses(link.index)?;
+            Ok(all
+                .iter()
+                .any(|a| a.tentative && underlay.addresses().contains(&a.ip)))
+        });
+        if !tentative.unwrap_or(false) {
+            return;
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::info!("waiting for duplicate address detection of the underlay's addresses");
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -149,7 +173,7 @@ fn open_sockets(
         for kind in config.encaps() {
             let v6 = address.is_ipv6();
             let local = SocketAddr::new(address, config.port(kind));
-            let socket = UdpUnderlay::open(&SocketConfig {
+            let socket = SocketConfig {
                 reuse_port: config.workers.count > 1,
                 checksum: match config.underlay.udp_checksum {
                     Checksum::Auto => UdpChecksum::Auto,
@@ -157,8 +181,11 @@ fn open_sockets(
                     Checksum::On | Checksum::Off => UdpChecksum::On,
                 },
                 ..SocketConfig::new(local)
-            })
-            .context("underlay socket")?;
+            };
+            if worker == 0 && socket.reuse_port {
+                probe(&socket).context("underlay socket")?;
+            }
+            let socket = UdpUnderlay::open(&socket).context("underlay socket")?;
             descriptors
                 .add_sockets(worker, kind, v6, &socket)
                 .context("duplicating underlay sockets")?;

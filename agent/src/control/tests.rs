@@ -327,6 +327,44 @@ fn a_namespace_that_goes_is_noticed_and_let_go() {
 }
 
 #[test]
+fn an_interface_deleted_inside_a_living_pod_is_noticed() {
+    in_netns(|| {
+        let (node, pod) = (Node::new(), Pod::new());
+        let mut control = node.start(1);
+        control.attach(&request(&pod, "a", &["10.77.1.2"])).unwrap();
+        let stale = control.descriptors.taps[&PortId(1)].fds[0].clone();
+        pod.netlink().delete_link("eth0").unwrap();
+        let event = control.events.recv_timeout(Duration::from_secs(2)).unwrap();
+        assert!(
+            matches!(
+                event,
+                Event::PortGone {
+                    port: PortId(1),
+                    ..
+                }
+            ),
+            "{event:?}"
+        );
+        control.heed(event).unwrap();
+        assert!(control.pods.is_empty());
+        assert_eq!(node.saved(), [""; 0]);
+        assert_eq!(target(&control, "10.77.1.2"), Some(Target::Unreachable));
+        // The number has another holder by the time a late event comes.
+        control.attach(&request(&pod, "b", &["10.77.1.2"])).unwrap();
+        let reason = "late".to_owned();
+        let (port, queue) = (PortId(1), stale);
+        let late = Event::PortGone {
+            port,
+            queue,
+            reason,
+        };
+        control.heed(late).unwrap();
+        assert_eq!(control.pods.len(), 1);
+        control.stop();
+    });
+}
+
+#[test]
 fn a_recorded_pod_that_cannot_be_served_keeps_its_address_until_it_is_detached() {
     in_netns(|| {
         let (node, pod, other) = (Node::new(), Pod::new(), Pod::new());

@@ -3,24 +3,49 @@
 //! A worker's heartbeat grows at least twice a second. It is compared every
 //! [`PERIOD`], and periods are counted rather than time: a process that was
 //! stopped as a whole, or a machine that was suspended, has not counted any.
+//!
+//! It is a thread of its own: the control thread waits for workers now and then.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use crate::worker::Load;
+
 /// How often the heartbeats are looked at.
-pub(super) const PERIOD: Duration = Duration::from_millis(250);
+const PERIOD: Duration = Duration::from_millis(250);
 /// Looks without growth before a worker counts as hanging: 1.5 s, so that the
 /// process has ended two seconds after its last heartbeat.
 const MISSED: u32 = 6;
 
+/// Watches from a thread of its own; calls `hangs` with the reason when a worker does, and ends.
+pub(super) fn spawn(
+    loads: Vec<Arc<Load>>,
+    hangs: impl FnOnce(String) + Send + 'static,
+) -> std::io::Result<()> {
+    let watch = move || {
+        let mut dog = Watchdog::default();
+        loop {
+            std::thread::sleep(PERIOD);
+            let beats = loads.iter().map(|load| load.rounds.load(Relaxed));
+            if let Some(worker) = dog.look(beats) {
+                return hangs(format!("worker {worker} hangs: no heartbeat for 1.5 s"));
+            }
+        }
+    };
+    let builder = std::thread::Builder::new().name("watchdog".into());
+    builder.spawn(watch).map(drop)
+}
+
 /// What was last seen of each worker.
 #[derive(Debug, Default)]
-pub(super) struct Watchdog {
+struct Watchdog {
     seen: Vec<(u64, u32)>,
 }
 
 impl Watchdog {
     /// Looks at all heartbeats; the number of a worker that hangs.
-    pub(super) fn look(&mut self, heartbeats: impl Iterator<Item = u64>) -> Option<usize> {
+    fn look(&mut self, heartbeats: impl Iterator<Item = u64>) -> Option<usize> {
         let mut hanging = None;
         for (i, beat) in heartbeats.enumerate() {
             match self.seen.get_mut(i) {
@@ -49,6 +74,15 @@ mod tests {
             assert_eq!(dog.look([n, 7].into_iter()), None, "look {n}");
         }
         assert_eq!(dog.look([6, 7].into_iter()), Some(1));
+    }
+
+    #[test]
+    fn a_hang_is_told_within_two_seconds() {
+        let loads = vec![Arc::new(Load::default())];
+        let (sender, told) = std::sync::mpsc::channel();
+        spawn(loads, move |reason| sender.send(reason).unwrap()).unwrap();
+        let reason = told.recv_timeout(Duration::from_secs(2)).unwrap();
+        assert!(reason.starts_with("worker 0 hangs"), "{reason}");
     }
 
     #[test]

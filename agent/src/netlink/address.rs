@@ -19,6 +19,8 @@ pub struct Address {
     pub prefix_len: u8,
     /// Scope is global (not link-local or host).
     pub global: bool,
+    /// Duplicate address detection is not done yet: it cannot be used.
+    pub tentative: bool,
 }
 
 impl Netlink {
@@ -112,6 +114,7 @@ impl Netlink {
                 ip,
                 prefix_len: m.header.prefix_len,
                 global: m.header.scope == AddressScope::Universe,
+                tentative: m.header.flags.contains(AddressHeaderFlags::Tentative),
             }));
         }
         Ok(found)

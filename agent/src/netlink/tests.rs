@@ -103,6 +103,7 @@ fn addresses_are_added_once_and_usable_at_once() {
             ip: ip(text),
             prefix_len,
             global: true,
+            tentative: false,
         });
         assert_eq!(found, expected);
         nl.remove_address(link.index, ip("10.77.1.0"), 32).unwrap();

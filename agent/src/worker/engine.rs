@@ -168,6 +168,7 @@ impl Engine {
             io,
             opener,
             ready,
+            events,
             ..
         } = self;
         let snapshot = reader.load();
@@ -192,7 +193,18 @@ impl Engine {
                 let port = queue - sockets - MAX_RINGS;
                 io.serve_tap(port, snapshot, pipeline, budget, now)
             };
-            busy |= outcome != Served::Nothing;
+            busy |= matches!(outcome, Served::Drained | Served::MoreMayWait);
+            if outcome == Served::Gone {
+                let port = PortId((queue - sockets - MAX_RINGS) as u32);
+                if let Some(queue) = io.queue_of(port) {
+                    let reason = "its interface was deleted".into();
+                    let _ = events.send(Event::PortGone {
+                        port,
+                        queue,
+                        reason,
+                    });
+                }
+            }
             if outcome == Served::MoreMayWait {
                 ready.again(queue);
             }
@@ -258,7 +270,13 @@ impl Engine {
                     }
                     let number = self.io.underlays.len() + MAX_RINGS + index;
                     if read && let Err(error) = self.ready.add(number, queue.as_raw_fd()) {
-                        tracing::error!(port = port.0, %error, "cannot watch the queue of a TAP");
+                        let reason = format!("its queue cannot be watched: {error}");
+                        let queue = queue.clone();
+                        let _ = self.events.send(Event::PortGone {
+                            port,
+                            queue,
+                            reason,
+                        });
                     }
                     self.io.without_uso += usize::from(!uso);
                     self.io.taps[index] = Some(TapQueue {

@@ -1,5 +1,8 @@
 //! What carries verdicts out: buffers, TAPs, sockets, rings.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
 use ringway_encap::Encap;
 use ringway_packet::offload::Gso;
 use ringway_ports::frame::Batch;
@@ -49,6 +52,8 @@ pub(super) struct Io {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Served {
+    /// The interface behind the queue was deleted.
+    Gone,
     /// Nothing was there.
     Nothing,
     /// Something was, and it was all.
@@ -78,6 +83,12 @@ impl Io {
         }
     }
 
+    /// The queue this worker has of a port.
+    pub(super) fn queue_of(&self, port: PortId) -> Option<Arc<OwnedFd>> {
+        let queue = self.taps.get(port.0 as usize)?.as_ref()?;
+        Some(queue.tap.fd().clone())
+    }
+
     pub(super) fn serve_tap(
         &mut self,
         port: usize,
@@ -105,9 +116,8 @@ impl Io {
         let got = match received {
             Ok(got) => got,
             Err(error) => {
-                // The device is gone; the control plane notices by itself and removes the port.
                 tracing::debug!(port, %error, "read of a TAP failed");
-                return Served::Nothing;
+                return Served::Gone;
             }
         };
         for i in first..self.batch.frames.len() {
@@ -318,8 +328,8 @@ impl Io {
                     batch: &mut self.batch,
                     counters,
                 };
-                if let Err(reason) = sender.send(snapshot, path, tunnel, frame, fragment) {
-                    lose(reason);
+                if let Err(lost) = sender.send(snapshot, path, tunnel, frame, fragment) {
+                    counters.lose(lost.reason, lost.packets, None);
                 }
                 return;
             }

@@ -26,7 +26,7 @@ mod view;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
 use anyhow::Context;
@@ -143,6 +143,15 @@ pub enum Event {
         /// The outer IPv4 checksum is zero from now on.
         zero_checksum: bool,
     },
+    /// A port cannot be read any more.
+    PortGone {
+        /// Its number.
+        port: PortId,
+        /// The queue: the number may belong to another port by now.
+        queue: Arc<OwnedFd>,
+        /// Why.
+        reason: String,
+    },
     /// The worker ended and cannot go on.
     Failed {
         /// Its number.
@@ -244,13 +253,8 @@ impl Worker {
         self.index
     }
 
-    /// A number that grows at least twice a second while the worker is alive.
-    pub fn heartbeat(&self) -> u64 {
-        self.load.rounds.load(Relaxed)
-    }
-
-    /// How busy it is.
-    pub fn load(&self) -> &Load {
+    /// How busy it is; `rounds` grows at least twice a second while it is alive.
+    pub fn load(&self) -> &Arc<Load> {
         &self.load
     }
 

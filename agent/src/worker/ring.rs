@@ -5,10 +5,11 @@
 //! payload is copied once, into a frame of its own, behind its headers. Copied bytes are counted.
 
 use ringway_encap::{Encap, entropy};
+use ringway_packet::checksum;
 use ringway_packet::gso::Segmenter;
 use ringway_packet::ipv4::Fragmenter;
 use ringway_packet::offload::Gso;
-use ringway_packet::{checksum, parse};
+use ringway_packet::parse::{self, Parsed};
 use ringway_ports::xsk::Xsk;
 use ringway_ports::{Batch, Buf, FRAME_SIZE, Frame, HEADROOM, Pool};
 use ringway_switch::{Counters, DropReason, InnerSum, Tunnel, encapsulate};
@@ -17,6 +18,13 @@ use ringway_tables::{Path, Snapshot};
 use super::view::{frame_of, packet_of};
 
 const ETHERNET: usize = 14;
+
+/// What became of a frame that was not sent whole.
+pub(super) struct Lost {
+    pub(super) reason: DropReason,
+    /// Packets of it that were not sent.
+    pub(super) packets: u32,
+}
 
 /// Everything needed to queue frames on one ring.
 pub(super) struct Sender<'a> {
@@ -37,14 +45,18 @@ impl Sender<'_> {
         tunnel: &Tunnel,
         frame: &Frame,
         fragment: bool,
-    ) -> Result<(), DropReason> {
+    ) -> Result<(), Lost> {
+        let all = |reason| Lost {
+            reason,
+            packets: u32::from(frame.packets),
+        };
         if frame.tail.count > 0 {
             // Only what a peer sent has a tail, and what a peer sent is never tunnelled on.
-            return Err(DropReason::Unsegmentable);
+            return Err(all(DropReason::Unsegmentable));
         }
         match (frame.offload.gso, fragment) {
-            (Gso::None, false) => self.whole(snapshot, tunnel, frame),
-            (Gso::None, true) => self.fragments(path, tunnel, frame),
+            (Gso::None, false) => self.whole(snapshot, tunnel, frame).map_err(all),
+            (Gso::None, true) => self.fragments(path, tunnel, frame).map_err(all),
             (_, _) => self.segments(path, tunnel, frame),
         }
     }
@@ -80,37 +92,63 @@ impl Sender<'_> {
         self.queue(copy, 0, len)
     }
 
-    fn segments(&mut self, path: &Path, tunnel: &Tunnel, frame: &Frame) -> Result<(), DropReason> {
+    fn segments(&mut self, path: &Path, tunnel: &Tunnel, frame: &Frame) -> Result<(), Lost> {
         let (start, linear) = (frame.start as usize, frame.linear as usize);
         let head = &self.pool.bytes(frame.buf)[start..start + linear];
-        let parsed =
-            parse::parse(head, frame.len as usize).map_err(|_| DropReason::Unsegmentable)?;
-        let cut = Segmenter::new(head, &parsed, &frame.offload, frame.len as usize)
-            .map_err(|_| DropReason::Unsegmentable)?;
-        let body = HEADROOM + cut.header_len();
-        let payload_at = start + cut.header_len();
+        let cut = parse::parse(head, frame.len as usize)
+            .ok()
+            .and_then(|parsed| {
+                let cut = Segmenter::new(head, &parsed, &frame.offload, frame.len as usize);
+                Some((parsed, cut.ok()?))
+            });
+        let Some((parsed, cut)) = cut else {
+            return Err(Lost {
+                reason: DropReason::Unsegmentable,
+                packets: u32::from(frame.packets),
+            });
+        };
         for i in 0..cut.count() {
-            let range = cut.payload(i);
-            let len = range.len();
-            let buf = self.frame()?;
-            if !self
-                .pool
-                .copy(frame.buf, payload_at + range.start, buf.id(), body, len)
-            {
-                self.pool.free(buf);
-                return Err(DropReason::UnderlayTooBig);
-            }
-            self.counters.copied_bytes.add(len as u64);
-            let bytes = self.pool.bytes_mut(buf.id());
-            let sum = checksum::sum(&bytes[body..body + len]);
-            cut.write_header(i, sum, &mut bytes[HEADROOM..body]);
-            // The checksum was just computed: what the outer one needs follows from the headers.
-            let ip_len = (body + len - HEADROOM - ETHERNET) as u32;
-            let segment = parse::Parsed { ip_len, ..parsed };
-            let inner = InnerSum::of(&bytes[HEADROOM..body + len], &segment, 0);
-            self.push(path, tunnel, buf, body + len, inner)?;
+            // Those before are on their way; a full ring does not drain within one superframe.
+            self.segment(path, tunnel, frame, &cut, &parsed, i)
+                .map_err(|reason| Lost {
+                    reason,
+                    packets: (cut.count() - i) as u32,
+                })?;
         }
         Ok(())
+    }
+
+    fn segment(
+        &mut self,
+        path: &Path,
+        tunnel: &Tunnel,
+        frame: &Frame,
+        cut: &Segmenter,
+        parsed: &Parsed,
+        i: usize,
+    ) -> Result<(), DropReason> {
+        let body = HEADROOM + cut.header_len();
+        let range = cut.payload(i);
+        let (from, len) = (
+            frame.start as usize + cut.header_len() + range.start,
+            range.len(),
+        );
+        let buf = self.frame()?;
+        if !self.pool.copy(frame.buf, from, buf.id(), body, len) {
+            self.pool.free(buf);
+            return Err(DropReason::UnderlayTooBig);
+        }
+        self.counters.copied_bytes.add(len as u64);
+        let bytes = self.pool.bytes_mut(buf.id());
+        let sum = checksum::sum(&bytes[body..body + len]);
+        cut.write_header(i, sum, &mut bytes[HEADROOM..body]);
+        // The checksum was just computed: what the outer one needs follows from the headers.
+        let inner = path.outer.needs_sum().then(|| {
+            let ip_len = (body + len - HEADROOM) as u32 - u32::from(parsed.l3_off);
+            let segment = Parsed { ip_len, ..*parsed };
+            InnerSum::of(&bytes[HEADROOM..body + len], &segment, 0)
+        });
+        self.push(path, tunnel, buf, body + len, inner.flatten())
     }
 
     fn fragments(&mut self, path: &Path, tunnel: &Tunnel, frame: &Frame) -> Result<(), DropReason> {

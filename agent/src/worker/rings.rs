@@ -125,10 +125,13 @@ impl Rings {
         }
         self.generation += 1;
         let numbers = self.generation % GENERATIONS * MAX_RINGS;
+        let started = Instant::now();
         let mut opened = Vec::with_capacity(configs.len());
         for (i, config) in configs.iter().take(MAX_RINGS).enumerate() {
             let config = &XskConfig {
                 ring: (numbers + i) as u8,
+                // For all of them together: nothing else is done meanwhile.
+                patience: config.patience.saturating_sub(started.elapsed()),
                 ..*config
             };
             let first = self.open.first().map(|xsk| xsk.fd().clone());

@@ -32,7 +32,7 @@ use std::os::fd::OwnedFd;
 
 pub use config::{Granted, PathMtu, SocketConfig, SocketError, UdpChecksum};
 pub use holder::PortHolder;
-pub use open::{MAX_TX_PORTS, open_fds};
+pub use open::{MAX_TX_PORTS, open_fds, probe};
 pub use queue::{MAX_DATAGRAMS_PER_MESSAGE, MAX_MESSAGE_BYTES, Piece, QueueFull, Src};
 pub use receive::{Datagrams, Received, RxCounters};
 pub use report::{GsoDisabled, PathMtuNews, TxDrops, TxReport};
@@ -137,6 +137,12 @@ impl UdpUnderlay {
     #[inline]
     pub fn has_slab(&self, n: usize) -> bool {
         self.tx.has_slab(n)
+    }
+
+    /// Whether [`push`](Self::push) has room for so many datagrams of a flow, of so many pieces in all.
+    #[inline]
+    pub fn has_room(&self, hash: u32, datagrams: usize, pieces: usize) -> bool {
+        self.tx.has_room(hash, datagrams, pieces)
     }
 
     /// Queues one datagram made of `pieces` (their bytes must stay as they are until the flush). `hash`

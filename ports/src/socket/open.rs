@@ -60,6 +60,19 @@ pub(super) fn granted(config: &SocketConfig, fds: &SocketFds) -> Granted {
     }
 }
 
+/// Whether the receive port is free, for a program whose sockets are to share it with each other
+/// (`reuse_port`) and with nobody else: the kernel lets any process of the same user join them.
+///
+/// # Errors
+/// [`SocketError::PortTaken`] with the holder, and what opening says otherwise.
+pub fn probe(config: &SocketConfig) -> Result<(), SocketError> {
+    let alone = SocketConfig {
+        reuse_port: false,
+        ..config.clone()
+    };
+    open_rx(&alone).map(drop)
+}
+
 fn open_rx(config: &SocketConfig) -> Result<OwnedFd, SocketError> {
     let fd = open_common(config)?;
     let set = |call, level, name, value| {

@@ -53,6 +53,7 @@ fn everything_is_as_asked() {
                 ip: a.ip,
                 prefix_len: a.prefix_len,
                 global: true,
+                tentative: false,
             };
             assert!(found.contains(&expected), "{found:?}");
         }
