@@ -22,9 +22,9 @@ use super::{Underlay, ring, tunnel};
 /// Large buffers of a worker's pool. A batch holds at most 64 and what it originates; the rest is for
 /// frames that a ring sends from the buffer they were read into.
 const BUFFERS: usize = 512;
-/// One-page frames of a worker's pool, of which rings are filled. Never touched without rings, and memory
-/// that is never touched costs nothing.
-const FRAMES: usize = 6144;
+/// One-page frames of a worker's pool: those that rings are filled with, and a transmit ring full of
+/// segments. Never touched without rings, and memory that is never touched costs nothing.
+const FRAMES: usize = 12288;
 /// Large buffers that no ring may take: a ring that does not move must not stop traffic within the node.
 const RESERVE: usize = 128;
 
