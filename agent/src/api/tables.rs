@@ -181,6 +181,7 @@ pub fn totals(counters: &[Arc<Counters>]) -> Totals {
             sum.packets += pair.packets.get();
         }
         totals.lost_packets += c.lost.iter().map(|cell| cell.get()).sum::<u64>();
+        totals.copied_bytes += c.copied_bytes.get();
     }
     totals
 }

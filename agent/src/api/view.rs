@@ -214,6 +214,9 @@ pub struct Totals {
     pub originated: Count,
     /// Lost at the transmitting port after their verdict, packets.
     pub lost_packets: u64,
+    /// Payload bytes copied in user space: segments cut for a ring, and what did not fit a frame of one.
+    #[serde(default)]
+    pub copied_bytes: u64,
 }
 
 /// One direction of a port.
