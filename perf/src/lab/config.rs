@@ -81,6 +81,8 @@ pub struct RingwayOptions {
     pub workers: usize,
     /// `workers.polling`.
     pub polling: &'static str,
+    /// `underlay.unfinished_checksums`.
+    pub unfinished_checksums: &'static str,
 }
 
 impl Default for RingwayOptions {
@@ -91,6 +93,7 @@ impl Default for RingwayOptions {
             io: Io::default(),
             workers: 1,
             polling: "adaptive",
+            unfinished_checksums: "auto",
         }
     }
 }
@@ -139,6 +142,7 @@ interface = "{INTERFACE}"
 encap = "{encap}"
 family = "{family}"
 io = "{io}"
+unfinished_checksums = "{unfinished}"
 [workers]
 count = {workers}
 polling = "{polling}"
@@ -156,5 +160,6 @@ pod_cidrs = [{cidrs_peer}]
         io = options.io,
         workers = options.workers,
         polling = options.polling,
+        unfinished = options.unfinished_checksums,
     )
 }

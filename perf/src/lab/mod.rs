@@ -35,7 +35,7 @@ pub use registry::PREFIX;
 pub use signal::clean_up_on_signals;
 pub(crate) use signal::end_on_signals;
 pub use topology::Topology;
-pub use underlay::{INTERFACE, Mode, Wire};
+pub use underlay::{INTERFACE, LOWER, Mode, Wire};
 
 use std::path::PathBuf;
 

@@ -61,6 +61,11 @@ impl Topology {
         Topology::build(mode, NodeKind::KernelVxlan, NodeKind::KernelVxlan)
     }
 
+    /// Another wire between the nodes, for one that was deleted.
+    pub fn wire(&self, mode: Mode) -> Result<()> {
+        underlay::join(&self.n1.ns, &self.n2.ns, Wire::Veth(mode))
+    }
+
     /// The usual three pods: two on node 1, one on node 2.
     pub fn add_three_pods(&mut self) -> Result<[Pod; 3]> {
         Ok([self.n1.add_pod()?, self.n1.add_pod()?, self.n2.add_pod()?])

@@ -40,6 +40,9 @@ impl Mode {
     }
 }
 
+/// What a macvlan of node 1 stands on.
+pub const LOWER: &str = "wire0";
+
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -65,6 +68,11 @@ impl FromStr for Mode {
 pub enum Wire<'a> {
     /// A veth pair, made for them.
     Veth(Mode),
+    /// The same with as many queues each way at either end.
+    Queues(Mode, u8),
+    /// The same, where node 1's interface is a macvlan on its end ([`LOWER`]): no native XDP there, and
+    /// a queue below it that can be made slow.
+    Macvlan(Mode),
     /// Two interfaces of this machine that are joined already. They move into the nodes, and back
     /// when the nodes go.
     Nics(&'a str, &'a str),
@@ -73,10 +81,20 @@ pub enum Wire<'a> {
 /// Joins node 1 and node 2. MTU 1500.
 pub(super) fn join(n1: &Netns, n2: &Netns, wire: Wire<'_>) -> Result<()> {
     match wire {
-        Wire::Veth(_) => drop(n1.ip(&format!(
-            "link add {INTERFACE} type veth peer name {INTERFACE} netns {}",
-            n2.name()
-        ))?),
+        Wire::Veth(_) => veth(n1, INTERFACE, n2, "")?,
+        Wire::Queues(_, n) => veth(
+            n1,
+            INTERFACE,
+            n2,
+            &format!("numrxqueues {n} numtxqueues {n}"),
+        )?,
+        Wire::Macvlan(_) => {
+            veth(n1, LOWER, n2, "")?;
+            n1.ip(&format!("link set {LOWER} up"))?;
+            n1.ip(&format!(
+                "link add link {LOWER} name {INTERFACE} type macvlan mode bridge"
+            ))?;
+        }
         Wire::Nics(nic1, nic2) => {
             for (nic, ns) in [(nic1, n1), (nic2, n2)] {
                 // Renamed on the way: an `eth0` may be in either place.
@@ -95,8 +113,12 @@ pub(super) fn join(n1: &Netns, n2: &Netns, wire: Wire<'_>) -> Result<()> {
             plan::underlay(i, Family::V4),
             plan::underlay(i, Family::V6),
         ))?;
-        if let Wire::Veth(mode) = wire {
-            set_mode(ns, mode)?;
+        match wire {
+            Wire::Macvlan(mode) if i == 1 => set_mode(ns, LOWER, mode)?,
+            Wire::Veth(mode) | Wire::Queues(mode, _) | Wire::Macvlan(mode) => {
+                set_mode(ns, INTERFACE, mode)?;
+            }
+            Wire::Nics(..) => {}
         }
         // Every Kubernetes node forwards.
         ns.sysctl("ipv4.ip_forward", "1")?;
@@ -105,10 +127,17 @@ pub(super) fn join(n1: &Netns, n2: &Netns, wire: Wire<'_>) -> Result<()> {
     Ok(())
 }
 
-fn set_mode(ns: &Netns, mode: Mode) -> Result<()> {
+/// A pair: `name` in one namespace, [`INTERFACE`] in the other.
+fn veth(ns: &Netns, name: &str, other: &Netns, queues: &str) -> Result<()> {
+    let peer = other.name();
+    let pair = format!("{name} {queues} type veth peer name {INTERFACE} {queues} netns {peer}");
+    ns.ip(&format!("link add {pair}")).map(drop)
+}
+
+fn set_mode(ns: &Netns, interface: &str, mode: Mode) -> Result<()> {
     if mode.features().is_empty() {
         return Ok(());
     }
-    ns.command("ethtool", &format!("-K {INTERFACE} {}", mode.features()))
+    ns.command("ethtool", &format!("-K {interface} {}", mode.features()))
         .map(drop)
 }
