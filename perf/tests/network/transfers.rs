@@ -2,7 +2,7 @@
 
 use crate::common::{LIMIT, assert_none};
 use crate::harness::{network_test, number};
-use ringway_perf::lab::{Encap, Family, Mode, NodeKind, RingwayOptions, Topology};
+use ringway_perf::lab::{Encap, Family, Mode, NodeKind, Pod, RingwayOptions, Topology};
 use ringway_perf::traffic::transfer;
 use std::time::Duration;
 
@@ -12,27 +12,28 @@ fn long_transfers(name: &str, mode: Mode, n1: NodeKind, n2: NodeKind) {
     let limit = Duration::from_secs(30 + megabytes / 5);
     network_test(name, limit, || {
         let mut topology = Topology::build(mode, n1, n2).unwrap();
-        let [p1, p2, p3] = topology.add_three_pods().unwrap();
-        let mut failures = Vec::new();
-        for family in Family::BOTH {
-            for (path, from, to) in [
-                ("same node", &p1, &p2),
-                ("across", &p1, &p3),
-                ("back", &p3, &p2),
-            ] {
-                match transfer(&from.ns, &to.ns, to.ip(family), megabytes << 20, LIMIT) {
-                    Ok(done) => {
-                        let rate = (2 * done.bytes) as f64 * 8e-9 / done.elapsed.as_secs_f64();
-                        println!(
-                            "{name} {path} {family}: {megabytes} MB each way, {rate:.2} Gbit/s together"
-                        );
-                    }
-                    Err(error) => failures.push(format!("{path} {family}: {error}")),
+        let pods = topology.add_three_pods().unwrap();
+        assert_none(&check_transfers(name, &pods, megabytes));
+    });
+}
+
+/// `megabytes` each way at the same time, on a node and across, in both families.
+pub(crate) fn check_transfers(name: &str, [p1, p2, p3]: &[Pod; 3], megabytes: u64) -> Vec<String> {
+    let mut failures = Vec::new();
+    for family in Family::BOTH {
+        for (path, from, to) in [("same node", p1, p2), ("across", p1, p3), ("back", p3, p2)] {
+            match transfer(&from.ns, &to.ns, to.ip(family), megabytes << 20, LIMIT) {
+                Ok(done) => {
+                    let rate = (2 * done.bytes) as f64 * 8e-9 / done.elapsed.as_secs_f64();
+                    println!(
+                        "{name} {path} {family}: {megabytes} MB each way, {rate:.2} Gbit/s together"
+                    );
                 }
+                Err(error) => failures.push(format!("{path} {family}: {error}")),
             }
         }
-        assert_none(&failures);
-    });
+    }
+    failures
 }
 
 fn ringway(encap: Encap, workers: usize) -> NodeKind {
