@@ -11,7 +11,9 @@
 //! Receive queues are dealt out to the workers in turn. Sockets stay bound whatever happens: what the program
 //! does not redirect, because a queue has no ring or the program is gone, arrives there. So a change is
 //! never urgent: the rings are looked after once a second, and opened anew when the queues of the interface
-//! are others than before, when the interface is another, or when the program was taken away.
+//! are others than before, when the interface is another, when its MTU is too large now, or when the program
+//! was taken away. Where they do not work it is tried again: at once when the interface, its MTU or its queues
+//! have changed, else after pauses that double.
 //!
 //! The program is detached before the rings are closed; a driver was seen to crash the other way round.
 
@@ -45,6 +47,8 @@ const RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
 /// Ethernet header and two VLAN tags.
 const ETHERNET: usize = 22;
+/// Largest MTU.
+const LARGEST: usize = MAX_FRAME - ETHERNET;
 
 /// Why rings do not work.
 #[derive(Debug, thiserror::Error)]
@@ -128,12 +132,11 @@ fn choose(io: Io, facts: &Facts) -> (bool, String) {
                     "auto: driver {driver} has no AF_XDP zero-copy; by copying, rings gain packets per second but lose segmentation offload"
                 ),
             ),
-            Some(_) if facts.mtu as usize + ETHERNET > MAX_FRAME => (
+            Some(_) if facts.mtu as usize > LARGEST => (
                 false,
                 format!(
-                    "auto: MTU {} is above {}, the most that fits one AF_XDP frame",
-                    facts.mtu,
-                    MAX_FRAME - ETHERNET
+                    "auto: MTU {} is above {LARGEST}, the most that fits one AF_XDP frame",
+                    facts.mtu
                 ),
             ),
             Some(_) => (true, format!("auto: driver {driver} has AF_XDP zero-copy")),
@@ -146,18 +149,58 @@ struct Open {
     attachment: Attachment,
     /// Keeps the map of sockets; the program has it too.
     _map: XskMap,
-    /// Index of the interface and its receive queues at the time.
-    index: u32,
-    queues: u32,
+    /// The interface at the time.
+    seen: Seen,
     rings: Vec<(usize, OpenedRing)>,
+}
+
+/// What of an interface decides whether rings work.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+struct Seen {
+    /// `None`: there is none.
+    index: Option<u32>,
+    mtu: u32,
+    queues: u32,
+}
+
+impl Seen {
+    fn of(underlay: &Underlay, index: Option<u32>) -> Seen {
+        Seen {
+            index,
+            mtu: underlay.mtu,
+            queues: queues(&underlay.interface),
+        }
+    }
+}
+
+impl Open {
+    /// Why it is to be closed now, if it is.
+    fn outdated(&self, now: Seen) -> Option<String> {
+        if now.index.is_none() {
+            Some("the interface is gone".into())
+        } else if now.index != self.seen.index {
+            Some("the interface is another".into())
+        } else if !self.attachment.is_attached() {
+            Some("its program was detached by somebody".into())
+        } else if now.mtu as usize > LARGEST {
+            Some(format!("its MTU is {} now", now.mtu))
+        } else if now.queues != self.seen.queues {
+            let (now, before) = (now.queues, self.seen.queues);
+            Some(format!("it has {now} receive queues instead of {before}"))
+        } else {
+            None
+        }
+    }
 }
 
 /// The rings of all workers.
 pub(super) struct Rings {
     wanted: bool,
-    /// Why it is as it is.
+    /// Why they are wanted, or not.
     why: String,
     open: Option<Open>,
+    /// Why they do not work, if they do not, and what the interface was like then.
+    failure: Option<(String, Seen)>,
     /// Times that rings were wanted and sockets had to do.
     fallbacks: u64,
     retry: Duration,
@@ -178,6 +221,7 @@ impl Rings {
             wanted,
             why,
             open: None,
+            failure: None,
             fallbacks: 0,
             retry: RETRY,
             retry_at: None,
@@ -205,25 +249,32 @@ impl Rings {
                     );
                 }
                 self.open = Some(open);
-                self.retry = RETRY;
+                self.failure = None;
                 self.retry_at = None;
             }
             Err(error) => {
                 close_rings(workers);
                 self.fallbacks += 1;
-                if self.retry_at.is_none() {
+                let seen = Seen::of(underlay, Some(index));
+                if self.failed_at(seen) {
+                    tracing::debug!("AF_XDP still does not work: {error}");
+                    self.retry = (2 * self.retry).min(LONGEST_RETRY);
+                } else {
                     tracing::warn!(
                         "AF_XDP does not work on {}, packets go by sockets: {error}",
                         underlay.interface
                     );
-                } else {
-                    tracing::debug!("AF_XDP still does not work: {error}");
+                    self.retry = RETRY;
                 }
-                self.why = error.to_string();
+                self.failure = Some((error.to_string(), seen));
                 self.retry_at = Some(Instant::now() + self.retry);
-                self.retry = (2 * self.retry).min(LONGEST_RETRY);
             }
         }
+    }
+
+    /// It was tried with the interface as it is now.
+    fn failed_at(&self, now: Seen) -> bool {
+        matches!(&self.failure, Some((_, seen)) if *seen == now)
     }
 
     /// Looks whether what is open is still what should be; opens it anew if not. To be called about once
@@ -235,29 +286,28 @@ impl Rings {
         index: Option<u32>,
         workers: &[Worker],
     ) {
+        if !self.wanted {
+            return;
+        }
+        let now = Seen::of(underlay, index);
         if let Some(open) = &self.open {
-            let reason = if index != Some(open.index) {
-                "the interface is another, or gone".to_owned()
-            } else if !open.attachment.is_attached() {
-                "its program was detached by somebody".to_owned()
-            } else {
-                match queues(&underlay.interface) {
-                    now if now == open.queues => return,
-                    now => format!("it has {now} receive queues instead of {}", open.queues),
-                }
+            let Some(reason) = open.outdated(now) else {
+                return;
             };
             tracing::warn!(
                 interface = underlay.interface,
-                "AF_XDP rings are opened anew: {reason}"
+                "AF_XDP rings are closed: {reason}"
             );
             self.close(workers);
-        } else if !self.wanted || self.retry_at.is_none_or(|at| at > Instant::now()) {
+        } else if self.failed_at(now) && self.retry_at.is_none_or(|at| at > Instant::now()) {
             return;
         }
-        if let Some(index) = index {
-            self.open(config, underlay, index, workers);
-        } else {
-            self.retry_at = Some(Instant::now() + RETRY);
+        match index {
+            Some(index) => self.open(config, underlay, index, workers),
+            None => {
+                self.failure = Some(("the interface is gone".into(), now));
+                self.retry_at = None;
+            }
         }
     }
 
@@ -271,10 +321,10 @@ impl Rings {
 
     /// In words: `xdp (configured)`.
     pub(super) fn describe(&self) -> String {
-        match (&self.open, self.wanted) {
+        match (&self.open, &self.failure) {
             (Some(_), _) => format!("xdp ({})", self.why),
-            (None, false) => format!("socket ({})", self.why),
-            (None, true) => format!("socket (AF_XDP does not work: {})", self.why),
+            (None, Some((failure, _))) => format!("socket (AF_XDP does not work: {failure})"),
+            (None, None) => format!("socket ({})", self.why),
         }
     }
 
@@ -319,16 +369,15 @@ fn open(
     workers: &[Worker],
 ) -> Result<Open, RingError> {
     let interface = underlay.interface.clone();
-    let limit = MAX_FRAME - ETHERNET;
-    if underlay.mtu as usize > limit {
-        let mtu = underlay.mtu;
+    let seen = Seen::of(underlay, Some(index));
+    let Seen { mtu, queues, .. } = seen;
+    if mtu as usize > LARGEST {
         return Err(RingError::Mtu {
             interface,
             mtu,
-            limit,
+            limit: LARGEST,
         });
     }
-    let queues = queues(&interface);
     let limit = MAX_RINGS * workers.len();
     if queues as usize > limit {
         return Err(RingError::Queues {
@@ -373,8 +422,7 @@ fn open(
     Ok(Open {
         attachment,
         _map: map,
-        index,
-        queues,
+        seen,
         rings,
     })
 }
