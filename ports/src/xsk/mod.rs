@@ -30,7 +30,7 @@ mod queue;
 mod ring;
 
 pub use open::{Got, XskConfig, XskError, ZeroCopy};
-pub use queue::{Closed, RxFrame, Xsk, XskCounters, XskStatistics};
+pub use queue::{Carousel, Closed, RxFrame, Xsk, XskCounters, XskStatistics};
 
 /// Bytes before a received frame in its chunk (`XDP_PACKET_HEADROOM`, linux/bpf.h).
 pub const RX_HEADROOM: usize = 256;

@@ -1,5 +1,7 @@
 //! One queue's rings at work: receive, transmit, give back.
 
+mod bare;
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -8,6 +10,8 @@ use super::open::{Got, XskConfig};
 use super::ring::{Consumer, Producer};
 use crate::pool::{Buf, Pool};
 use crate::sys;
+
+pub use bare::Carousel;
 
 /// System calls of one flush, beyond those that the frames queued make necessary.
 const SPARE_KICKS: u32 = 16;

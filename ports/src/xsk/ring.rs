@@ -206,6 +206,13 @@ impl<T: Copy> Consumer<T> {
         self.shared.producer().load(Ordering::Relaxed) != self.next
     }
 
+    /// Descriptors to pop.
+    #[inline]
+    pub(super) fn filled(&self) -> u32 {
+        let produced = self.shared.producer().load(Ordering::Relaxed);
+        produced.wrapping_sub(self.next)
+    }
+
     /// Gives the places of all that was popped back to the kernel.
     #[inline]
     pub(super) fn publish(&mut self) {
