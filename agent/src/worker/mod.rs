@@ -15,6 +15,7 @@
 //! looked at once a round, the counters by shared cells of which it is the only writer.
 
 mod engine;
+mod half;
 mod io;
 mod ready;
 mod receive;
@@ -38,6 +39,7 @@ use ringway_switch::{Counters, Ports};
 use ringway_tables::{PortId, Reader};
 
 use engine::Engine;
+pub use half::RingHalf;
 use ready::{Ready, WAKER};
 pub use rings::{BufferStats, MAX_RINGS, OpenedRing};
 pub use view::{frame_of, packet_of};
