@@ -7,6 +7,7 @@ pub mod demo;
 pub mod hold;
 pub mod lab;
 pub mod pipeline;
+pub mod ring;
 pub mod table;
 pub mod traffic;
 pub mod vm;

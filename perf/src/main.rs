@@ -1,7 +1,7 @@
 //! `ringway-perf`: the demo and the measurements. Each subcommand lives in a module of the library.
 
 use clap::{Parser, Subcommand};
-use ringway_perf::{compare, demo, hold, lab, pipeline, traffic, vm};
+use ringway_perf::{compare, demo, hold, lab, pipeline, ring, traffic, vm};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -25,6 +25,8 @@ enum Command {
     Lab(hold::Args),
     /// The pipeline alone on one core, from a capture in memory to nowhere
     Pipeline(pipeline::Args),
+    /// Either half of the path between an AF_XDP ring and memory, beside bare ring loops
+    Ring(ring::Args),
     /// Remove what runs that were killed have left behind
     Clean,
     /// The other process of a pod (started by the demo)
@@ -59,6 +61,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Compare(args) => Ok(compare::run(&args)?),
         Command::Lab(args) => Ok(hold::run(&args)?),
         Command::Pipeline(args) => pipeline::main(&args).map(|()| true),
+        Command::Ring(args) => ring::main(&args),
         Command::Clean => {
             lab::require_root()?;
             for leftover in lab::remove_leftovers() {

@@ -8,7 +8,7 @@
 //! and counters. It is what OVS-DPDK does between `eth_pcap` with `infinite_rx` and `net_null`, so
 //! the two can be compared on one capture.
 
-mod plan;
+pub(crate) mod plan;
 mod report;
 mod run;
 
@@ -66,15 +66,26 @@ pub struct Args {
 /// The capture cannot be read, does not suit the scenario, or the core is not there.
 pub fn main(args: &Args) -> anyhow::Result<()> {
     let frames = plan::read(&args.pcap)?;
-    let plan = plan::Plan::of(args, frames)
+    let tables = plan::Tables {
+        scenario: args.scenario,
+        routes: args.routes,
+        peers: args.peers,
+        pods: args.pods,
+    };
+    let plan = plan::Plan::of(&tables, frames)
         .with_context(|| format!("cannot set up tables from {}", args.pcap.display()))?;
     if let Some(core) = args.core {
-        let mut set = nix::sched::CpuSet::new();
-        set.set(core)
-            .with_context(|| format!("--core {core}: no such CPU number"))?;
-        nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
-            .with_context(|| format!("--core {core}: cannot run there"))?;
+        pin(core).with_context(|| format!("--core {core}"))?;
     }
     let outcome = run::run(plan, args)?;
     report::print(args, &outcome)
+}
+
+/// Keeps the calling thread on one CPU.
+pub(crate) fn pin(core: usize) -> anyhow::Result<()> {
+    let mut set = nix::sched::CpuSet::new();
+    set.set(core)
+        .with_context(|| format!("CPU {core}: no such number"))?;
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
+        .with_context(|| format!("CPU {core}: cannot run there"))
 }

@@ -26,7 +26,7 @@ use ringway_tables::{
     Cidr, NodeInfo, Path, Peer, PeerId, PeerPaths, Port, PortId, PortKind, Snapshot,
 };
 
-use super::{Args, Scenario};
+use super::Scenario;
 
 const VXLAN_PORT: u16 = 8472;
 const UDP_PORT: u16 = 8285;
@@ -37,12 +37,21 @@ const FILLER_ROUTES: u32 = 0x6440_0000;
 /// First underlay address of filler peers: 198.18/15.
 const FILLER_PEERS: u32 = 0xc612_0000;
 
+/// What the tables are for, and how large they are to be at least.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tables {
+    pub(crate) scenario: Scenario,
+    pub(crate) routes: usize,
+    pub(crate) peers: usize,
+    pub(crate) pods: usize,
+}
+
 /// Frames and the tables that forward them.
-pub(super) struct Plan {
-    pub(super) frames: Vec<ReplayFrame>,
-    pub(super) snapshot: Snapshot,
-    pub(super) vxlan_port: u16,
-    pub(super) udp_port: u16,
+pub(crate) struct Plan {
+    pub(crate) frames: Vec<ReplayFrame>,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) vxlan_port: u16,
+    pub(crate) udp_port: u16,
 }
 
 /// The frames of a capture.
@@ -177,7 +186,7 @@ impl Pods {
 }
 
 impl Plan {
-    pub(super) fn of(args: &Args, mut frames: Vec<Vec<u8>>) -> anyhow::Result<Plan> {
+    pub(crate) fn of(args: &Tables, mut frames: Vec<Vec<u8>>) -> anyhow::Result<Plan> {
         let mut pods = Pods::default();
         let mut node = NodeInfo {
             name: "perf".into(),
@@ -288,7 +297,7 @@ fn cidr(network: u128) -> anyhow::Result<Cidr> {
 }
 
 fn tables(
-    args: &Args,
+    args: &Tables,
     node: NodeInfo,
     pods: &Pods,
     remote: &BTreeSet<u128>,

@@ -1,0 +1,211 @@
+//! The loops that are measured against each other, one visit or batch at a time.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use ringway_agent::worker::RingHalf;
+use ringway_ports::memory::{Null, Replay};
+use ringway_ports::xsk::{Carousel, RxFrame};
+use ringway_ports::{Batch, Port};
+use ringway_switch::{Counters, DropReason, Pipeline, Ports};
+use ringway_tables::{Publisher, Reader};
+
+use super::Half;
+use super::frames;
+use super::stage::End;
+
+/// Frames of one visit to a ring: a worker's.
+pub(super) const VISIT: usize = 256;
+
+/// Which loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// Addresses from ring to ring.
+    Rings,
+    /// The ring type and its pool.
+    Xsk,
+    /// All of it.
+    Ringway,
+}
+
+impl Who {
+    pub(super) const ALL: [Who; 3] = [Who::Rings, Who::Xsk, Who::Ringway];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Who::Rings => "bare rings",
+            Who::Xsk => "bare Xsk",
+            Who::Ringway => "ringway",
+        }
+    }
+}
+
+/// What the loops work with.
+pub(super) struct Loops {
+    who: Who,
+    half: Half,
+    reader: Reader,
+    _publisher: Publisher,
+    counters: Arc<Counters>,
+    pipeline: Pipeline,
+    ringway: RingHalf,
+    batch: Batch,
+    replay: Replay,
+    null: Null,
+    received: Vec<RxFrame>,
+    carousel: Option<Carousel>,
+    /// What bare transmit loops send.
+    contents: Vec<Vec<u8>>,
+}
+
+impl Loops {
+    pub(super) fn new(end: &End, half: Half, flows: u16, size: usize) -> anyhow::Result<Loops> {
+        let plan = frames::plan(half, flows, size)?;
+        let counters = Arc::new(Counters::default());
+        let publisher = Publisher::new(plan.snapshot);
+        Ok(Loops {
+            who: Who::Rings,
+            half,
+            reader: publisher.reader(),
+            _publisher: publisher,
+            pipeline: Pipeline::new(
+                counters.clone(),
+                Ports {
+                    vxlan: plan.vxlan_port,
+                    udp: plan.udp_port,
+                },
+            ),
+            counters,
+            ringway: RingHalf::default(),
+            batch: Batch::new(),
+            replay: Replay::new(plan.frames),
+            null: Null::default(),
+            received: Vec::with_capacity(VISIT),
+            carousel: None,
+            contents: frames::on_the_wire(flows, size, (frames::OURS, frames::THEIRS), end.mac)?,
+        })
+    }
+
+    /// Prepares for a slice of `who`'s.
+    pub(super) fn begin(&mut self, end: &mut End, who: Who) {
+        self.end(end);
+        self.who = who;
+        let End { xsk, pool, .. } = end;
+        match (self.half, who) {
+            (Half::Transmit, Who::Rings) => {
+                let some = &self.contents[..self.contents.len().min(VISIT)];
+                self.carousel = Some(xsk.carousel(pool, some));
+            }
+            (Half::Transmit, Who::Xsk) => {
+                // What comes from the pool next has the contents already, as in the bare loop.
+                let all: Vec<_> = std::iter::from_fn(|| pool.alloc_frame()).collect();
+                for (buf, bytes) in all.into_iter().zip(self.contents.iter().cycle()) {
+                    pool.bytes_mut(buf.id())[..bytes.len()].copy_from_slice(bytes);
+                    pool.free(buf);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends a slice: every frame is where it was before.
+    pub(super) fn end(&mut self, end: &mut End) {
+        if let Some(carousel) = self.carousel.take() {
+            end.xsk.end_carousel(&mut end.pool, carousel);
+        }
+        end.xsk.flush(&mut end.pool);
+    }
+
+    /// One visit or batch; returns the packets.
+    #[inline]
+    pub(super) fn visit(&mut self, end: &mut End) -> anyhow::Result<usize> {
+        let End { xsk, pool, .. } = end;
+        Ok(match (self.half, self.who) {
+            (Half::Receive, Who::Rings) => {
+                let (count, sum) = xsk.bare_receive(pool, VISIT);
+                black_box(sum);
+                count
+            }
+            (Half::Receive, Who::Xsk) => {
+                let count = xsk.receive(pool, &mut self.received, VISIT);
+                let mut sum = 0u64;
+                for RxFrame { buf, off, .. } in self.received.drain(..) {
+                    let bytes = pool.slice(buf.id(), off + 8, 8).unwrap_or(&[]);
+                    let bytes = bytes.try_into().unwrap_or_default();
+                    sum = sum.wrapping_add(u64::from_le_bytes(bytes));
+                    pool.free(buf);
+                }
+                black_box(sum);
+                count
+            }
+            (Half::Receive, Who::Ringway) => self.ringway.receive(
+                self.reader.load(),
+                &mut self.pipeline,
+                xsk,
+                pool,
+                &mut self.batch,
+                &mut self.null,
+                VISIT,
+                true,
+            ),
+            (Half::Transmit, Who::Rings) => match &mut self.carousel {
+                Some(carousel) => xsk.bare_transmit(carousel, Batch::MAX_FRAMES),
+                None => 0,
+            },
+            (Half::Transmit, Who::Xsk) => {
+                let len = self.contents[0].len() as u32;
+                let mut count = 0;
+                while count < Batch::MAX_FRAMES
+                    && let Some(buf) = pool.alloc_frame()
+                {
+                    if let Err(buf) = xsk.transmit(pool, buf, 0, len) {
+                        pool.free(buf);
+                        break;
+                    }
+                    count += 1;
+                }
+                xsk.flush(pool);
+                count
+            }
+            (Half::Transmit, Who::Ringway) => {
+                let count = self
+                    .replay
+                    .receive(pool, &mut self.batch, Batch::MAX_FRAMES)?;
+                self.ringway.transmit(
+                    self.reader.load(),
+                    &mut self.pipeline,
+                    xsk,
+                    pool,
+                    &mut self.batch,
+                );
+                count
+            }
+        })
+    }
+
+    /// That ours did all its work: every frame was delivered or tunnelled.
+    ///
+    /// # Errors
+    /// What was dropped.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        let dropped: Vec<String> = DropReason::ALL
+            .iter()
+            .map(|r| (r.name(), self.counters.drops[r.index()].get()))
+            .filter(|(_, n)| *n > 0)
+            .map(|(name, n)| format!("{n} {name}"))
+            .collect();
+        let received = self.counters.received.packets.get();
+        anyhow::ensure!(
+            dropped.is_empty(),
+            "{}: of {received} packets dropped: {}",
+            self.half,
+            dropped.join(", ")
+        );
+        anyhow::ensure!(
+            self.half == Half::Transmit || self.null.packets == received,
+            "receive: {received} packets, {} delivered",
+            self.null.packets
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+//! Slices in turns.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::time::{ClockId, clock_gettime};
+
+use super::generator::Generator;
+use super::loops::{Loops, VISIT, Who};
+use super::stage::{End, Stage};
+use super::{Args, Half, frames};
+use crate::table::Progress;
+
+/// Ours over bare, packets per second.
+pub(super) const TARGET: f64 = 0.9;
+/// How long a visit waits for a full ring.
+const PATIENCE: Duration = Duration::from_millis(2);
+
+/// One slice.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Slice {
+    /// Packets per second by the clock on the wall.
+    pub(super) pps: f64,
+    /// Nanoseconds of the measuring thread's CPU time per packet.
+    pub(super) cpu_ns: f64,
+}
+
+/// All slices of one half and size.
+pub(super) struct Measured {
+    pub(super) half: Half,
+    pub(super) size: usize,
+    /// By [`Who`], turn by turn.
+    pub(super) slices: [Vec<Slice>; 3],
+    /// Frames per second that the generator sent, if there was one.
+    pub(super) offered: Option<f64>,
+    /// Frames the kernel dropped at the device for want of room.
+    pub(super) overrun: u64,
+}
+
+impl Measured {
+    /// The ratios of ours to another's, turn by turn.
+    pub(super) fn ratios(&self, to: Who, of: fn(&Slice) -> f64) -> Vec<f64> {
+        let ours = &self.slices[Who::Ringway as usize];
+        let theirs = &self.slices[to as usize];
+        ours.iter()
+            .zip(theirs)
+            .map(|(a, b)| of(a) / of(b))
+            .collect()
+    }
+
+    /// Whether the ratio to the bare rings reaches its target.
+    pub(super) fn reached(&self) -> bool {
+        crate::traffic::median(&self.ratios(Who::Rings, |s| s.pps)) >= TARGET
+    }
+}
+
+pub(super) fn measure(
+    args: &Args,
+    stage: &mut Stage,
+    half: Half,
+    size: usize,
+    progress: &mut Progress,
+) -> anyhow::Result<Measured> {
+    let mut loops = Loops::new(&stage.device, half, args.flows, size)?;
+    let generator = match (half, stage.other.take()) {
+        (Half::Receive, Some(other)) => {
+            let mac = stage.device.mac;
+            let ends = (frames::THEIRS, frames::OURS);
+            let frames = frames::on_the_wire(args.flows, size, ends, mac)?;
+            Some(Generator::start(
+                other,
+                frames,
+                args.rate,
+                args.generator_core,
+            )?)
+        }
+        (_, other) => {
+            stage.other = other;
+            None
+        }
+    };
+    let (begin, sent) = (
+        Instant::now(),
+        generator.as_ref().map_or(0, Generator::sent),
+    );
+    let overrun = overruns(&stage.device);
+    let time = Duration::from_secs_f64(args.seconds);
+    let mut measured = Measured {
+        half,
+        size,
+        slices: Default::default(),
+        offered: None,
+        overrun: 0,
+    };
+    let clock = clock_cost();
+    for turn in 0..=args.pairs {
+        progress.step(&format!("{half}, {size} B, turn {turn} of {} ", args.pairs));
+        let mut order = Who::ALL;
+        if turn % 2 == 1 {
+            order.reverse();
+        }
+        for who in order {
+            loops.begin(&mut stage.device, who);
+            let slice = match half {
+                Half::Receive => receive(&mut loops, &mut stage.device, time, clock)?,
+                Half::Transmit => transmit(&mut loops, &mut stage.device, time)?,
+            };
+            // The first turn warms up.
+            if turn > 0 {
+                measured.slices[who as usize].push(slice);
+            }
+        }
+    }
+    loops.end(&mut stage.device);
+    measured.overrun = overruns(&stage.device) - overrun;
+    if let Some(generator) = generator {
+        let sent = generator.sent() - sent;
+        measured.offered = Some(sent as f64 / begin.elapsed().as_secs_f64());
+        stage.other = Some(generator.stop()?);
+    }
+    loops.check()?;
+    Ok(measured)
+}
+
+/// Visits to a ring that holds a full one; CPU time is that of the visits.
+fn receive(loops: &mut Loops, end: &mut End, time: Duration, clock: f64) -> anyhow::Result<Slice> {
+    // What came meanwhile is nobody's.
+    for _ in 0..16 {
+        loops.visit(end)?;
+    }
+    let begin = Instant::now();
+    let (mut packets, mut cpu) = (0, 0.0);
+    loop {
+        let elapsed = begin.elapsed();
+        if elapsed >= time {
+            anyhow::ensure!(
+                packets > 0,
+                "receive: no frame reaches the ring of {}",
+                end.name
+            );
+            return Ok(Slice {
+                pps: packets as f64 / elapsed.as_secs_f64(),
+                cpu_ns: cpu / packets as f64,
+            });
+        }
+        let waited = Instant::now();
+        while (end.xsk.waiting() as usize) < VISIT && waited.elapsed() < PATIENCE {
+            std::hint::spin_loop();
+        }
+        let before = cpu_time()?;
+        packets += loops.visit(end)?;
+        cpu += cpu_time()? - before - clock;
+    }
+}
+
+fn transmit(loops: &mut Loops, end: &mut End, time: Duration) -> anyhow::Result<Slice> {
+    let (begin, before) = (Instant::now(), cpu_time()?);
+    let mut packets = 0;
+    loop {
+        for _ in 0..16 {
+            packets += loops.visit(end)?;
+        }
+        let elapsed = begin.elapsed();
+        if elapsed >= time {
+            let cpu = cpu_time()? - before;
+            anyhow::ensure!(
+                packets > 0,
+                "transmit: {} does not send: is its link up?",
+                end.name
+            );
+            return Ok(Slice {
+                pps: packets as f64 / elapsed.as_secs_f64(),
+                cpu_ns: cpu / packets as f64,
+            });
+        }
+    }
+}
+
+/// Nanoseconds of CPU time of this thread.
+fn cpu_time() -> anyhow::Result<f64> {
+    let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("thread's CPU clock")?;
+    Ok(now.tv_sec() as f64 * 1e9 + now.tv_nsec() as f64)
+}
+
+/// What reading that clock adds between two readings.
+fn clock_cost() -> f64 {
+    let mut costs: Vec<f64> = (0..1000)
+        .filter_map(|_| {
+            let before = cpu_time().ok()?;
+            Some(cpu_time().ok()? - before)
+        })
+        .collect();
+    costs.sort_by(f64::total_cmp);
+    costs.get(costs.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn overruns(end: &End) -> u64 {
+    end.xsk
+        .statistics()
+        .map_or(0, |s| s.rx_dropped + s.rx_ring_full + s.fill_ring_empty)
+}

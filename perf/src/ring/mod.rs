@@ -1,0 +1,128 @@
+//! `ringway-perf ring`: what Ringway adds to an AF_XDP ring, either direction alone.
+//!
+//! ```text
+//!   receive    generator ═ wire ═▶ ring ─▶ outer headers ─▶ pipeline ─▶ null port        ours
+//!                                  ring ─▶ eight bytes looked at ─▶ ring                 bare
+//!   transmit   replay port ─▶ pipeline ─▶ outer headers ─▶ ring ═ wire ═▶ dropped        ours
+//!              frames written once ─▶ ring ═ wire ═▶ dropped                             bare
+//! ```
+//!
+//! One device, one run, one socket: the loops take turns on it, in slices of a fraction of a second and in
+//! alternating order, and what counts is the median of the ratios within a turn.
+//!
+//! `bare rings` is a loop as in C: addresses go round from ring to ring, nobody owns a frame. `bare Xsk` is
+//! the type Ringway uses, with its pool and ownership, and nothing else. The ratio is of packets per second
+//! as the clock on the wall has them; beside it stands the CPU time of the measuring thread by its own
+//! clock, which other load of the machine does not touch. In the receive loops that is the time of visits
+//! to a ring that holds a full visit, waiting left out: what a core could do if the wire were faster.
+//!
+//! Without `--device` a veth pair is made. Its other end is at work in the same machine: the generator has
+//! a core of its own, but dropping what is transmitted is done in the transmitting thread's system call, in
+//! ours as in the bare one.
+
+mod frames;
+mod generator;
+mod loops;
+mod measure;
+mod report;
+mod stage;
+
+use anyhow::Context;
+
+use crate::pipeline;
+use crate::table::Progress;
+use measure::Measured;
+use stage::Stage;
+
+/// Options of `ringway-perf ring`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Which halves
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Half::Receive, Half::Transmit])]
+    halves: Vec<Half>,
+    /// Bytes of the inner frame, Ethernet header included; outer headers add 50
+    #[arg(long, value_delimiter = ',', default_values_t = [64, 1400], value_parser = clap::value_parser!(u16).range(60..=3700))]
+    sizes: Vec<u16>,
+    /// Flows: different UDP source ports
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    flows: u16,
+    /// Turns of each measurement
+    #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u16).range(1..))]
+    pairs: u16,
+    /// Seconds of a slice; a turn has three
+    #[arg(long, default_value_t = 0.3)]
+    seconds: f64,
+    /// Frames per second of the generator; 0: as many as it can
+    #[arg(long, default_value_t = 0)]
+    rate: u64,
+    /// CPU of the measuring thread
+    #[arg(long, default_value_t = 0)]
+    core: usize,
+    /// CPU of the generator
+    #[arg(long, default_value_t = 1)]
+    generator_core: usize,
+    /// An existing interface in the place of a veth: its queue 0 is taken while this runs
+    #[arg(long, value_name = "INTERFACE")]
+    device: Option<String>,
+    /// The interface at the other end of --device, which then generates and drops; without it frames must
+    /// come from elsewhere
+    #[arg(long, value_name = "INTERFACE", requires = "device")]
+    other_end: Option<String>,
+    /// Result as JSON on standard output
+    #[arg(long)]
+    json: bool,
+    /// Fail if a ratio is below its target
+    #[arg(long)]
+    strict: bool,
+}
+
+/// A direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Half {
+    /// From the ring to memory
+    Receive,
+    /// From memory to the ring
+    Transmit,
+}
+
+impl std::fmt::Display for Half {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Half::Receive => "receive",
+            Half::Transmit => "transmit",
+        })
+    }
+}
+
+/// Runs the measurement and prints the result; `false`: a target was missed, and that matters.
+///
+/// # Errors
+/// The device, its rings or a core are not to be had, or frames were lost where none may be.
+pub fn main(args: &Args) -> anyhow::Result<bool> {
+    crate::lab::require_root()?;
+    anyhow::ensure!(
+        args.seconds > 0.0 && args.seconds <= 60.0,
+        "--seconds {}: above 0, at most 60",
+        args.seconds
+    );
+    let mut progress = Progress::default();
+    progress.step("device and rings");
+    let mut stage = Stage::build(args)?;
+    pipeline::pin(args.core).context("--core")?;
+    let mut all: Vec<Measured> = Vec::new();
+    for &half in &args.halves {
+        for &size in &args.sizes {
+            all.push(measure::measure(
+                args,
+                &mut stage,
+                half,
+                usize::from(size),
+                &mut progress,
+            )?);
+        }
+    }
+    progress.clear();
+    report::print(args, &stage, &all)?;
+    Ok(!args.strict || all.iter().all(Measured::reached))
+}
