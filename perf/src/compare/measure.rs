@@ -1,49 +1,13 @@
 //! The measurements themselves.
 
 use super::report::{Better, Figure};
+use super::side::{ACROSS, SAME_NODE, Side, throughput_of};
 use super::{Args, CompareError, Effort, Test};
-use crate::lab::{Family, Mode, Pod, RingwayOptions, Topology};
+use crate::lab::Mode;
 use crate::table::Progress;
-use crate::traffic::{self, TrafficError, measure_cpu, tcp_round_trips, throughput, udp_flood};
+use crate::traffic::{self, TrafficError, measure_cpu};
 use std::thread::sleep;
 use std::time::Duration;
-
-/// A topology with the usual three pods.
-struct Side {
-    topology: Topology,
-    pods: [Pod; 3],
-}
-
-impl Side {
-    fn ringway(mode: Mode) -> Result<Side, CompareError> {
-        Side::with(Topology::ringway(mode, &RingwayOptions::default())?)
-    }
-
-    fn kernel(mode: Mode) -> Result<Side, CompareError> {
-        Side::with(Topology::kernel(mode)?)
-    }
-
-    fn with(mut topology: Topology) -> Result<Side, CompareError> {
-        let pods = topology.add_three_pods()?;
-        Ok(Side { topology, pods })
-    }
-
-    /// More pods on node 1, up to `count`.
-    fn fill(&mut self, count: u8) -> Result<(), CompareError> {
-        for _ in 2..count {
-            self.topology.n1.add_pod()?;
-        }
-        Ok(())
-    }
-
-    fn tcp(&self, to: usize, streams: usize, time: Duration) -> traffic::Result<f64> {
-        let (from, to) = (&self.pods[0], &self.pods[to]);
-        throughput(&from.ns, &to.ns, to.ip(Family::V4), streams, time).map(|result| result.gbit)
-    }
-}
-
-const SAME_NODE: usize = 1;
-const ACROSS: usize = 2;
 
 /// Adds the figures of one test.
 pub(super) fn measure(
@@ -72,6 +36,10 @@ pub(super) fn measure(
     }
     for &mode in &args.modes {
         meter.progress.step(&format!("nodes for {test}, {mode}"));
+        if test == Test::Xdp {
+            super::xdp::measure(&mut meter, mode)?;
+            continue;
+        }
         let (mut ringway, kernel) = (Side::ringway(mode)?, Side::kernel(mode)?);
         match test {
             Test::Across => meter.across(mode, &mut ringway, &kernel)?,
@@ -82,15 +50,15 @@ pub(super) fn measure(
     Ok(())
 }
 
-struct Meter<'a> {
-    effort: Effort,
-    figures: &'a mut Vec<Figure>,
+pub(super) struct Meter<'a> {
+    pub(super) effort: Effort,
+    pub(super) figures: &'a mut Vec<Figure>,
     progress: &'a mut Progress,
 }
 
 impl Meter<'_> {
     /// Measures in pairs, the order alternating.
-    fn pairs(
+    pub(super) fn pairs(
         &mut self,
         figure: Figure,
         mut ringway: impl FnMut() -> traffic::Result<f64>,
@@ -190,14 +158,13 @@ impl Meter<'_> {
 
     fn udp(&mut self, mode: Mode, ringway: &Side, kernel: &Side) -> Result<(), CompareError> {
         let time = self.effort.time;
-        let flood = |side: &Side| {
-            let (from, to) = (&side.pods[0], &side.pods[ACROSS]);
-            udp_flood(&from.ns, &to.ns, to.ip(Family::V4), 64, time)
-                .map(|flood| flood.received_pps / 1e3)
-        };
         let name = format!("across, {mode}, UDP 64 B received");
         let figure = Figure::new(name, "kpps", "kernel VXLAN", Better::Higher);
-        self.pairs(figure, || flood(ringway), || flood(kernel))
+        self.pairs(
+            figure,
+            || ringway.flood(time).map(|pps| pps / 1e3),
+            || kernel.flood(time).map(|pps| pps / 1e3),
+        )
     }
 
     fn round_trips(
@@ -210,8 +177,7 @@ impl Meter<'_> {
         let mut slow = [Vec::new(), Vec::new()];
         let [slow_ringway, slow_kernel] = &mut slow;
         let trips = |side: &Side, slow: &mut Vec<f64>| {
-            let (from, to) = (&side.pods[0], &side.pods[ACROSS]);
-            let latency = tcp_round_trips(&from.ns, &to.ns, to.ip(Family::V4), time)?;
+            let latency = side.round_trips(time)?;
             slow.push(latency.p99.as_secs_f64() * 1e6);
             Ok(latency.p50.as_secs_f64() * 1e6)
         };
@@ -279,13 +245,6 @@ impl Meter<'_> {
         }
         Ok(())
     }
-}
-
-/// Gbit/s and Gbit.
-fn throughput_of(side: &Side, streams: usize, time: Duration) -> traffic::Result<(f64, f64)> {
-    let (from, to) = (&side.pods[0], &side.pods[ACROSS]);
-    let result = throughput(&from.ns, &to.ns, to.ip(Family::V4), streams, time)?;
-    Ok((result.gbit, result.bytes as f64 * 8e-9))
 }
 
 /// The inner measurement may have failed, too.

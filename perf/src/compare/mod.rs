@@ -8,6 +8,8 @@
 
 mod measure;
 mod report;
+mod side;
+mod xdp;
 
 use crate::lab::{LabError, Mode};
 use crate::table::{Progress, colour};
@@ -36,7 +38,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "cloud")]
     pub modes: Vec<Mode>,
     /// What to measure
-    #[arg(long, value_delimiter = ',', default_values_t = Test::ALL)]
+    #[arg(long, value_delimiter = ',', default_values_t = Test::KERNEL)]
     pub tests: Vec<Test>,
     /// Pods on a node in the tests `pods` and `idle`
     #[arg(long, default_value_t = 110, value_parser = clap::value_parser!(u8).range(3..=250))]
@@ -61,11 +63,13 @@ pub enum Test {
     Pods,
     /// CPU time of an agent whose pods are silent
     Idle,
+    /// AF_XDP rings against UDP sockets, both Ringway's, across nodes; only when asked for
+    Xdp,
 }
 
 impl Test {
-    /// All of them.
-    pub const ALL: [Test; 6] = [
+    /// Those against the kernel, and alone.
+    pub const KERNEL: [Test; 6] = [
         Test::Same,
         Test::Across,
         Test::Udp,
@@ -84,6 +88,7 @@ impl std::fmt::Display for Test {
             Test::Rtt => "rtt",
             Test::Pods => "pods",
             Test::Idle => "idle",
+            Test::Xdp => "xdp",
         })
     }
 }
@@ -94,6 +99,16 @@ pub enum CompareError {
     /// A topology.
     #[error(transparent)]
     Lab(#[from] LabError),
+    /// A node does not use what it was told to use: the figure would be another's.
+    #[error("node {node} was to use io = \"{wanted}\" and uses {got}")]
+    Io {
+        /// Its number.
+        node: u8,
+        /// What it was told.
+        wanted: crate::lab::Io,
+        /// What it says.
+        got: String,
+    },
     /// A measurement.
     #[error("{what}: {source}")]
     Traffic {
