@@ -115,10 +115,13 @@ impl RingHalf {
                     counters,
                 }
                 .send(snapshot, path, &tunnel, &frame, fragment),
-                None => Err(DropReason::NoPath),
+                None => Err(ring::Lost {
+                    reason: DropReason::NoPath,
+                    packets: u32::from(frame.packets),
+                }),
             };
-            if let Err(reason) = sent {
-                counters.lose(reason, u32::from(frame.packets), None);
+            if let Err(lost) = sent {
+                counters.lose(lost.reason, lost.packets, None);
             }
         }
         xsk.flush(pool);
