@@ -16,42 +16,44 @@ fn bad_packets_from_the_underlay_are_counted_by_reason() {
     network_test(
         "bad_packets_from_the_underlay_are_counted_by_reason",
         Duration::from_secs(60),
-        || {
-            let mut topology = Topology::ringway(Mode::Cloud, &RingwayOptions::default()).unwrap();
-            let [p1, _, p3] = topology.add_three_pods().unwrap();
-            topology
-                .n2
-                .ns
-                .ip("addr add 192.168.77.99/24 dev eth0")
-                .unwrap();
-            let (peer, stranger) = ("192.168.77.2:0", "192.168.77.99:0");
-            let (good, foreign) = (inner([10, 77, 2, 2], &p1), inner([10, 99, 0, 1], &p1));
-            let no_flag = [&[0; 8], &good[..]].concat();
-            let cases: [(&str, &str, Vec<u8>); 7] = [
-                ("unknown_peer", stranger, vxlan(VNI, &good)),
-                ("foreign_inner_source", peer, vxlan(VNI, &foreign)),
-                ("unknown_vni", peer, vxlan(77, &good)),
-                ("malformed_vxlan", peer, vec![8, 0, 0]),
-                ("malformed_vxlan", peer, no_flag),
-                ("malformed_ethernet", peer, vxlan(VNI, &good[..9])),
-                ("malformed_ipv4", peer, vxlan(VNI, &good[..20])),
-            ];
-            for (reason, from, datagram) in cases {
-                let sender = topology
-                    .n2
-                    .ns
-                    .run(|| UdpSocket::bind(from))
-                    .unwrap()
-                    .unwrap();
-                let before = topology.n1.drops().unwrap();
-                for _ in 0..10 {
-                    sender.send_to(&datagram, "192.168.77.1:8472").unwrap();
-                }
-                moved(&mut topology.n1, &before, reason, 10);
-            }
-            lives(&mut topology.n1, &p1, &p3);
-        },
+        || bad_packets(&RingwayOptions::default()),
     );
+}
+
+pub(crate) fn bad_packets(options: &RingwayOptions) {
+    let mut topology = Topology::ringway(Mode::Cloud, options).unwrap();
+    let [p1, _, p3] = topology.add_three_pods().unwrap();
+    topology
+        .n2
+        .ns
+        .ip("addr add 192.168.77.99/24 dev eth0")
+        .unwrap();
+    let (peer, stranger) = ("192.168.77.2:0", "192.168.77.99:0");
+    let (good, foreign) = (inner([10, 77, 2, 2], &p1), inner([10, 99, 0, 1], &p1));
+    let no_flag = [&[0; 8], &good[..]].concat();
+    let cases: [(&str, &str, Vec<u8>); 7] = [
+        ("unknown_peer", stranger, vxlan(VNI, &good)),
+        ("foreign_inner_source", peer, vxlan(VNI, &foreign)),
+        ("unknown_vni", peer, vxlan(77, &good)),
+        ("malformed_vxlan", peer, vec![8, 0, 0]),
+        ("malformed_vxlan", peer, no_flag),
+        ("malformed_ethernet", peer, vxlan(VNI, &good[..9])),
+        ("malformed_ipv4", peer, vxlan(VNI, &good[..20])),
+    ];
+    for (reason, from, datagram) in cases {
+        let sender = topology
+            .n2
+            .ns
+            .run(|| UdpSocket::bind(from))
+            .unwrap()
+            .unwrap();
+        let before = topology.n1.drops().unwrap();
+        for _ in 0..10 {
+            sender.send_to(&datagram, "192.168.77.1:8472").unwrap();
+        }
+        moved(&mut topology.n1, &before, reason, 10);
+    }
+    lives(&mut topology.n1, &p1, &p3);
 }
 
 #[test]
@@ -149,44 +151,46 @@ fn random_bytes_from_a_peer_are_survived() {
     network_test(
         "random_bytes_from_a_peer_are_survived",
         Duration::from_secs(60),
-        || {
-            let mut topology = Topology::ringway(Mode::Cloud, &RingwayOptions::default()).unwrap();
-            let [p1, _, p3] = topology.add_three_pods().unwrap();
-            let sender = topology
-                .n2
-                .ns
-                .run(|| UdpSocket::bind("192.168.77.2:0"))
-                .unwrap()
-                .unwrap();
-            let before = topology.n1.drops().unwrap();
-            let good = vxlan(VNI, &inner([10, 77, 2, 2], &p1));
-            let mut random = Pattern::new(99);
-            let mut bytes = [0; 256];
-            for round in 0..20_000 {
-                random.fill(&mut bytes);
-                // Half of it noise behind a good VXLAN header, half a good packet with bytes changed.
-                let mut datagram = good.clone();
-                if round % 2 == 0 {
-                    datagram.truncate(8);
-                    datagram.extend(&bytes[..usize::from(bytes[0])]);
-                } else {
-                    for pair in bytes[..8].chunks(2) {
-                        let at = 8 + usize::from(pair[0]) % (datagram.len() - 8);
-                        datagram[at] = pair[1];
-                    }
-                }
-                sender.send_to(&datagram, "192.168.77.1:8472").unwrap();
-                // Faster than the agent reads would only fill its socket.
-                if round % 64 == 0 {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-            }
-            eventually("most of it is counted", LIMIT, || {
-                topology.n1.drops().unwrap().since(&before).total() > 10_000
-            });
-            lives(&mut topology.n1, &p1, &p3);
-        },
+        || random_bytes(&RingwayOptions::default()),
     );
+}
+
+pub(crate) fn random_bytes(options: &RingwayOptions) {
+    let mut topology = Topology::ringway(Mode::Cloud, options).unwrap();
+    let [p1, _, p3] = topology.add_three_pods().unwrap();
+    let sender = topology
+        .n2
+        .ns
+        .run(|| UdpSocket::bind("192.168.77.2:0"))
+        .unwrap()
+        .unwrap();
+    let before = topology.n1.drops().unwrap();
+    let good = vxlan(VNI, &inner([10, 77, 2, 2], &p1));
+    let mut random = Pattern::new(99);
+    let mut bytes = [0; 256];
+    for round in 0..20_000 {
+        random.fill(&mut bytes);
+        // Half of it noise behind a good VXLAN header, half a good packet with bytes changed.
+        let mut datagram = good.clone();
+        if round % 2 == 0 {
+            datagram.truncate(8);
+            datagram.extend(&bytes[..usize::from(bytes[0])]);
+        } else {
+            for pair in bytes[..8].chunks(2) {
+                let at = 8 + usize::from(pair[0]) % (datagram.len() - 8);
+                datagram[at] = pair[1];
+            }
+        }
+        sender.send_to(&datagram, "192.168.77.1:8472").unwrap();
+        // Faster than the agent reads would only fill its socket.
+        if round % 64 == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    eventually("most of it is counted", LIMIT, || {
+        topology.n1.drops().unwrap().since(&before).total() > 10_000
+    });
+    lives(&mut topology.n1, &p1, &p3);
 }
 
 /// `reason` grows by at least `least`, and nothing else by as much.

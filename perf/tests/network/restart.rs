@@ -15,90 +15,93 @@ fn streams_survive_every_kind_of_restart() {
     network_test(
         "streams_survive_every_kind_of_restart",
         Duration::from_secs(120),
-        || {
-            let mut topology = Topology::ringway(Mode::Cloud, &RingwayOptions::default()).unwrap();
-            let [p1, p2, p3] = topology.add_three_pods().unwrap();
-            let workers = |workers| RingwayOptions {
-                workers,
-                ..RingwayOptions::default()
-            };
-            let steps = [
-                ("restart", None, false),
-                ("restart with two workers", Some(workers(2)), false),
-                ("kill -9", None, true),
-                ("restart with one worker", Some(workers(1)), false),
-            ];
-            for (step, options, kill) in steps {
-                let start = |to: &ringway_perf::lab::Pod, family| {
-                    Stream::start(&p1.ns, &to.ns, to.ip(family), Duration::from_secs(15)).unwrap()
-                };
-                let streams = [
-                    start(&p2, Family::V4),
-                    start(&p3, Family::V4),
-                    start(&p3, Family::V6),
-                ];
-                let probe = OutageProbe::start(&p1.ns, &p3.ns, p3.ip(Family::V4)).unwrap();
-                assert!(
-                    streams.iter().all(|stream| stream.flows(50_000, LIMIT)),
-                    "{step}: flows before"
-                );
-                if let Some(options) = options {
-                    topology.configure(1, options).unwrap();
-                }
-                let agent = topology.n1.agent().unwrap();
-                let begin = Instant::now();
-                match kill {
-                    true => agent.kill(),
-                    false => assert!(agent.stop(), "{step}: the agent ignores SIGTERM"),
-                }
-                let stopped = begin.elapsed();
-                agent.start().unwrap();
-                println!(
-                    "{step}: stopped after {stopped:?}, ready after {:?}",
-                    begin.elapsed()
-                );
-                let flowing = streams
-                    .iter()
-                    .all(|stream| stream.flows(50_000, Duration::from_secs(12)));
-                assert!(
-                    flowing,
-                    "{step}: a stream stands still; agent log:\n{}",
-                    agent.log()
-                );
-                let outage = probe.finish();
-                for (path, stream) in ["same node", "across IPv4", "across IPv6"]
-                    .iter()
-                    .zip(streams)
-                {
-                    let report = stream
-                        .finish()
-                        .unwrap_or_else(|error| panic!("{step}, {path}: {error}"));
-                    println!(
-                        "{step}, {path}: TCP stood still for {:?}",
-                        report.longest_gap
-                    );
-                }
-                let drops = topology.n1.drops().unwrap();
-                println!(
-                    "{step}: no packets for {:?}; dropped since: {drops}",
-                    outage.longest
-                );
-                assert!(
-                    outage.longest < PAUSE,
-                    "{step}: no packets for {:?}",
-                    outage.longest
-                );
-            }
-            let mut failures = check_traffic("after restarts", &p1.ns, &p2.ns, p2.ip(Family::V4));
-            failures.extend(check_traffic(
-                "after restarts",
-                &p1.ns,
-                &p3.ns,
-                p3.ip(Family::V6),
-            ));
-            assert_none(&failures);
-        },
+        || restarts(&RingwayOptions::default()),
     );
+}
+
+/// Restarts node 1 in every way, and says what packets and streams noticed.
+pub(crate) fn restarts(options: &RingwayOptions) {
+    let mut topology = Topology::ringway(Mode::Cloud, options).unwrap();
+    let [p1, p2, p3] = topology.add_three_pods().unwrap();
+    let workers = |workers| RingwayOptions {
+        workers,
+        ..options.clone()
+    };
+    let steps = [
+        ("restart", None, false),
+        ("restart with two workers", Some(workers(2)), false),
+        ("kill -9", None, true),
+        ("restart with one worker", Some(workers(1)), false),
+    ];
+    for (step, options, kill) in steps {
+        let start = |to: &ringway_perf::lab::Pod, family| {
+            Stream::start(&p1.ns, &to.ns, to.ip(family), Duration::from_secs(15)).unwrap()
+        };
+        let streams = [
+            start(&p2, Family::V4),
+            start(&p3, Family::V4),
+            start(&p3, Family::V6),
+        ];
+        let probe = OutageProbe::start(&p1.ns, &p3.ns, p3.ip(Family::V4)).unwrap();
+        assert!(
+            streams.iter().all(|stream| stream.flows(50_000, LIMIT)),
+            "{step}: flows before"
+        );
+        if let Some(options) = options {
+            topology.configure(1, options).unwrap();
+        }
+        let agent = topology.n1.agent().unwrap();
+        let begin = Instant::now();
+        match kill {
+            true => agent.kill(),
+            false => assert!(agent.stop(), "{step}: the agent ignores SIGTERM"),
+        }
+        let stopped = begin.elapsed();
+        agent.start().unwrap();
+        println!(
+            "{step}: stopped after {stopped:?}, ready after {:?}",
+            begin.elapsed()
+        );
+        let flowing = streams
+            .iter()
+            .all(|stream| stream.flows(50_000, Duration::from_secs(12)));
+        assert!(
+            flowing,
+            "{step}: a stream stands still; agent log:\n{}",
+            agent.log()
+        );
+        let outage = probe.finish();
+        for (path, stream) in ["same node", "across IPv4", "across IPv6"]
+            .iter()
+            .zip(streams)
+        {
+            let report = stream
+                .finish()
+                .unwrap_or_else(|error| panic!("{step}, {path}: {error}"));
+            println!(
+                "{step}, {path}: TCP stood still for {:?}",
+                report.longest_gap
+            );
+        }
+        let drops = topology.n1.drops().unwrap();
+        println!(
+            "{step}: no packets for {:?}; dropped since: {drops}",
+            outage.longest
+        );
+        assert!(
+            outage.longest < PAUSE,
+            "{step}: no packets for {:?}",
+            outage.longest
+        );
+    }
+    let mut failures = check_traffic("after restarts", &p1.ns, &p2.ns, p2.ip(Family::V4));
+    failures.extend(check_traffic(
+        "after restarts",
+        &p1.ns,
+        &p3.ns,
+        p3.ip(Family::V6),
+    ));
+    assert_none(&failures);
 }
 
 #[test]

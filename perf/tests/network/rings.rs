@@ -113,8 +113,14 @@ pub(crate) fn check_rings(what: &str, node: &mut Node, rings: usize) -> Vec<Stri
     if status.fallbacks() != 0 {
         note(format!("fell back {} times", status.fallbacks()));
     }
-    if status.buffers("received") == 0 || status.buffers("sent") == 0 {
-        note("nothing came or went by its rings".into());
+    // Queues are dealt out in turn: a worker without one has no ring.
+    for worker in status.workers().take(rings) {
+        if number(worker, "received") == 0 || number(worker, "sent") == 0 {
+            note(format!(
+                "nothing came or went by the rings of worker {}: {}",
+                worker["index"], worker["buffers"]
+            ));
+        }
     }
     if drops.total() != 0 {
         note(format!("dropped: {drops}"));

@@ -4,11 +4,14 @@
 use crate::common::{LIMIT, assert_none};
 use crate::flannel::check_beside_kernel;
 use crate::harness::number;
+use crate::hostile::{bad_packets, random_bytes};
 use crate::matrix::check_every_path;
+use crate::restart::restarts;
 use crate::rings::{Status, check_frames, check_rings, ring_test, xdp};
 use crate::transfers::check_transfers;
 use ringway_perf::lab::{
-    Encap, Family, Io, Mode, Node, NodeKind, RingwayOptions, Topology, UnderlayFamily, Wire,
+    Encap, Family, INTERFACE, Io, Mode, Node, NodeKind, RingwayOptions, Topology, UnderlayFamily,
+    Wire,
 };
 use ringway_perf::traffic::{UdpEcho, ping, transfer};
 use std::time::Duration;
@@ -204,6 +207,57 @@ fn long_transfers_by_rings() {
             assert_none(&failures);
         },
     );
+}
+
+/// The largest MTU that native XDP at both ends of a veth leaves (a page less headroom and
+/// `skb_shared_info`): packets of more than half a page, each in one frame.
+#[test]
+fn rings_carry_large_packets() {
+    ring_test("rings_carry_large_packets", TIME, || {
+        let mut failures = Vec::new();
+        for encap in [Encap::Vxlan, Encap::Udp] {
+            let options = RingwayOptions { encap, ..xdp() };
+            let mut topology = Topology::ringway(Mode::Cloud, &options).unwrap();
+            for node in [&mut topology.n1, &mut topology.n2] {
+                assert!(node.agent().unwrap().stop());
+            }
+            for node in [&topology.n1, &topology.n2] {
+                node.ns
+                    .ip(&format!("link set {INTERFACE} mtu 3500"))
+                    .unwrap();
+            }
+            for node in [&mut topology.n1, &mut topology.n2] {
+                node.agent().unwrap().start().unwrap();
+            }
+            let what = format!("{encap}, MTU 3500");
+            failures.extend(check_every_path(&what, &mut topology));
+            for node in [&mut topology.n1, &mut topology.n2] {
+                failures.extend(check_rings(&what, node, 1));
+            }
+        }
+        assert_none(&failures);
+    });
+}
+
+#[test]
+fn bad_packets_by_rings_are_counted_by_reason() {
+    ring_test("bad_packets_by_rings_are_counted_by_reason", TIME, || {
+        bad_packets(&xdp());
+    });
+}
+
+#[test]
+fn random_bytes_by_rings_are_survived() {
+    ring_test("random_bytes_by_rings_are_survived", TIME, || {
+        random_bytes(&xdp());
+    });
+}
+
+#[test]
+fn streams_survive_restarts_by_rings() {
+    ring_test("streams_survive_restarts_by_rings", TIME, || {
+        restarts(&xdp());
+    });
 }
 
 /// A packet that fits a frame is not copied in user space, whoever carries it; a superframe's

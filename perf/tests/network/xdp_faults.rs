@@ -301,6 +301,28 @@ fn the_interface_is_made_anew() {
     });
 }
 
+/// Frames that are in rings, on the wire or on their way to a TAP when it goes.
+#[test]
+fn a_pod_goes_while_packets_come() {
+    ring_test("a_pod_goes_while_packets_come", TIME, || {
+        let (mut topology, pods) = build(Wire::Veth(Mode::Cloud), &xdp(), &xdp());
+        let [p1, _, p3] = &pods;
+        for _ in 0..3 {
+            let pod = topology.n2.add_pod().unwrap();
+            let to = pod.ip(Family::V4);
+            std::thread::scope(|scope| {
+                let flood = || udp_flood(&p1.ns, &pod.ns, to, 1000, Duration::from_millis(400));
+                let flood = scope.spawn(flood);
+                sleep(Duration::from_millis(150));
+                topology.n2.detach(&pod).unwrap();
+                flood.join().unwrap().unwrap();
+            });
+        }
+        recovers("a pod went", &mut topology, p1, p3);
+        sound("a pod went", &mut topology);
+    });
+}
+
 /// A receiver that does not look for half a second: the kernel finds no frame to fill and drops.
 #[test]
 fn a_fill_ring_runs_dry() {
