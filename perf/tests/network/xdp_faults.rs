@@ -11,6 +11,7 @@ use ringway_perf::lab::{
     Family, INTERFACE, Io, LOWER, Mode, NodeKind, Pod, RingwayOptions, Topology, Wire,
 };
 use ringway_perf::traffic::{Stream, measure_cpu, ping, udp_flood};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,33 @@ fn build(wire: Wire<'_>, n1: &RingwayOptions, n2: &RingwayOptions) -> (Topology,
         node.ns.sysctl(&key, "1").unwrap();
     }
     (topology, pods)
+}
+
+/// As [`survives`], with every ring busy in both directions while it happens.
+fn survives_under_load(
+    what: &str,
+    topology: &mut Topology,
+    pods: &[Pod; 3],
+    fault: impl FnOnce(&mut Topology),
+) {
+    let [p1, _, p3] = pods;
+    survives(what, topology, pods, |topology| {
+        let done = AtomicBool::new(false);
+        let flood = |from: &Pod, to: &Pod, family| {
+            let (time, to_ip) = (Duration::from_millis(100), to.ip(family));
+            while !done.load(Ordering::Relaxed) {
+                udp_flood(&from.ns, &to.ns, to_ip, 1000, time).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| flood(p1, p3, Family::V4));
+            scope.spawn(|| flood(p3, p1, Family::V6));
+            sleep(Duration::from_millis(100));
+            fault(topology);
+            sleep(Duration::from_millis(200));
+            done.store(true, Ordering::Relaxed);
+        });
+    });
 }
 
 /// Streams in both families flow on after `fault`, packets within [`RECOVERY`] of its end.
@@ -109,7 +137,7 @@ fn a_link_goes_down_and_comes_back() {
     ring_test("a_link_goes_down_and_comes_back", TIME, || {
         let (mut topology, pods) = build(Wire::Veth(Mode::Cloud), &xdp(), &xdp());
         for (what, number) in [("own link", 1), ("the peer's link", 2)] {
-            survives(what, &mut topology, &pods, |topology| {
+            survives_under_load(what, &mut topology, &pods, |topology| {
                 let node = if number == 1 {
                     &topology.n1
                 } else {
@@ -131,7 +159,7 @@ fn a_link_goes_down_and_comes_back() {
 fn a_peer_gets_another_mac_address() {
     ring_test("a_peer_gets_another_mac_address", TIME, || {
         let (mut topology, pods) = build(Wire::Veth(Mode::Cloud), &xdp(), &xdp());
-        survives("another MAC", &mut topology, &pods, |topology| {
+        survives_under_load("another MAC", &mut topology, &pods, |topology| {
             let set = format!("link set {INTERFACE} address 02:00:00:00:be:ef");
             topology.n2.ns.ip(&set).unwrap();
         });
@@ -157,14 +185,14 @@ fn the_mtu_changes() {
                 node.ns.ip(&set).unwrap();
             }
         };
-        survives("MTU 1350", &mut topology, &pods, |topology| {
+        survives_under_load("MTU 1350", &mut topology, &pods, |topology| {
             set(topology, 1350);
         });
         for family in Family::BOTH {
             let what = "MTU 1350";
             assert_none(&check_traffic(what, &p1.ns, &p3.ns, p3.ip(family)));
         }
-        survives("MTU 1500", &mut topology, &pods, |topology| {
+        survives_under_load("MTU 1500", &mut topology, &pods, |topology| {
             set(topology, 1500);
         });
         sends_by_ring("MTU 1500", &mut topology, p1, p3);
@@ -175,7 +203,7 @@ fn the_mtu_changes() {
             let set = format!("link set {INTERFACE} mtu {mtu}");
             topology.n1.ns.ip(&set).unwrap();
         };
-        survives("MTU 3819", &mut topology, &pods, |topology| {
+        survives_under_load("MTU 3819", &mut topology, &pods, |topology| {
             own(topology, 3819);
         });
         wait_for_rings("MTU 3819", &mut topology.n1, 0, RECOVERY);
@@ -186,7 +214,7 @@ fn the_mtu_changes() {
         }
         let agent = topology.n1.agent().unwrap();
         assert!(agent.log().contains("3818"), "{}", agent.log());
-        survives("MTU 3818", &mut topology, &pods, |topology| {
+        survives_under_load("MTU 3818", &mut topology, &pods, |topology| {
             own(topology, 3818);
         });
         wait_for_rings("MTU 3818", &mut topology.n1, 1, RECOVERY);
@@ -223,7 +251,7 @@ fn the_number_of_queues_changes() {
         };
         assert_eq!(Status::of(&mut topology.n1).rings(), 2);
         // The kernel does not take a queue away from a ring.
-        survives("fewer queues", &mut topology, &pods, |topology| {
+        survives_under_load("fewer queues", &mut topology, &pods, |topology| {
             assert!(set(topology, 1, 1).is_err(), "it was taken away");
         });
         assert_eq!(Status::of(&mut topology.n1).rings(), 2);
@@ -246,7 +274,7 @@ fn the_number_of_queues_changes() {
             node.agent().unwrap().start().unwrap();
             assert_eq!(Status::of(node).rings(), 1, "node {}", node.number);
         }
-        survives("more queues", &mut topology, &pods, |topology| {
+        survives_under_load("more queues", &mut topology, &pods, |topology| {
             // A veth with a program needs as many receive queues as its peer has to send.
             for (number, rx, tx) in [(1, 2, 1), (2, 2, 1), (1, 2, 2), (2, 2, 2)] {
                 let node = if number == 1 {
@@ -276,7 +304,7 @@ fn the_number_of_queues_changes() {
 fn the_interface_is_made_anew() {
     ring_test("the_interface_is_made_anew", TIME, || {
         let (mut topology, pods) = build(Wire::Veth(Mode::Cloud), &xdp(), &xdp());
-        survives("interface made anew", &mut topology, &pods, |topology| {
+        survives_under_load("interface made anew", &mut topology, &pods, |topology| {
             topology.n1.ns.ip(&format!("link del {INTERFACE}")).unwrap();
             topology.wire(Mode::Cloud).unwrap();
         });
@@ -287,7 +315,7 @@ fn the_interface_is_made_anew() {
         sends_by_ring("interface made anew", &mut topology, &pods[0], &pods[2]);
 
         // Gone for a while.
-        survives("interface away", &mut topology, &pods, |topology| {
+        survives_under_load("interface away", &mut topology, &pods, |topology| {
             topology.n1.ns.ip(&format!("link del {INTERFACE}")).unwrap();
             eventually("no rings", RECOVERY, || {
                 Status::of(&mut topology.n1).rings() == 0
