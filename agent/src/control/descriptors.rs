@@ -3,16 +3,21 @@
 //! Workers hold duplicates or shares of these. Whoever has this structure, this
 //! process or another that was handed the descriptors over a unix socket, can
 //! run the data path: `ringway_ports::socket::UdpUnderlay::adopt` and
-//! `ringway_ports::tap::Tap::new` take them as they are.
+//! `ringway_ports::tap::Tap::new` take them as they are. The link of the XDP
+//! program can be adopted, too (`ringway_ports::xdp::Attachment::adopt`); rings
+//! cannot, for the memory they use is this process's: another opens its own and
+//! puts them into the map.
 
 use std::collections::BTreeMap;
 use std::io;
 
 use ringway_ports::socket::{SocketFds, UdpUnderlay};
+use ringway_ports::xdp::{Attachment, XskMap};
 use ringway_tables::PortId;
 
 use crate::config::EncapKind;
 use crate::pod::interface::Queues;
+use crate::worker::OpenedRing;
 
 /// All descriptors.
 #[derive(Debug, Default)]
@@ -21,6 +26,19 @@ pub struct Descriptors {
     pub taps: BTreeMap<PortId, Queues>,
     /// Underlay sockets.
     pub sockets: Vec<SocketDescriptors>,
+    /// AF_XDP, where it is in use.
+    pub rings: Option<RingDescriptors>,
+}
+
+/// The XDP program and the rings it feeds.
+#[derive(Debug)]
+pub struct RingDescriptors {
+    /// The program's link to the interface.
+    pub attachment: Attachment,
+    /// The program's map of rings by receive queue.
+    pub map: XskMap,
+    /// The worker of each ring, and the ring.
+    pub rings: Vec<(usize, OpenedRing)>,
 }
 
 /// The sockets of one worker for one encapsulation and outer family.

@@ -231,7 +231,7 @@ impl Control {
                 addresses: self.underlay.addresses(),
                 mtu: self.underlay.mtu,
                 io: self.rings.describe(),
-                rings: self.rings.status(),
+                rings: rings::Rings::status(&self.descriptors),
                 xdp_fallbacks: self.rings.fallbacks(),
                 next_hops: self.next_hop_status(),
                 sockets: self.sockets.clone(),
@@ -260,7 +260,7 @@ impl Control {
     /// Ends the workers. Interfaces stay: they are persistent, and the state
     /// says how to open them again.
     fn stop(mut self) {
-        self.rings.close(&self.workers);
+        self.rings.close(&self.workers, &mut self.descriptors);
         for worker in self.workers {
             worker.join();
         }

@@ -63,8 +63,13 @@ impl Control {
             self.next_hops = NextHops::new(index);
             self.find_next_hops();
         }
-        self.rings
-            .look_after(&self.config, &self.underlay, index, &self.workers);
+        self.rings.look_after(
+            &self.config,
+            &self.underlay,
+            index,
+            &self.workers,
+            &mut self.descriptors,
+        );
     }
 
     fn follow(&mut self, changed: &Changed) {
@@ -149,7 +154,7 @@ impl Control {
     }
 
     pub(super) fn next_hop_status(&self) -> Vec<NextHopStatus> {
-        let has_rings = !self.rings.status().is_empty();
+        let has_rings = self.descriptors.rings.is_some();
         self.next_hops
             .iter()
             .map(|(dst, hop)| NextHopStatus {

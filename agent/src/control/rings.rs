@@ -25,6 +25,7 @@ use ringway_ports::xdp::{AttachError, Attachment, BpfError, Filter, Program, Wan
 use ringway_ports::xsk::{MAX_FRAME, XskConfig, XskError, ZeroCopy};
 use std::os::fd::AsFd;
 
+use super::descriptors::{Descriptors, RingDescriptors};
 use crate::api::view::RingStatus;
 use crate::config::{Config, Io, Unfinished};
 use crate::netlink::XdpFeatures;
@@ -144,16 +145,6 @@ fn choose(io: Io, facts: &Facts) -> (bool, String) {
     }
 }
 
-/// What is open.
-struct Open {
-    attachment: Attachment,
-    /// Keeps the map of sockets; the program has it too.
-    _map: XskMap,
-    /// The interface at the time.
-    seen: Seen,
-    rings: Vec<(usize, OpenedRing)>,
-}
-
 /// What of an interface decides whether rings work.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 struct Seen {
@@ -171,21 +162,19 @@ impl Seen {
             queues: queues(&underlay.interface),
         }
     }
-}
 
-impl Open {
-    /// Why it is to be closed now, if it is.
-    fn outdated(&self, now: Seen) -> Option<String> {
+    /// Why rings that were opened with the interface like this are to be closed now, if they are.
+    fn outdated(&self, now: Seen, attachment: &Attachment) -> Option<String> {
         if now.index.is_none() {
             Some("the interface is gone".into())
-        } else if now.index != self.seen.index {
+        } else if now.index != self.index {
             Some("the interface is another".into())
-        } else if !self.attachment.is_attached() {
+        } else if !attachment.is_attached() {
             Some("its program was detached by somebody".into())
         } else if now.mtu as usize > LARGEST {
             Some(format!("its MTU is {} now", now.mtu))
-        } else if now.queues != self.seen.queues {
-            let (now, before) = (now.queues, self.seen.queues);
+        } else if now.queues != self.queues {
+            let (now, before) = (now.queues, self.queues);
             Some(format!("it has {now} receive queues instead of {before}"))
         } else {
             None
@@ -193,12 +182,13 @@ impl Open {
     }
 }
 
-/// The rings of all workers.
+/// What is known of the rings of all workers; the rings themselves are in [`Descriptors`].
 pub(super) struct Rings {
     wanted: bool,
     /// Why they are wanted, or not.
     why: String,
-    open: Option<Open>,
+    /// What the interface was like when they were opened, if they are.
+    open: Option<Seen>,
     /// Why they do not work, if they do not, and what the interface was like then.
     failure: Option<(String, Seen)>,
     /// Times that rings were wanted and sockets had to do.
@@ -214,6 +204,7 @@ impl Rings {
         underlay: &Underlay,
         index: u32,
         workers: &[Worker],
+        descriptors: &mut Descriptors,
     ) -> Rings {
         let facts = Facts::of(&underlay.interface, index, underlay.mtu);
         let (wanted, why) = choose(config.underlay.io, &facts);
@@ -227,15 +218,23 @@ impl Rings {
             retry_at: None,
         };
         if wanted {
-            rings.open(config, underlay, index, workers);
+            rings.open(config, underlay, index, workers, descriptors);
         } else {
             tracing::info!("underlay by sockets ({})", rings.why);
         }
         rings
     }
 
-    fn open(&mut self, config: &Config, underlay: &Underlay, index: u32, workers: &[Worker]) {
-        match open(config, underlay, index, workers) {
+    fn open(
+        &mut self,
+        config: &Config,
+        underlay: &Underlay,
+        index: u32,
+        workers: &[Worker],
+        descriptors: &mut Descriptors,
+    ) {
+        let seen = Seen::of(underlay, Some(index));
+        match open(config, underlay, index, seen, workers) {
             Ok(open) => {
                 for (worker, ring) in &open.rings {
                     tracing::info!(
@@ -248,14 +247,14 @@ impl Rings {
                         self.why
                     );
                 }
-                self.open = Some(open);
+                descriptors.rings = Some(open);
+                self.open = Some(seen);
                 self.failure = None;
                 self.retry_at = None;
             }
             Err(error) => {
                 close_rings(workers);
                 self.fallbacks += 1;
-                let seen = Seen::of(underlay, Some(index));
                 if self.failed_at(seen) {
                     tracing::debug!("AF_XDP still does not work: {error}");
                     self.retry = (2 * self.retry).min(LONGEST_RETRY);
@@ -285,25 +284,26 @@ impl Rings {
         underlay: &Underlay,
         index: Option<u32>,
         workers: &[Worker],
+        descriptors: &mut Descriptors,
     ) {
         if !self.wanted {
             return;
         }
         let now = Seen::of(underlay, index);
-        if let Some(open) = &self.open {
-            let Some(reason) = open.outdated(now) else {
+        if let (Some(seen), Some(open)) = (self.open, &descriptors.rings) {
+            let Some(reason) = seen.outdated(now, &open.attachment) else {
                 return;
             };
             tracing::warn!(
                 interface = underlay.interface,
                 "AF_XDP rings are closed: {reason}"
             );
-            self.close(workers);
+            self.close(workers, descriptors);
         } else if self.failed_at(now) && self.retry_at.is_none_or(|at| at > Instant::now()) {
             return;
         }
         match index {
-            Some(index) => self.open(config, underlay, index, workers),
+            Some(index) => self.open(config, underlay, index, workers, descriptors),
             None => {
                 self.failure = Some(("the interface is gone".into(), now));
                 self.retry_at = None;
@@ -312,9 +312,10 @@ impl Rings {
     }
 
     /// Closes what is open; packets go by sockets then.
-    pub(super) fn close(&mut self, workers: &[Worker]) {
-        if let Some(open) = self.open.take() {
-            drop(open.attachment);
+    pub(super) fn close(&mut self, workers: &[Worker], descriptors: &mut Descriptors) {
+        self.open = None;
+        if let Some(open) = descriptors.rings.take() {
+            drop(open);
             close_rings(workers);
         }
     }
@@ -333,8 +334,8 @@ impl Rings {
     }
 
     /// Each ring with what was got and why.
-    pub(super) fn status(&self) -> Vec<RingStatus> {
-        let Some(open) = &self.open else {
+    pub(super) fn status(descriptors: &Descriptors) -> Vec<RingStatus> {
+        let Some(open) = &descriptors.rings else {
             return Vec::new();
         };
         let fell_back = open.attachment.fell_back().map(ToString::to_string);
@@ -366,10 +367,10 @@ fn open(
     config: &Config,
     underlay: &Underlay,
     index: u32,
+    seen: Seen,
     workers: &[Worker],
-) -> Result<Open, RingError> {
+) -> Result<RingDescriptors, RingError> {
     let interface = underlay.interface.clone();
-    let seen = Seen::of(underlay, Some(index));
     let Seen { mtu, queues, .. } = seen;
     if mtu as usize > LARGEST {
         return Err(RingError::Mtu {
@@ -419,10 +420,9 @@ fn open(
         ..Want::default()
     };
     let attachment = Attachment::attach(&interface, &program, want)?;
-    Ok(Open {
+    Ok(RingDescriptors {
         attachment,
-        _map: map,
-        seen,
+        map,
         rings,
     })
 }

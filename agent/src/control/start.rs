@@ -83,7 +83,7 @@ impl Control {
             .context("underlay interface")?
             .index;
         let mut control = Control {
-            rings: Rings::start(&config, &underlay, interface, &workers),
+            rings: Rings::start(&config, &underlay, interface, &workers, &mut descriptors),
             config,
             underlay,
             netlink,
