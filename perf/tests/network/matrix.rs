@@ -3,7 +3,7 @@
 
 use crate::common::{assert_none, check_source, check_traffic};
 use crate::harness::network_test;
-use ringway_perf::lab::{Encap, Family, Mode, RingwayOptions, Topology, UnderlayFamily};
+use ringway_perf::lab::{Encap, Family, Io, Mode, RingwayOptions, Topology, UnderlayFamily};
 use std::time::Duration;
 
 fn matrix(name: &str, encap: Encap, family: UnderlayFamily) {
@@ -105,4 +105,57 @@ fn udp_over_ipv4() {
 #[test]
 fn udp_over_ipv6() {
     matrix("udp_over_ipv6", Encap::Udp, UnderlayFamily::V6);
+}
+
+#[test]
+fn every_way_of_waiting() {
+    network_test("every_way_of_waiting", Duration::from_secs(60), || {
+        let mut failures = Vec::new();
+        for polling in ["spin", "interrupt"] {
+            for io in [Io::Socket, Io::Xdp] {
+                let options = RingwayOptions {
+                    polling,
+                    io,
+                    ..RingwayOptions::default()
+                };
+                let mut topology = Topology::ringway(Mode::Cloud, &options).unwrap();
+                let what = format!("polling {polling}, {io}");
+                failures.extend(check_every_path(&what, &mut topology));
+            }
+        }
+        assert_none(&failures);
+    });
+}
+
+#[test]
+fn every_read_verb_answers_people_and_programs() {
+    let name = "every_read_verb_answers_people_and_programs";
+    network_test(name, Duration::from_secs(60), || {
+        let mut topology = Topology::ringway(Mode::Cloud, &RingwayOptions::default()).unwrap();
+        let [p1, _, p3] = topology.add_three_pods().unwrap();
+        let agent = topology.n1.agent().unwrap();
+        let (ours, peers) = (p1.ip(Family::V4), p3.ip(Family::V4));
+        let network = "10.77.2.0/24";
+        for (verb, words) in [
+            (&["status"][..], &["node1", "eth0", "worker 0"][..]),
+            (&["pods"], &[&ours.to_string()]),
+            (&["tables", "mac"], &["ringway0"]),
+            (&["tables", "routes"], &[network, "node2"]),
+            (&["tables", "peers"], &["node2", network]),
+            (&["tables", "neighbours"], &[&ours.to_string()]),
+            (&["tables", "paths"], &["node2", "vxlan"]),
+            (&["drops"], &["no packet was dropped"]),
+        ] {
+            let text = agent.cli(verb).unwrap();
+            for word in words {
+                assert!(text.contains(word), "{verb:?} lacks {word}: {text}");
+            }
+            assert!(
+                !text.contains(&peers.to_string()),
+                "{verb:?} cannot know {peers}"
+            );
+            let json = agent.json(verb).unwrap();
+            assert!(json.is_object() || json.is_array(), "{verb:?}: {json}");
+        }
+    });
 }
