@@ -158,6 +158,30 @@ fn rings_of_several_queues_and_workers() {
     });
 }
 
+/// An interface whose driver knows no XDP, here a macvlan: the program runs later in the kernel, and
+/// says so. Its frames come from a veth, which only the configuration can know.
+#[test]
+fn rings_by_generic_xdp() {
+    ring_test("rings_by_generic_xdp", TIME, || {
+        let (generic, wire) = (xdp(), Wire::Macvlan(Mode::Cloud));
+        let mut failures = check("generic XDP", wire, [&generic, &xdp()], 1);
+        let accept = RingwayOptions {
+            unfinished_checksums: "accept",
+            ..generic
+        };
+        let ringway = NodeKind::Ringway(accept);
+        let mut topology = Topology::on(wire, ringway, NodeKind::KernelVxlan).unwrap();
+        let what = "generic XDP beside the kernel";
+        failures.extend(check_beside_kernel(what, &mut topology));
+        failures.extend(check_rings(what, &mut topology.n1, 1));
+        assert_none(&failures);
+        let status = topology.n1.agent().unwrap().json(&["status"]).unwrap();
+        let ring = &status["underlay"]["rings"][0];
+        assert_eq!(ring["mode"], "generic", "{ring}");
+        assert!(ring["mode_refused"].is_string(), "{ring}");
+    });
+}
+
 #[test]
 fn long_transfers_by_rings() {
     let megabytes = number("RINGWAY_TRANSFER_MB", 16);

@@ -156,6 +156,31 @@ fn a_link_goes_down_and_comes_back() {
 }
 
 #[test]
+fn an_agent_starts_without_a_carrier() {
+    ring_test("an_agent_starts_without_a_carrier", TIME, || {
+        let (mut topology, pods) = build(Wire::Veth(Mode::Cloud), &xdp(), &xdp());
+        let what = "started without a carrier";
+        survives(what, &mut topology, &pods, |topology| {
+            topology.n1.agent().unwrap().kill();
+            topology
+                .n2
+                .ns
+                .ip(&format!("link set {INTERFACE} down"))
+                .unwrap();
+            topology.n1.agent().unwrap().start().unwrap();
+            sleep(Duration::from_millis(500));
+            topology
+                .n2
+                .ns
+                .ip(&format!("link set {INTERFACE} up"))
+                .unwrap();
+        });
+        sends_by_ring(what, &mut topology, &pods[0], &pods[2]);
+        assert_eq!(Status::of(&mut topology.n1).fallbacks(), 0);
+    });
+}
+
+#[test]
 fn a_peer_gets_another_mac_address() {
     ring_test("a_peer_gets_another_mac_address", TIME, || {
         let (mut topology, pods) = build(Wire::Veth(Mode::Cloud), &xdp(), &xdp());

@@ -5,7 +5,7 @@ use crate::common::{LIMIT, assert_none, check_traffic};
 use crate::foreign;
 use crate::harness::eventually;
 use crate::rings::{Status, check_frames, ring_test, wait_for_rings, xdp};
-use ringway_perf::lab::{Family, INTERFACE, Mode, Netns, Topology, run};
+use ringway_perf::lab::{Family, INTERFACE, Mode, Netns, RingwayOptions, Topology, run};
 use ringway_perf::traffic::{DNS_SIZES, Pattern, ping, transfer};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
@@ -192,6 +192,19 @@ fn a_killed_agent_leaves_the_interface_as_it_was() {
             );
             assert!(ping(&p1.ns, p3.ip(Family::V6), 3, 56, LIMIT).unwrap().all());
         }
+        // In order, and by sockets for once.
+        assert!(topology.n1.agent().unwrap().stop());
+        assert_eq!(program(&topology.n1.ns), None, "it stopped by itself");
+        topology.configure(1, RingwayOptions::default()).unwrap();
+        topology.n1.agent().unwrap().start().unwrap();
+        let io = Status::of(&mut topology.n1).io().to_owned();
+        assert!(io.starts_with("socket (auto: driver veth "), "{io}");
+        assert!(ping(&p1.ns, p3.ip(Family::V4), 3, 56, LIMIT).unwrap().all());
+        assert!(topology.n1.agent().unwrap().stop());
+        topology.configure(1, xdp()).unwrap();
+        topology.n1.agent().unwrap().start().unwrap();
+        assert_eq!(Status::of(&mut topology.n1).rings(), 1);
+
         // Without a pause: the queue may still belong to the one before.
         topology.n1.agent().unwrap().kill();
         topology.n1.agent().unwrap().start().unwrap();
