@@ -13,6 +13,8 @@ use crate::table::Progress;
 
 /// Ours over bare, packets per second.
 pub(super) const TARGET: f64 = 0.9;
+/// Slices in a row without a frame.
+const IDLE_LIMIT: u32 = 20;
 /// How long a visit waits for a full ring.
 const PATIENCE: Duration = Duration::from_millis(2);
 
@@ -101,9 +103,10 @@ pub(super) fn measure(
         }
         for who in order {
             loops.begin(&mut stage.device, who);
+            let end = &mut stage.device;
             let slice = match half {
-                Half::Receive => receive(&mut loops, &mut stage.device, time, clock)?,
-                Half::Transmit => transmit(&mut loops, &mut stage.device, time)?,
+                Half::Receive => receive(&mut loops, end, time, clock, generator.as_ref())?,
+                Half::Transmit => transmit(&mut loops, end, time)?,
             };
             // The first turn warms up.
             if turn > 0 {
@@ -122,34 +125,50 @@ pub(super) fn measure(
     Ok(measured)
 }
 
-/// Visits to a ring that holds a full one; CPU time is that of the visits.
-fn receive(loops: &mut Loops, end: &mut End, time: Duration, clock: f64) -> anyhow::Result<Slice> {
-    // What came meanwhile is nobody's.
-    for _ in 0..16 {
-        loops.visit(end)?;
-    }
-    let begin = Instant::now();
-    let (mut packets, mut cpu) = (0, 0.0);
+/// Visits to a ring that holds a full one; CPU time is that of the visits. On a busy machine the generator,
+/// or the kernel's thread that carries its frames over the wire, may get no CPU for a whole slice: it is
+/// taken again.
+fn receive(
+    loops: &mut Loops,
+    end: &mut End,
+    time: Duration,
+    clock: f64,
+    generator: Option<&Generator>,
+) -> anyhow::Result<Slice> {
+    let mut idle = 0;
     loop {
-        let elapsed = begin.elapsed();
-        if elapsed >= time {
-            anyhow::ensure!(
-                packets > 0,
-                "receive: no frame reaches the ring of {}",
-                end.name
-            );
+        let sent = generator.map_or(0, Generator::sent);
+        // What came meanwhile is nobody's.
+        for _ in 0..16 {
+            loops.visit(end)?;
+        }
+        let begin = Instant::now();
+        let (mut packets, mut cpu) = (0, 0.0);
+        while begin.elapsed() < time {
+            let waited = Instant::now();
+            while (end.xsk.waiting() as usize) < VISIT && waited.elapsed() < PATIENCE {
+                std::hint::spin_loop();
+            }
+            let before = cpu_time()?;
+            packets += loops.visit(end)?;
+            cpu += cpu_time()? - before - clock;
+        }
+        if packets > 0 {
             return Ok(Slice {
-                pps: packets as f64 / elapsed.as_secs_f64(),
+                pps: packets as f64 / begin.elapsed().as_secs_f64(),
                 cpu_ns: cpu / packets as f64,
             });
         }
-        let waited = Instant::now();
-        while (end.xsk.waiting() as usize) < VISIT && waited.elapsed() < PATIENCE {
-            std::hint::spin_loop();
-        }
-        let before = cpu_time()?;
-        packets += loops.visit(end)?;
-        cpu += cpu_time()? - before - clock;
+        idle += 1;
+        let sent = generator.map_or(0, Generator::sent) - sent;
+        anyhow::ensure!(
+            idle < IDLE_LIMIT,
+            "receive: no frame reached the ring of {} in {:?}, {sent} were sent; {:?}, {:?}",
+            end.name,
+            begin.elapsed(),
+            end.xsk.statistics(),
+            end.pool.census()
+        );
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) fn print(args: &Args, stage: &Stage, all: &[Measured]) -> anyhow::Res
         "CPU ns/packet",
         "ringway to it",
         "spread",
+        "by CPU time",
         "CPU ns added",
         "",
     ]);
@@ -77,11 +78,14 @@ fn rows(table: &mut Table, measured: &Measured) {
         if who != Who::Ringway {
             let ratios = measured.ratios(who, |s| s.pps);
             let (low, high) = spread(&ratios);
+            // The other way round: less is better.
+            let by_cpu = median(&measured.ratios(who, |s| 1.0 / s.cpu_ns));
             let added = middle(&measured.slices[Who::Ringway as usize], |s| s.cpu_ns)
                 - middle(slices, |s| s.cpu_ns);
             cells.extend([
                 format!("{:.2}", median(&ratios)).into(),
                 Cell::new(format!("{low:.2}–{high:.2}"), Mark::Dim),
+                format!("{by_cpu:.2}").into(),
                 format!("{added:.0}").into(),
             ]);
         }
@@ -101,12 +105,14 @@ fn figure(measured: &Measured) -> serde_json::Value {
         .map(|who| {
             let slices = &measured.slices[who as usize];
             let ratios = measured.ratios(who, |s| s.pps);
+            let by_cpu = measured.ratios(who, |s| 1.0 / s.cpu_ns);
             let pps: Vec<f64> = slices.iter().map(|s| s.pps).collect();
             let cpu: Vec<f64> = slices.iter().map(|s| s.cpu_ns).collect();
             let value = json!({
                 "mpps": median(&pps) / 1e6, "ns_per_packet": 1e9 / median(&pps),
                 "cpu_ns_per_packet": median(&cpu), "pps": pps, "cpu_ns": cpu,
                 "ringway_to_it": median(&ratios), "spread": [spread(&ratios).0, spread(&ratios).1],
+                "ringway_to_it_by_cpu_time": median(&by_cpu),
             });
             (who.name().to_owned(), value)
         })
