@@ -183,11 +183,17 @@ impl Loops {
         })
     }
 
-    /// That ours did all its work: every frame was delivered or tunnelled.
+    /// That ours did all its work: every frame was delivered or tunnelled; and that no loop lost a buffer.
     ///
     /// # Errors
-    /// What was dropped.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    /// What was dropped or lost.
+    pub(super) fn check(&self, end: &End) -> anyhow::Result<()> {
+        let (census, counters) = (end.pool.census(), end.xsk.counters());
+        anyhow::ensure!(
+            census.held == 0 && counters.stray == 0 && end.pool.refused_frees() == 0,
+            "{}: buffers are lost: {census:?}, {counters:?}",
+            self.half
+        );
         let dropped: Vec<String> = DropReason::ALL
             .iter()
             .map(|r| (r.name(), self.counters.drops[r.index()].get()))

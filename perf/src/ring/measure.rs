@@ -121,7 +121,7 @@ pub(super) fn measure(
         measured.offered = Some(sent as f64 / begin.elapsed().as_secs_f64());
         stage.other = Some(generator.stop()?);
     }
-    loops.check()?;
+    loops.check(&stage.device)?;
     Ok(measured)
 }
 
