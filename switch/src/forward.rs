@@ -1,6 +1,7 @@
 //! 4–6. Lookup, decide, rewrite: switch by MAC within the node, route by IP beyond it.
 
 use ringway_encap::ecn;
+use ringway_packet::checksum;
 use ringway_packet::flow::flow_hash;
 use ringway_packet::offload::{Checksum, Gso, complete_checksum};
 use ringway_packet::parse::{L3, Parsed};
@@ -10,6 +11,7 @@ use crate::bytes::{be16, dst4, dst6, is_link_local, is_multicast6, mac, src6};
 use crate::icmp::{self, Problem};
 use crate::pipeline::{Pipeline, Stage};
 use crate::trace::{Sink, Step};
+use crate::underlay::InnerSum;
 use crate::{DropReason, Packet, Tunnel, Verdict};
 
 /// Where a routed packet came from.
@@ -172,17 +174,33 @@ fn to_peer<S: Sink>(
     head[6..12].copy_from_slice(&path.src_mac.0);
     // Segments get their checksums when they are cut; a single packet gets its own here, because
     // a tunnel has no field that says "still to be done".
-    if packet.offload.gso == Gso::None
-        && let Checksum::Partial { start, offset } = packet.offload.checksum
-    {
-        complete_checksum(packet.head_mut(), start, offset).map_err(|_| DropReason::BadOffload)?;
-        packet.offload.checksum = Checksum::Verified;
+    if packet.offload.gso == Gso::None {
+        let mut known = Checksum::Complete;
+        if let Checksum::Partial { start, offset } = packet.offload.checksum {
+            // Of what comes out only a sum over the right pseudo-header is known to be right.
+            if path.outer.needs_sum() && begun_right(packet.head(), parsed, start, offset) {
+                known = Checksum::Verified;
+            }
+            complete_checksum(packet.head_mut(), start, offset)
+                .map_err(|_| DropReason::BadOffload)?;
+        }
+        packet.offload.checksum = known;
     }
     Ok(if fragment {
         Verdict::Fragment(tunnel)
     } else {
         Verdict::Tunnel(tunnel)
     })
+}
+
+/// Whether a checksum to be completed is that of the L4 header, begins with the sum of the
+/// pseudo-header, and covers the IP packet and no padding.
+fn begun_right(head: &[u8], parsed: &Parsed, start: u16, offset: u16) -> bool {
+    let at = usize::from(start) + usize::from(offset);
+    let field = head.get(at..at + 2).map(|_| be16(head, at));
+    let inner = InnerSum::of(head, parsed, 0);
+    let sum = inner.map(|inner| checksum::fold(inner.pseudo));
+    start == parsed.l4_off && field.is_some() && field == sum && parsed.ip_end() == head.len()
 }
 
 /// One routing hop: TTL checked and decremented. A packet from the node's stack has had its hop

@@ -219,7 +219,7 @@ pub fn encapsulate(
 }
 
 /// The sum over what the tunnel carries. Where the inner checksum was just computed, the headers
-/// say it all. (A pod that vouches for a wrong one gets a wrong outer one too, and no further.)
+/// say it all.
 fn carried_sum(packet: &Packet<'_>, encap: Encap) -> checksum::Sum {
     let head = packet.head();
     let parse = match encap {
