@@ -11,6 +11,7 @@ use ringway_packet::mac::MacAddr;
 use ringway_tables::{PathId, Snapshot};
 
 use super::Control;
+use super::start::receive_offload;
 use crate::api::view::NextHopStatus;
 use crate::netlink::Change;
 use crate::next_hop::{Changed, NextHop, NextHops};
@@ -47,12 +48,8 @@ impl Control {
         let now = Instant::now();
         let changed = self.next_hops.tick(&mut self.netlink, now);
         self.follow(&changed);
-        let index = self
-            .netlink
-            .link(&self.underlay.interface)
-            .map(|link| link.index)
-            .ok();
-        if let Some(index) = index
+        let link = self.netlink.link(&self.underlay.interface).ok();
+        if let Some(index) = link.as_ref().map(|link| link.index)
             && index != self.interface
         {
             tracing::warn!(
@@ -60,13 +57,14 @@ impl Control {
                 "the underlay interface was made anew"
             );
             self.interface = index;
+            receive_offload(&self.config, &self.underlay);
             self.next_hops = NextHops::new(index);
             self.find_next_hops();
         }
         self.rings.look_after(
             &self.config,
             &self.underlay,
-            index,
+            link.as_ref(),
             &self.workers,
             &mut self.descriptors,
         );

@@ -28,7 +28,7 @@ use std::os::fd::AsFd;
 use super::descriptors::{Descriptors, RingDescriptors};
 use crate::api::view::RingStatus;
 use crate::config::{Config, Io, Unfinished};
-use crate::netlink::XdpFeatures;
+use crate::netlink::{Link, XdpFeatures};
 use crate::underlay::Underlay;
 use crate::worker::{Command, MAX_RINGS, OpenedRing, Worker};
 
@@ -152,12 +152,15 @@ struct Seen {
     index: Option<u32>,
     mtu: u32,
     queues: u32,
+    /// The XDP program at it.
+    program: Option<u32>,
 }
 
 impl Seen {
-    fn of(underlay: &Underlay, index: Option<u32>) -> Seen {
+    fn of(underlay: &Underlay, link: Option<&Link>) -> Seen {
         Seen {
-            index,
+            index: link.map(|link| link.index),
+            program: link.and_then(|link| link.xdp_program),
             mtu: underlay.mtu,
             queues: queues(&underlay.interface),
         }
@@ -202,11 +205,11 @@ impl Rings {
     pub(super) fn start(
         config: &Config,
         underlay: &Underlay,
-        index: u32,
+        link: &Link,
         workers: &[Worker],
         descriptors: &mut Descriptors,
     ) -> Rings {
-        let facts = Facts::of(&underlay.interface, index, underlay.mtu);
+        let facts = Facts::of(&underlay.interface, link.index, underlay.mtu);
         let (wanted, why) = choose(config.underlay.io, &facts);
         let mut rings = Rings {
             wanted,
@@ -218,7 +221,7 @@ impl Rings {
             retry_at: None,
         };
         if wanted {
-            rings.open(config, underlay, index, workers, descriptors);
+            rings.open(config, underlay, link, workers, descriptors);
         } else {
             tracing::info!("underlay by sockets ({})", rings.why);
         }
@@ -229,12 +232,12 @@ impl Rings {
         &mut self,
         config: &Config,
         underlay: &Underlay,
-        index: u32,
+        link: &Link,
         workers: &[Worker],
         descriptors: &mut Descriptors,
     ) {
-        let seen = Seen::of(underlay, Some(index));
-        match open(config, underlay, index, seen, workers) {
+        let seen = Seen::of(underlay, Some(link));
+        match open(config, underlay, link.index, seen, workers) {
             Ok(open) => {
                 for (worker, ring) in &open.rings {
                     tracing::info!(
@@ -277,19 +280,19 @@ impl Rings {
     }
 
     /// Looks whether what is open is still what should be; opens it anew if not. To be called about once
-    /// a second. `index`: of the interface now, if there is one.
+    /// a second. `link`: the interface now, if there is one.
     pub(super) fn look_after(
         &mut self,
         config: &Config,
         underlay: &Underlay,
-        index: Option<u32>,
+        link: Option<&Link>,
         workers: &[Worker],
         descriptors: &mut Descriptors,
     ) {
         if !self.wanted {
             return;
         }
-        let now = Seen::of(underlay, index);
+        let now = Seen::of(underlay, link);
         if let (Some(seen), Some(open)) = (self.open, &descriptors.rings) {
             let Some(reason) = seen.outdated(now, &open.attachment) else {
                 return;
@@ -302,8 +305,8 @@ impl Rings {
         } else if self.failed_at(now) && self.retry_at.is_none_or(|at| at > Instant::now()) {
             return;
         }
-        match index {
-            Some(index) => self.open(config, underlay, index, workers, descriptors),
+        match link {
+            Some(link) => self.open(config, underlay, link, workers, descriptors),
             None => {
                 self.failure = Some(("the interface is gone".into(), now));
                 self.retry_at = None;

@@ -78,12 +78,12 @@ impl Control {
             );
             workers.push(worker.with_context(|| format!("worker {index}"))?);
         }
-        let interface = netlink
+        let link = netlink
             .link(&underlay.interface)
-            .context("underlay interface")?
-            .index;
+            .context("underlay interface")?;
+        let interface = link.index;
         let mut control = Control {
-            rings: Rings::start(&config, &underlay, interface, &workers, &mut descriptors),
+            rings: Rings::start(&config, &underlay, &link, &workers, &mut descriptors),
             config,
             underlay,
             netlink,
@@ -136,7 +136,7 @@ fn await_addresses(netlink: &mut Netlink, underlay: &Underlay) {
 
 /// Has the kernel put received datagrams of a flow together before the socket sees them: nearly twice
 /// the throughput where the NIC delivers single packets. A device that cannot is no error.
-fn receive_offload(config: &Config, underlay: &Underlay) {
+pub(super) fn receive_offload(config: &Config, underlay: &Underlay) {
     if config.underlay.gro == Gro::Keep {
         return;
     }

@@ -24,6 +24,8 @@ const SHARE: usize = 16;
 const ROUNDS_PER_POLL: u32 = 4;
 /// Longest sleep; the heartbeat must show twice a second.
 const SLEEP: Duration = Duration::from_millis(500);
+/// Sleep while a transmit ring has frames and the wire takes none.
+const BLOCKED: Duration = Duration::from_millis(1);
 /// Between two entries of where the buffers are, in nanoseconds.
 const TELL_PERIOD: u64 = 100_000_000;
 /// Longest packet of a usual MTU, Ethernet header and two VLAN tags included.
@@ -146,7 +148,9 @@ impl Engine {
         }
         if self.io.rings.has_backlog() {
             self.io.flush();
-            return self.ready.refresh(Duration::ZERO);
+            let blocked = self.io.rings.has_backlog();
+            let pause = if blocked { BLOCKED } else { Duration::ZERO };
+            return self.ready.refresh(pause);
         }
         if spin {
             self.ready.refresh(Duration::ZERO)?;

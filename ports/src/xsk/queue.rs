@@ -211,15 +211,17 @@ impl Xsk {
     }
 
     fn kick(&mut self, pool: &mut Pool) {
-        let mut left = self.tx.pending() / FRAMES_PER_KICK + SPARE_KICKS;
+        let mut pending = self.tx.pending();
+        let mut left = pending / FRAMES_PER_KICK + SPARE_KICKS;
         while self.tx.wants_waking() && left > 0 {
             left -= 1;
             self.counters.kicks += 1;
+            let mut moved = false;
             if let Err(error) = sys::wake_transmit(self.fd.as_fd()) {
                 match error.raw_os_error() {
                     // There is more, or the device or the completion ring has no room just now.
                     Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS) => {
-                        self.reap(pool);
+                        moved = self.reap(pool) > 0;
                     }
                     _ => {
                         self.counters.failed_kicks += 1;
@@ -231,7 +233,12 @@ impl Xsk {
                 self.stalled = false;
             }
             // A driver that sends from the ring by itself does so when it is scheduled.
-            if self.got.zero_copy || self.tx.pending() == 0 {
+            let before = std::mem::replace(&mut pending, self.tx.pending());
+            if self.got.zero_copy || pending == 0 {
+                return;
+            }
+            // The wire takes nothing: that is for a later flush.
+            if pending == before && !moved {
                 return;
             }
         }
