@@ -24,8 +24,9 @@ const SHARE: usize = 16;
 const ROUNDS_PER_POLL: u32 = 4;
 /// Longest sleep; the heartbeat must show twice a second.
 const SLEEP: Duration = Duration::from_millis(500);
-/// Sleep while a transmit ring has frames and the wire takes none.
-const BLOCKED: Duration = Duration::from_millis(1);
+/// How long frames may be on their way until the driver is woken, at first and later.
+const FIRST_NUDGE: Duration = Duration::from_millis(1);
+const LAST_NUDGE: Duration = Duration::from_millis(256);
 /// Between two entries of where the buffers are, in nanoseconds.
 const TELL_PERIOD: u64 = 100_000_000;
 /// Longest packet of a usual MTU, Ethernet header and two VLAN tags included.
@@ -45,6 +46,8 @@ pub(super) struct Engine {
     /// The underlay may be read, see [`Command::Listen`].
     listening: bool,
     told: u64,
+    nudged: Instant,
+    nudge_after: Duration,
     started: Instant,
 }
 
@@ -77,6 +80,8 @@ impl Engine {
             buffers,
             listening: false,
             told: 0,
+            nudged: Instant::now(),
+            nudge_after: FIRST_NUDGE,
             started: Instant::now(),
         })
     }
@@ -146,10 +151,8 @@ impl Engine {
         if found {
             return Ok(());
         }
-        if self.io.rings.has_backlog() {
-            self.io.flush();
-            let blocked = self.io.rings.has_backlog();
-            let pause = if blocked { BLOCKED } else { Duration::ZERO };
+        let pause = self.await_sent();
+        if !spin && pause < SLEEP {
             return self.ready.refresh(pause);
         }
         if spin {
@@ -162,6 +165,30 @@ impl Engine {
         }
         self.load.sleeps.fetch_add(1, Relaxed);
         self.ready.refresh(SLEEP)
+    }
+
+    /// Looks after frames that are being sent; how long may be slept meanwhile. A driver that has them
+    /// and does nothing is woken, asked for or not: with virtio-net they were seen to wait for ever.
+    fn await_sent(&mut self) -> Duration {
+        let before = self.io.rings.sending();
+        if before == 0 {
+            self.nudge_after = FIRST_NUDGE;
+            return SLEEP;
+        }
+        self.io.flush();
+        let left = self.io.rings.sending();
+        if left == 0 {
+            return Duration::ZERO;
+        }
+        if left != before {
+            self.nudge_after = FIRST_NUDGE;
+            self.nudged = Instant::now();
+        } else if self.nudged.elapsed() >= self.nudge_after {
+            self.io.rings.nudge();
+            self.nudge_after = (2 * self.nudge_after).min(LAST_NUDGE);
+            self.nudged = Instant::now();
+        }
+        self.nudge_after
     }
 
     /// One batch: visit ready queues, each frame to its verdict, flush, give the buffers back.

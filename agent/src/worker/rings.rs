@@ -163,8 +163,10 @@ impl Rings {
         }
     }
 
-    /// Takes back the frames of rings closed long enough ago.
+    /// Takes back the frames of rings closed long enough ago, and looks whether an open one wants to be
+    /// filled: its driver may have asked a moment after it was last looked at.
     pub(super) fn reclaim(&mut self, pool: &mut Pool) {
+        self.open.iter_mut().for_each(|xsk| xsk.refill(pool));
         while let Some((_, since)) = self.closed.first()
             && since.elapsed() > RELEASE
         {
@@ -179,11 +181,17 @@ impl Rings {
         frames * PACKETS_PER_FRAME
     }
 
-    /// Whether frames wait for the kernel to take them, though it could.
-    pub(super) fn has_backlog(&self) -> bool {
-        self.open
-            .iter()
-            .any(|xsk| !xsk.is_stalled() && xsk.backlog() > 0)
+    /// Frames that are being sent, by rings whose link is up.
+    pub(super) fn sending(&self) -> u32 {
+        let moving = self.open.iter().filter(|xsk| !xsk.is_stalled());
+        moving.map(Xsk::sending).sum()
+    }
+
+    /// Wakes the drivers of all rings that are sending.
+    pub(super) fn nudge(&mut self) {
+        for xsk in self.open.iter_mut().filter(|xsk| xsk.sending() > 0) {
+            xsk.nudge();
+        }
     }
 
     /// Enters everything into `stats`.

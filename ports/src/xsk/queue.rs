@@ -168,6 +168,13 @@ impl Xsk {
         }
     }
 
+    /// Wakes the driver for both directions, whether it asks for it or not.
+    pub fn nudge(&mut self) {
+        self.counters.kicks += 2;
+        let _ = sys::wake_transmit(self.fd.as_fd());
+        let _ = sys::wake_receive(self.fd.as_fd());
+    }
+
     /// Queues the `len` bytes from `off` of `buf` as one frame, until the next [`flush`](Self::flush).
     /// They must lie in one chunk ([`Pool::in_one_chunk`]). A full ring is flushed first.
     ///
