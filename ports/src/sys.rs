@@ -107,17 +107,8 @@ pub(crate) fn socket(domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedF
 
 /// setsockopt(2) with an `int`.
 pub(crate) fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
-    // SAFETY: the value is a live local of the size passed.
-    let result = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            size_of::<i32>() as libc::socklen_t,
-        )
-    };
-    check(result as libc::ssize_t).map(drop)
+    // SAFETY: an `int` has no padding and points to nothing.
+    unsafe { set_option_struct(fd, level, name, &value) }
 }
 
 /// setsockopt(2) with bytes.
@@ -142,19 +133,8 @@ pub(crate) fn set_option_bytes(
 
 /// getsockopt(2) of an `int`.
 pub(crate) fn get_option(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<i32> {
-    let mut value = 0i32;
-    let mut len = size_of::<i32>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes to a live local of that size.
-    let result = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            level,
-            name,
-            (&raw mut value).cast(),
-            &raw mut len,
-        )
-    };
-    check(result as libc::ssize_t).map(|_| value)
+    // SAFETY: any bytes are an `int`.
+    unsafe { get_option_struct(fd, level, name) }
 }
 
 /// ioctl(2) that reads or writes a structure.
