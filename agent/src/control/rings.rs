@@ -17,6 +17,8 @@
 //!
 //! The program is detached before the rings are closed; a driver was seen to crash the other way round.
 
+mod choose;
+
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
@@ -25,10 +27,11 @@ use ringway_ports::xdp::{AttachError, Attachment, BpfError, Filter, Program, Wan
 use ringway_ports::xsk::{MAX_FRAME, XskConfig, XskError, ZeroCopy};
 use std::os::fd::AsFd;
 
+use self::choose::{Facts, choose};
 use super::descriptors::{Descriptors, RingDescriptors};
 use crate::api::view::RingStatus;
-use crate::config::{Config, Io, Unfinished};
-use crate::netlink::{Link, XdpFeatures};
+use crate::config::{Config, Unfinished};
+use crate::netlink::Link;
 use crate::underlay::Underlay;
 use crate::worker::{Command, MAX_RINGS, OpenedRing, Worker};
 
@@ -95,54 +98,6 @@ pub(super) enum RingError {
         /// Its number.
         worker: usize,
     },
-}
-
-/// What a choice is made from.
-#[derive(Clone, Debug, Default)]
-struct Facts {
-    driver: Option<String>,
-    /// `None`: this kernel cannot tell.
-    features: Option<XdpFeatures>,
-    mtu: u32,
-}
-
-impl Facts {
-    fn of(interface: &str, index: u32, mtu: u32) -> Facts {
-        Facts {
-            driver: ethtool::driver(interface).ok().flatten(),
-            features: XdpFeatures::of(index).ok().flatten(),
-            mtu,
-        }
-    }
-}
-
-/// Whether to use rings, and why.
-fn choose(io: Io, facts: &Facts) -> (bool, String) {
-    let driver = facts.driver.as_deref().unwrap_or("of unknown name");
-    match io {
-        Io::Socket => (false, "configured".into()),
-        Io::Xdp => (true, "configured".into()),
-        Io::Auto => match facts.features {
-            None => (
-                false,
-                format!("auto: this kernel does not say what driver {driver} can do with XDP"),
-            ),
-            Some(f) if !(f.basic() && f.redirect() && f.zero_copy()) => (
-                false,
-                format!(
-                    "auto: driver {driver} has no AF_XDP zero-copy; by copying, rings gain packets per second but lose segmentation offload"
-                ),
-            ),
-            Some(_) if facts.mtu as usize > LARGEST => (
-                false,
-                format!(
-                    "auto: MTU {} is above {LARGEST}, the most that fits one AF_XDP frame",
-                    facts.mtu
-                ),
-            ),
-            Some(_) => (true, format!("auto: driver {driver} has AF_XDP zero-copy")),
-        },
-    }
 }
 
 /// What of an interface decides whether rings work.
@@ -481,45 +436,6 @@ fn close_rings(workers: &[Worker]) {
         if answer.recv_timeout(ANSWER).is_err() {
             tracing::error!("a worker did not close its rings in time");
             return;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn facts(bits: Option<u64>, mtu: u32) -> Facts {
-        Facts {
-            driver: Some("made_up".into()),
-            features: bits.map(|bits| XdpFeatures {
-                bits,
-                ..XdpFeatures::default()
-            }),
-            mtu,
-        }
-    }
-
-    #[test]
-    fn auto_takes_rings_only_where_nothing_is_copied_and_says_why() {
-        let all = Some(1 | 2 | 8);
-        for (facts, expected, words) in [
-            (facts(all, 1500), true, ["made_up", "zero-copy"]),
-            (
-                facts(Some(1 | 2), 1500),
-                false,
-                ["made_up", "no AF_XDP zero-copy"],
-            ),
-            (facts(all, 9001), false, ["9001", "3818"]),
-            (facts(None, 1500), false, ["made_up", "does not say"]),
-        ] {
-            let (chosen, why) = choose(Io::Auto, &facts);
-            assert_eq!(chosen, expected, "{why}");
-            for word in words {
-                assert!(why.contains(word), "{why}");
-            }
-            assert!(choose(Io::Xdp, &facts).0);
-            assert!(!choose(Io::Socket, &facts).0);
         }
     }
 }
