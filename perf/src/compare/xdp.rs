@@ -14,6 +14,8 @@ use crate::lab::{Io, Mode, RingwayOptions, Topology};
 use crate::traffic::{self, cpu_time};
 
 const BESIDE: &str = "sockets";
+/// What is tried of `underlay.xdp_busy_poll_us`, µs.
+const BUSY_POLL: u32 = 20;
 
 /// A pair of nodes and their agents' processes, the sender's first.
 struct Nodes {
@@ -24,9 +26,10 @@ struct Nodes {
 impl Nodes {
     /// # Errors
     /// Also if an agent took another way than it was told.
-    fn with(mode: Mode, io: Io) -> Result<Nodes, CompareError> {
+    fn with(mode: Mode, io: Io, busy_poll_us: u32) -> Result<Nodes, CompareError> {
         let options = RingwayOptions {
             io,
+            busy_poll_us,
             ..RingwayOptions::default()
         };
         let mut side = Side::with(Topology::ringway(mode, &options)?)?;
@@ -75,8 +78,8 @@ type Run<'a> = &'a dyn Fn(&Side) -> traffic::Result<(f64, f64)>;
 
 /// Adds the figures of one mode.
 pub(super) fn measure(meter: &mut Meter<'_>, mode: Mode) -> Result<(), CompareError> {
-    let rings = Nodes::with(mode, Io::Xdp)?;
-    let sockets = Nodes::with(mode, Io::Socket)?;
+    let rings = Nodes::with(mode, Io::Xdp, 0)?;
+    let sockets = Nodes::with(mode, Io::Socket, 0)?;
     let time = meter.effort.time;
     let name = |what: &str| format!("xdp, {mode}, {what}");
 
@@ -84,8 +87,9 @@ pub(super) fn measure(meter: &mut Meter<'_>, mode: Mode) -> Result<(), CompareEr
         let pps = side.flood(time)?;
         Ok((pps / 1e3, pps * time.as_secs_f64() / 1e6))
     };
-    let figure = Figure::new(name("UDP 64 B received"), "kpps", BESIDE, Better::Higher);
+    let received = |name: String, beside| Figure::new(name, "kpps", beside, Better::Higher);
     let cost = (1e3, "ns of CPU per packet");
+    let figure = received(name("UDP 64 B received"), BESIDE);
     paired(meter, figure, cost, &rings, &sockets, &flood)?;
 
     for streams in [1, 4] {
@@ -99,7 +103,15 @@ pub(super) fn measure(meter: &mut Meter<'_>, mode: Mode) -> Result<(), CompareEr
         let cost = (1e3, "ms of CPU per Gbit");
         paired(meter, figure, cost, &rings, &sockets, &tcp)?;
     }
-    round_trips(meter, &name, &rings, &sockets, time)
+    round_trips(meter, &name, BESIDE, &rings, &sockets, time)?;
+    drop(sockets);
+
+    let beside = "rings, by interrupts";
+    let polled = Nodes::with(mode, Io::Xdp, BUSY_POLL)?;
+    let name = |what: &str| format!("xdp, {mode}, busy polling, {what}");
+    let figure = received(name("UDP 64 B received"), beside);
+    paired(meter, figure, cost, &polled, &rings, &flood)?;
+    round_trips(meter, &name, beside, &polled, &rings, time)
 }
 
 /// A figure, and what either agent's CPU time per unit was meanwhile, in `cost.0`ths of a second.
@@ -111,7 +123,7 @@ fn paired(
     sockets: &Nodes,
     run: Run<'_>,
 ) -> Result<(), CompareError> {
-    let name = figure.name.clone();
+    let (name, beside) = (figure.name.clone(), figure.beside);
     let (mut ours, mut theirs) = (Costs::default(), Costs::default());
     meter.pairs(
         figure,
@@ -122,7 +134,7 @@ fn paired(
     for (end, (ringway, other)) in ["sending", "receiving"].iter().zip(lists) {
         let scaled = |list: Vec<f64>| list.into_iter().map(|cost| cost * scale).collect();
         let (ringway, other) = (scaled(ringway), scaled(other));
-        let figure = Figure::new(format!("{name}, {end} agent"), unit, BESIDE, Better::Lower);
+        let figure = Figure::new(format!("{name}, {end} agent"), unit, beside, Better::Lower);
         meter.figures.push(Figure {
             ringway,
             other,
@@ -135,6 +147,7 @@ fn paired(
 fn round_trips(
     meter: &mut Meter<'_>,
     name: &dyn Fn(&str) -> String,
+    beside: &'static str,
     rings: &Nodes,
     sockets: &Nodes,
     time: Duration,
@@ -145,13 +158,13 @@ fn round_trips(
         slow.push(latency.p99.as_secs_f64() * 1e6);
         Ok(latency.p50.as_secs_f64() * 1e6)
     };
-    let figure = Figure::new(name("round trip median"), "µs", BESIDE, Better::Lower);
+    let figure = Figure::new(name("round trip median"), "µs", beside, Better::Lower);
     meter.pairs(
         figure,
         || trips(rings, &mut ours),
         || trips(sockets, &mut theirs),
     )?;
-    let figure = Figure::new(name("round trip p99"), "µs", BESIDE, Better::Lower);
+    let figure = Figure::new(name("round trip p99"), "µs", beside, Better::Lower);
     meter.figures.push(Figure {
         ringway: ours,
         other: theirs,

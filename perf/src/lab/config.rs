@@ -83,6 +83,8 @@ pub struct RingwayOptions {
     pub polling: &'static str,
     /// `underlay.unfinished_checksums`.
     pub unfinished_checksums: &'static str,
+    /// `underlay.xdp_busy_poll_us`.
+    pub busy_poll_us: u32,
 }
 
 impl Default for RingwayOptions {
@@ -94,6 +96,7 @@ impl Default for RingwayOptions {
             workers: 1,
             polling: "adaptive",
             unfinished_checksums: "auto",
+            busy_poll_us: 0,
         }
     }
 }
@@ -143,6 +146,7 @@ encap = "{encap}"
 family = "{family}"
 io = "{io}"
 unfinished_checksums = "{unfinished}"
+xdp_busy_poll_us = {busy_poll_us}
 [workers]
 count = {workers}
 polling = "{polling}"
@@ -161,5 +165,6 @@ pod_cidrs = [{cidrs_peer}]
         workers = options.workers,
         polling = options.polling,
         unfinished = options.unfinished_checksums,
+        busy_poll_us = options.busy_poll_us,
     )
 }
