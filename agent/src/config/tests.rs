@@ -57,6 +57,24 @@ fn both_ends_derive_the_same_vtep_mac() {
 }
 
 #[test]
+fn a_peer_may_have_several_networks_of_a_family_and_this_node_one() {
+    let (own, peers) = (r#"["10.77.1.0/24""#, r#"["10.77.2.0/24""#);
+    let config = parse(&with(peers, r#"["10.77.2.0/24", "10.77.9.0/28""#)).unwrap();
+    let networks: Vec<_> = config.peers[0]
+        .pod_cidrs
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert!(networks.starts_with(&["10.77.2.0/24".into(), "10.77.9.0/28".into()]));
+    let error = parse(&with(own, r#"["10.77.1.0/24", "10.77.9.0/28""#)).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("node.pod_cidrs: there are 2 networks of one family"),
+        "{text}"
+    );
+}
+
+#[test]
 fn what_show_prints_is_the_same_configuration() {
     let text = adding("encap = \"vxlan\"", "udp_checksum = \"off\"")
         + "encap = \"udp\"\nvtep_mac_v6 = \"0e:00:00:00:06:02\"\n";

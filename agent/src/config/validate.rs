@@ -52,6 +52,13 @@ fn node(raw: raw::Node) -> Located<Node> {
     };
     check_name("node.name", &name)?;
     let pod_cidrs = cidrs("node.pod_cidrs", &raw.pod_cidrs)?;
+    // A node has one gateway of each family; where a peer's pods are is any number of routes.
+    for v6 in [false, true] {
+        let found = pod_cidrs.iter().filter(|c| c.is_ipv6() == v6).count();
+        if found > 1 {
+            return Err(("node.pod_cidrs".into(), Problem::TwoOfFamily { found }));
+        }
+    }
     let mut cluster_cidrs = Vec::new();
     for (i, text) in raw.cluster_cidrs.iter().enumerate() {
         cluster_cidrs.push(cidr(&format!("node.cluster_cidrs[{i}]"), text)?);
@@ -363,12 +370,6 @@ fn cidrs(key: &str, texts: &[String]) -> Located<Vec<Cidr>> {
             return Err((key, Problem::CidrKind { value }));
         }
         all.push(c);
-    }
-    for v6 in [false, true] {
-        let found = all.iter().filter(|c| c.is_ipv6() == v6).count();
-        if found > 1 {
-            return Err((key.to_owned(), Problem::TwoOfFamily { found }));
-        }
     }
     Ok(all)
 }
