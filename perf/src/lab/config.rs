@@ -85,6 +85,17 @@ pub struct RingwayOptions {
     pub unfinished_checksums: &'static str,
     /// `underlay.xdp_busy_poll_us`.
     pub busy_poll_us: u32,
+    /// Peers besides the other node that do not exist ([`plan::crowd_cidr`]), with pod CIDRs.
+    pub crowd: Crowd,
+}
+
+/// Peers that a node is told of and never meets.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Crowd {
+    /// How many.
+    pub peers: u32,
+    /// Pod CIDRs of each, in turn an IPv4 /28 and an IPv6 /64.
+    pub cidrs: u32,
 }
 
 impl Default for RingwayOptions {
@@ -97,6 +108,7 @@ impl Default for RingwayOptions {
             polling: "adaptive",
             unfinished_checksums: "auto",
             busy_poll_us: 0,
+            crowd: Crowd::default(),
         }
     }
 }
@@ -137,7 +149,7 @@ pub(super) fn render(
         r#"[node]
 name = "node{i}"
 pod_cidrs = [{cidrs_i}]
-cluster_cidrs = ["10.77.0.0/16", "fd77::/16"]
+cluster_cidrs = ["10.77.0.0/16", "fd77::/16"{cluster}]
 state_dir = "{folder}/state"
 socket = "{folder}/ringway.sock"
 [underlay]
@@ -154,7 +166,7 @@ polling = "{polling}"
 name = "node{peer}"
 addresses = [{addresses_peer}]
 pod_cidrs = [{cidrs_peer}]
-{vtep}"#,
+{vtep}{crowd}"#,
         cidrs_i = cidrs(i),
         cidrs_peer = cidrs(peer),
         addresses_peer = addresses(peer),
@@ -166,5 +178,42 @@ pod_cidrs = [{cidrs_peer}]
         polling = options.polling,
         unfinished = options.unfinished_checksums,
         busy_poll_us = options.busy_poll_us,
+        cluster = match options.crowd.peers {
+            0 => String::new(),
+            _ => format!(", {:?}, {:?}", plan::CROWD_PODS[0], plan::CROWD_PODS[1]),
+        },
+        crowd = crowd(options.crowd),
     )
+}
+
+fn crowd(crowd: Crowd) -> String {
+    let peer = |n: u32| {
+        let addresses = Family::BOTH.map(|family| plan::crowd_address(n, family).to_string());
+        let cidrs: Vec<String> = (0..crowd.cidrs)
+            .map(|c| plan::crowd_cidr(n * crowd.cidrs + c))
+            .collect();
+        format!(
+            "[[peers]]\nname = \"crowd{n}\"\naddresses = {addresses:?}\npod_cidrs = {cidrs:?}\n"
+        )
+    };
+    (0..crowd.peers).map(peer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn a_crowd_is_as_large_as_it_was_asked_for() {
+        let text = crowd(Crowd {
+            peers: 1_000,
+            cidrs: 100,
+        });
+        let networks: HashSet<&str> = text.split('"').filter(|word| word.contains('/')).collect();
+        assert_eq!(networks.len(), 100_000);
+        assert_eq!(text.matches("[[peers]]").count(), 1_000);
+        assert!(text.contains("\"10.128.0.16/28\""), "{}", &text[..300]);
+        assert_eq!(crowd(Crowd::default()), "");
+    }
 }

@@ -23,7 +23,7 @@ mod underlay;
 
 pub use agent::{Agent, binary};
 pub use command::{installed, ip, run};
-pub use config::{Encap, Io, RingwayOptions, UnderlayFamily};
+pub use config::{Crowd, Encap, Io, RingwayOptions, UnderlayFamily};
 pub use drops::Drops;
 pub use error::{LabError, Result};
 pub use leftovers::{Leftover, leftovers, remove_leftovers};

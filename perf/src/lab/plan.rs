@@ -5,6 +5,9 @@
 //! | underlay | 192.168.77.i/24, fd00:77::i/64 | |
 //! | pod CIDRs | 10.77.i.0/24, fd77:i::/64 | 10.77.i.(2+k), fd77:i::(2+k) |
 //! | gateway | 10.77.i.1, fd77:i::1 | |
+//!
+//! Peers that do not exist have 172.16.0.0/16 and fd00:78::/64 on the underlay, 10.128.0.0/9 and
+//! fd78::/16 for their pods.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -68,6 +71,30 @@ pub fn pod_cidr(i: u8, family: Family) -> String {
         Family::V6 => 64,
     };
     format!("{}/{length}", pod(i, 0, family))
+}
+
+/// Underlay networks of peers that do not exist; a route to them leads to the other node.
+pub const CROWD_UNDERLAY: [&str; 2] = ["172.16.0.0/16", "fd00:78::/64"];
+/// Networks of their pods.
+pub const CROWD_PODS: [&str; 2] = ["10.128.0.0/9", "fd78::/16"];
+
+/// Underlay address of peer `n` that does not exist, at most 65,534 of them.
+pub fn crowd_address(n: u32, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::from_bits(0xac10_0001 + n).into(),
+        Family::V6 => Ipv6Addr::from_bits((0xfd00_0078 << 96) + u128::from(n) + 1).into(),
+    }
+}
+
+/// Pod CIDR `n` of those that do not exist: even ones IPv4, odd ones IPv6.
+pub fn crowd_cidr(n: u32) -> String {
+    match n % 2 {
+        0 => format!("{}/28", Ipv4Addr::from_bits(0x0a80_0000 + n / 2 * 16)),
+        _ => format!(
+            "{}/64",
+            Ipv6Addr::from_bits((0xfd78 << 112) + (u128::from(n / 2) << 64))
+        ),
+    }
 }
 
 /// The MAC of a kernel node's VXLAN device, one for each family as Flannel has it.

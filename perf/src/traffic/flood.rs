@@ -6,8 +6,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{panic, thread};
 
 /// Result of a flood.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -26,6 +26,17 @@ pub fn udp_flood(
     size: usize,
     time: Duration,
 ) -> Result<Flood> {
+    udp_flood_during(from, to, address, size, || thread::sleep(time)).map(|(flood, ())| flood)
+}
+
+/// Sends datagrams of `size` bytes while `f` runs, from `from` to `address` in `to`.
+pub fn udp_flood_during<T>(
+    from: &Netns,
+    to: &Netns,
+    address: IpAddr,
+    size: usize,
+    f: impl FnOnce() -> T,
+) -> Result<(Flood, T)> {
     let what = || TrafficError::io(format!("flood {address}"));
     let server = to.run(|| UdpSocket::bind((address, 0)))?.map_err(what())?;
     // As much as a receiver that is scheduled away for a while needs; 4 MB is what iperf3 users set.
@@ -47,30 +58,42 @@ pub fn udp_flood(
             Ok::<_, io::Error>(client)
         })?
         .map_err(what())?;
-    let done = AtomicBool::new(false);
+    let (stop, done) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
         let receiver = scope.spawn(|| receive(&server, &done));
-        let (payload, begin) = (vec![0x5a; size], Instant::now());
-        let mut sent = 0_u64;
-        while begin.elapsed() < time {
-            for _ in 0..32 {
-                // ENOBUFS and the like: the queue is full, which is the point.
-                sent += u64::from(client.send(&payload).is_ok());
-            }
-        }
+        let sender = scope.spawn(|| send(&client, size, &stop));
+        let begin = Instant::now();
+        // Threads that are not told to stop would be waited for without end.
+        let result = panic::catch_unwind(panic::AssertUnwindSafe(f));
+        stop.store(true, Ordering::Relaxed);
+        let sent = sender.join();
         let seconds = begin.elapsed().as_secs_f64();
         // What is still under way counts, a backlog of seconds does not: the rate would be the
         // sender's, not the network's.
         thread::sleep(Duration::from_millis(50));
         done.store(true, Ordering::Relaxed);
-        let received = receiver
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok(Flood {
+        let received = receiver.join();
+        let result = result.unwrap_or_else(|panic| panic::resume_unwind(panic));
+        let sent = sent.unwrap_or_else(|panic| panic::resume_unwind(panic));
+        let received = received.unwrap_or_else(|panic| panic::resume_unwind(panic));
+        let flood = Flood {
             sent_pps: sent as f64 / seconds,
             received_pps: received as f64 / (seconds + 0.05),
-        })
+        };
+        Ok((flood, result))
     })
+}
+
+fn send(socket: &UdpSocket, size: usize, stop: &AtomicBool) -> u64 {
+    let payload = vec![0x5a; size];
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        for _ in 0..32 {
+            // ENOBUFS and the like: the queue is full, which is the point.
+            sent += u64::from(socket.send(&payload).is_ok());
+        }
+    }
+    sent
 }
 
 fn receive(socket: &UdpSocket, done: &AtomicBool) -> u64 {

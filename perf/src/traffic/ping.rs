@@ -55,11 +55,29 @@ pub fn ping(
     size: usize,
     limit: Duration,
 ) -> Result<PingReport> {
-    from.run(|| exchange(to, count, size, limit))?
+    paced_ping(from, to, count, size, limit, Duration::ZERO)
+}
+
+/// The same with `pause` between a reply and the next request.
+pub fn paced_ping(
+    from: &Netns,
+    to: IpAddr,
+    count: usize,
+    size: usize,
+    limit: Duration,
+    pause: Duration,
+) -> Result<PingReport> {
+    from.run(|| exchange(to, count, size, limit, pause))?
         .map_err(TrafficError::io(format!("ping {to} with {size} bytes")))
 }
 
-fn exchange(to: IpAddr, count: usize, size: usize, limit: Duration) -> io::Result<PingReport> {
+fn exchange(
+    to: IpAddr,
+    count: usize,
+    size: usize,
+    limit: Duration,
+    pause: Duration,
+) -> io::Result<PingReport> {
     let (family, protocol, request, reply) = match to {
         IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8, 0),
         IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128, 129),
@@ -108,6 +126,7 @@ fn exchange(to: IpAddr, count: usize, size: usize, limit: Duration) -> io::Resul
             }
             break;
         }
+        std::thread::sleep(pause);
     }
     Ok(report)
 }
