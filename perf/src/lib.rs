@@ -1,13 +1,15 @@
 //! Whole-system measurement of Ringway: clusters in network namespaces ([`lab`]), real traffic in
-//! them ([`traffic`]), and what they are compared with ([`demo`], [`compare`]); all of it in a virtual
+//! them ([`traffic`]), and what they are compared with ([`demo`], [`compare`], [`soak`]); all of it in a virtual
 //! machine whose NICs can do what this one's cannot ([`vm`]).
 
 pub mod compare;
 pub mod demo;
+pub mod estimate;
 pub mod hold;
 pub mod lab;
 pub mod pipeline;
 pub mod ring;
+pub mod soak;
 pub mod table;
 pub mod traffic;
 pub mod vm;

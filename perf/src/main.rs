@@ -1,7 +1,7 @@
 //! `ringway-perf`: the demo and the measurements. Each subcommand lives in a module of the library.
 
 use clap::{Parser, Subcommand};
-use ringway_perf::{compare, demo, hold, lab, pipeline, ring, traffic, vm};
+use ringway_perf::{compare, demo, hold, lab, pipeline, ring, soak, traffic, vm};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -21,6 +21,8 @@ enum Command {
     Demo(demo::Args),
     /// Throughput and latency beside the kernel bridge and kernel VXLAN
     Compare(compare::Args),
+    /// Full-rate traffic for minutes: memory must not grow, no buffer may get lost
+    Soak(soak::Args),
     /// Two nodes and three pods to experiment with, until Ctrl-C
     Lab(hold::Args),
     /// The pipeline alone on one core, from a capture in memory to nowhere
@@ -59,6 +61,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Demo(args) => Ok(demo::run(&args)?),
         Command::Compare(args) => Ok(compare::run(&args)?),
+        Command::Soak(args) => Ok(soak::run(&args)?),
         Command::Lab(args) => Ok(hold::run(&args)?),
         Command::Pipeline(args) => pipeline::main(&args).map(|()| true),
         Command::Ring(args) => ring::main(&args),

@@ -1,6 +1,8 @@
 //! Text tables and progress for people: colour only on a terminal, and not against `NO_COLOR`.
 
+use crate::estimate::Estimate;
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 /// What a cell says about its content.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -114,11 +116,30 @@ pub fn paint(text: &str, mark: Mark, colour: bool) -> String {
 #[derive(Debug, Default)]
 pub struct Progress {
     line_open: bool,
+    estimate: Option<Estimate>,
 }
 
 impl Progress {
+    /// Parts of these lengths follow: steps say what is left from now on.
+    pub fn plan(&mut self, parts: Vec<Duration>) {
+        self.estimate = Some(Estimate::new(parts));
+    }
+
+    /// A planned part is over.
+    pub fn part_is_over(&mut self) {
+        self.estimate.iter_mut().for_each(Estimate::next);
+    }
+
     /// The next step begins.
     pub fn step(&mut self, text: &str) {
+        let text = match &self.estimate {
+            None => text.to_owned(),
+            Some(estimate) => {
+                let seconds = estimate.elapsed().as_secs();
+                let (min, s) = (seconds / 60, seconds % 60);
+                format!("{min}:{s:02}, {}: {text}", estimate.left())
+            }
+        };
         let mut stderr = std::io::stderr();
         if stderr.is_terminal() {
             self.line_open = true;

@@ -1,11 +1,11 @@
 //! The measurements themselves.
 
-use super::report::{Better, Figure};
-use super::side::{ACROSS, SAME_NODE, Side, throughput_of};
+use super::report::{Better, Figure, Plot};
+use super::side::{ACROSS, SAME_NODE, Side, throughput_between};
 use super::{Args, CompareError, Effort, Test};
 use crate::lab::Mode;
 use crate::table::Progress;
-use crate::traffic::{self, TrafficError, measure_cpu};
+use crate::traffic::{self, TrafficError, cpu_time, machine_cpu_time, measure_cpu};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -22,38 +22,80 @@ pub(super) fn measure(
         figures,
         progress,
     };
-    if test == Test::Same {
-        return meter.same_node();
+    // Where one mode has to do it is the one that is like most real nodes, unless not asked for.
+    let mode = match args.modes.contains(&Mode::Cloud) {
+        true => Mode::Cloud,
+        false => args.modes.first().copied().unwrap_or(Mode::Cloud),
+    };
+    match test {
+        Test::Same => return meter.same_node(mode),
+        Test::Idle => return meter.idle(args.pods),
+        Test::Pods => return meter.many_pods(mode, args.pods),
+        Test::Loaded => return super::neighbour::loaded(&mut meter, mode),
+        Test::Flood => return super::neighbour::flood(&mut meter, mode),
+        Test::Memory => return super::memory::measure(&mut meter, args.pods),
+        Test::Wake => return super::latency::wake(&mut meter, mode),
+        Test::Across | Test::Udp | Test::Rtt | Test::Xdp => {}
     }
-    if test == Test::Idle {
-        return meter.idle(args.pods);
-    }
-    if test == Test::Pods {
-        return meter.many_pods(
-            args.modes.first().copied().unwrap_or(Mode::Cloud),
-            args.pods,
-        );
-    }
-    for &mode in &args.modes {
+    for (i, &mode) in args.modes.iter().enumerate() {
         meter.progress.step(&format!("nodes for {test}, {mode}"));
         if test == Test::Xdp {
             super::xdp::measure(&mut meter, mode)?;
             continue;
         }
         let (mut ringway, kernel) = (Side::ringway(mode)?, Side::kernel(mode)?);
-        match test {
-            Test::Across => meter.across(mode, &mut ringway, &kernel)?,
-            Test::Udp => meter.udp(mode, &ringway, &kernel)?,
-            _ => meter.round_trips(mode, &ringway, &kernel)?,
+        // The underlay's mode makes no difference on a node.
+        let paths = [Path::same_node(), Path::across(mode)];
+        for path in &paths[usize::from(i > 0)..] {
+            match test {
+                Test::Across if path.to == SAME_NODE => {}
+                Test::Across => meter.tcp(path, &mut ringway, &kernel)?,
+                Test::Udp => meter.udp(path, &ringway, &kernel)?,
+                _ => super::latency::round_trips(&mut meter, path, &ringway, &kernel)?,
+            }
         }
     }
     Ok(())
 }
 
+/// From the first pod to another.
+pub(super) struct Path {
+    /// `same node` or `across, MODE`.
+    pub(super) name: String,
+    pub(super) to: usize,
+    /// What the kernel has for it.
+    pub(super) beside: &'static str,
+    /// TCP, one stream and four.
+    tcp: [f64; 2],
+}
+
+impl Path {
+    pub(super) fn same_node() -> Path {
+        Path {
+            name: "same node".into(),
+            to: SAME_NODE,
+            beside: "kernel bridge",
+            tcp: [0.75, 0.75],
+        }
+    }
+
+    pub(super) fn across(mode: Mode) -> Path {
+        Path {
+            name: format!("across, {mode}"),
+            to: ACROSS,
+            beside: "kernel VXLAN",
+            tcp: match mode {
+                Mode::Full => [0.7, 0.7],
+                Mode::Cloud | Mode::Bare => [1.0, 0.9],
+            },
+        }
+    }
+}
+
 pub(super) struct Meter<'a> {
     pub(super) effort: Effort,
     pub(super) figures: &'a mut Vec<Figure>,
-    progress: &'a mut Progress,
+    pub(super) progress: &'a mut Progress,
 }
 
 impl Meter<'_> {
@@ -93,62 +135,64 @@ impl Meter<'_> {
         Ok(())
     }
 
-    fn same_node(&mut self) -> Result<(), CompareError> {
+    fn same_node(&mut self, mode: Mode) -> Result<(), CompareError> {
         self.progress.step("nodes for same");
-        let (ringway, kernel) = (Side::ringway(Mode::Cloud)?, Side::kernel(Mode::Cloud)?);
-        let time = self.effort.time;
-        for streams in [1, 4] {
-            let figure = Figure::new(
-                format!("same node, TCP {streams}"),
-                "Gbit/s",
-                "kernel bridge",
-                Better::Higher,
-            )
-            .target(0.7);
-            self.pairs(
-                figure,
-                || ringway.tcp(SAME_NODE, streams, time),
-                || kernel.tcp(SAME_NODE, streams, time),
-            )?;
-        }
-        Ok(())
+        let (mut ringway, kernel) = (Side::ringway(mode)?, Side::kernel(mode)?);
+        self.tcp(&Path::same_node(), &mut ringway, &kernel)
     }
 
-    fn across(
-        &mut self,
-        mode: Mode,
-        ringway: &mut Side,
-        kernel: &Side,
-    ) -> Result<(), CompareError> {
+    /// Throughput, and for what CPU time. An agent's is its own; what the kernel does for its bridge or
+    /// VXLAN it does on the time of whoever sends or is interrupted, so beside it there is only the
+    /// whole machine's, with both ends of the traffic in it.
+    fn tcp(&mut self, path: &Path, ringway: &mut Side, kernel: &Side) -> Result<(), CompareError> {
         let time = self.effort.time;
-        let pids = [
-            ringway.topology.n1.agent()?.pid(),
-            ringway.topology.n2.agent()?.pid(),
-        ];
-        let [Some(sender), Some(receiver)] = pids else {
-            return Ok(());
+        let agents = match path.to {
+            SAME_NODE => vec![("the agent's CPU", ringway.topology.n1.agent()?.pid())],
+            _ => vec![
+                ("sending agent's CPU", ringway.topology.n1.agent()?.pid()),
+                ("receiving agent's CPU", ringway.topology.n2.agent()?.pid()),
+            ],
         };
-        for streams in [1, 4] {
-            let name = format!("across, {mode}, TCP {streams}");
-            let mut figure = Figure::new(name.clone(), "Gbit/s", "kernel VXLAN", Better::Higher);
-            if mode == Mode::Cloud {
-                figure = figure.target(0.9);
-            }
-            let mut per_core = [Vec::new(), Vec::new()];
-            let ours = || {
-                let run = || measure_cpu(receiver, || throughput_of(ringway, streams, time));
-                let ((result, _, at_receiver), _, at_sender) =
-                    measure_cpu(sender, run).and_then(flatten)?;
-                let bits = result?;
-                for (list, cpu) in per_core.iter_mut().zip([at_sender, at_receiver]) {
-                    list.push(bits.1 / cpu.as_secs_f64().max(1e-6));
+        let running: Vec<_> = agents
+            .into_iter()
+            .filter_map(|(name, pid)| Some((name, pid?)))
+            .collect();
+        for (streams, target) in [1, 4].into_iter().zip(path.tcp) {
+            let name = format!("{}, TCP {streams}", path.name);
+            let mut ours = vec![Vec::new(); 1 + running.len()];
+            let mut theirs = vec![Vec::new()];
+            let run = |side: &Side, pids: &[(&str, u32)], lists: &mut [Vec<f64>]| {
+                let cpu = || {
+                    let agents = pids.iter().map(|&(_, pid)| cpu_time(pid));
+                    std::iter::once(machine_cpu_time())
+                        .chain(agents)
+                        .collect::<traffic::Result<Vec<_>>>()
+                };
+                let before = cpu()?;
+                let (gbit_s, gbit) = throughput_between(side, path.to, streams, time)?;
+                for ((list, after), before) in lists.iter_mut().zip(cpu()?).zip(before) {
+                    let used = after.saturating_sub(before).as_secs_f64();
+                    list.push(gbit / used.max(1e-6));
                 }
-                Ok(bits.0)
+                Ok(gbit_s)
             };
-            self.pairs(figure, ours, || kernel.tcp(ACROSS, streams, time))?;
-            for (end, list) in ["sending", "receiving"].iter().zip(per_core) {
-                let name = format!("{name}, {end} agent's CPU");
-                let mut figure = Figure::new(name, "Gbit per core second", "", Better::Higher);
+            let figure = Figure::new(name.clone(), "Gbit/s", path.beside, Better::Higher)
+                .target(target)
+                .plot(Plot::Ratios);
+            self.pairs(
+                figure,
+                || run(ringway, &running, &mut ours),
+                || run(kernel, &[], &mut theirs),
+            )?;
+            let (unit, mut ours) = ("Gbit per core second", ours.into_iter());
+            let all = format!("{name}, the whole machine's CPU");
+            let mut figure = Figure::new(all, unit, path.beside, Better::Higher);
+            figure.ringway = ours.next().unwrap_or_default();
+            figure.other = theirs.swap_remove(0);
+            self.figures.push(figure);
+            for ((end, _), list) in running.iter().zip(ours) {
+                let name = format!("{name}, {end}");
+                let mut figure = Figure::new(name, unit, "", Better::Higher);
                 figure.ringway = list;
                 self.figures.push(figure);
             }
@@ -156,46 +200,27 @@ impl Meter<'_> {
         Ok(())
     }
 
-    fn udp(&mut self, mode: Mode, ringway: &Side, kernel: &Side) -> Result<(), CompareError> {
+    fn udp(&mut self, path: &Path, ringway: &Side, kernel: &Side) -> Result<(), CompareError> {
         let time = self.effort.time;
-        let name = format!("across, {mode}, UDP 64 B received");
-        let figure = Figure::new(name, "kpps", "kernel VXLAN", Better::Higher);
+        let name = format!("{}, UDP 64 B received", path.name);
+        let target = (path.to == ACROSS).then_some(1.1);
+        let figure = Figure::new(name, "kpps", path.beside, Better::Higher)
+            .target_if(target)
+            .plot(Plot::Ratios);
         self.pairs(
             figure,
-            || ringway.flood(time).map(|pps| pps / 1e3),
-            || kernel.flood(time).map(|pps| pps / 1e3),
+            || ringway.flood(path.to, time).map(|pps| pps / 1e3),
+            || kernel.flood(path.to, time).map(|pps| pps / 1e3),
         )
     }
 
-    fn round_trips(
-        &mut self,
-        mode: Mode,
-        ringway: &Side,
-        kernel: &Side,
-    ) -> Result<(), CompareError> {
-        let time = self.effort.time;
-        let mut slow = [Vec::new(), Vec::new()];
-        let [slow_ringway, slow_kernel] = &mut slow;
-        let trips = |side: &Side, slow: &mut Vec<f64>| {
-            let latency = side.round_trips(time)?;
-            slow.push(latency.p99.as_secs_f64() * 1e6);
-            Ok(latency.p50.as_secs_f64() * 1e6)
-        };
-        let name = |what: &str| format!("across, {mode}, round trip {what}");
-        let figure = Figure::new(name("median"), "µs", "kernel VXLAN", Better::Lower).target(2.0);
-        self.pairs(
-            figure,
-            || trips(ringway, slow_ringway),
-            || trips(kernel, slow_kernel),
-        )?;
-        let [ringway, other] = slow;
-        let figure = Figure::new(name("p99"), "µs", "kernel VXLAN", Better::Lower);
+    /// A figure that came about while others were measured.
+    pub(super) fn add(&mut self, figure: Figure, ringway: Vec<f64>, other: Vec<f64>) {
         self.figures.push(Figure {
             ringway,
             other,
             ..figure
         });
-        Ok(())
     }
 
     fn many_pods(&mut self, mode: Mode, count: u8) -> Result<(), CompareError> {
@@ -245,9 +270,4 @@ impl Meter<'_> {
         }
         Ok(())
     }
-}
-
-/// The inner measurement may have failed, too.
-fn flatten<T>(outer: (traffic::Result<T>, f64, Duration)) -> traffic::Result<(T, f64, Duration)> {
-    outer.0.map(|inner| (inner, outer.1, outer.2))
 }

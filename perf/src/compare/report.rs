@@ -1,6 +1,6 @@
 //! Figures, their ratios, and what was to be reached.
 
-use super::Effort;
+use super::{Effort, Machine};
 use crate::table::{Cell, Mark, Table};
 use crate::traffic::{median, spread};
 use serde_json::json;
@@ -12,6 +12,18 @@ pub enum Better {
     Higher,
     /// Less is better.
     Lower,
+}
+
+/// The plot a figure belongs to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Plot {
+    /// None of them.
+    #[default]
+    None,
+    /// Ratios to the kernel: TCP, UDP, round trips.
+    Ratios,
+    /// Times in µs beside the kernel's.
+    Latency,
 }
 
 /// One figure, measured several times, in pairs where there is something beside it.
@@ -31,6 +43,10 @@ pub struct Figure {
     pub other: Vec<f64>,
     /// The ratio, or without anything beside it the value, to reach.
     pub target: Option<f64>,
+    /// Where it is drawn.
+    pub plot: Plot,
+    /// It is one of those a reader sees first: it has a target, or says what it has none for.
+    pub headline: bool,
 }
 
 impl Figure {
@@ -48,12 +64,32 @@ impl Figure {
             ringway: Vec::new(),
             other: Vec::new(),
             target: None,
+            plot: Plot::None,
+            headline: false,
         }
     }
 
     /// The ratio to reach.
     pub(super) fn target(mut self, ratio: f64) -> Figure {
         self.target = Some(ratio);
+        self.headline()
+    }
+
+    /// The ratio to reach, if there is one.
+    pub(super) fn target_if(self, ratio: Option<f64>) -> Figure {
+        match ratio {
+            Some(ratio) => self.target(ratio),
+            None => self,
+        }
+    }
+
+    pub(super) fn headline(mut self) -> Figure {
+        self.headline = true;
+        self
+    }
+
+    pub(super) fn plot(mut self, plot: Plot) -> Figure {
+        self.plot = plot;
         self
     }
 
@@ -79,6 +115,24 @@ impl Figure {
         }
     }
 
+    /// Smallest and largest of what [`Figure::result`] is the median of.
+    pub fn spread(&self) -> (f64, f64) {
+        match self.other.is_empty() {
+            true => spread(&self.ringway),
+            false => spread(&self.ratios()),
+        }
+    }
+
+    /// `≥ 0.75`; empty without a target.
+    pub fn wanted(&self) -> String {
+        let sign = match self.better {
+            Better::Higher => "≥",
+            Better::Lower => "≤",
+        };
+        self.target
+            .map_or(String::new(), |target| format!("{sign} {target}"))
+    }
+
     /// Whether the target is reached; `None` without a target.
     pub fn reached(&self) -> Option<bool> {
         self.target.map(|target| match self.better {
@@ -100,13 +154,8 @@ pub(super) fn table(figures: &[Figure]) -> Table {
         "",
     ]);
     for figure in figures {
-        let sign = match figure.better {
-            Better::Higher => "≥",
-            Better::Lower => "≤",
-        };
         let paired = !figure.other.is_empty();
-        let ratios = figure.ratios();
-        let (low, high) = spread(if paired { &ratios } else { &figure.ringway });
+        let (low, high) = figure.spread();
         let (word, mark) = match figure.reached() {
             Some(true) => ("reached", Mark::Good),
             Some(false) => ("MISSED", Mark::Bad),
@@ -118,55 +167,41 @@ pub(super) fn table(figures: &[Figure]) -> Table {
             format!("{:.2} {}", median(&figure.ringway), figure.unit).into(),
             when(format!("{:.2} {}", median(&figure.other), figure.unit)),
             figure.beside.into(),
-            when(format!("{:.2}", median(&ratios))),
+            when(format!("{:.2}", figure.result())),
             Cell::new(format!("{low:.2}–{high:.2}"), Mark::Dim),
-            figure
-                .target
-                .map_or(String::new(), |target| format!("{sign} {target}"))
-                .into(),
+            figure.wanted().into(),
             Cell::new(word, mark),
         ]);
     }
     table
 }
 
-pub(super) fn footnote(effort: Effort) -> String {
+pub(super) fn footnote(effort: Effort, machine: &Machine) -> String {
     format!(
-        "medians of {} pairs of {} s; ratios are taken pair by pair; kernel {}, {} CPUs",
+        "medians of {} pairs of {} s; ratios are taken pair by pair; {machine}",
         effort.pairs,
         effort.time.as_secs(),
-        kernel(),
-        cpus()
     )
 }
 
-pub(super) fn json(figures: &[Figure], effort: Effort) -> String {
+pub(super) fn json(figures: &[Figure], effort: Effort, machine: &Machine) -> String {
     let figures: Vec<_> = figures
         .iter()
         .map(|figure| {
+            let (low, high) = figure.spread();
             json!({
                 "name": figure.name, "unit": figure.unit, "beside": figure.beside,
-                "ringway": figure.ringway, "other": figure.other, "result": figure.result(),
+                "ringway": figure.ringway, "other": figure.other,
+                "result": figure.result(), "low": low, "high": high,
                 "better": match figure.better { Better::Higher => "higher", Better::Lower => "lower" },
                 "target": figure.target, "reached": figure.reached(),
             })
         })
         .collect();
     let report = json!({
-        "kernel": kernel(), "cpus": cpus(), "pairs": effort.pairs, "seconds": effort.time.as_secs(), "figures": figures,
+        "machine": machine, "pairs": effort.pairs, "seconds": effort.time.as_secs(), "figures": figures,
     });
     format!("{report:#}\n")
-}
-
-fn kernel() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
-}
-
-fn cpus() -> usize {
-    std::thread::available_parallelism().map_or(0, usize::from)
 }
 
 #[cfg(test)]
@@ -208,8 +243,17 @@ mod tests {
                 pairs: 3,
                 time: std::time::Duration::from_secs(1),
             },
+            &Machine::here(),
         ))
         .unwrap();
-        assert_eq!(report["figures"][0]["reached"], true);
+        let figure = &report["figures"][0];
+        assert_eq!(figure["reached"], true);
+        assert_eq!(figure["ringway"], json!([0.4, 0.6, 3.0]));
+        assert_eq!(
+            (&figure["low"], &figure["high"]),
+            (&json!(0.4), &json!(3.0))
+        );
+        assert_eq!(report["pairs"], 3);
+        assert!(report["machine"]["kernel"].is_string());
     }
 }

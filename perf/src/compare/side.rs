@@ -45,26 +45,32 @@ impl Side {
         throughput(&from.ns, &to.ns, to.ip(Family::V4), streams, time).map(|result| result.gbit)
     }
 
-    /// 64-byte datagrams received each second, across nodes.
-    pub(super) fn flood(&self, time: Duration) -> traffic::Result<f64> {
-        let (from, to) = (&self.pods[0], &self.pods[ACROSS]);
+    /// Three more pods, placed as the usual ones.
+    pub(super) fn others(&mut self) -> Result<[Pod; 3], CompareError> {
+        Ok(self.topology.add_three_pods()?)
+    }
+
+    /// 64-byte datagrams received each second.
+    pub(super) fn flood(&self, to: usize, time: Duration) -> traffic::Result<f64> {
+        let (from, to) = (&self.pods[0], &self.pods[to]);
         udp_flood(&from.ns, &to.ns, to.ip(Family::V4), 64, time).map(|flood| flood.received_pps)
     }
 
-    /// Across nodes.
-    pub(super) fn round_trips(&self, time: Duration) -> traffic::Result<Latency> {
-        let (from, to) = (&self.pods[0], &self.pods[ACROSS]);
+    /// One after the other, as fast as they go.
+    pub(super) fn round_trips(&self, to: usize, time: Duration) -> traffic::Result<Latency> {
+        let (from, to) = (&self.pods[0], &self.pods[to]);
         tcp_round_trips(&from.ns, &to.ns, to.ip(Family::V4), time)
     }
 }
 
 /// Gbit/s and Gbit.
-pub(super) fn throughput_of(
+pub(super) fn throughput_between(
     side: &Side,
+    to: usize,
     streams: usize,
     time: Duration,
 ) -> traffic::Result<(f64, f64)> {
-    let (from, to) = (&side.pods[0], &side.pods[ACROSS]);
+    let (from, to) = (&side.pods[0], &side.pods[to]);
     let result = throughput(&from.ns, &to.ns, to.ip(Family::V4), streams, time)?;
     Ok((result.gbit, result.bytes as f64 * 8e-9))
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::CompareError;
 use super::measure::Meter;
 use super::report::{Better, Figure};
-use super::side::{Side, throughput_of};
+use super::side::{ACROSS, Side, throughput_between};
 use crate::lab::{Io, Mode, RingwayOptions, Topology};
 use crate::traffic::{self, cpu_time};
 
@@ -84,7 +84,7 @@ pub(super) fn measure(meter: &mut Meter<'_>, mode: Mode) -> Result<(), CompareEr
     let name = |what: &str| format!("xdp, {mode}, {what}");
 
     let flood = |side: &Side| {
-        let pps = side.flood(time)?;
+        let pps = side.flood(ACROSS, time)?;
         Ok((pps / 1e3, pps * time.as_secs_f64() / 1e6))
     };
     let received = |name: String, beside| Figure::new(name, "kpps", beside, Better::Higher);
@@ -93,7 +93,7 @@ pub(super) fn measure(meter: &mut Meter<'_>, mode: Mode) -> Result<(), CompareEr
     paired(meter, figure, cost, &rings, &sockets, &flood)?;
 
     for streams in [1, 4] {
-        let tcp = |side: &Side| throughput_of(side, streams, time);
+        let tcp = |side: &Side| throughput_between(side, ACROSS, streams, time);
         let figure = Figure::new(
             name(&format!("TCP {streams}")),
             "Gbit/s",
@@ -154,7 +154,7 @@ fn round_trips(
 ) -> Result<(), CompareError> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let trips = |nodes: &Nodes, slow: &mut Vec<f64>| {
-        let latency = nodes.side.round_trips(time)?;
+        let latency = nodes.side.round_trips(ACROSS, time)?;
         slow.push(latency.p99.as_secs_f64() * 1e6);
         Ok(latency.p50.as_secs_f64() * 1e6)
     };
