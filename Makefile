@@ -6,7 +6,7 @@ FUZZ_SECONDS ?= 30
 export FUZZ_SECONDS
 ROOT_RUN = sudo -E env "PATH=$$PATH" make
 
-.PHONY: help demo test test-unit test-long lint bench fuzz compare zerocopy
+.PHONY: help demo test test-unit test-long lint bench fuzz compare perf soak zerocopy
 
 help:
 	@echo 'make demo        two nodes and three pods on this machine, real traffic, a table of results   (root)'
@@ -15,6 +15,8 @@ help:
 	@echo 'make test-long   1 GB transfers, more property cases, ten minutes of fuzzing per target         (root)'
 	@echo 'make zerocopy    two nodes on virtio NICs (AF_XDP zero-copy) in a virtual machine; needs no KVM'
 	@echo 'make compare     throughput and latency beside the kernel bridge and kernel VXLAN, same run     (root)'
+	@echo 'make perf        the same in all underlay modes and under load, with plots, into perf/results     (root)'
+	@echo 'make soak        ten minutes at full rate: memory must not grow, no buffer may get lost         (root)'
 	@echo 'make bench       criterion: each stage and table; BENCH=name for one'
 	@echo 'make fuzz        every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) each; TARGET=name for one'
 	@echo 'make lint        format, clippy, rustdoc, purity of the packet path, licences'
@@ -59,6 +61,19 @@ compare:
 	@scripts/deps.sh cc ip ethtool iperf3 ping
 	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
 	@scripts/perf.sh compare
+
+# Under 15 minutes: a test of compare sums the plan of this line up.
+perf:
+	@scripts/need-root.sh make perf
+	@scripts/deps.sh cc git ip ethtool iperf3 ping
+	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
+	@scripts/perf.sh compare --publish perf/results --readme README.md --modes full,cloud,bare --pairs 5 --seconds 2 --tests same,across,udp,rtt,idle,wake,loaded,flood,memory
+
+soak:
+	@scripts/need-root.sh make soak
+	@scripts/deps.sh cc ip ethtool iperf3 ping
+	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
+	@scripts/perf.sh soak
 
 zerocopy:
 	@scripts/deps.sh cc
