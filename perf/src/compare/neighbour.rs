@@ -22,7 +22,7 @@ pub(super) fn loaded(meter: &mut Meter<'_>, mode: Mode) -> Result<(), CompareErr
     let time = meter.effort.time;
     for (path, target) in [(Path::same_node(), Some(2.0)), (Path::across(mode), None)] {
         let figure = |what: &str| {
-            let name = format!("{}, round trip beside 4 TCP streams, {what}", path.name);
+            let name = format!("{}, round trip beside 4 TCP, {what}", path.name);
             Figure::new(name, "µs", path.beside, Better::Lower)
                 .target_if(target)
                 .plot(Plot::Latency)
@@ -42,7 +42,7 @@ pub(super) fn loaded(meter: &mut Meter<'_>, mode: Mode) -> Result<(), CompareErr
         )?;
         meter.add(figure("p99"), ours.p99, theirs.p99);
         // A load that is half as heavy makes fine round trips: how heavy it was belongs to them.
-        let name = format!("{}, the 4 TCP streams meanwhile", path.name);
+        let name = format!("{}, those 4 TCP streams", path.name);
         let figure = Figure::new(name, "Gbit/s", path.beside, Better::Higher);
         meter.add(figure, our_load, their_load);
     }

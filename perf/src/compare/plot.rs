@@ -6,9 +6,11 @@ use super::report::{Better, Figure, Plot};
 use crate::traffic::{median, spread};
 use std::fmt::Write;
 
-const WIDTH: f64 = 860.0;
-const LEFT: f64 = 350.0;
-const RIGHT: f64 = 700.0;
+const WIDTH: f64 = 920.0;
+const LEFT: f64 = 380.0;
+const RIGHT: f64 = 750.0;
+/// Room for the label of a tick.
+const LABEL: f64 = 36.0;
 const ROW: f64 = 24.0;
 const TOP: f64 = 76.0;
 
@@ -126,8 +128,9 @@ fn middle(line: usize) -> f64 {
     TOP + (line as f64 + 0.5) * ROW
 }
 
+/// What lies beyond a sixteenth or sixteen (a p99 on a busy machine) would squeeze the rest together.
 fn powers_of_two() -> Vec<f64> {
-    (-6..=8).map(|power| 2_f64.powi(power)).collect()
+    (-4..=4).map(|power| 2_f64.powi(power)).collect()
 }
 
 fn one_two_five() -> Vec<f64> {
@@ -249,10 +252,14 @@ impl Svg {
 
     fn grid(&mut self, axis: &Axis, lines: usize, label: &dyn Fn(f64) -> String) {
         let bottom = TOP + lines as f64 * ROW;
+        let mut free = f64::MIN;
         for &tick in &axis.ticks {
             let x = axis.at(tick);
             self.line("grid", x, TOP, x, bottom);
-            self.text(x, bottom + 18.0, "mid dim", &label(tick));
+            if x >= free {
+                self.text(x, bottom + 18.0, "mid dim", &label(tick));
+                free = x + LABEL;
+            }
         }
     }
 
