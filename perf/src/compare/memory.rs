@@ -65,7 +65,16 @@ fn agent(meter: &mut Meter<'_>, io: Io, crowd: Crowd, pods: u8) -> Result<Memory
     side.tcp(ACROSS, 4, meter.effort.time).map_err(failed)?;
     sleep(Duration::from_secs(1));
     let agent = side.topology.n1.agent()?;
-    let pid = agent.pid().unwrap_or(0);
+    let Some(pid) = agent.pid() else {
+        let status = agent
+            .ended()
+            .map_or("not started".into(), |s| s.to_string());
+        return Err(CompareError::Lab(LabError::AgentEnded {
+            node: "node1".into(),
+            status,
+            log: agent.log(),
+        }));
+    };
     let memory = traffic::memory(pid).map_err(failed)?;
     // Afterwards: to print them all takes memory, too.
     let routes = agent.json(&["tables", "routes"])?;

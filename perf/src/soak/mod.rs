@@ -5,7 +5,7 @@
 //!           pod c ──4 TCP, then 64 B UDP──▶ pod d  on node 2, in turns
 //! ```
 //! Every few seconds the resident set size of both agents is read. It passes if neither grows by more
-//! than 1 MB after the first minute ([`rule`]) and `buffers` of `ringway status` balance at the end.
+//! than 1 MB after the first minute (`rule`) and `buffers` of `ringway status` balance at the end.
 
 mod rule;
 
