@@ -10,7 +10,7 @@ const WIDTH: f64 = 920.0;
 const LEFT: f64 = 380.0;
 const RIGHT: f64 = 750.0;
 /// Room for the label of a tick.
-const LABEL: f64 = 36.0;
+const LABEL: f64 = 48.0;
 const ROW: f64 = 24.0;
 const TOP: f64 = 76.0;
 
