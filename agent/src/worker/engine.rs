@@ -20,8 +20,9 @@ use super::{BufferStats, Command, Event, Load, Polling, Underlay, WorkerConfig};
 
 /// Frames of one visit to a queue when others wait, so that none starves.
 const SHARE: usize = 16;
-/// Rounds between two looks at epoll while packets flow.
-const ROUNDS_PER_POLL: u32 = 4;
+/// Time between two looks at epoll while packets flow, in nanoseconds. At 10 µs a quiet pod waits half as
+/// long beside bulk, but sockets are visited for fewer datagrams and each costs 8 % more.
+const POLL_PERIOD: u64 = 100_000;
 /// Longest sleep; the heartbeat must show twice a second.
 const SLEEP: Duration = Duration::from_millis(500);
 /// How long frames may be on their way until the driver is woken, at first and later.
@@ -96,23 +97,23 @@ impl Engine {
                 .with_context(|| format!("cannot pin worker {} to CPU {cpu}", self.config.index))?;
         }
         let mut last_busy = Instant::now();
-        let mut since_poll = 0;
+        let mut polled = 0;
+        let mut now: u64 = 0;
         loop {
             self.load.rounds.fetch_add(1, Relaxed);
             if self.ready.len() == 0 {
                 self.wait(last_busy).context("epoll_wait failed")?;
-                since_poll = 0;
-            } else if since_poll >= ROUNDS_PER_POLL {
+                polled = self.started.elapsed().as_nanos() as u64;
+            } else if now.saturating_sub(polled) >= POLL_PERIOD {
                 self.ready
                     .refresh(Duration::ZERO)
                     .context("epoll_wait failed")?;
-                since_poll = 0;
+                polled = now;
             }
-            since_poll += 1;
             if self.ready.take_woken() && !self.obey() {
                 return Ok(());
             }
-            let now = self.started.elapsed().as_nanos() as u64;
+            now = self.started.elapsed().as_nanos() as u64;
             if now - self.told > TELL_PERIOD {
                 self.told = now;
                 self.io.rings.reclaim(&mut self.io.pool);

@@ -15,12 +15,23 @@ use mio::{Events, Interest, Poll, Registry, Token};
 /// Token of the waker.
 pub(super) const WAKER: Token = Token(usize::MAX - 1);
 
-/// The list of ready queues and the epoll instance that fills it.
+/// Queues just reported that may go before those that held more, in a row.
+const FRESH_RUN: u32 = 8;
+
+/// The ready queues and the epoll instance that reports them.
+///
+/// As in `fq_codel` (RFC 8290, section 4.2) there are two lists, so that a packet of a pod that says
+/// little does not wait for the bulk of others: queues that were just reported come first, those that
+/// held more when they were left take turns after them. Of many that are reported again and again,
+/// no more than eight in a row go before one of the others.
 pub(super) struct Ready {
     poll: Poll,
     events: Events,
+    fresh: VecDeque<usize>,
     list: VecDeque<usize>,
-    /// Whether a queue is in the list, by its number.
+    /// Visits to fresh ones since the last to one of the others.
+    run: u32,
+    /// Whether a queue is in one of the lists, by its number.
     listed: Vec<bool>,
     woken: bool,
 }
@@ -30,7 +41,9 @@ impl Ready {
         Ok(Ready {
             poll: Poll::new()?,
             events: Events::with_capacity(256),
+            fresh: VecDeque::with_capacity(256),
             list: VecDeque::with_capacity(256),
+            run: 0,
             listed: Vec::new(),
             woken: false,
         })
@@ -49,25 +62,17 @@ impl Ready {
             .registry()
             .register(&mut SourceFd(&fd), Token(queue), Interest::READABLE)?;
         // What came before the watch began makes no edge.
-        self.mark(queue);
+        self.again(queue);
         Ok(())
     }
 
     /// Stops watching it.
     pub(super) fn remove(&mut self, queue: usize, fd: RawFd) {
         let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+        self.fresh.retain(|q| *q != queue);
         self.list.retain(|q| *q != queue);
         if let Some(listed) = self.listed.get_mut(queue) {
             *listed = false;
-        }
-    }
-
-    fn mark(&mut self, queue: usize) {
-        if let Some(listed) = self.listed.get_mut(queue)
-            && !*listed
-        {
-            *listed = true;
-            self.list.push_back(queue);
         }
     }
 
@@ -79,7 +84,7 @@ impl Ready {
             Err(e) => return Err(e),
         }
         let mut woken = false;
-        let (events, listed, list) = (&self.events, &mut self.listed, &mut self.list);
+        let (events, listed, fresh) = (&self.events, &mut self.listed, &mut self.fresh);
         for event in events {
             let queue = event.token().0;
             if event.token() == WAKER {
@@ -88,7 +93,7 @@ impl Ready {
                 && !*listed
             {
                 *listed = true;
-                list.push_back(queue);
+                fresh.push_back(queue);
             }
         }
         self.woken |= woken;
@@ -102,17 +107,87 @@ impl Ready {
 
     /// The next queue to visit.
     pub(super) fn pop(&mut self) -> Option<usize> {
-        let queue = self.list.pop_front()?;
+        let others_turn = self.fresh.is_empty() || self.run >= FRESH_RUN;
+        let other = others_turn.then(|| self.list.pop_front()).flatten();
+        let queue = match other {
+            Some(queue) => {
+                self.run = 0;
+                queue
+            }
+            None => {
+                self.run += 1;
+                self.fresh.pop_front()?
+            }
+        };
         self.listed[queue] = false;
         Some(queue)
     }
 
-    /// Puts a queue that may hold more at the end of the list.
+    /// Lists a queue that may hold more, after those that wait already.
     pub(super) fn again(&mut self, queue: usize) {
-        self.mark(queue);
+        if let Some(listed) = self.listed.get_mut(queue)
+            && !*listed
+        {
+            *listed = true;
+            self.list.push_back(queue);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.list.len()
+        self.fresh.len() + self.list.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    /// Queues 0 to `count`, and the ends to write to.
+    fn queues(count: usize) -> (Ready, Vec<UnixStream>, Vec<UnixStream>) {
+        let mut ready = Ready::new().unwrap();
+        let (read, write): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| UnixStream::pair().unwrap()).unzip();
+        for (number, end) in read.iter().enumerate() {
+            ready.add(number, end.as_raw_fd()).unwrap();
+        }
+        while ready.pop().is_some() {}
+        (ready, read, write)
+    }
+
+    fn report(ready: &mut Ready, mut end: &UnixStream) {
+        end.write_all(b"x").unwrap();
+        ready.refresh(Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn what_was_just_reported_goes_before_what_held_more() {
+        let (mut ready, _read, write) = queues(4);
+        ready.again(0);
+        ready.again(1);
+        report(&mut ready, &write[3]);
+        assert_eq!(ready.len(), 3);
+        let order: Vec<_> = std::iter::from_fn(|| ready.pop()).collect();
+        assert_eq!(order, [3, 0, 1]);
+    }
+
+    #[test]
+    fn what_is_reported_again_and_again_does_not_starve_the_others() {
+        let (mut ready, _read, write) = queues(2);
+        ready.again(0);
+        let mut visits = 0;
+        loop {
+            report(&mut ready, &write[1]);
+            visits += 1;
+            if ready.pop() == Some(0) {
+                break;
+            }
+            assert!(visits <= FRESH_RUN, "queue 0 waits for ever");
+        }
+        assert_eq!(visits, FRESH_RUN + 1);
+        // Queue 1 is still listed, once.
+        assert_eq!((ready.pop(), ready.pop()), (Some(1), None));
     }
 }
