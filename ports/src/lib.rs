@@ -15,6 +15,7 @@ pub mod memory;
 pub mod pcap;
 pub mod pool;
 pub mod port;
+pub mod raw;
 pub mod socket;
 mod sys;
 pub mod tap;
