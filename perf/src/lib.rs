@@ -1,5 +1,5 @@
 //! Whole-system measurement of Ringway: clusters in network namespaces ([`lab`]), real traffic in
-//! them ([`traffic`]), and what they are compared with ([`demo`], [`compare`], [`soak`]); all of it in a virtual
+//! them ([`traffic`], [`load`]), and what they are compared with ([`demo`], [`compare`]); all of it in a virtual
 //! machine whose NICs can do what this one's cannot ([`vm`]).
 
 pub mod compare;
@@ -7,6 +7,7 @@ pub mod demo;
 pub mod estimate;
 pub mod hold;
 pub mod lab;
+pub mod load;
 pub mod pipeline;
 pub mod ring;
 pub mod soak;

@@ -1,7 +1,7 @@
 //! `ringway-perf`: the demo and the measurements. Each subcommand lives in a module of the library.
 
 use clap::{Parser, Subcommand};
-use ringway_perf::{compare, demo, hold, lab, pipeline, ring, soak, traffic, vm};
+use ringway_perf::{compare, demo, hold, lab, load, pipeline, ring, soak, traffic, vm};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -29,6 +29,10 @@ enum Command {
     Pipeline(pipeline::Args),
     /// Either half of the path between an AF_XDP ring and memory, beside bare ring loops
     Ring(ring::Args),
+    /// Send stamped UDP packets: rate, sizes, flows
+    Generate(load::GenerateArgs),
+    /// Count them at the other end: lost, duplicated, reordered, latency
+    Sink(load::SinkArgs),
     /// Remove what runs that were killed have left behind
     Clean,
     /// The other process of a pod (started by the demo)
@@ -65,6 +69,8 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Lab(args) => Ok(hold::run(&args)?),
         Command::Pipeline(args) => pipeline::main(&args).map(|()| true),
         Command::Ring(args) => ring::main(&args),
+        Command::Generate(args) => Ok(load::generate(&args)?),
+        Command::Sink(args) => Ok(load::sink(&args)?),
         Command::Clean => {
             lab::require_root()?;
             for leftover in lab::remove_leftovers() {
