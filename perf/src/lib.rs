@@ -1,5 +1,5 @@
 //! Whole-system measurement of Ringway: clusters in network namespaces ([`lab`]), real traffic in
-//! them ([`traffic`], [`load`]), and what they are compared with ([`demo`], [`compare`]); all of it in a virtual
+//! them ([`traffic`], [`load`]), and what they are compared with ([`demo`], [`compare`], [`search`]); all of it in a virtual
 //! machine whose NICs can do what this one's cannot ([`vm`]).
 
 pub mod compare;
@@ -10,7 +10,7 @@ pub mod lab;
 pub mod load;
 pub mod pipeline;
 pub mod ring;
-pub mod soak;
+pub mod search;
 pub mod table;
 pub mod traffic;
 pub mod vm;

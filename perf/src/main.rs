@@ -1,7 +1,7 @@
 //! `ringway-perf`: the demo and the measurements. Each subcommand lives in a module of the library.
 
 use clap::{Parser, Subcommand};
-use ringway_perf::{compare, demo, hold, lab, load, pipeline, ring, soak, traffic, vm};
+use ringway_perf::{compare, demo, hold, lab, load, pipeline, ring, search, soak, traffic, vm};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -33,6 +33,8 @@ enum Command {
     Generate(load::GenerateArgs),
     /// Count them at the other end: lost, duplicated, reordered, latency
     Sink(load::SinkArgs),
+    /// The highest rate at a small loss, and latency at half of it; beside the kernel in turns
+    LossSearch(search::Args),
     /// Remove what runs that were killed have left behind
     Clean,
     /// The other process of a pod (started by the demo)
@@ -71,6 +73,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Ring(args) => ring::main(&args),
         Command::Generate(args) => Ok(load::generate(&args)?),
         Command::Sink(args) => Ok(load::sink(&args)?),
+        Command::LossSearch(args) => Ok(search::run(&args)?),
         Command::Clean => {
             lab::require_root()?;
             for leftover in lab::remove_leftovers() {

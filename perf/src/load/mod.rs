@@ -13,6 +13,7 @@
 //! A frame's size is counted from its Ethernet header to the end of its payload, without the 4 bytes of
 //! frame check sequence that RFC 2544 section 9 counts in.
 
+mod between;
 mod clock;
 mod error;
 mod frames;
@@ -29,6 +30,7 @@ mod stamp;
 mod tally;
 mod window;
 
+pub use between::{Between, Load, Outcome};
 pub use error::LoadError;
 pub use frames::{Flow, Frames};
 pub use generate::{Args as GenerateArgs, run as generate};

@@ -6,8 +6,9 @@
 //! would overflow the queues of whatever is tested. The rate reached is then below the one asked for, and
 //! measured.
 
-/// Most nanoseconds caught up, or four bursts if that is more.
-const CATCH_UP: u64 = 250_000;
+/// Most that is caught up: so many nanoseconds and packets, or four bursts if that is more.
+const CATCH_UP: u64 = 1_000_000;
+const CATCH_UP_PACKETS: u64 = 128;
 /// Nanoseconds between bursts that are aimed at when the length of a burst is not given.
 const INTERVAL: u64 = 40_000;
 /// Longest burst.
@@ -78,8 +79,11 @@ impl Pace {
             if now < due {
                 return Step::Wait(due);
             }
-            let bursts = 4 * self.burst as u64 * 1_000_000_000 / self.rate;
-            self.slipped += (now - due).saturating_sub(CATCH_UP.max(bursts));
+            let of = |packets: u64| packets * 1_000_000_000 / self.rate;
+            let most = CATCH_UP
+                .min(of(CATCH_UP_PACKETS))
+                .max(of(4 * self.burst as u64));
+            self.slipped += (now - due).saturating_sub(most);
         }
         self.done += self.burst as u64;
         Step::Send(self.burst)
@@ -145,13 +149,13 @@ mod tests {
             at_once += 1;
         }
         assert_eq!((at_once, pace.slipped()), (11, 0));
-        // 20 ms late: what 250 µs hold, and the rest moves back.
+        // 20 ms late: what 1 ms holds, and the rest moves back.
         let now = 20_120_000;
         let mut at_once = 0;
         while pace.next(now) == Step::Send(1) {
             at_once += 1;
         }
-        assert_eq!((at_once, pace.slipped()), (26, 19_750_000));
+        assert_eq!((at_once, pace.slipped()), (101, 19_000_000));
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! others are duplicates; lost is what was sent and never received. How many were sent the generator says at
 //! the end; without its word it is one above the highest number seen.
 
-use ringway_packet::parse::parse;
-use ringway_packet::proto;
+use ringway_packet::parse::{L3, parse};
+use ringway_packet::{ipv4, ipv6, proto};
 use serde::Serialize;
 
 use super::latency::{Latencies, Quantiles};
@@ -27,7 +27,7 @@ pub struct Counts {
     pub lost: u64,
     /// Packets received again.
     pub duplicated: u64,
-    /// Of those received: after one with a higher number (RFC 4737 section 3.3).
+    /// Of those received: after one of the same flow with a higher number (RFC 4737 section 3.3).
     pub reordered: u64,
     /// So far behind that nobody knows whether they are duplicates; not in any other count.
     pub old: u64,
@@ -40,11 +40,14 @@ pub struct Counts {
 }
 
 /// Counts, order and latencies of one run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Tally {
     run: Option<u32>,
     counts: Counts,
     window: Window,
+    /// One above the highest number of each flow. Flows that share a place look like one, whose order is
+    /// then the sender's over both.
+    flows: Vec<u64>,
     sent: Option<u64>,
     latencies: Latencies,
     span: Option<(u64, u64)>,
@@ -55,14 +58,19 @@ impl Tally {
     pub fn new(run: Option<u32>) -> Tally {
         Tally {
             run,
-            ..Tally::default()
+            counts: Counts::default(),
+            window: Window::default(),
+            flows: vec![0; 1 << 16],
+            sent: None,
+            latencies: Latencies::default(),
+            span: None,
         }
     }
 
     /// A frame, or a superframe with as much payload in each datagram as `gso_size` says, has arrived.
     #[inline]
     pub fn frame(&mut self, bytes: &[u8], gso_size: Option<u16>, now: u64) {
-        let Some(payload) = udp_payload(bytes) else {
+        let Some((flow, payload)) = udp(bytes) else {
             self.counts.foreign += 1;
             return;
         };
@@ -71,14 +79,14 @@ impl Tally {
         let mut pieces = payload.chunks(size);
         // An empty payload is one datagram, too.
         let first = pieces.next().unwrap_or(&[]);
-        self.datagram(first, headers, now);
+        self.datagram(flow, first, headers, now);
         for piece in pieces {
-            self.datagram(piece, 0, now);
+            self.datagram(flow, piece, 0, now);
         }
     }
 
     #[inline]
-    fn datagram(&mut self, payload: &[u8], headers: usize, now: u64) {
+    fn datagram(&mut self, flow: u16, payload: &[u8], headers: usize, now: u64) {
         let Some(stamp) = Stamp::decode(payload) else {
             self.counts.foreign += 1;
             return;
@@ -100,8 +108,12 @@ impl Tally {
                 self.counts.old += 1;
                 return;
             }
-            Seen::Reordered => self.counts.reordered += 1,
-            Seen::InOrder => {}
+            Seen::Highest | Seen::Behind => {}
+        }
+        let next = &mut self.flows[usize::from(flow)];
+        match stamp.seq < *next {
+            true => self.counts.reordered += 1,
+            false => *next = stamp.seq.saturating_add(1),
         }
         self.counts.received += 1;
         self.counts.bytes += (headers + payload.len()) as u64;
@@ -163,14 +175,25 @@ impl Tally {
     }
 }
 
-/// The payload of a whole UDP datagram; `None`: it is none, or not whole.
+/// Place of the flow, and payload, of a whole UDP datagram; `None`: it is none, or not whole.
 #[inline]
-fn udp_payload(bytes: &[u8]) -> Option<&[u8]> {
+fn udp(bytes: &[u8]) -> Option<(u16, &[u8])> {
     let parsed = parse(bytes, bytes.len()).ok()?;
     if parsed.proto != proto::UDP || parsed.is_fragment() {
         return None;
     }
-    bytes.get(usize::from(parsed.payload_off)..parsed.ip_end())
+    // The end of the source address: what a generator counts up.
+    let address = usize::from(parsed.l3_off)
+        + match parsed.l3 {
+            L3::Ipv4 => ipv4::field::DST,
+            _ => ipv6::field::DST,
+        };
+    let [high, low] = *bytes.get(address - 2..address)?.first_chunk()?;
+    let flow = u16::from_be_bytes([high, low])
+        .wrapping_mul(0x9e37)
+        .wrapping_add(parsed.src_port);
+    let payload = bytes.get(usize::from(parsed.payload_off)..parsed.ip_end())?;
+    Some((flow, payload))
 }
 
 #[cfg(test)]
@@ -235,6 +258,26 @@ mod tests {
         // The end of the run was lost: only the generator can say.
         tally.sent(12);
         assert_eq!(tally.counts().lost, 4);
+    }
+
+    #[test]
+    fn flows_may_overtake_each_other() {
+        let mut tally = Tally::new(Some(RUN));
+        for (port, seq) in [
+            (1024, 0),
+            (1024, 2),
+            (1024, 4),
+            (1025, 1),
+            (1025, 5),
+            (1025, 3),
+        ] {
+            let frame = kit::udp(("10.0.0.1".parse().unwrap(), port), "10.0.0.2:9")
+                .payload(&stamp(Kind::Data, RUN, seq, 0))
+                .frame();
+            tally.frame(&frame, None, 0);
+        }
+        // 1 is behind 4, but of another flow; 3 is behind 5 of its own.
+        assert_eq!((tally.counts().reordered, tally.counts().lost), (1, 0));
     }
 
     #[test]

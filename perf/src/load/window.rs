@@ -7,9 +7,9 @@ const SIZE: u64 = 1 << 20;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Seen {
     /// Above all before it.
-    InOrder,
-    /// The first of its number, after a higher one: reordered (RFC 4737 section 3.3).
-    Reordered,
+    Highest,
+    /// The first of its number, after a higher one.
+    Behind,
     /// Not the first of its number.
     Duplicate,
     /// Too far back to know whether it is the first.
@@ -48,7 +48,7 @@ impl Window {
             }
             self.set(seq, true);
             self.next = seq.saturating_add(1);
-            return Seen::InOrder;
+            return Seen::Highest;
         }
         if self.next - seq > SIZE {
             return Seen::Old;
@@ -58,7 +58,7 @@ impl Window {
             return Seen::Duplicate;
         }
         self.bits[word] |= bit;
-        Seen::Reordered
+        Seen::Behind
     }
 
     /// One above the highest number seen.
@@ -91,11 +91,11 @@ mod tests {
         let found: Vec<Seen> = [0, 1, 3, 2, 2, 3, 10, 0]
             .map(|seq| window.see(seq))
             .to_vec();
-        use Seen::{Duplicate, InOrder, Reordered};
+        use Seen::{Behind, Duplicate, Highest};
         assert_eq!(
             found,
             [
-                InOrder, InOrder, InOrder, Reordered, Duplicate, Duplicate, InOrder, Duplicate
+                Highest, Highest, Highest, Behind, Duplicate, Duplicate, Highest, Duplicate
             ]
         );
         assert_eq!(window.next(), 11);
@@ -106,16 +106,16 @@ mod tests {
         let mut window = Window::default();
         // A full turn: bits of the turn before must not be taken for these.
         for seq in 0..3 * SIZE {
-            assert_eq!(window.see(seq), Seen::InOrder);
+            assert_eq!(window.see(seq), Seen::Highest);
         }
         assert_eq!(window.see(2 * SIZE), Seen::Duplicate);
         assert_eq!(window.see(2 * SIZE - 1), Seen::Old);
         // A gap right above: none of it has come.
-        assert_eq!(window.see(3 * SIZE + 100), Seen::InOrder);
-        assert_eq!(window.see(3 * SIZE + 50), Seen::Reordered);
+        assert_eq!(window.see(3 * SIZE + 100), Seen::Highest);
+        assert_eq!(window.see(3 * SIZE + 50), Seen::Behind);
         // Whatever a hostile number is, it costs no more than one window.
-        assert_eq!(window.see(u64::MAX), Seen::InOrder);
-        assert_eq!(window.see(u64::MAX - 1), Seen::Reordered);
+        assert_eq!(window.see(u64::MAX), Seen::Highest);
+        assert_eq!(window.see(u64::MAX - 1), Seen::Behind);
         assert_eq!(window.see(5), Seen::Old);
     }
 }

@@ -10,6 +10,7 @@ mod harness;
 mod hostile;
 mod idle;
 mod kernel;
+mod load;
 mod matrix;
 mod restart;
 mod rings;
