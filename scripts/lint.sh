@@ -35,6 +35,7 @@ fi
 check "rustdoc, warnings denied" rustdoc
 check "purity of the packet path" scripts/purity.sh
 check "shell syntax" bash -n scripts/*.sh .ci/run
+check "shell syntax, POSIX" sh -n perf/pktgen/pktgen.sh
 
 as_caller mkdir -p "$target_dir"
 if find_cargo_deny; then

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # vm-initrd.sh KERNEL_DIR PROGRAM_DIR IO FILE: writes the virtual machine's initramfs.
 #
-# In it: perf/vm/init, busybox, ip, our two programs from PROGRAM_DIR, each with
-# the libraries it needs; the modules below with all they depend on, and in
-# /modules/order the order to load them. IO is what the agents are told in
-# `underlay.io`.
+# In it: perf/vm/init, perf/pktgen/pktgen.sh, busybox, ip, our two programs from
+# PROGRAM_DIR, each with the libraries it needs; the modules below with all they
+# depend on, and in /modules/order the order to load them. IO is what the agents
+# are told in `underlay.io`.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -29,6 +29,7 @@ put ip
 put "$programs/ringway"
 put "$programs/ringway-perf"
 install perf/vm/init "$root/init"
+install perf/pktgen/pktgen.sh "$root/bin/pktgen.sh"
 printf '%s\n' "$io" >"$root/io"
 
 folder=$(echo "$kernel"/root/lib/modules/*)

@@ -12,7 +12,7 @@
 //! the nodes run on; with few cores that is part of the result, on both sides of a comparison. A kernel
 //! node forwards on the sender's own time, so its limit may be the sender's.
 
-mod bisect;
+pub(crate) mod bisect;
 mod report;
 mod side;
 
