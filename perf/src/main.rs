@@ -69,7 +69,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Compare(args) => Ok(compare::run(&args)?),
         Command::Soak(args) => Ok(soak::run(&args)?),
         Command::Lab(args) => Ok(hold::run(&args)?),
-        Command::Pipeline(args) => pipeline::main(&args).map(|()| true),
+        Command::Pipeline(args) => pipeline::main(&args),
         Command::Ring(args) => ring::main(&args),
         Command::Generate(args) => Ok(load::generate(&args)?),
         Command::Sink(args) => Ok(load::sink(&args)?),

@@ -1,13 +1,15 @@
-//! `ringway-perf pipeline`: the pipeline alone, on one core, from memory to memory.
+//! `ringway-perf pipeline`: the pipeline alone, from memory to memory.
 //!
 //! ```text
-//!   pcap ─▶ Replay port ─copy─▶ fresh buffer of the pool ─▶ pipeline ─▶ (outer header) ─▶ Null port
+//!   frames ─▶ Replay port ─copy─▶ fresh buffer of the pool ─▶ pipeline ─▶ (outer header) ─▶ Null port
 //! ```
 //!
 //! No system call in the loop; all the rest is what a worker does: the same pool, pipeline, tables
 //! and counters. It is what OVS-DPDK does between `eth_pcap` with `infinite_rx` and `net_null`, so
 //! the two can be compared on one capture.
 
+mod capture;
+mod lane;
 pub(crate) mod plan;
 mod report;
 mod run;
@@ -16,8 +18,14 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
+use crate::lab::Family;
+pub use capture::{Size, Traffic};
+pub use lane::{Fill, Lane, Work};
+
 /// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Scenario {
     /// Pod to pod on one node, by MAC.
@@ -28,21 +36,52 @@ pub enum Scenario {
     Decap,
 }
 
+impl Scenario {
+    /// All of them.
+    pub const ALL: [Scenario; 3] = [Scenario::Forward, Scenario::Encap, Scenario::Decap];
+}
+
+impl std::fmt::Display for Scenario {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Scenario::Forward => "forward",
+            Scenario::Encap => "encap",
+            Scenario::Decap => "decap",
+        })
+    }
+}
+
 /// Options of `ringway-perf pipeline`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// What to measure.
-    #[arg(long, value_enum)]
-    scenario: Scenario,
-    /// Capture to replay endlessly (pcap, Ethernet); for decap it carries the outer headers
-    #[arg(long, value_name = "FILE")]
-    pcap: PathBuf,
+    #[arg(long, value_enum, required = true)]
+    scenario: Option<Scenario>,
+    /// Capture to replay endlessly (pcap, Ethernet) in place of made frames; for decap it carries the outer headers
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["flows", "size", "family"])]
+    pcap: Option<PathBuf>,
+    /// Make frames of this many flows
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    flows: u32,
+    /// of this many bytes on the wire, frame check sequence included (64 is 60 in memory), or `imix`
+    #[arg(long, default_value = "64", value_name = "BYTES|imix")]
+    size: Size,
+    /// of IPv4 or IPv6
+    #[arg(long, default_value = "4", value_name = "4|6", value_parser = capture::family)]
+    family: Family,
+    /// Family of the outer headers (default: that of the pods)
+    #[arg(long, value_name = "4|6", value_parser = capture::family)]
+    underlay: Option<Family>,
     /// Seconds to measure, after a tenth of that to warm up
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// CPU to pin the worker to
+    /// CPU to pin the worker to; further workers take the CPUs after it
     #[arg(long)]
     core: Option<usize>,
+    /// Workers, each with frames, pool and counters of its own, all with the same tables; several are pinned,
+    /// from CPU 0 on unless --core says another
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
     /// Frames per batch, 1 to 64
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=64))]
     batch: u16,
@@ -60,25 +99,99 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the measurement and prints the result.
+/// Runs what was asked for and prints the result; `false`: a target was missed.
 ///
 /// # Errors
-/// The capture cannot be read, does not suit the scenario, or the core is not there.
-pub fn main(args: &Args) -> anyhow::Result<()> {
-    let frames = plan::read(&args.pcap)?;
-    let tables = plan::Tables {
-        scenario: args.scenario,
+/// The capture cannot be read, does not suit the scenario, or a core is not there.
+pub fn main(args: &Args) -> anyhow::Result<bool> {
+    let run = one(args)?;
+    match args.json {
+        true => println!("{}", serde_json::to_string(&run)?),
+        false => run.print(),
+    }
+    run::no_allocation(run.allocations, run.packets)?;
+    Ok(true)
+}
+
+/// One run, as the options say.
+fn one(args: &Args) -> anyhow::Result<report::Run> {
+    let scenario = args
+        .scenario
+        .context("--scenario: forward, encap or decap")?;
+    check_seconds(args.seconds)?;
+    let fill = Fill {
         routes: args.routes,
         peers: args.peers,
         pods: args.pods,
     };
-    let plan = plan::Plan::of(&tables, frames)
-        .with_context(|| format!("cannot set up tables from {}", args.pcap.display()))?;
-    if let Some(core) = args.core {
-        pin(core).with_context(|| format!("--core {core}"))?;
-    }
-    let outcome = run::run(plan, args)?;
-    report::print(args, &outcome)
+    let underlay = args.underlay.unwrap_or(args.family);
+    let work = match &args.pcap {
+        Some(file) => {
+            let tables = plan::Tables {
+                scenario,
+                routes: args.routes,
+                peers: args.peers,
+                pods: args.pods,
+                underlay,
+            };
+            let plan = plan::Plan::of(&tables, capture::read(file)?)
+                .with_context(|| format!("cannot set up tables from {}", file.display()))?;
+            Work::new(plan, scenario)
+        }
+        None => {
+            let traffic = Traffic {
+                scenario,
+                family: args.family,
+                underlay,
+                flows: args.flows,
+                size: args.size,
+            };
+            Work::of(&traffic, fill)?
+        }
+    };
+    let made = args.pcap.is_none();
+    let number = |family| if family == Family::V4 { 4 } else { 6 };
+    let mut run = report::Run {
+        scenario,
+        pcap: args.pcap.clone(),
+        family: made.then(|| number(args.family)),
+        underlay: made.then(|| number(underlay)),
+        flows: made.then_some(args.flows),
+        size: made.then(|| args.size.to_string()),
+        frames_in_capture: work.frames(),
+        batch: args.batch,
+        fill,
+        packets: 0,
+        drops: 0,
+        drops_by_reason: std::collections::BTreeMap::new(),
+        seconds: 0.0,
+        mpps: 0.0,
+        ns_per_packet: 0.0,
+        cycles_per_packet: None,
+        allocations: 0,
+        workers: Vec::new(),
+    };
+    let workers = usize::from(args.workers);
+    let cores: Vec<Option<usize>> = match (args.core, workers) {
+        (None, 1) => vec![None],
+        (first, n) => (0..n).map(|i| Some(first.unwrap_or(0) + i)).collect(),
+    };
+    let (turns, allocations) = run::together(
+        || Ok(work.lane(usize::from(args.batch))),
+        &cores,
+        args.seconds / 10.0,
+        args.seconds,
+    )?;
+    run.measured(&cores, &turns, allocations);
+    Ok(run)
+}
+
+fn check_seconds(seconds: f64) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        seconds > 0.0 && seconds <= 3600.0,
+        "--seconds {seconds}: above 0, at most 3600"
+    );
+    Ok(())
 }
 
 /// Keeps the calling thread on one CPU.
@@ -86,6 +199,7 @@ pub(crate) fn pin(core: usize) -> anyhow::Result<()> {
     let mut set = nix::sched::CpuSet::new();
     set.set(core)
         .with_context(|| format!("CPU {core}: no such number"))?;
-    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
-        .with_context(|| format!("CPU {core}: cannot run there"))
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).with_context(|| {
+        format!("CPU {core}: cannot run there; choose others by --core, or fewer --workers")
+    })
 }

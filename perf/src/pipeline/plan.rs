@@ -8,17 +8,16 @@
 //!
 //! Where a capture gives one MAC to several addresses, which no pod network does, the further ones
 //! get MACs of their own and their frames are changed accordingly. Then the tables are filled up to
-//! the sizes asked with pods, peers and routes that no frame uses.
+//! the sizes asked with pods, peers and routes of the frames' family that no frame uses.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path as FilePath;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use ringway_encap::Encap;
 use ringway_encap::outer::{OuterHeader, OuterSpec, UdpChecksum, pop_outer};
-use ringway_packet::addr::{mapped, to_ip, unmap};
+use ringway_packet::addr::{from_ip, mapped, to_ip, unmap};
 use ringway_packet::mac::MacAddr;
 use ringway_packet::parse::{L3, parse};
 use ringway_ports::memory::ReplayFrame;
@@ -27,13 +26,17 @@ use ringway_tables::{
 };
 
 use super::Scenario;
+use super::capture::{VXLAN_PORT, underlay};
+use crate::lab::Family;
 
-const VXLAN_PORT: u16 = 8472;
 const UDP_PORT: u16 = 8285;
 /// First address given to pods that only fill the tables: 172.16/12.
 const FILLER_PODS: u32 = 0xac10_0000;
-/// First route that only fills the tables, as /24s from 100.64/10 on, upwards.
+/// The same of IPv6: fdac::/64.
+const FILLER_PODS6: u128 = 0xfdac << 112;
+/// First route that only fills the tables: /24s from 100.64/10 on, upwards, or /64s of fd64::/16.
 const FILLER_ROUTES: u32 = 0x6440_0000;
+const FILLER_ROUTES6: u128 = 0xfd64 << 112;
 /// First underlay address of filler peers: 198.18/15.
 const FILLER_PEERS: u32 = 0xc612_0000;
 
@@ -44,6 +47,8 @@ pub(crate) struct Tables {
     pub(crate) routes: usize,
     pub(crate) peers: usize,
     pub(crate) pods: usize,
+    /// Underlay of a peer that the frames do not name (encap).
+    pub(crate) underlay: Family,
 }
 
 /// Frames and the tables that forward them.
@@ -52,23 +57,6 @@ pub(crate) struct Plan {
     pub(crate) snapshot: Snapshot,
     pub(crate) vxlan_port: u16,
     pub(crate) udp_port: u16,
-}
-
-/// The frames of a capture.
-pub(super) fn read(path: &FilePath) -> anyhow::Result<Vec<Vec<u8>>> {
-    let file =
-        std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let mut reader = ringway_ports::pcap::Reader::new(std::io::BufReader::new(file))
-        .with_context(|| format!("{} is not a pcap file", path.display()))?;
-    let mut frames = Vec::new();
-    while let Some(record) = reader
-        .next_packet()
-        .with_context(|| format!("{}: after {} frames", path.display(), frames.len()))?
-    {
-        frames.push(record.bytes.to_vec());
-    }
-    ensure!(!frames.is_empty(), "{} holds no frame", path.display());
-    Ok(frames)
 }
 
 /// What one frame says about addresses.
@@ -197,10 +185,11 @@ impl Plan {
             ..NodeInfo::default()
         };
         let mut remote: BTreeSet<u128> = BTreeSet::new();
-        let mut underlay: BTreeSet<u128> = BTreeSet::new();
+        let mut peer_addresses: BTreeSet<u128> = BTreeSet::new();
         let (mut vxlan_port, mut udp_port, mut encap) =
             (VXLAN_PORT, UDP_PORT, Encap::Vxlan { vni: 1 });
         let mut ports = Vec::with_capacity(frames.len());
+        let mut v6 = false;
         let mut common_mac = None;
         for (i, frame) in frames.iter_mut().enumerate() {
             let number = i + 1;
@@ -208,7 +197,7 @@ impl Plan {
             if args.scenario == Scenario::Decap {
                 let outer = pop_outer(frame, frame.len())
                     .with_context(|| format!("frame {number}: outer headers"))?;
-                underlay.insert(outer.src);
+                peer_addresses.insert(outer.src);
                 let payload = &frame[outer.payload_off..];
                 if outer.dst_port == UDP_PORT {
                     bail!("frame {number}: decap of UDP encapsulation is not measured, only VXLAN");
@@ -220,6 +209,7 @@ impl Plan {
                 at = outer.payload_off + ringway_encap::vxlan::HEADER_LEN;
             }
             let ends = Ends::of(frame, at).with_context(|| format!("frame {number}"))?;
+            v6 |= unmap(ends.src).is_none();
             let port = match args.scenario {
                 Scenario::Decap => {
                     remote.insert(network(ends.src));
@@ -257,15 +247,26 @@ impl Plan {
             (Scenario::Decap, Some(mac)) => (node.vtep_mac, node.vtep_mac6) = (mac, mac),
             _ => {}
         }
-        if underlay.is_empty() {
-            underlay.insert(mapped(u32::from(Ipv4Addr::new(192, 168, 177, 2))));
+        if peer_addresses.is_empty() {
+            peer_addresses.insert(from_ip(underlay(args.underlay).1));
         }
         while pods.ports.len() < args.pods {
-            let address = mapped(FILLER_PODS + pods.ports.len() as u32);
-            pods.with_address(address, None);
+            let number = pods.ports.len() as u32;
+            let port = pods.with_address(mapped(FILLER_PODS + number), None);
+            let address = FILLER_PODS6 + u128::from(number);
+            pods.by_address.insert(address, port);
+            pods.ports[port as usize - 1].ip6 = Some(address);
         }
         udp_port = if udp_port == vxlan_port { 0 } else { udp_port };
-        let snapshot = tables(args, node, &pods, &remote, &underlay, encap, vxlan_port)?;
+        let snapshot = tables(
+            args,
+            node,
+            &pods,
+            (&remote, v6),
+            &peer_addresses,
+            encap,
+            vxlan_port,
+        )?;
         let frames = frames
             .into_iter()
             .zip(ports)
@@ -300,8 +301,9 @@ fn tables(
     args: &Tables,
     node: NodeInfo,
     pods: &Pods,
-    remote: &BTreeSet<u128>,
-    underlay: &BTreeSet<u128>,
+    // With whether routes that only fill are IPv6.
+    (remote, v6): (&BTreeSet<u128>, bool),
+    peer_addresses: &BTreeSet<u128>,
     encap: Encap,
     dst_port: u16,
 ) -> anyhow::Result<Snapshot> {
@@ -321,11 +323,11 @@ fn tables(
         .iter()
         .map(|n| cidr(*n))
         .collect::<Result<Vec<_>, _>>()?;
-    let peer_address = to_ip(*underlay.first().context("no underlay address")?);
+    let peer_address = to_ip(*peer_addresses.first().context("no underlay address")?);
     let routes = networks.len();
     let peer = Peer {
         name: "peer".into(),
-        addresses: underlay.iter().map(|a| to_ip(*a)).collect(),
+        addresses: peer_addresses.iter().map(|a| to_ip(*a)).collect(),
         cidrs: networks.into(),
     };
     snapshot.add_peer(peer, paths(peer_address)?)?;
@@ -335,15 +337,18 @@ fn tables(
         .saturating_sub(1)
         .max(usize::from(args.routes > routes));
     let wanted = args.routes.saturating_sub(routes).max(fillers);
-    let mut next = FILLER_ROUTES;
+    let (mut next, step) = match v6 {
+        false => (mapped(FILLER_ROUTES), 1 << 8),
+        true => (FILLER_ROUTES6, 1 << 64),
+    };
     for i in 0..fillers {
         let share = wanted / fillers + usize::from(i < wanted % fillers);
         let mut cidrs = Vec::with_capacity(share);
         while cidrs.len() < share {
-            if !remote.contains(&mapped(next)) {
-                cidrs.push(cidr(mapped(next))?);
+            if !remote.contains(&next) {
+                cidrs.push(cidr(next)?);
             }
-            next += 256;
+            next += step;
         }
         let address = IpAddr::V4(Ipv4Addr::from(FILLER_PEERS + i as u32));
         let peer = Peer {
@@ -357,10 +362,11 @@ fn tables(
 }
 
 fn way(to: IpAddr, encap: Encap, dst_port: u16, vtep: MacAddr) -> anyhow::Result<Path> {
-    let src = match to {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(192, 168, 177, 1)),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0xfd00, 0x177, 0, 0, 0, 0, 0, 1)),
-    };
+    let src = underlay(match to {
+        IpAddr::V4(_) => Family::V4,
+        IpAddr::V6(_) => Family::V6,
+    })
+    .0;
     let spec = OuterSpec {
         src_mac: MacAddr([2, 0, 0, 0, 0x99, 1]),
         dst_mac: MacAddr([2, 0, 0, 0, 0x99, 2]),

@@ -1,132 +1,200 @@
-//! The loop: replay, pipeline, null.
+//! Turns: a loop runs for so many seconds, alone or on several cores at once.
 
-use std::sync::Arc;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ringway_agent::worker::{frame_of, packet_of};
-use ringway_ports::frame::Batch;
-use ringway_ports::memory::{Null, Replay};
-use ringway_ports::{HEADROOM, Pool, Port};
-use ringway_switch::trace::Off;
-use ringway_switch::{Counters, Pipeline, Ports, Verdict, encapsulate};
-use ringway_tables::{PortId, Publisher};
-
-use super::plan::Plan;
-use super::{Args, Scenario};
+use super::lane::Lane;
+use super::pin;
 
 /// Batches between two looks at the clock.
 const STRETCH: u32 = 256;
-/// Buffers of the pool: a batch and what the caches like.
-const BUFFERS: usize = 256;
 
-/// What was measured.
-pub(super) struct Outcome {
+/// What is measured: batches, and the packets in them.
+pub(super) trait Loop {
+    fn batch(&mut self) -> anyhow::Result<()>;
+    /// Brought through so far.
+    fn packets(&self) -> u64;
+    /// Of those, dropped, by reason.
+    fn drops(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+    /// Every packet is accounted for.
+    fn check(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+impl Loop for Lane {
+    #[inline]
+    fn batch(&mut self) -> anyhow::Result<()> {
+        Lane::batch(self)
+    }
+
+    fn packets(&self) -> u64 {
+        Lane::packets(self)
+    }
+
+    fn drops(&self) -> Vec<(&'static str, u64)> {
+        Lane::drops(self)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        self.check_balance()
+    }
+}
+
+/// One loop's share of a turn.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turn {
     pub(super) packets: u64,
-    pub(super) drops: u64,
-    pub(super) drops_by_reason: Vec<(&'static str, u64)>,
     pub(super) seconds: f64,
-    pub(super) allocations: u64,
-    pub(super) flows: usize,
+    /// Since the loop was made.
+    pub(super) drops: Vec<(&'static str, u64)>,
 }
 
-struct Lane {
-    replay: Replay,
-    null: Null,
-    pool: Pool,
-    batch: Batch,
-    pipeline: Pipeline,
-    size: usize,
-    decap: bool,
+impl Turn {
+    pub(super) fn mpps(&self) -> f64 {
+        self.packets as f64 / self.seconds / 1e6
+    }
 }
 
-pub(super) fn run(plan: Plan, args: &Args) -> anyhow::Result<Outcome> {
-    let counters = Arc::new(Counters::default());
-    let flows = plan.frames.len();
-    let longest = plan.frames.iter().map(|f| f.bytes.len()).max().unwrap_or(0);
-    let publisher = Publisher::new(plan.snapshot);
-    let mut reader = publisher.reader();
-    let mut lane = Lane {
-        replay: Replay::new(plan.frames),
-        null: Null::default(),
-        pool: Pool::heap(BUFFERS, HEADROOM + longest + 64),
-        batch: Batch::new(),
-        pipeline: Pipeline::new(
-            counters.clone(),
-            Ports {
-                vxlan: plan.vxlan_port,
-                udp: plan.udp_port,
-            },
-        ),
-        size: usize::from(args.batch),
-        decap: args.scenario == Scenario::Decap,
-    };
-    let mut go = |seconds: f64| -> anyhow::Result<f64> {
-        let (started, limit) = (Instant::now(), Duration::from_secs_f64(seconds));
-        loop {
-            for _ in 0..STRETCH {
-                lane.batch(reader.load())?;
-            }
-            let elapsed = started.elapsed();
-            if elapsed >= limit {
-                return Ok(elapsed.as_secs_f64());
-            }
+/// Runs a loop for at least this long.
+pub(super) fn go(work: &mut impl Loop, seconds: f64) -> anyhow::Result<Turn> {
+    let packets = work.packets();
+    let (started, limit) = (Instant::now(), Duration::from_secs_f64(seconds));
+    loop {
+        for _ in 0..STRETCH {
+            work.batch()?;
         }
-    };
-    go(args.seconds / 10.0)?;
-    let (packets, drops) = (
-        counters.received.packets.get(),
-        counters.dropped.packets.get(),
-    );
+        let elapsed = started.elapsed();
+        if elapsed >= limit {
+            return Ok(Turn {
+                packets: work.packets() - packets,
+                seconds: elapsed.as_secs_f64(),
+                drops: Vec::new(),
+            });
+        }
+    }
+}
+
+/// A turn after a warm-up of a tenth of it, in which nothing may be allocated or dropped.
+pub(super) fn clean(work: &mut impl Loop, seconds: f64) -> anyhow::Result<Turn> {
+    go(work, seconds / 10.0)?;
     let region = stats_alloc::Region::new(crate::ALLOCATOR);
-    let seconds = go(args.seconds)?;
-    let allocations = region.change().allocations as u64;
+    let turn = go(work, seconds)?;
+    no_allocation(region.change().allocations as u64, turn.packets)?;
+    work.check()?;
+    let drops = work.drops();
+    anyhow::ensure!(drops.is_empty(), "packets were dropped: {drops:?}");
+    Ok(turn)
+}
+
+/// # Errors
+/// There was one.
+pub(super) fn no_allocation(allocations: u64, packets: u64) -> anyhow::Result<()> {
     anyhow::ensure!(
-        counters.balance() == (0, 0),
-        "frames without a verdict: {:?}",
-        counters.balance()
+        allocations == 0,
+        "{allocations} allocations in {packets} packets: a packet's path must have none; find them with a heap profiler (heaptrack, valgrind --tool=dhat)"
     );
-    Ok(Outcome {
-        packets: counters.received.packets.get() - packets,
-        drops: counters.dropped.packets.get() - drops,
-        drops_by_reason: ringway_switch::DropReason::ALL
+    Ok(())
+}
+
+/// One thread for each core (`None`: wherever), each with a loop of its own that it makes itself;
+/// all measure at the same time. Also the number of allocations meanwhile, of all together.
+///
+/// # Errors
+/// A core is not to be had, or a loop cannot be made or breaks.
+pub(super) fn together<L: Loop>(
+    make: impl Fn() -> anyhow::Result<L> + Sync,
+    cores: &[Option<usize>],
+    warm_up: f64,
+    seconds: f64,
+) -> anyhow::Result<(Vec<Turn>, u64)> {
+    // Everybody comes to every barrier, also who has failed.
+    let barrier = Barrier::new(cores.len() + 1);
+    let failed = AtomicBool::new(false);
+    let work = |core: Option<usize>| -> anyhow::Result<Turn> {
+        let ready = core.map_or(Ok(()), pin).and_then(|()| make());
+        let ready = ready.and_then(|mut work| go(&mut work, warm_up).map(|_| work));
+        failed.fetch_or(ready.is_err(), Ordering::Relaxed);
+        barrier.wait();
+        barrier.wait();
+        let done = ready.and_then(|mut work| match failed.load(Ordering::Relaxed) {
+            true => Ok((work, Turn::default())),
+            false => go(&mut work, seconds).map(|turn| (work, turn)),
+        });
+        barrier.wait();
+        barrier.wait();
+        let (work, mut turn) = done?;
+        work.check()?;
+        turn.drops = work.drops();
+        Ok(turn)
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = cores
             .iter()
-            .map(|r| (r.name(), counters.drops[r.index()].get()))
-            .filter(|(_, n)| *n > 0)
-            .collect(),
-        seconds,
-        allocations,
-        flows,
+            .map(|&core| scope.spawn(move || work(core)))
+            .collect();
+        barrier.wait();
+        let region = stats_alloc::Region::new(crate::ALLOCATOR);
+        barrier.wait();
+        barrier.wait();
+        let allocations = region.change().allocations as u64;
+        barrier.wait();
+        let turns = threads
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        Ok((turns, allocations))
     })
 }
 
-impl Lane {
-    #[inline]
-    fn batch(&mut self, snapshot: &ringway_tables::Snapshot) -> anyhow::Result<()> {
-        self.replay
-            .receive(&mut self.pool, &mut self.batch, self.size)?;
-        for i in 0..self.batch.frames.len() {
-            let mut frame = self.batch.frames[i];
-            let mut packet = packet_of(&mut self.pool, &frame);
-            let verdict = if self.decap {
-                self.pipeline
-                    .from_underlay(snapshot, &mut packet, 0, &mut Off)
-            } else {
-                self.pipeline
-                    .from_port(snapshot, PortId(frame.port), &mut packet, 0, &mut Off)
-            };
-            match verdict {
-                Verdict::Deliver(_) => {}
-                Verdict::Tunnel(tunnel) if encapsulate(snapshot, &tunnel, &mut packet).is_ok() => {}
-                _ => {
-                    self.pipeline.outbox().clear();
-                    continue;
-                }
-            }
-            frame = frame_of(&packet, &frame);
-            self.null.transmit(&mut self.pool, &self.batch, &frame)?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Counts(u64, bool);
+
+    impl Loop for Counts {
+        fn batch(&mut self) -> anyhow::Result<()> {
+            anyhow::ensure!(!self.1, "broken");
+            self.0 += 3;
+            Ok(())
         }
-        self.null.flush(&self.pool)?;
-        self.batch.recycle(&mut self.pool);
-        Ok(())
+
+        fn packets(&self) -> u64 {
+            self.0
+        }
+    }
+
+    #[test]
+    fn each_core_has_a_loop_of_its_own() {
+        let (turns, _) = together(|| Ok(Counts(0, false)), &[None, None, None], 0.0, 0.01).unwrap();
+        assert_eq!(turns.len(), 3);
+        for turn in turns {
+            assert!(turn.packets > 0 && turn.packets % (3 * u64::from(STRETCH)) == 0);
+            assert!(turn.seconds >= 0.01);
+        }
+    }
+
+    #[test]
+    fn who_fails_does_not_keep_the_others_waiting() {
+        let nowhere = [None, Some(4000)];
+        let error = together(|| Ok(Counts(0, false)), &nowhere, 0.0, 60.0).unwrap_err();
+        assert!(format!("{error:#}").contains("4000"), "{error:#}");
+        let error = together(|| Ok(Counts(0, true)), &[None], 0.0, 60.0).unwrap_err();
+        assert_eq!(error.to_string(), "broken");
+    }
+
+    #[test]
+    fn an_allocation_is_an_error_with_its_number() {
+        no_allocation(0, 100).unwrap();
+        let error = no_allocation(7, 100).unwrap_err().to_string();
+        assert!(error.starts_with("7 allocations in 100 packets"), "{error}");
     }
 }

@@ -12,6 +12,7 @@ use ringway_packet::kit;
 use ringway_packet::mac::MacAddr;
 
 use super::Half;
+use crate::lab::Family;
 use crate::pipeline::Scenario;
 use crate::pipeline::plan::{Plan, Tables};
 
@@ -94,6 +95,7 @@ pub(super) fn plan(half: Half, flows: u16, size: usize) -> anyhow::Result<Plan> 
         routes: 0,
         peers: 0,
         pods: 0,
+        underlay: Family::V4,
     };
     Plan::of(&tables, frames)
 }
