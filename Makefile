@@ -6,7 +6,7 @@ FUZZ_SECONDS ?= 30
 export FUZZ_SECONDS
 ROOT_RUN = sudo -E env "PATH=$$PATH" make
 
-.PHONY: help demo test test-unit test-long lint bench fuzz compare perf soak zerocopy
+.PHONY: help demo test test-unit test-long lint bench instructions instructions-update fuzz compare perf soak zerocopy
 
 help:
 	@echo 'make demo        two nodes and three pods on this machine, real traffic, a table of results   (root)'
@@ -18,6 +18,7 @@ help:
 	@echo 'make perf        the same in all underlay modes and under load, with plots, into perf/results     (root)'
 	@echo 'make soak        ten minutes at full rate: memory must not grow, no buffer may get lost         (root)'
 	@echo 'make bench       criterion: each stage and table; BENCH=name for one'
+	@echo 'make instructions  (-update REASON=…) instructions per packet under valgrind, against those in perf/instructions.toml'
 	@echo 'make fuzz        every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) each; TARGET=name for one'
 	@echo 'make lint        format, clippy, rustdoc, purity of the packet path, licences'
 	@echo
@@ -51,6 +52,16 @@ lint:
 bench:
 	@scripts/deps.sh cc
 	@scripts/cargo.sh bench --locked -p ringway-benches $(if $(BENCH),--bench $(BENCH))
+
+instructions:
+	@scripts/deps.sh cc
+	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
+	@scripts/instructions.sh check
+
+instructions-update:
+	@scripts/deps.sh cc
+	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
+	@scripts/instructions.sh update '$(subst ','\'',$(REASON))'
 
 fuzz:
 	@scripts/deps.sh cc c++

@@ -6,6 +6,7 @@ pub mod compare;
 pub mod demo;
 pub mod estimate;
 pub mod hold;
+pub mod instructions;
 pub mod lab;
 pub mod load;
 pub mod pipeline;

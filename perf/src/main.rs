@@ -1,7 +1,9 @@
 //! `ringway-perf`: the demo and the measurements. Each subcommand lives in a module of the library.
 
 use clap::{Parser, Subcommand};
-use ringway_perf::{compare, demo, hold, lab, load, pipeline, ring, search, soak, traffic, vm};
+use ringway_perf::{
+    compare, demo, hold, instructions, lab, load, pipeline, ring, search, soak, traffic, vm,
+};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -27,6 +29,8 @@ enum Command {
     Lab(hold::Args),
     /// The pipeline alone on one core, from a capture in memory to nowhere
     Pipeline(pipeline::Args),
+    /// Instructions per packet, counted under valgrind and held against those recorded
+    Instructions(instructions::Args),
     /// Either half of the path between an AF_XDP ring and memory, beside bare ring loops
     Ring(ring::Args),
     /// Send stamped UDP packets: rate, sizes, flows
@@ -37,6 +41,9 @@ enum Command {
     LossSearch(search::Args),
     /// Remove what runs that were killed have left behind
     Clean,
+    /// What is counted (started by `instructions` under valgrind)
+    #[command(hide = true)]
+    InstructionsCounted,
     /// The other process of a pod (started by the demo)
     #[command(hide = true)]
     AnswerOnce {
@@ -51,10 +58,32 @@ enum Command {
     VmGuest(vm::GuestArgs),
 }
 
+/// How a run came to its end.
+enum End {
+    Good,
+    /// Not everything was as it should be.
+    Bad,
+    /// Nothing can be said here, and why.
+    Skipped(String),
+}
+
+impl From<bool> for End {
+    fn from(good: bool) -> End {
+        if good { End::Good } else { End::Bad }
+    }
+}
+
+/// As automake has it for tests; the scripts count it.
+const SKIPPED: u8 = 77;
+
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(End::Good) => ExitCode::SUCCESS,
+        Ok(End::Bad) => ExitCode::FAILURE,
+        Ok(End::Skipped(why)) => {
+            eprintln!("{why}");
+            ExitCode::from(SKIPPED)
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -62,24 +91,28 @@ fn main() -> ExitCode {
     }
 }
 
-/// `false`: it ran to its end, and not everything was as it should be.
-fn run(command: Command) -> anyhow::Result<bool> {
+fn run(command: Command) -> anyhow::Result<End> {
     match command {
-        Command::Demo(args) => Ok(demo::run(&args)?),
-        Command::Compare(args) => Ok(compare::run(&args)?),
-        Command::Soak(args) => Ok(soak::run(&args)?),
-        Command::Lab(args) => Ok(hold::run(&args)?),
-        Command::Pipeline(args) => pipeline::main(&args),
-        Command::Ring(args) => ring::main(&args),
-        Command::Generate(args) => Ok(load::generate(&args)?),
-        Command::Sink(args) => Ok(load::sink(&args)?),
-        Command::LossSearch(args) => Ok(search::run(&args)?),
+        Command::Demo(args) => Ok(demo::run(&args)?.into()),
+        Command::Compare(args) => Ok(compare::run(&args)?.into()),
+        Command::Soak(args) => Ok(soak::run(&args)?.into()),
+        Command::Lab(args) => Ok(hold::run(&args)?.into()),
+        Command::Pipeline(args) => Ok(pipeline::main(&args)?.into()),
+        Command::Instructions(args) => match instructions::main(&args)? {
+            instructions::Outcome::Good => Ok(End::Good),
+            instructions::Outcome::Elsewhere(why) => Ok(End::Skipped(why)),
+        },
+        Command::InstructionsCounted => instructions::counted().map(|()| End::Good),
+        Command::Ring(args) => Ok(ring::main(&args)?.into()),
+        Command::Generate(args) => Ok(load::generate(&args)?.into()),
+        Command::Sink(args) => Ok(load::sink(&args)?.into()),
+        Command::LossSearch(args) => Ok(search::run(&args)?.into()),
         Command::Clean => {
             lab::require_root()?;
             for leftover in lab::remove_leftovers() {
                 println!("removed {leftover}");
             }
-            Ok(true)
+            Ok(End::Good)
         }
         Command::AnswerOnce { family } => {
             let family = if family == 6 {
@@ -88,9 +121,9 @@ fn run(command: Command) -> anyhow::Result<bool> {
                 lab::Family::V4
             };
             traffic::answer_once(family)?;
-            Ok(true)
+            Ok(End::Good)
         }
-        Command::Vm(args) => Ok(vm::host(&args)?),
-        Command::VmGuest(args) => Ok(vm::guest(&args)),
+        Command::Vm(args) => Ok(vm::host(&args)?.into()),
+        Command::VmGuest(args) => Ok(vm::guest(&args).into()),
     }
 }
