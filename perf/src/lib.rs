@@ -1,5 +1,5 @@
 //! Whole-system measurement of Ringway: clusters in network namespaces ([`lab`]), real traffic in
-//! them ([`traffic`], [`load`]), and what they are compared with ([`demo`], [`compare`], [`search`]); all of it in a virtual
+//! them ([`traffic`], [`load`]), and what they are compared with ([`demo`], [`compare`], [`search`], [`soak`]); all of it in a virtual
 //! machine whose NICs can do what this one's cannot ([`vm`]).
 
 pub mod compare;
@@ -12,6 +12,7 @@ pub mod load;
 pub mod pipeline;
 pub mod ring;
 pub mod search;
+pub mod soak;
 pub mod table;
 pub mod traffic;
 pub mod vm;
