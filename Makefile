@@ -6,7 +6,7 @@ FUZZ_SECONDS ?= 30
 export FUZZ_SECONDS
 ROOT_RUN = sudo -E env "PATH=$$PATH" make
 
-.PHONY: help demo test test-unit test-long lint bench instructions instructions-update fuzz compare perf soak zerocopy
+.PHONY: help demo test test-unit test-long lint bench pipeline instructions instructions-update fuzz compare perf soak zerocopy
 
 help:
 	@echo 'make demo        two nodes and three pods on this machine, real traffic, a table of results   (root)'
@@ -18,7 +18,8 @@ help:
 	@echo 'make perf        the same in all underlay modes and under load, with plots, into perf/results     (root)'
 	@echo 'make soak        ten minutes at full rate: memory must not grow, no buffer may get lost         (root)'
 	@echo 'make bench       criterion: each stage and table; BENCH=name for one'
-	@echo 'make instructions  (-update REASON=…) instructions per packet under valgrind, against those in perf/instructions.toml'
+	@echo 'make pipeline    the pipeline alone, memory to memory: every scenario with its targets, and two cores'
+	@echo 'make instructions  instructions per packet under valgrind, against perf/instructions.toml (instructions-update REASON=…)'
 	@echo 'make fuzz        every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) each; TARGET=name for one'
 	@echo 'make lint        format, clippy, rustdoc, purity of the packet path, licences'
 	@echo
@@ -52,6 +53,12 @@ lint:
 bench:
 	@scripts/deps.sh cc
 	@scripts/cargo.sh bench --locked -p ringway-benches $(if $(BENCH),--bench $(BENCH))
+
+pipeline:
+	@scripts/deps.sh cc
+	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
+	@scripts/cargo.sh run --quiet --locked --release -p ringway-perf -- pipeline series
+	@scripts/cargo.sh run --quiet --locked --release -p ringway-perf -- pipeline scaling
 
 instructions:
 	@scripts/deps.sh cc

@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn growth_beyond_three_percent_is_told_with_both_numbers() {
-        assert_eq!(complaints(&record().compare(&counts(206.0))), [""; 0]);
+        assert_eq!(complaints(&record().compare(&counts(205.9))), [""; 0]);
         let told = complaints(&record().compare(&counts(206.2)));
         assert_eq!(
             told,

@@ -7,12 +7,18 @@
 //! No system call in the loop; all the rest is what a worker does: the same pool, pipeline, tables
 //! and counters. It is what OVS-DPDK does between `eth_pcap` with `infinite_rx` and `net_null`, so
 //! the two can be compared on one capture.
+//!
+//! Below it: `series`, the published figures with their targets; `scaling`, two cores; `compare`, two results.
 
+mod bare;
 mod capture;
+mod compare;
 mod lane;
 pub(crate) mod plan;
 mod report;
 mod run;
+mod scaling;
+mod series;
 
 use std::path::PathBuf;
 
@@ -53,8 +59,11 @@ impl std::fmt::Display for Scenario {
 
 /// Options of `ringway-perf pipeline`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
-    /// What to measure.
+    #[command(subcommand)]
+    more: Option<More>,
+    /// What to measure
     #[arg(long, value_enum, required = true)]
     scenario: Option<Scenario>,
     /// Capture to replay endlessly (pcap, Ethernet) in place of made frames; for decap it carries the outer headers
@@ -97,6 +106,25 @@ pub struct Args {
     /// Result as JSON on standard output
     #[arg(long)]
     json: bool,
+    /// Compare with the result of another run, as --json printed it
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    against: Option<PathBuf>,
+}
+
+/// More than one run.
+#[derive(Clone, Debug, clap::Subcommand)]
+enum More {
+    /// The published series: every scenario, family, number of flows and table size, with what is to be reached
+    Series(series::Args),
+    /// Two workers on two cores, beside two copies of a bare loop
+    Scaling(scaling::Args),
+    /// Two results side by side, as --json printed them
+    Compare {
+        /// The earlier one
+        before: PathBuf,
+        /// The later one
+        after: PathBuf,
+    },
 }
 
 /// Runs what was asked for and prints the result; `false`: a target was missed.
@@ -104,10 +132,27 @@ pub struct Args {
 /// # Errors
 /// The capture cannot be read, does not suit the scenario, or a core is not there.
 pub fn main(args: &Args) -> anyhow::Result<bool> {
+    match &args.more {
+        Some(More::Series(args)) => return series::main(args),
+        Some(More::Scaling(args)) => return scaling::main(args),
+        Some(More::Compare { before, after }) => {
+            compare::print(&compare::read(before)?, &compare::read(after)?)?;
+            return Ok(true);
+        }
+        None => {}
+    }
+    let before = args.against.as_deref().map(compare::read).transpose()?;
     let run = one(args)?;
     match args.json {
         true => println!("{}", serde_json::to_string(&run)?),
-        false => run.print(),
+        false => {
+            run.print();
+            let shares = run.workers.iter().map(|worker| worker.share_of_core);
+            warn_of_company(shares.fold(1.0, f64::min));
+        }
+    }
+    if let Some(before) = before {
+        compare::print(&before, &[compare::Figure::from(&run)])?;
     }
     run::no_allocation(run.allocations, run.packets)?;
     Ok(true)
@@ -192,6 +237,16 @@ fn check_seconds(seconds: f64) -> anyhow::Result<()> {
         "--seconds {seconds}: above 0, at most 3600"
     );
     Ok(())
+}
+
+/// Says so when other programs were at work on the same cores.
+fn warn_of_company(share: f64) {
+    if share < 0.95 {
+        println!(
+            "  other programs took {:.0} % of the cores meanwhile, and of the caches: figures are too low, ratios uncertain; repeat when the machine is quiet",
+            (1.0 - share) * 100.0
+        );
+    }
 }
 
 /// Keeps the calling thread on one CPU.

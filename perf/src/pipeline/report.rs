@@ -45,6 +45,8 @@ pub(super) struct Worker {
     pub(super) packets: u64,
     pub(super) seconds: f64,
     pub(super) mpps: f64,
+    /// Of its core, what the worker had; rates are by the clock on the wall.
+    pub(super) share_of_core: f64,
 }
 
 impl Run {
@@ -58,6 +60,7 @@ impl Run {
                 packets: turn.packets,
                 seconds: turn.seconds,
                 mpps: turn.mpps(),
+                share_of_core: turn.share(),
             })
             .collect();
         self.packets = turns.iter().map(|turn| turn.packets).sum();

@@ -49,6 +49,8 @@ impl Loop for Lane {
 pub(super) struct Turn {
     pub(super) packets: u64,
     pub(super) seconds: f64,
+    /// Of the thread's own clock: what others had of its core is not in it.
+    pub(super) cpu_seconds: f64,
     /// Since the loop was made.
     pub(super) drops: Vec<(&'static str, u64)>,
 }
@@ -57,12 +59,23 @@ impl Turn {
     pub(super) fn mpps(&self) -> f64 {
         self.packets as f64 / self.seconds / 1e6
     }
+
+    /// As if the thread had had its core for itself.
+    pub(super) fn mpps_of_core(&self) -> f64 {
+        self.packets as f64 / self.cpu_seconds / 1e6
+    }
+
+    /// What the thread had of its core, at most 1.
+    pub(super) fn share(&self) -> f64 {
+        (self.cpu_seconds / self.seconds).min(1.0)
+    }
 }
 
 /// Runs a loop for at least this long.
 pub(super) fn go(work: &mut impl Loop, seconds: f64) -> anyhow::Result<Turn> {
     let packets = work.packets();
     let (started, limit) = (Instant::now(), Duration::from_secs_f64(seconds));
+    let cpu_started = cpu_time()?;
     loop {
         for _ in 0..STRETCH {
             work.batch()?;
@@ -72,10 +85,17 @@ pub(super) fn go(work: &mut impl Loop, seconds: f64) -> anyhow::Result<Turn> {
             return Ok(Turn {
                 packets: work.packets() - packets,
                 seconds: elapsed.as_secs_f64(),
+                cpu_seconds: cpu_time()? - cpu_started,
                 drops: Vec::new(),
             });
         }
     }
+}
+
+/// Seconds on the calling thread's own clock.
+fn cpu_time() -> anyhow::Result<f64> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+    Ok(Duration::from(time).as_secs_f64())
 }
 
 /// A turn after a warm-up of a tenth of it, in which nothing may be allocated or dropped.
@@ -83,11 +103,19 @@ pub(super) fn clean(work: &mut impl Loop, seconds: f64) -> anyhow::Result<Turn> 
     go(work, seconds / 10.0)?;
     let region = stats_alloc::Region::new(crate::ALLOCATOR);
     let turn = go(work, seconds)?;
-    no_allocation(region.change().allocations as u64, turn.packets)?;
+    no_allocation(allocations(&region), turn.packets)?;
     work.check()?;
     let drops = work.drops();
     anyhow::ensure!(drops.is_empty(), "packets were dropped: {drops:?}");
     Ok(turn)
+}
+
+type Region = stats_alloc::Region<'static, std::alloc::System>;
+
+/// Since the region began, growing ones included.
+fn allocations(region: &Region) -> u64 {
+    let change = region.change();
+    (change.allocations + change.reallocations) as u64
 }
 
 /// # Errors
@@ -140,7 +168,7 @@ pub(super) fn together<L: Loop>(
         let region = stats_alloc::Region::new(crate::ALLOCATOR);
         barrier.wait();
         barrier.wait();
-        let allocations = region.change().allocations as u64;
+        let allocations = allocations(&region);
         barrier.wait();
         let turns = threads
             .into_iter()
@@ -178,7 +206,8 @@ mod tests {
         assert_eq!(turns.len(), 3);
         for turn in turns {
             assert!(turn.packets > 0 && turn.packets % (3 * u64::from(STRETCH)) == 0);
-            assert!(turn.seconds >= 0.01);
+            assert!(turn.seconds >= 0.01 && turn.cpu_seconds > 0.0);
+            assert!(turn.mpps_of_core() >= turn.mpps() * 0.99, "{turn:?}");
         }
     }
 
