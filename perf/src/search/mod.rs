@@ -113,7 +113,7 @@ pub enum SearchError {
         /// Whose.
         side: String,
         /// What went wrong.
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// Nothing arrives at all.
     #[error(

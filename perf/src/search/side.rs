@@ -167,6 +167,6 @@ fn failed(side: &str) -> impl Fn(LoadError) -> SearchError + use<> {
     let side = side.to_owned();
     move |source| SearchError::Load {
         side: side.clone(),
-        source,
+        source: source.into(),
     }
 }
