@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::net::IpAddr;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ringway_benches::{FRAMES, udp};
+use ringway_benches::{FRAMES, config, udp};
 use ringway_encap::Encap;
 use ringway_encap::outer::{OuterHeader, OuterSpec, UdpChecksum, pop_outer};
 use ringway_packet::checksum;
@@ -105,5 +105,9 @@ fn popping(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, pushing, popping);
+criterion_group!(
+    name = benches;
+    config = config();
+    targets = pushing, popping
+);
 criterion_main!(benches);

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use ringway_benches::superframe;
+use ringway_benches::{config, superframe};
 use ringway_packet::checksum;
 use ringway_packet::gro::Coalescer;
 use ringway_packet::gso::Segmenter;
@@ -11,6 +11,10 @@ use ringway_packet::parse::{Parsed, parse};
 
 const PAYLOAD: usize = 44 * 1398;
 const SEGMENT: u16 = 1398;
+const PER_SEGMENT: Throughput = Throughput::ElementsAndBytes {
+    elements: (PAYLOAD / SEGMENT as usize) as u64,
+    bytes: PAYLOAD as u64,
+};
 
 /// The segments of one superframe as whole frames.
 fn segments(v6: bool) -> Vec<(Vec<u8>, Parsed)> {
@@ -31,7 +35,7 @@ fn segments(v6: bool) -> Vec<(Vec<u8>, Parsed)> {
 
 fn segmentation(c: &mut Criterion) {
     let mut group = c.benchmark_group("segment 44 x 1398");
-    group.throughput(Throughput::Bytes(PAYLOAD as u64));
+    group.throughput(PER_SEGMENT);
     for (name, v6) in [("tcp4", false), ("tcp6", true)] {
         let (frame, offload) = superframe(v6, PAYLOAD, SEGMENT);
         let parsed = parse(&frame, frame.len()).expect("a good frame");
@@ -53,11 +57,12 @@ fn segmentation(c: &mut Criterion) {
 
 fn coalescing(c: &mut Criterion) {
     let mut group = c.benchmark_group("coalesce 44 x 1398");
-    group.throughput(Throughput::Bytes(PAYLOAD as u64));
+    group.throughput(PER_SEGMENT);
     for (name, v6, verified) in [
         ("tcp4", false, false),
         ("tcp6", true, false),
         ("tcp4 verified", false, true),
+        ("tcp6 verified", true, true),
     ] {
         let frames = segments(v6);
         let mut coalescer = Coalescer::new();
@@ -81,5 +86,9 @@ fn coalescing(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, segmentation, coalescing);
+criterion_group!(
+    name = benches;
+    config = config();
+    targets = segmentation, coalescing
+);
 criterion_main!(benches);

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ringway_benches::{FRAMES, udp};
+use ringway_benches::{FRAMES, config, superframe, udp};
 use ringway_packet::checksum;
 use ringway_packet::flow::flow_hash;
 use ringway_packet::kit;
@@ -16,8 +16,11 @@ fn parsing(c: &mut Criterion) {
         let frames = udp(v6, 1000, 18).into_iter();
         frames.map(|f| kit::tag(&f, 7)).collect::<Vec<_>>()
     };
+    let tcp = |v6| -> Vec<_> { (0..FRAMES).map(|_| superframe(v6, 1000, 1400).0).collect() };
     for (name, frames) in [
         ("udp4", udp(false, 1000, 18)),
+        ("tcp4", tcp(false)),
+        ("tcp6", tcp(true)),
         ("udp6", udp(true, 1000, 18)),
         ("udp4 tagged", tagged(false)),
     ] {
@@ -66,5 +69,9 @@ fn summing(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parsing, hashing, summing);
+criterion_group!(
+    name = benches;
+    config = config();
+    targets = parsing, hashing, summing
+);
 criterion_main!(benches);

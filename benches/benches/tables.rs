@@ -1,23 +1,26 @@
-//! Lookups at 1, 1,000 and 100,000 entries, and one change among 100,000.
+//! Lookups at 1 to 1,048,576 entries, of keys that are there and of keys that are not, and one change
+//! among 100,000.
 //!
-//! Every lookup is a hit; keys come in random order, as many as the largest table has entries, so
-//! that a large table is not measured by the few entries that stay in the first-level cache.
+//! Keys come in random order, as many as would fill a second-level cache several times, so that a
+//! large table is not measured by the few entries that stay in the first-level cache.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
-use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ringway_benches::{address, scatter};
+use criterion::{
+    BatchSize, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
+};
+use ringway_benches::{address, config, mix24, scatter};
 use ringway_packet::addr::unmap;
-use ringway_tables::{Lpm, PortId, ShardMap};
+use ringway_packet::mac::MacAddr;
+use ringway_tables::{Chunked, Lpm, PeerId, Port, PortId, PortKind, ShardMap};
 
-const SIZES: [u32; 3] = [1, 1_000, 100_000];
-const LOOKUPS: usize = 100_000;
+const SIZES: [u32; 5] = [1, 64, 1 << 10, 1 << 16, 1 << 20];
+const LOOKUPS: usize = 1 << 17;
 
 /// Indices of entries in random order.
-fn order(size: u32) -> Vec<u32> {
-    (0..LOOKUPS as u64)
-        .map(|i| (scatter(i + 1_000_000) % u64::from(size)) as u32)
-        .collect()
+fn order(size: u32) -> impl Iterator<Item = u32> {
+    (0..LOOKUPS as u64).map(move |i| (scatter(i + 1_000_000) % u64::from(size)) as u32)
 }
 
 fn v4(i: u32) -> u32 {
@@ -26,9 +29,14 @@ fn v4(i: u32) -> u32 {
 
 /// One of the 16 million networks of this length: a /8 has not enough of them.
 fn net24(i: u32) -> u32 {
-    (scatter(i.into()) as u32) << 8
+    mix24(i) << 8
 }
 
+fn mac(i: u32) -> u64 {
+    scatter(i.into()) >> 16
+}
+
+/// `key` of an index below a table's size is in it, of one above is not.
 fn lookup<K: Copy, R, G: Fn(K) -> R>(
     c: &mut Criterion,
     name: &str,
@@ -37,22 +45,24 @@ fn lookup<K: Copy, R, G: Fn(K) -> R>(
 ) {
     let mut group = c.benchmark_group(name);
     group.throughput(Throughput::Elements(LOOKUPS as u64));
+    group.sampling_mode(SamplingMode::Flat);
     for size in SIZES {
         let get = table(size);
-        let keys: Vec<K> = order(size).into_iter().map(&key).collect();
-        group.bench_function(BenchmarkId::from_parameter(size), |b| {
-            b.iter(|| {
-                for key in &keys {
-                    black_box(get(black_box(*key)));
-                }
+        for (outcome, first) in [("hit", 0), ("miss", size)] {
+            let keys: Vec<K> = order(size).map(|i| key(first + i)).collect();
+            group.bench_function(BenchmarkId::new(outcome, size), |b| {
+                b.iter(|| {
+                    for key in &keys {
+                        black_box(get(black_box(*key)));
+                    }
+                });
             });
-        });
+        }
     }
     group.finish();
 }
 
-fn lookups(c: &mut Criterion) {
-    let mac = |i: u32| scatter(i.into()) >> 16;
+fn by_hash(c: &mut Criterion) {
     lookup(
         c,
         "mac table get",
@@ -71,12 +81,27 @@ fn lookups(c: &mut Criterion) {
         |size| {
             let mut table = ShardMap::new();
             (0..size).for_each(|i| {
-                table.insert(address(true, i), PortId(i));
+                table.insert(address(true, i), MacAddr::from_u64(mac(i)));
             });
             move |key: u128| table.get(key)
         },
         |i| address(true, i),
     );
+    lookup(
+        c,
+        "peer by underlay address",
+        |size| {
+            let mut table = ShardMap::new();
+            (0..size).for_each(|i| {
+                table.insert(address(false, i), PeerId(i));
+            });
+            move |key: u128| table.get(key)
+        },
+        |i| address(false, i),
+    );
+}
+
+fn routes(c: &mut Criterion) {
     lookup(
         c,
         "route lookup ipv4, /32 among a /8",
@@ -116,6 +141,30 @@ fn lookups(c: &mut Criterion) {
     );
 }
 
+/// Ports; peers and paths are found the same way.
+fn by_number(c: &mut Criterion) {
+    let port = Port {
+        kind: PortKind::Pod,
+        mac: MacAddr([2, 0, 0, 0, 0, 1]),
+        ip4: Some(10 << 24),
+        ip6: None,
+        mtu: 1500,
+        name: Arc::from("pod"),
+    };
+    lookup(
+        c,
+        "port by number",
+        |size| {
+            let mut table = Chunked::default();
+            (0..size).for_each(|i| {
+                table.set(i, port.clone());
+            });
+            move |key: u32| table.get(key).map(|port| port.mtu)
+        },
+        |i| i,
+    );
+}
+
 fn change(c: &mut Criterion) {
     let mut table = ShardMap::new();
     for i in 0..100_000 {
@@ -133,5 +182,9 @@ fn change(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, lookups, change);
+criterion_group!(
+    name = benches;
+    config = config();
+    targets = by_hash, routes, by_number, change
+);
 criterion_main!(benches);

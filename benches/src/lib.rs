@@ -3,8 +3,19 @@
 //! predictor nor a cache learns the one frame by heart.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use criterion::Criterion;
 use ringway_packet::kit;
+
+/// Short enough that all benchmarks together take under five minutes; criterion's own options
+/// (`cargo bench -- --measurement-time 5`) go before.
+pub fn config() -> Criterion {
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(800))
+        .sample_size(20)
+}
 
 /// Frames of one benchmark; a power of two.
 pub const FRAMES: usize = 256;
@@ -54,13 +65,34 @@ pub fn scatter(i: u64) -> u64 {
     z ^ z >> 31
 }
 
-/// An address in 10.0.0.0/8 or fd77::/16, the `i`-th of a table; its /64 is its own too.
+/// An address in 10.0.0.0/8 or fd77::/16, the `i`-th of a table; its /64 is its own too. No two of
+/// the first 16 million are the same.
 pub fn address(v6: bool, i: u32) -> u128 {
-    let mixed = scatter(i.into());
     let text: IpAddr = if v6 {
+        let mixed = scatter(i.into());
         std::net::Ipv6Addr::from_bits(0xfd77 << 112 | u128::from(mixed) << 48).into()
     } else {
-        std::net::Ipv4Addr::from_bits(10 << 24 | (mixed as u32 & 0xff_ffff)).into()
+        std::net::Ipv4Addr::from_bits(10 << 24 | mix24(i)).into()
     };
     ringway_packet::addr::from_ip(text)
+}
+
+/// Well-spread numbers of 24 bits: each of them once (an odd factor, modulo 2^24).
+pub fn mix24(i: u32) -> u32 {
+    i.wrapping_mul(0x9e37_79b1) & 0xff_ffff
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn addresses_of_a_table_and_those_it_misses_are_different() {
+        for v6 in [false, true] {
+            let all: HashSet<u128> = (0..2_100_000).map(|i| address(v6, i)).collect();
+            assert_eq!(all.len(), 2_100_000);
+        }
+    }
 }
