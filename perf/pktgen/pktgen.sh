@@ -46,6 +46,20 @@ number() { # option value low high
     fi
 }
 
+# pktgen takes 10.0.0.999 for an address.
+ipv4() { # option value
+    case $2 in
+    *[!0-9.]* | *.*.*.*.* | .* | *. | *..*) fail "$1 '$2' is not an address" ;;
+    *.*.*.*) ;;
+    *) fail "$1 '$2' is not an address" ;;
+    esac
+    rest=$2.
+    while [ -n "$rest" ]; do
+        number "$1 $2:" "${rest%%.*}" 0 255
+        rest=${rest#*.}
+    done
+}
+
 dev='' to='' mac='' from='' port=9 rate=0 size=64 flows=1 burst=1 count=0 seconds=10 queue=0
 while [ $# -gt 0 ]; do
     case $1 in
@@ -85,6 +99,12 @@ number --burst "$burst" 1 1024
 number --count "$count" 0 100000000000000
 number --seconds "$seconds" 1 86400
 number --queue "$queue" 0 1023
+for address in "$to" "$from"; do
+    case $address in
+    '' | *:*) ;;
+    *) ipv4 "--to or --from" "$address" ;;
+    esac
+done
 [ "$size" = imix ] || number --size "$size" 60 9014
 
 # Of this namespace: /proc/net is the calling process's.
@@ -99,7 +119,7 @@ thread=$pktgen/kpktgend_$queue
 [ ! -e "$pktgen/$dev" ] || fail "$dev is in use by another pktgen: echo rem_device_all > $thread"
 
 tell() { # file command
-    printf '%s\n' "$2" >"$1" 2>/dev/null || fail "pktgen refuses '$2' ($(tail -n 1 "$1" 2>/dev/null))"
+    printf '%s\n' "$2" >"$1" 2>/dev/null || fail "pktgen of this kernel refuses '$2'"
 }
 
 running='' timer=''

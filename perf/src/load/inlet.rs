@@ -154,9 +154,11 @@ impl Inlet {
     pub fn overrun(&mut self) -> u64 {
         match &mut self.way {
             Way::Packet { socket, .. } => socket.overrun().unwrap_or(0),
-            Way::Ring { xsk, .. } => xsk
-                .statistics()
-                .map_or(0, |s| s.rx_dropped + s.rx_ring_full + s.fill_ring_empty),
+            // An empty fill ring is in the drops already.
+            Way::Ring { xsk, .. } => {
+                let statistics = xsk.statistics();
+                statistics.map_or(0, |s| s.rx_dropped + s.rx_ring_full)
+            }
         }
     }
 }

@@ -29,7 +29,12 @@ pub struct NextHop {
 /// # Errors
 /// No route, no MAC, no answer.
 pub fn next_hop(to: IpAddr, mac: Option<MacAddr>) -> Result<NextHop, LoadError> {
-    let text = lab::run("ip", &["-j", "route", "get", &to.to_string()])?;
+    let text = match lab::run("ip", &["-j", "route", "get", &to.to_string()]) {
+        Err(lab::LabError::Command { output, .. }) => {
+            return Err(LoadError::NoRoute { to, found: output });
+        }
+        other => other?,
+    };
     let no_route = || LoadError::NoRoute {
         to,
         found: text.trim().to_owned(),

@@ -117,6 +117,9 @@ fn report(args: &Args, inlet: &mut Inlet, tally: &Tally) {
     );
     match tally.latency() {
         Some(latency) => println!("  latency {latency}"),
-        None => println!("  no latency: the sender's clock is not this machine's"),
+        None if counts.received > 0 => {
+            println!("  no latency: the sender's clock is not this machine's");
+        }
+        None => {}
     }
 }
