@@ -124,6 +124,7 @@ pub(super) enum PeerKind {
 pub(super) fn render(
     i: u8,
     peer: u8,
+    underlay: plan::Addresses,
     kind: PeerKind,
     options: &RingwayOptions,
     folder: &Path,
@@ -132,11 +133,7 @@ pub(super) fn render(
         families.map(|family| format!("{:?}", f(family))).join(", ")
     };
     let cidrs = |i| quoted(Family::BOTH, &|family| plan::pod_cidr(i, family));
-    let addresses = |i| {
-        quoted(Family::BOTH, &|family| {
-            plan::underlay(i, family).to_string()
-        })
-    };
+    let addresses = |i| quoted(Family::BOTH, &|family| underlay(i, family).to_string());
     let vtep = match kind {
         PeerKind::Ringway => String::new(),
         PeerKind::KernelVxlan => format!(

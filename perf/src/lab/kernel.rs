@@ -26,7 +26,7 @@ pub(super) fn device(family: Family) -> &'static str {
 }
 
 /// Bridge and VXLAN devices of node `i`.
-pub(super) fn set_up(ns: &Netns, i: u8) -> Result<()> {
+pub(super) fn set_up(ns: &Netns, i: u8, underlay: plan::Addresses) -> Result<()> {
     let (gw4, gw6) = (plan::gateway(i, Family::V4), plan::gateway(i, Family::V6));
     ns.ip_batch(&format!(
         "link add cni0 type bridge\naddr add {gw4}/24 dev cni0\naddr add {gw6}/64 dev cni0 nodad\n\
@@ -36,7 +36,7 @@ pub(super) fn set_up(ns: &Netns, i: u8) -> Result<()> {
         let (dev, mac, local) = (
             device(family),
             plan::kernel_vtep_mac(i, family),
-            plan::underlay(i, family),
+            underlay(i, family),
         );
         // Flannel gives its IPv6 device the same MTU and relies on luck; 20 bytes less is right.
         let (length, mtu) = match family {
@@ -57,7 +57,12 @@ pub(super) fn set_up(ns: &Netns, i: u8) -> Result<()> {
 }
 
 /// What node `i` needs to know of its peer `o`. `vtep_mac` gives the peer's MAC of a family.
-pub(super) fn add_peer(ns: &Netns, o: u8, vtep_mac: impl Fn(Family) -> String) -> Result<()> {
+pub(super) fn add_peer(
+    ns: &Netns,
+    o: u8,
+    underlay: plan::Addresses,
+    vtep_mac: impl Fn(Family) -> String,
+) -> Result<()> {
     for family in Family::BOTH {
         let (dev, mac) = (device(family), vtep_mac(family));
         let (cidr, via) = (plan::pod_cidr(o, family), plan::pod(o, 0, family));
@@ -66,10 +71,7 @@ pub(super) fn add_peer(ns: &Netns, o: u8, vtep_mac: impl Fn(Family) -> String) -
         ))?;
         ns.command(
             "bridge",
-            &format!(
-                "fdb append {mac} dev {dev} dst {}",
-                plan::underlay(o, family)
-            ),
+            &format!("fdb append {mac} dev {dev} dst {}", underlay(o, family)),
         )?;
     }
     Ok(())

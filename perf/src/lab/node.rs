@@ -63,6 +63,7 @@ pub struct Node {
     pub number: u8,
     /// Its namespace.
     pub ns: Netns,
+    addresses: plan::Addresses,
     kind: NodeKind,
     agent: Option<Agent>,
     prefix: String,
@@ -75,6 +76,7 @@ impl Node {
         lab: &Lab,
         number: u8,
         ns: Netns,
+        addresses: plan::Addresses,
         kind: NodeKind,
         peer: &NodeKind,
     ) -> Result<Node> {
@@ -83,8 +85,8 @@ impl Node {
         let mut agent = None;
         match &kind {
             NodeKind::KernelVxlan => {
-                kernel::set_up(&ns, number)?;
-                kernel::add_peer(&ns, other, |family| peer.vtep_mac(other, family))?;
+                kernel::set_up(&ns, number, addresses)?;
+                kernel::add_peer(&ns, other, addresses, |family| peer.vtep_mac(other, family))?;
             }
             NodeKind::Ringway(options) => {
                 let folder = lab.folder().join(format!("n{number}"));
@@ -93,6 +95,7 @@ impl Node {
                 made.write_config(&config::render(
                     number,
                     other,
+                    addresses,
                     peer.peer_kind(),
                     options,
                     &folder,
@@ -103,6 +106,7 @@ impl Node {
         Ok(Node {
             number,
             ns,
+            addresses,
             kind,
             agent,
             prefix,
@@ -130,6 +134,7 @@ impl Node {
         let text = config::render(
             self.number,
             3 - self.number,
+            self.addresses,
             peer.peer_kind(),
             &options,
             &folder,
@@ -145,7 +150,7 @@ impl Node {
 
     /// Its address on the underlay.
     pub fn ip(&self, family: Family) -> IpAddr {
-        plan::underlay(self.number, family)
+        (self.addresses)(self.number, family)
     }
 
     /// Its gateway address on the pod network.

@@ -8,6 +8,12 @@
 //!
 //! Peers that do not exist have 172.16.0.0/16 and fd00:78::/64 on the underlay, 10.128.0.0/9 and
 //! fd78::/16 for their pods.
+//!
+//! With a router between the nodes each has an underlay subnet of its own, with two gateways g:
+//!
+//! | | node i | gateway g |
+//! |---|---|---|
+//! | underlay | 10.78.i.10/24, fd78:i::a/64 | 10.78.i.g, fd78:i::1 and fe80::2 |
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -48,6 +54,44 @@ pub fn underlay(i: u8, family: Family) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::new(192, 168, 77, i).into(),
         Family::V6 => Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, i.into()).into(),
+    }
+}
+
+/// Node `i`'s underlay address for each family: [`underlay`] or [`routed`].
+pub type Addresses = fn(u8, Family) -> IpAddr;
+
+/// Node `i`'s address on an underlay subnet of its own.
+pub fn routed(i: u8, family: Family) -> IpAddr {
+    subnet(i, 10, family)
+}
+
+/// The underlay subnet of node `i` behind a router.
+pub fn routed_cidr(i: u8, family: Family) -> String {
+    let length = match family {
+        Family::V4 => 24,
+        Family::V6 => 64,
+    };
+    format!("{}/{length}", subnet(i, 0, family))
+}
+
+/// Gateway `g`, 1 or 2, of that subnet. The second has a link-local IPv6 address, as one that is
+/// learnt from router advertisements (RFC 4861 section 4.2).
+pub fn router(i: u8, g: u8, family: Family) -> IpAddr {
+    match (family, g) {
+        (Family::V6, 2) => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2).into(),
+        _ => subnet(i, g, family),
+    }
+}
+
+/// Its MAC.
+pub fn router_mac(i: u8, g: u8) -> String {
+    format!("02:00:00:00:{i:02x}:{g:02x}")
+}
+
+fn subnet(i: u8, host: u8, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 78, i, host).into(),
+        Family::V6 => Ipv6Addr::new(0xfd78, i.into(), 0, 0, 0, 0, 0, host.into()).into(),
     }
 }
 

@@ -10,10 +10,13 @@
 //!    192.168.77.1 │ eth0 ══════ veth, mode full|cloud|bare ═════│ 192.168.77.2
 //!      fd00:77::1                                                 fd00:77::2
 //! ```
+//!
+//! [`Wire::Routed`] has a router in place of the veth: see [`Router`].
 
 use super::error::Result;
 use super::netns::Netns;
 use super::node::{Node, NodeKind, Pod};
+use super::router::Router;
 use super::underlay::{self, Mode, Wire};
 use super::{Lab, RingwayOptions};
 
@@ -24,6 +27,8 @@ pub struct Topology {
     pub n1: Node,
     /// Node 2.
     pub n2: Node,
+    /// What is between them on a [`Wire::Routed`].
+    pub router: Option<Router>,
     /// What it stands in.
     pub lab: Lab,
 }
@@ -39,15 +44,21 @@ impl Topology {
         let lab = Lab::open()?;
         let ns1 = Netns::create(&lab.name("n1"))?;
         let ns2 = Netns::create(&lab.name("n2"))?;
-        underlay::join(&ns1, &ns2, wire)?;
-        let mut n1 = Node::set_up(&lab, 1, ns1, kind1.clone(), &kind2)?;
-        let mut n2 = Node::set_up(&lab, 2, ns2, kind2, &kind1)?;
+        let router = underlay::join(&lab, &ns1, &ns2, wire)?;
+        let addresses = wire.addresses();
+        let mut n1 = Node::set_up(&lab, 1, ns1, addresses, kind1.clone(), &kind2)?;
+        let mut n2 = Node::set_up(&lab, 2, ns2, addresses, kind2, &kind1)?;
         for node in [&mut n1, &mut n2] {
             if node.is_ringway() {
                 node.agent()?.wait_ready()?;
             }
         }
-        Ok(Topology { n1, n2, lab })
+        Ok(Topology {
+            n1,
+            n2,
+            router,
+            lab,
+        })
     }
 
     /// Two Ringway nodes with the same options.
@@ -63,7 +74,7 @@ impl Topology {
 
     /// Another wire between the nodes, for one that was deleted.
     pub fn wire(&self, mode: Mode) -> Result<()> {
-        underlay::join(&self.n1.ns, &self.n2.ns, Wire::Veth(mode))
+        underlay::join(&self.lab, &self.n1.ns, &self.n2.ns, Wire::Veth(mode)).map(drop)
     }
 
     /// The usual three pods: two on node 1, one on node 2.

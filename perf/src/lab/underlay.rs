@@ -1,9 +1,11 @@
-//! The wire between two nodes: a veth pair in one of three modes, or a NIC for each.
+//! The wire between two nodes: a veth pair in one of three modes, a router, or a NIC for each.
 
+use super::Lab;
 use super::command::ip;
 use super::error::Result;
 use super::netns::Netns;
 use super::plan::{self, Family};
+use super::router::Router;
 use std::fmt;
 use std::str::FromStr;
 
@@ -73,13 +75,26 @@ pub enum Wire<'a> {
     /// The same, where node 1's interface is a macvlan on its end ([`LOWER`]): no native XDP there, and
     /// a queue below it that can be made slow.
     Macvlan(Mode),
+    /// A router, with a veth pair to each node: see [`Router`].
+    Routed(Mode),
     /// Two interfaces of this machine that are joined already. They move into the nodes, and back
     /// when the nodes go.
     Nics(&'a str, &'a str),
 }
 
-/// Joins node 1 and node 2. MTU 1500.
-pub(super) fn join(n1: &Netns, n2: &Netns, wire: Wire<'_>) -> Result<()> {
+impl Wire<'_> {
+    /// The nodes' addresses on it.
+    pub(super) fn addresses(self) -> plan::Addresses {
+        match self {
+            Wire::Routed(_) => plan::routed,
+            _ => plan::underlay,
+        }
+    }
+}
+
+/// Joins node 1 and node 2. MTU 1500. The router is what a [`Wire::Routed`] has between them.
+pub(super) fn join(lab: &Lab, n1: &Netns, n2: &Netns, wire: Wire<'_>) -> Result<Option<Router>> {
+    let mut router = None;
     match wire {
         Wire::Veth(_) => veth(n1, INTERFACE, n2, "")?,
         Wire::Queues(_, n) => veth(
@@ -94,6 +109,10 @@ pub(super) fn join(n1: &Netns, n2: &Netns, wire: Wire<'_>) -> Result<()> {
             n1.ip(&format!(
                 "link add link {LOWER} name {INTERFACE} type macvlan mode bridge"
             ))?;
+        }
+        Wire::Routed(mode) => {
+            let ns = Netns::create(&lab.name("r"))?;
+            router = Some(Router::between(ns, [n1, n2], mode)?);
         }
         Wire::Nics(nic1, nic2) => {
             for (nic, ns) in [(nic1, n1), (nic2, n2)] {
@@ -110,12 +129,12 @@ pub(super) fn join(n1: &Netns, n2: &Netns, wire: Wire<'_>) -> Result<()> {
         ns.sysctl(&format!("ipv6.conf.{INTERFACE}.accept_dad"), "0")?;
         ns.ip_batch(&format!(
             "addr add {}/24 dev {INTERFACE}\naddr add {}/64 dev {INTERFACE} nodad\nlink set {INTERFACE} up\n",
-            plan::underlay(i, Family::V4),
-            plan::underlay(i, Family::V6),
+            wire.addresses()(i, Family::V4),
+            wire.addresses()(i, Family::V6),
         ))?;
         match wire {
             Wire::Macvlan(mode) if i == 1 => set_mode(ns, LOWER, mode)?,
-            Wire::Veth(mode) | Wire::Queues(mode, _) | Wire::Macvlan(mode) => {
+            Wire::Veth(mode) | Wire::Queues(mode, _) | Wire::Macvlan(mode) | Wire::Routed(mode) => {
                 set_mode(ns, INTERFACE, mode)?;
             }
             Wire::Nics(..) => {}
@@ -124,17 +143,21 @@ pub(super) fn join(n1: &Netns, n2: &Netns, wire: Wire<'_>) -> Result<()> {
         ns.sysctl("ipv4.ip_forward", "1")?;
         ns.sysctl("ipv6.conf.all.forwarding", "1")?;
     }
-    Ok(())
+    if router.is_some() {
+        Router::route(1, n1, 1)?;
+        Router::route(2, n2, 1)?;
+    }
+    Ok(router)
 }
 
 /// A pair: `name` in one namespace, [`INTERFACE`] in the other.
-fn veth(ns: &Netns, name: &str, other: &Netns, queues: &str) -> Result<()> {
+pub(super) fn veth(ns: &Netns, name: &str, other: &Netns, queues: &str) -> Result<()> {
     let peer = other.name();
     let pair = format!("{name} {queues} type veth peer name {INTERFACE} {queues} netns {peer}");
     ns.ip(&format!("link add {pair}")).map(drop)
 }
 
-fn set_mode(ns: &Netns, interface: &str, mode: Mode) -> Result<()> {
+pub(super) fn set_mode(ns: &Netns, interface: &str, mode: Mode) -> Result<()> {
     if mode.features().is_empty() {
         return Ok(());
     }
