@@ -14,6 +14,7 @@ mod load;
 mod matrix;
 mod restart;
 mod rings;
+mod routed;
 mod transfers;
 mod xdp;
 mod xdp_faults;

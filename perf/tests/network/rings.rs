@@ -3,6 +3,7 @@
 use crate::harness::{eventually, network_test, skipped};
 use ringway_perf::lab::{Io, Node, RingwayOptions};
 use serde_json::Value;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// How long frames may be under way after the last packet.
@@ -49,6 +50,13 @@ impl Status {
 
     pub(crate) fn copied_bytes(&self) -> u64 {
         self.0["totals"]["copied_bytes"].as_u64().unwrap()
+    }
+
+    /// How packets to an outer address go: `ring` or `socket`, and the next hop with its MAC.
+    pub(crate) fn next_hop(&self, dst: IpAddr) -> Option<(&str, &str)> {
+        let hops = self.0["underlay"]["next_hops"].as_array()?;
+        let hop = hops.iter().find(|hop| hop["dst"] == dst.to_string())?;
+        Some((hop["by"].as_str()?, hop["next_hop"].as_str()?))
     }
 
     /// A field of `buffers`, summed over the workers.
