@@ -13,7 +13,7 @@
 //!
 //! Three things keep the answers true. A [`Change`] makes what it names be asked for again: a link
 //! or a neighbour at once; routes, addresses and overruns, which concern every destination, at most
-//! once per [`BULK_PERIOD`]. The tick looks at neighbours that are not settled, and has them probed:
+//! once per [`BULK_PERIOD`], oftener when there are few. The tick looks at neighbours that are not settled, and has them probed:
 //! the kernel sees no packets to them and would let them expire (see `hop.rs`). And it asks for
 //! a few destinations anew each time, all of them within [`ROUND`]: an ICMP redirect changes a route
 //! without a notification.
@@ -41,8 +41,11 @@ pub use kernel::Kernel;
 
 /// How often [`NextHops::tick`] wants to be called.
 pub const TICK: Duration = Duration::from_secs(1);
-/// How often every destination may be asked for because of changes.
+/// How often every destination may be asked for because of changes, when there are many.
 pub const BULK_PERIOD: Duration = Duration::from_secs(1);
+/// The same when there are few, and for each when there are more: asking takes some 50 µs.
+const FEW_PERIOD: Duration = Duration::from_millis(50);
+const BULK_SHARE: Duration = Duration::from_millis(1);
 /// Within what time every destination is asked for without any change.
 pub const ROUND: Duration = Duration::from_secs(30);
 
@@ -160,6 +163,23 @@ impl NextHops {
             }
         }
         self.work(kernel, now, false)
+    }
+
+    /// When [`heed`](Self::heed) wants to be called, be it without a change: what concerns every
+    /// destination was put off until then.
+    pub fn bulk_due(&self) -> Option<Instant> {
+        let waits = self.bulk != Bulk::default();
+        self.bulk_at
+            .filter(|_| waits)
+            .map(|at| at + self.bulk_period())
+    }
+
+    /// So that a tenth of the time goes into asking, at most.
+    fn bulk_period(&self) -> Duration {
+        let count = u32::try_from(self.destinations.len()).unwrap_or(u32::MAX);
+        BULK_SHARE
+            .saturating_mul(count)
+            .clamp(FEW_PERIOD, BULK_PERIOD)
     }
 
     /// To be called every [`TICK`].

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, select, tick};
+use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use ringway_switch::Counters;
 use ringway_tables::{Publisher, Snapshot};
 
@@ -113,6 +113,10 @@ impl Control {
         let events = self.events.clone();
         let mut changes = self.changes.changes().clone();
         loop {
+            let put_off = self
+                .next_hops
+                .bulk_due()
+                .map_or_else(never, crossbeam_channel::at);
             select! {
                 recv(requests) -> request => match request {
                     Ok(Request::Stop) | Err(_) => break,
@@ -129,9 +133,10 @@ impl Control {
                     }
                     Err(_) => {
                         tracing::error!("the kernel's changes are not heard any more; looking once a second instead");
-                        changes = crossbeam_channel::never();
+                        changes = never();
                     }
                 },
+                recv(put_off) -> _ => self.heed_changes(Vec::new()),
                 recv(watch) -> _ => self.look_around(),
             }
         }

@@ -44,8 +44,8 @@ const FILL: u32 = 8192;
 const FILL_OF_ONE: u32 = 4096;
 /// How long a queue may take to be let go of by an agent that has just ended.
 const PATIENCE: Duration = Duration::from_millis(900);
-/// How long a worker may take to answer.
-const ANSWER: Duration = Duration::from_secs(3);
+/// How long a worker may take to answer: it may have to pin 85 MB for its rings on a slow machine.
+const ANSWER: Duration = Duration::from_secs(10);
 /// First and longest pause between two attempts after a failure.
 const RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(300);

@@ -6,7 +6,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Instant;
 
 use super::hop::Hop;
-use super::{BULK_PERIOD, Kernel, NextHops, ROUND, TICK};
+use super::{Kernel, NextHops, ROUND, TICK};
 use crate::netlink::{Link, NetlinkError};
 use crate::underlay::Way;
 
@@ -110,7 +110,7 @@ impl NextHops {
 
     /// What concerns everybody becomes everybody's mark, not too often.
     fn spread_bulk(&mut self, now: Instant) {
-        let early = |at| now.saturating_duration_since(at) < BULK_PERIOD;
+        let early = |at| now.saturating_duration_since(at) < self.bulk_period();
         if self.bulk == Bulk::default() || self.bulk_at.is_some_and(early) {
             return;
         }

@@ -425,21 +425,32 @@ fn entries_that_somebody_made_are_never_probed() {
 }
 
 #[test]
-fn a_storm_asks_for_everything_once_a_second() {
-    let (mut w, _) = World::new(&["192.0.2.2", "192.0.2.3"]);
-    w.kernel.asked = Asked::default();
-    for change in [Change::Routes, Change::Addresses, Change::Overrun] {
-        w.tick();
-        w.kernel.asked = Asked::default();
-        for _ in 0..100 {
-            w.now += Duration::from_millis(9);
-            w.heed(change);
+fn a_storm_asks_for_everything_once_a_second_and_for_little_every_50_ms() {
+    let many: Vec<String> = (0..1000u32)
+        .map(|n| format!("10.1.{}.{}", n / 250, n % 250 + 1))
+        .collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let few = ["192.0.2.2", "192.0.2.3"];
+    // Times that everything may be asked for in 900 ms.
+    for (destinations, times) in [(&many[..], 1), (&few[..], 19)] {
+        let (mut w, _) = World::new(destinations);
+        for change in [Change::Routes, Change::Addresses, Change::Overrun] {
+            w.tick();
+            w.kernel.asked = Asked::default();
+            for _ in 0..100 {
+                w.now += Duration::from_millis(9);
+                w.heed(change);
+            }
+            let (count, asked) = (destinations.len(), w.kernel.asked);
+            assert!(asked.routes <= times * count, "{asked:?}");
+            assert!(asked.addresses <= times, "{asked:?}");
+            w.kernel.asked = Asked::default();
+            w.tick();
+            let asked = w.kernel.asked;
+            // What was put off, and this tick's part of the round.
+            assert!(asked.routes > 0, "{asked:?}");
+            assert!(asked.routes <= count + count / 20 + 3, "{asked:?}");
         }
-        let asked = w.kernel.asked;
-        assert!(asked.routes <= 2 && asked.addresses <= 1, "{asked:?}");
-        w.tick();
-        let asked = w.kernel.asked;
-        assert!((2..=5).contains(&asked.routes), "{asked:?}");
     }
 }
 
@@ -530,4 +541,31 @@ fn ways_in_use_keep_their_answers() {
     assert_eq!(w.kernel.asked.routes, 1);
     assert_eq!(w.set(&[]), Changed::default());
     assert_eq!(w.hops.get(ip(dst)), None);
+}
+
+#[test]
+fn a_second_change_of_routes_does_not_wait_for_the_tick() {
+    let (mut w, _) = World::new(&[]);
+    let dst = "198.51.100.2";
+    let gateways = ["192.0.2.254", "192.0.2.253", "192.0.2.252"];
+    for (n, gateway) in gateways.iter().enumerate() {
+        let _ = w
+            .kernel
+            .entry(gateway, NeighbourState::Reachable, Some(mac(n as u8)));
+    }
+    w.kernel.routes.insert(ip(dst), by(OURS, Some(gateways[0])));
+    let _ = w.set(&[dst]);
+    w.now += TICK;
+    w.kernel.routes.insert(ip(dst), by(OURS, Some(gateways[1])));
+    assert_eq!(w.heed(Change::Routes), [dst]);
+    assert_eq!(w.hops.bulk_due(), None);
+    // At once after it: put off, and not for long, for there is one destination only.
+    w.kernel.routes.insert(ip(dst), by(OURS, Some(gateways[2])));
+    assert_eq!(w.heed(Change::Routes), [""; 0]);
+    let due = w.hops.bulk_due().expect("something was put off");
+    assert!(due > w.now && due <= w.now + Duration::from_millis(50));
+    w.now = due;
+    let changed = w.hops.heed([], &mut w.kernel, w.now);
+    assert_eq!(texts(&changed), [dst]);
+    assert_eq!((w.mac_of(dst), w.hops.bulk_due()), (Some(mac(2)), None));
 }

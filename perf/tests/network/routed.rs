@@ -13,9 +13,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const TIME: Duration = Duration::from_secs(90);
-/// How long packets may stop: a neighbour is looked at again at once; the routes within two seconds, if
-/// another route has just changed; the new next hop has to be resolved.
-const RECOVERY: Duration = Duration::from_secs(4);
+/// How long packets may stop: a neighbour is looked at again at once, the routes 50 ms after another has
+/// changed; the new next hop has to be resolved.
+const RECOVERY: Duration = Duration::from_secs(1);
 /// Between sending by a gateway and seeing that.
 const SETTLE: Duration = Duration::from_millis(200);
 
