@@ -6,8 +6,9 @@
 //!        └─▶ counts / packets  ⇄  perf/instructions.toml
 //! ```
 //!
-//! Times of a shared machine drift by a third; counts of instructions do not drift at all: two runs
-//! of one binary differ in none. They say nothing of caches and branch predictors, which is what
+//! Times of a shared machine drift by a third; counts of instructions hardly do: two runs of one
+//! binary agree in the pipeline's and differ by less than one percent in those of superframes, where
+//! copies depend on how addresses are aligned. They say nothing of caches and branch predictors, which is what
 //! `ringway-perf pipeline` is for. A count belongs to one compiler, one C library (its `memcpy`)
 //! and the CPU features that valgrind shows the program: where these are not those of the file,
 //! numbers are shown and nothing fails.
