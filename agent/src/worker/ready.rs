@@ -115,8 +115,9 @@ impl Ready {
                 queue
             }
             None => {
+                let queue = self.fresh.pop_front()?;
                 self.run += 1;
-                self.fresh.pop_front()?
+                queue
             }
         };
         self.listed[queue] = false;
