@@ -169,7 +169,7 @@ impl Engine {
     }
 
     /// Looks after frames that are being sent; how long may be slept meanwhile. A driver that has them
-    /// and does nothing is woken, asked for or not: with virtio-net they were seen to wait for ever.
+    /// and does nothing is woken, asked for or not, in case it has missed a wake-up.
     fn await_sent(&mut self) -> Duration {
         let before = self.io.rings.sending();
         if before == 0 {

@@ -67,11 +67,7 @@ pub fn routed(i: u8, family: Family) -> IpAddr {
 
 /// The underlay subnet of node `i` behind a router.
 pub fn routed_cidr(i: u8, family: Family) -> String {
-    let length = match family {
-        Family::V4 => 24,
-        Family::V6 => 64,
-    };
-    format!("{}/{length}", subnet(i, 0, family))
+    network(subnet(i, 0, family))
 }
 
 /// Gateway `g`, 1 or 2, of that subnet. The second has a link-local IPv6 address, as one that is
@@ -86,6 +82,12 @@ pub fn router(i: u8, g: u8, family: Family) -> IpAddr {
 /// Its MAC.
 pub fn router_mac(i: u8, g: u8) -> String {
     format!("02:00:00:00:{i:02x}:{g:02x}")
+}
+
+/// With the prefix length of every subnet here but the crowd's.
+fn network(address: IpAddr) -> String {
+    let length = if address.is_ipv4() { 24 } else { 64 };
+    format!("{address}/{length}")
 }
 
 fn subnet(i: u8, host: u8, family: Family) -> IpAddr {
@@ -110,11 +112,7 @@ pub fn gateway(i: u8, family: Family) -> IpAddr {
 
 /// Node `i`'s pod CIDR.
 pub fn pod_cidr(i: u8, family: Family) -> String {
-    let length = match family {
-        Family::V4 => 24,
-        Family::V6 => 64,
-    };
-    format!("{}/{length}", pod(i, 0, family))
+    network(pod(i, 0, family))
 }
 
 /// Underlay networks of peers that do not exist; a route to them leads to the other node.

@@ -9,17 +9,15 @@ use nix::net::if_::if_nametoindex;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use ringway_packet::offload::Gso;
+use ringway_ports::Pool;
 use ringway_ports::raw::RawReceiver;
 use ringway_ports::xdp::{Attachment, Filter, Program, Want, XskMap};
-use ringway_ports::xsk::{RxFrame, Xsk, XskConfig, ZeroCopy};
-use ringway_ports::{FRAME_SIZE, Pool};
+use ringway_ports::xsk::{RxFrame, Xsk};
 
-use super::{Io, LoadError, Tally, clock, route};
+use super::{Io, LoadError, Tally, clock, queue, route};
 
-/// Entries of each ring; frames kept in the fill ring; frames in all.
-const ENTRIES: u32 = 2048;
+/// Frames kept in the fill ring.
 const FILL: u32 = 2047;
-const FRAMES: usize = 4096;
 /// Bytes that may wait in a packet socket: some 20,000 small packets with what the kernel adds.
 const BUFFER: usize = 32 << 20;
 /// Longest sleep.
@@ -92,15 +90,11 @@ impl Inlet {
 
     /// `AF_PACKET`, or `AF_XDP, copy`, and why.
     pub fn describe(&self) -> String {
-        let way = match &self.way {
-            Way::Packet { .. } => "AF_PACKET",
-            Way::Ring { xsk, .. } if xsk.got().zero_copy => "AF_XDP, zero-copy",
-            Way::Ring { .. } => "AF_XDP, copy",
+        let xsk = match &self.way {
+            Way::Packet { .. } => None,
+            Way::Ring { xsk, .. } => Some(&**xsk),
         };
-        match &self.fell_back {
-            Some(why) => format!("{way} ({why})"),
-            None => way.to_owned(),
-        }
+        queue::describe(xsk, self.fell_back.as_deref())
     }
 
     /// Counts what waits; returns the number of frames.
@@ -199,21 +193,7 @@ fn ring(interface: &str, ifindex: u32, port: u16) -> Result<Way, LoadError> {
         interface: interface.to_owned(),
         source,
     };
-    let mut pool = Pool::umem(1, FRAMES, FRAME_SIZE);
-    let config = XskConfig {
-        ifindex,
-        queue: 0,
-        ring: 0,
-        entries: ENTRIES,
-        fill: FILL,
-        zero_copy: ZeroCopy::Prefer,
-        busy_poll_us: None,
-        patience: Duration::from_secs(1),
-    };
-    let xsk = Xsk::open(&mut pool, &config, None).map_err(|source| LoadError::Ring {
-        interface: interface.to_owned(),
-        source,
-    })?;
+    let (xsk, pool) = queue::open(interface, ifindex, FILL)?;
     let map = XskMap::new(1).map_err(bpf)?;
     map.set(0, xsk.fd().as_fd()).map_err(bpf)?;
     let filter = Filter {

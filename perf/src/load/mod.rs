@@ -23,6 +23,7 @@ mod latency;
 mod mix;
 mod outlet;
 mod pace;
+mod queue;
 mod route;
 mod send;
 mod sink;

@@ -4,15 +4,12 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use nix::net::if_::if_nametoindex;
+use ringway_ports::Pool;
 use ringway_ports::raw::{BATCH, RawSender};
-use ringway_ports::xsk::{MAX_FRAME, Xsk, XskConfig, ZeroCopy};
-use ringway_ports::{FRAME_SIZE, Pool};
+use ringway_ports::xsk::{MAX_FRAME, Xsk};
 
-use super::{Io, LoadError};
+use super::{Io, LoadError, queue};
 
-/// Entries of each ring, and frames beside them.
-const ENTRIES: u32 = 2048;
-const FRAMES: usize = 4096;
 /// How long a device may take nothing at all.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -82,15 +79,11 @@ impl Outlet {
 
     /// `AF_PACKET`, or `AF_XDP, copy`, and why.
     pub fn describe(&self) -> String {
-        let way = match &self.way {
-            Way::Packet { .. } => "AF_PACKET",
-            Way::Ring { xsk, .. } if xsk.got().zero_copy => "AF_XDP, zero-copy",
-            Way::Ring { .. } => "AF_XDP, copy",
+        let xsk = match &self.way {
+            Way::Packet { .. } => None,
+            Way::Ring { xsk, .. } => Some(&**xsk),
         };
-        match &self.fell_back {
-            Some(why) => format!("{way} ({why})"),
-            None => way.to_owned(),
-        }
+        queue::describe(xsk, self.fell_back.as_deref())
     }
 
     /// Sends `count` frames, at most 64, each written by `write`, which returns its length. Returns how
@@ -146,22 +139,8 @@ impl Outlet {
 }
 
 fn ring(interface: &str, ifindex: u32) -> Result<Way, LoadError> {
-    let mut pool = Pool::umem(1, FRAMES, FRAME_SIZE);
-    let config = XskConfig {
-        ifindex,
-        queue: 0,
-        ring: 0,
-        entries: ENTRIES,
-        // Nothing is received.
-        fill: 0,
-        zero_copy: ZeroCopy::Prefer,
-        busy_poll_us: None,
-        patience: PATIENCE,
-    };
-    let xsk = Xsk::open(&mut pool, &config, None).map_err(|source| LoadError::Ring {
-        interface: interface.to_owned(),
-        source,
-    })?;
+    // Nothing is received.
+    let (xsk, pool) = queue::open(interface, ifindex, 0)?;
     let xsk = Box::new(xsk);
     Ok(Way::Ring { xsk, pool })
 }
