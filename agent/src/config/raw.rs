@@ -75,7 +75,7 @@ impl Default for Workers {
             count: 1,
             cpus: Vec::new(),
             polling: Polling::Adaptive,
-            idle_spin_us: 20,
+            idle_spin_us: 60,
         }
     }
 }

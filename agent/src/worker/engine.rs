@@ -16,6 +16,7 @@ use super::io::{Io, Served, TapQueue};
 use super::ready::Ready;
 use super::receive::Opener;
 use super::rings::MAX_RINGS;
+use super::spin::Spin;
 use super::{BufferStats, Command, Event, Load, Polling, Underlay, WorkerConfig};
 
 /// Frames of one visit to a queue when others wait, so that none starves.
@@ -46,6 +47,7 @@ pub(super) struct Engine {
     buffers: Arc<BufferStats>,
     /// The underlay may be read, see [`Command::Listen`].
     listening: bool,
+    spin: Spin,
     told: u64,
     nudged: Instant,
     nudge_after: Duration,
@@ -68,6 +70,7 @@ impl Engine {
         let io = Io::new(underlays, config.largest.max(USUAL_PACKET));
         let pipeline = Pipeline::new(counters, config.ports);
         let opener = Opener::new();
+        let spin = Spin::new(Duration::from_micros(config.idle_spin_us.into()));
         Ok(Engine {
             config,
             reader,
@@ -80,6 +83,7 @@ impl Engine {
             load,
             buffers,
             listening: false,
+            spin,
             told: 0,
             nudged: Instant::now(),
             nudge_after: FIRST_NUDGE,
@@ -133,9 +137,7 @@ impl Engine {
         let spin = match self.config.polling {
             Polling::Spin => true,
             Polling::Interrupt => false,
-            Polling::Adaptive => {
-                last_busy.elapsed() < Duration::from_micros(u64::from(self.config.idle_spin_us))
-            }
+            Polling::Adaptive => last_busy.elapsed() < self.spin.window(),
         };
         // A frame that came while we look costs no system call to find. One that the kernel has yet to
         // take must not wait for the next packet.
@@ -165,7 +167,11 @@ impl Engine {
             return Ok(());
         }
         self.load.sleeps.fetch_add(1, Relaxed);
-        self.ready.refresh(SLEEP)
+        self.ready.refresh(SLEEP)?;
+        if self.ready.len() > 0 {
+            self.spin.woken(last_busy.elapsed());
+        }
+        Ok(())
     }
 
     /// Looks after frames that are being sent; how long may be slept meanwhile. A driver that has them

@@ -21,6 +21,7 @@ mod ready;
 mod receive;
 mod ring;
 mod rings;
+mod spin;
 mod tunnel;
 mod view;
 
@@ -65,7 +66,7 @@ pub struct WorkerConfig {
     pub cpu: Option<usize>,
     /// How it waits.
     pub polling: Polling,
-    /// With [`Polling::Adaptive`]: microseconds it polls after the last packet.
+    /// With [`Polling::Adaptive`]: microseconds it polls at most after the last packet.
     pub idle_spin_us: u32,
     /// UDP ports by which encapsulations are told.
     pub ports: Ports,
