@@ -96,6 +96,35 @@ fn tcp_over_ipv4_with_options_of_both() {
 }
 
 #[test]
+fn tcp_without_payload_is_bare_whatever_padding_follows() {
+    for (src, dst) in [
+        ("10.77.1.2:1000", "10.77.1.3:80"),
+        ("[fd77::2]:1000", "[fd77::3]:80"),
+    ] {
+        let bare = kit::tcp(src, dst).tcp_options(&[1, 1, 1, 1]);
+        for (frame, is_bare) in [
+            (bare.clone().frame(), true),
+            (bare.clone().padding(6).frame(), true),
+            (bare.payload(b"x").frame(), false),
+            (kit::udp(src, dst).frame(), false),
+        ] {
+            assert_eq!(
+                ok(&frame).is_bare_tcp(),
+                is_bare,
+                "{src}, {} bytes",
+                frame.len()
+            );
+        }
+    }
+    let cut = kit::tcp("10.77.1.2:1000", "10.77.1.3:80").payload(&[7; 64]);
+    assert!(
+        cut.fragments(60)
+            .iter()
+            .all(|frame| !ok(frame).is_bare_tcp())
+    );
+}
+
+#[test]
 fn twice_tagged_udp_over_ipv6() {
     let expected = Parsed {
         l3: L3::Ipv6,

@@ -65,6 +65,8 @@ pub struct Batch {
     /// All buffers the batch holds; [`recycle`](Self::recycle) returns them. `None`: taken out.
     buffers: Vec<Option<Buf>>,
     bytes: usize,
+    /// Bytes at which it counts as full.
+    limit: usize,
 }
 
 impl Batch {
@@ -84,6 +86,7 @@ impl Batch {
             slices: Vec::with_capacity(Self::MAX_SLICES),
             buffers: Vec::with_capacity(Self::MAX_BUFFERS),
             bytes: 0,
+            limit: Self::MAX_BYTES,
         }
     }
 
@@ -94,6 +97,7 @@ impl Batch {
             slices: Vec::new(),
             buffers: Vec::new(),
             bytes: 0,
+            limit: 0,
         }
     }
 
@@ -101,8 +105,14 @@ impl Batch {
     #[inline]
     pub fn is_full(&self) -> bool {
         self.frames.len() >= Self::MAX_FRAMES
-            || self.bytes >= Self::MAX_BYTES
+            || self.bytes >= self.limit
             || self.buffers.len() >= Self::MAX_BUFFERS
+    }
+
+    /// Lets it count as full after so many bytes more, [`MAX_BYTES`](Self::MAX_BYTES) in all at most.
+    #[inline]
+    pub fn allow(&mut self, bytes: usize) {
+        self.limit = Self::MAX_BYTES.min(self.bytes + bytes);
     }
 
     /// Adds a frame and takes over its head buffer, which it has to itself.
@@ -281,6 +291,24 @@ mod tests {
             assert!(batch.push_view(frame(buf, 65_536)));
         }
         assert!(batch.is_full());
+    }
+
+    #[test]
+    fn may_be_allowed_less_for_a_while() {
+        let mut pool = Pool::heap(1, 256);
+        let buf = pool.alloc().unwrap().id();
+        let mut batch = Batch::new();
+        for _ in 0..3 {
+            batch.allow(50_000);
+            assert!(!batch.is_full());
+            assert!(batch.push_view(frame(buf, 65_536)));
+            assert!(batch.is_full());
+            batch.allow(Batch::MAX_BYTES);
+            assert!(!batch.is_full());
+        }
+        assert!(batch.push_view(frame(buf, 65_536)));
+        batch.allow(50_000);
+        assert!(batch.is_full(), "never more than the caches like");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use ringway_ports::tap::Tap;
 use ringway_switch::{Counters, DropReason, Pipeline};
 use ringway_tables::{PortId, Reader};
 
+use super::found::Found;
 use super::io::{Io, Served, TapQueue};
 use super::ready::Ready;
 use super::receive::Opener;
@@ -21,9 +22,15 @@ use super::{BufferStats, Command, Event, Load, Polling, Underlay, WorkerConfig};
 
 /// Frames of one visit to a queue when others wait, so that none starves.
 const SHARE: usize = 16;
+/// Bytes after which a visit ends while a quiet queue talks: one superframe.
+const TALK_BYTES: usize = 32 * 1024;
 /// Time between two looks at epoll while packets flow, in nanoseconds. At 10 µs a quiet pod waits half as
 /// long beside bulk, but sockets are visited for fewer datagrams and each costs 8 % more.
 const POLL_PERIOD: u64 = 100_000;
+/// Time between two glances at epoll while a quiet queue talks and other packets flow, in nanoseconds.
+const GLANCE_PERIOD: u64 = 10_000;
+/// How long after a packet of a quiet queue both are so, in nanoseconds.
+const TALK: u64 = 10_000_000;
 /// Longest sleep; the heartbeat must show twice a second.
 const SLEEP: Duration = Duration::from_millis(500);
 /// How long frames may be on their way until the driver is woken, at first and later.
@@ -48,6 +55,8 @@ pub(super) struct Engine {
     /// The underlay may be read, see [`Command::Listen`].
     listening: bool,
     spin: Spin,
+    /// A quiet queue talks; on the clock of `started`, in nanoseconds.
+    talk_until: u64,
     told: u64,
     nudged: Instant,
     nudge_after: Duration,
@@ -84,6 +93,7 @@ impl Engine {
             buffers,
             listening: false,
             spin,
+            talk_until: 0,
             told: 0,
             nudged: Instant::now(),
             nudge_after: FIRST_NUDGE,
@@ -123,7 +133,7 @@ impl Engine {
                 self.io.rings.reclaim(&mut self.io.pool);
                 self.io.rings.tell(&self.io.pool, &self.buffers);
             }
-            if self.round(now) {
+            if self.round(now).context("epoll_wait failed")? {
                 self.load.busy_rounds.fetch_add(1, Relaxed);
                 if self.config.polling == Polling::Adaptive {
                     last_busy = Instant::now();
@@ -199,7 +209,7 @@ impl Engine {
     }
 
     /// One batch: visit ready queues, each frame to its verdict, flush, give the buffers back.
-    fn round(&mut self, now: u64) -> bool {
+    fn round(&mut self, now: u64) -> std::io::Result<bool> {
         let Engine {
             reader,
             pipeline,
@@ -207,21 +217,22 @@ impl Engine {
             opener,
             ready,
             events,
+            started,
+            talk_until,
             ..
         } = self;
         let snapshot = reader.load();
-        let waiting = ready.len();
-        let budget = if waiting > 1 {
-            SHARE
-        } else {
-            Batch::MAX_FRAMES
-        };
+        let mut left = ready.len();
+        let budget = if left > 1 { SHARE } else { Batch::MAX_FRAMES };
         let mut busy = false;
-        for _ in 0..waiting {
-            if io.batch.is_full() {
-                break;
-            }
+        let mut glanced = now;
+        while left > 0 && !io.batch.is_full() {
+            left -= 1;
             let Some(queue) = ready.pop() else { break };
+            let talk = left > 0 && now < *talk_until;
+            if talk {
+                io.batch.allow(TALK_BYTES);
+            }
             let sockets = io.underlays.len();
             let outcome = if queue < sockets {
                 io.serve_underlay(queue, snapshot, pipeline, opener, budget, now)
@@ -231,6 +242,7 @@ impl Engine {
                 let port = queue - sockets - MAX_RINGS;
                 io.serve_tap(port, snapshot, pipeline, budget, now)
             };
+            io.batch.allow(Batch::MAX_BYTES);
             busy |= matches!(outcome, Served::Drained | Served::MoreMayWait);
             if outcome == Served::Gone {
                 let port = PortId((queue - sockets - MAX_RINGS) as u32);
@@ -243,15 +255,37 @@ impl Engine {
                     });
                 }
             }
-            if outcome == Served::MoreMayWait {
-                ready.again(queue);
+            let was_quiet = ready.is_quiet(queue);
+            match outcome {
+                Served::MoreMayWait => {
+                    ready.visited(queue, Found::Much);
+                    ready.again(queue);
+                }
+                Served::Drained => ready.visited(queue, io.found),
+                Served::Nothing | Served::Gone => {}
+            }
+            if was_quiet && outcome == Served::Drained && io.found == Found::Little {
+                *talk_until = now + TALK;
+                if left > 0 {
+                    // The rest of the round must not hold it up.
+                    io.send();
+                }
+            }
+            if talk {
+                let time = started.elapsed().as_nanos() as u64;
+                if time - glanced >= GLANCE_PERIOD {
+                    let known = ready.len();
+                    ready.glance()?;
+                    left += ready.len() - known;
+                    glanced = time;
+                }
             }
         }
         if busy {
             io.flush();
             self.tell();
         }
-        busy
+        Ok(busy)
     }
 
     /// Passes on what the sockets reported, and counts what they lost.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ringway_encap::Encap;
 use ringway_packet::offload::Gso;
+use ringway_packet::parse;
 use ringway_ports::frame::Batch;
 use ringway_ports::pool::HEADROOM;
 use ringway_ports::socket::TxReport;
@@ -14,6 +15,7 @@ use ringway_switch::trace::Off;
 use ringway_switch::{Counters, DropReason, Out, Pipeline, Tunnel, Verdict};
 use ringway_tables::{PortId, Snapshot};
 
+use super::found::{Found, found};
 use super::receive::{Kind, Opener};
 use super::rings::Rings;
 use super::view::{frame_of, packet_of};
@@ -48,6 +50,8 @@ pub(super) struct Io {
     pub(super) report: TxReport,
     /// TAPs that take no UDP superframes.
     pub(super) without_uso: usize,
+    /// What the last visit found; of no meaning if that was nothing.
+    pub(super) found: Found,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,6 +84,7 @@ impl Io {
             by_kind,
             report: TxReport::default(),
             without_uso: 0,
+            found: Found::Much,
         }
     }
 
@@ -120,6 +125,7 @@ impl Io {
                 return Served::Gone;
             }
         };
+        self.found = self.look_at(first);
         for i in first..self.batch.frames.len() {
             self.frame_from_port(i, snapshot, pipeline, now);
         }
@@ -129,6 +135,18 @@ impl Io {
             _ if got < budget && !stopped_early => Served::Drained,
             _ => Served::MoreMayWait,
         }
+    }
+
+    /// What the frames of the batch from `first` on are.
+    #[inline]
+    fn look_at(&self, first: usize) -> Found {
+        let frames = &self.batch.frames[first..];
+        let packets = frames.iter().map(|frame| {
+            let head = self.pool.slice(frame.buf, frame.start, frame.linear);
+            let parsed = parse::parse(head.unwrap_or(&[]), frame.len as usize).ok();
+            (frame.len, parsed)
+        });
+        found(frames.len(), packets)
     }
 
     #[inline]
@@ -183,6 +201,7 @@ impl Io {
                 unfinished,
             },
         );
+        self.found = found(opener.len(), opener.seen());
         self.deliver_opened(snapshot, pipeline, opener, now);
         // Everything received has been delivered or dropped, so the hot buffers can be used again at
         // once, by the next queue of this round.
@@ -219,6 +238,7 @@ impl Io {
             unfinished: self.unfinished,
         };
         opener.open_frames(snapshot, pipeline, &mut self.pool, received, kind);
+        self.found = found(opener.len(), opener.seen());
         self.deliver_opened(snapshot, pipeline, opener, now);
         opener.received.recycle(&mut self.pool);
         self.batch.slices.clear();
@@ -394,14 +414,19 @@ impl Io {
         pipeline.outbox().clear();
     }
 
-    /// Hands everything queued to the kernel and gives the batch's buffers back.
-    pub(super) fn flush(&mut self) {
+    /// Hands everything queued to the kernel.
+    pub(super) fn send(&mut self) {
         for underlay in &mut self.underlays {
             underlay.socket.flush(&self.pool, &mut self.report);
         }
         for xsk in &mut self.rings.open {
             xsk.flush(&mut self.pool);
         }
+    }
+
+    /// Hands everything queued to the kernel and gives the batch's buffers back.
+    pub(super) fn flush(&mut self) {
+        self.send();
         self.batch.recycle(&mut self.pool);
         debug_assert_eq!(
             self.pool.census().held,

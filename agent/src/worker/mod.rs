@@ -15,6 +15,7 @@
 //! looked at once a round, the counters by shared cells of which it is the only writer.
 
 mod engine;
+mod found;
 mod half;
 mod io;
 mod ready;

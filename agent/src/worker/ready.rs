@@ -12,28 +12,47 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 
+use super::found::Found;
+
 /// Token of the waker.
 pub(super) const WAKER: Token = Token(usize::MAX - 1);
 
 /// Queues just reported that may go before those that held more, in a row.
 const FRESH_RUN: u32 = 8;
 
+/// Visits in a row that found nothing but acknowledgements after which a queue is not quiet any more.
+const ACKS: u8 = 8;
+
 /// The ready queues and the epoll instance that reports them.
 ///
-/// As in `fq_codel` (RFC 8290, section 4.2) there are two lists, so that a packet of a pod that says
-/// little does not wait for the bulk of others: queues that were just reported come first, those that
-/// held more when they were left take turns after them. Of many that are reported again and again,
-/// no more than eight in a row go before one of the others.
+/// As in `fq_codel` (RFC 8290, section 4.2) there are lists, so that a packet of a pod that says little
+/// does not wait for the bulk of others. First come quiet queues, which hold little as a rule, then others
+/// that were just reported, then those that held more when they were left. Of the first two no more than
+/// eight in a row go before one of the last.
+///
+/// A glance ([`glance`](Self::glance)) lists quiet queues only. Others it keeps for the next
+/// [`refresh`](Self::refresh): visited too soon, they would hold less than is worth a visit.
 pub(super) struct Ready {
     poll: Poll,
     events: Events,
+    quiet: VecDeque<usize>,
     fresh: VecDeque<usize>,
     list: VecDeque<usize>,
-    /// Visits to fresh ones since the last to one of the others.
+    later: Vec<usize>,
+    /// Visits to quiet and fresh ones since the last to one of the others.
     run: u32,
-    /// Whether a queue is in one of the lists, by its number.
-    listed: Vec<bool>,
+    /// By number.
+    queues: Vec<Queue>,
     woken: bool,
+}
+
+/// What is known of a queue.
+#[derive(Clone, Copy)]
+struct Queue {
+    /// In one of the lists.
+    listed: bool,
+    /// Visits since it last held little, or was new; counted up to [`ACKS`], from where it is not quiet.
+    score: u8,
 }
 
 impl Ready {
@@ -41,10 +60,12 @@ impl Ready {
         Ok(Ready {
             poll: Poll::new()?,
             events: Events::with_capacity(256),
+            quiet: VecDeque::with_capacity(256),
             fresh: VecDeque::with_capacity(256),
             list: VecDeque::with_capacity(256),
+            later: Vec::with_capacity(256),
             run: 0,
-            listed: Vec::new(),
+            queues: Vec::new(),
             woken: false,
         })
     }
@@ -55,9 +76,14 @@ impl Ready {
 
     /// Watches a descriptor under a queue number.
     pub(super) fn add(&mut self, queue: usize, fd: RawFd) -> io::Result<()> {
-        if self.listed.len() <= queue {
-            self.listed.resize(queue + 1, false);
+        let new = Queue {
+            listed: false,
+            score: 0,
+        };
+        if self.queues.len() <= queue {
+            self.queues.resize(queue + 1, new);
         }
+        self.queues[queue].score = 0;
         self.poll
             .registry()
             .register(&mut SourceFd(&fd), Token(queue), Interest::READABLE)?;
@@ -69,34 +95,57 @@ impl Ready {
     /// Stops watching it.
     pub(super) fn remove(&mut self, queue: usize, fd: RawFd) {
         let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
-        self.fresh.retain(|q| *q != queue);
-        self.list.retain(|q| *q != queue);
-        if let Some(listed) = self.listed.get_mut(queue) {
-            *listed = false;
+        for list in [&mut self.quiet, &mut self.fresh, &mut self.list] {
+            list.retain(|q| *q != queue);
+        }
+        self.later.retain(|q| *q != queue);
+        if let Some(known) = self.queues.get_mut(queue) {
+            known.listed = false;
         }
     }
 
     /// Takes in what epoll has to report, waiting for it at most `timeout`.
     pub(super) fn refresh(&mut self, timeout: Duration) -> io::Result<()> {
+        let timeout = if self.later.is_empty() {
+            timeout
+        } else {
+            Duration::ZERO
+        };
+        self.fresh.extend(self.later.drain(..));
+        self.look(timeout, false)
+    }
+
+    /// Takes in which quiet queues epoll has to report.
+    pub(super) fn glance(&mut self) -> io::Result<()> {
+        self.look(Duration::ZERO, true)
+    }
+
+    fn look(&mut self, timeout: Duration, glance: bool) -> io::Result<()> {
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
             Err(e) => return Err(e),
         }
-        let mut woken = false;
-        let (events, listed, fresh) = (&self.events, &mut self.listed, &mut self.fresh);
-        for event in events {
-            let queue = event.token().0;
+        for event in &self.events {
             if event.token() == WAKER {
-                woken = true;
-            } else if let Some(listed) = listed.get_mut(queue)
-                && !*listed
-            {
-                *listed = true;
-                fresh.push_back(queue);
+                self.woken = true;
+                continue;
+            }
+            let number = event.token().0;
+            let Some(queue) = self.queues.get_mut(number) else {
+                continue;
+            };
+            if std::mem::replace(&mut queue.listed, true) {
+                continue;
+            }
+            if queue.score < ACKS {
+                self.quiet.push_back(number);
+            } else if glance {
+                self.later.push(number);
+            } else {
+                self.fresh.push_back(number);
             }
         }
-        self.woken |= woken;
         Ok(())
     }
 
@@ -107,35 +156,50 @@ impl Ready {
 
     /// The next queue to visit.
     pub(super) fn pop(&mut self) -> Option<usize> {
-        let others_turn = self.fresh.is_empty() || self.run >= FRESH_RUN;
+        let others_turn = self.run >= FRESH_RUN || self.quiet.is_empty() && self.fresh.is_empty();
         let other = others_turn.then(|| self.list.pop_front()).flatten();
-        let queue = match other {
-            Some(queue) => {
-                self.run = 0;
-                queue
-            }
-            None => {
-                let queue = self.fresh.pop_front()?;
-                self.run += 1;
-                queue
-            }
+        let number = if let Some(number) = other {
+            self.run = 0;
+            number
+        } else {
+            let next = self.quiet.pop_front().or_else(|| self.fresh.pop_front())?;
+            self.run += 1;
+            next
         };
-        self.listed[queue] = false;
-        Some(queue)
+        self.queues[number].listed = false;
+        Some(number)
+    }
+
+    /// Whether a queue holds little as a rule.
+    pub(super) fn is_quiet(&self, queue: usize) -> bool {
+        self.queues
+            .get(queue)
+            .is_some_and(|queue| queue.score < ACKS)
+    }
+
+    /// Tells what a visit found.
+    pub(super) fn visited(&mut self, queue: usize, found: Found) {
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.score = match found {
+                Found::Little => 0,
+                Found::Acks => ACKS.min(queue.score + 1),
+                Found::Much => ACKS,
+            };
+        }
     }
 
     /// Lists a queue that may hold more, after those that wait already.
     pub(super) fn again(&mut self, queue: usize) {
-        if let Some(listed) = self.listed.get_mut(queue)
-            && !*listed
+        if let Some(known) = self.queues.get_mut(queue)
+            && !std::mem::replace(&mut known.listed, true)
         {
-            *listed = true;
             self.list.push_back(queue);
         }
     }
 
+    /// Queues that may be visited.
     pub(super) fn len(&self) -> usize {
-        self.fresh.len() + self.list.len()
+        self.quiet.len() + self.fresh.len() + self.list.len()
     }
 }
 
@@ -190,5 +254,55 @@ mod tests {
         assert_eq!(visits, FRESH_RUN + 1);
         // Queue 1 is still listed, once.
         assert_eq!((ready.pop(), ready.pop()), (Some(1), None));
+    }
+
+    #[test]
+    fn a_glance_lists_quiet_queues_before_all_others_and_keeps_the_rest_for_later() {
+        let (mut ready, _read, write) = queues(4);
+        ready.visited(2, Found::Much);
+        ready.visited(3, Found::Much);
+        ready.again(0);
+        report(&mut ready, &write[2]);
+        for mut end in [&write[3], &write[1]] {
+            end.write_all(b"x").unwrap();
+        }
+        ready.glance().unwrap();
+        assert_eq!(ready.len(), 3);
+        let order: Vec<_> = std::iter::from_fn(|| ready.pop()).collect();
+        assert_eq!(order, [1, 2, 0]);
+        // However long the timeout, what was kept is listed at once.
+        ready.refresh(Duration::from_secs(3600)).unwrap();
+        assert_eq!((ready.pop(), ready.pop()), (Some(3), None));
+    }
+
+    #[test]
+    fn nothing_but_acknowledgements_is_not_quiet_for_long() {
+        let (mut ready, _read, _write) = queues(1);
+        let quiet_after = |ready: &mut Ready, found| {
+            ready.visited(0, found);
+            ready.is_quiet(0)
+        };
+        for _ in 1..ACKS {
+            assert!(quiet_after(&mut ready, Found::Acks));
+        }
+        assert!(!quiet_after(&mut ready, Found::Acks));
+        assert!(!quiet_after(&mut ready, Found::Acks));
+        assert!(quiet_after(&mut ready, Found::Little));
+        assert!(!quiet_after(&mut ready, Found::Much));
+    }
+
+    #[test]
+    fn a_queue_that_is_removed_is_in_no_list() {
+        let (mut ready, read, write) = queues(2);
+        ready.visited(0, Found::Much);
+        for mut end in [&write[0], &write[1]] {
+            end.write_all(b"x").unwrap();
+        }
+        ready.glance().unwrap();
+        for (number, end) in read.iter().enumerate() {
+            ready.remove(number, end.as_raw_fd());
+        }
+        ready.refresh(Duration::ZERO).unwrap();
+        assert_eq!((ready.len(), ready.pop()), (0, None));
     }
 }

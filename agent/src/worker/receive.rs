@@ -273,6 +273,13 @@ impl Opener {
         self.inners.len()
     }
 
+    /// Bytes and headers of each.
+    pub(super) fn seen(&self) -> impl Iterator<Item = (u32, Option<Parsed>)> {
+        self.inners
+            .iter()
+            .map(|inner| (inner.frame.len, Some(inner.parsed)))
+    }
+
     /// Frame `i` ready for the pipeline, its tail entered in `batch`; `None` for one that joined
     /// another.
     pub(super) fn take(

@@ -105,6 +105,14 @@ impl Parsed {
         usize::from(self.l3_off) + self.ip_len as usize
     }
 
+    /// Whether this is a TCP segment without payload: as a rule an acknowledgement.
+    #[inline]
+    pub fn is_bare_tcp(&self) -> bool {
+        self.proto == crate::proto::TCP
+            && !self.is_fragment()
+            && usize::from(self.payload_off) == self.ip_end()
+    }
+
     /// Whether this is a fragment.
     #[inline]
     pub fn is_fragment(&self) -> bool {
