@@ -188,13 +188,18 @@ impl Ready {
         }
     }
 
-    /// Lists a queue that may hold more, after those that wait already.
+    /// Lists a queue that may hold more, after those that wait already; also one that was kept for later.
     pub(super) fn again(&mut self, queue: usize) {
-        if let Some(known) = self.queues.get_mut(queue)
-            && !std::mem::replace(&mut known.listed, true)
-        {
-            self.list.push_back(queue);
+        let Some(known) = self.queues.get_mut(queue) else {
+            return;
+        };
+        if std::mem::replace(&mut known.listed, true) {
+            let Some(at) = self.later.iter().position(|q| *q == queue) else {
+                return;
+            };
+            self.later.swap_remove(at);
         }
+        self.list.push_back(queue);
     }
 
     /// Queues that may be visited.
@@ -273,6 +278,20 @@ mod tests {
         // However long the timeout, what was kept is listed at once.
         ready.refresh(Duration::from_secs(3600)).unwrap();
         assert_eq!((ready.pop(), ready.pop()), (Some(3), None));
+    }
+
+    #[test]
+    fn what_was_kept_for_later_is_listed_when_it_is_found_to_hold_more() {
+        let (mut ready, _read, mut write) = queues(2);
+        for queue in [0, 1] {
+            ready.visited(queue, Found::Much);
+            write[queue].write_all(b"x").unwrap();
+        }
+        ready.glance().unwrap();
+        ready.again(1);
+        assert_eq!((ready.len(), ready.pop()), (1, Some(1)));
+        ready.refresh(Duration::ZERO).unwrap();
+        assert_eq!((ready.pop(), ready.pop()), (Some(0), None));
     }
 
     #[test]
