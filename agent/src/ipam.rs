@@ -11,6 +11,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::IpAddr;
 
 use ringway_packet::addr::{from_ip, to_ip};
@@ -72,6 +73,16 @@ impl Range {
     }
 }
 
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", to_ip(self.first))?;
+        if self.last != self.first {
+            write!(f, "-{}", to_ip(self.last))?;
+        }
+        Ok(())
+    }
+}
+
 /// The addresses of one family that pods may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
@@ -96,10 +107,7 @@ impl Pool {
             first: ip,
             last: ip,
         };
-        let mut excluded = vec![
-            one(from_ip(cidr.network())),
-            one(from_ip(gateway(cidr))),
-        ];
+        let mut excluded = vec![one(from_ip(cidr.network())), one(from_ip(gateway(cidr)))];
         if !cidr.is_ipv6() {
             excluded.push(one(cidr.last()));
         }
@@ -316,7 +324,7 @@ mod tests {
     fn large_exclusions_of_ipv6_are_passed_at_once() {
         let pool = pool("fd77:1::/64", &[], &["fd77:1::/65"]);
         let mut node = Node::default();
-        assert_eq!(node.give(&pool).unwrap(), "fd77:1::8000:0:0:0");
+        assert_eq!(node.give(&pool).unwrap(), "fd77:1:0:0:8000::");
         assert_eq!(node.give(&pool).unwrap(), "fd77:1::8000:0:0:1");
         let whole = self::pool("fd77:1::/64", &[], &[]);
         assert_eq!(whole.size(), u64::MAX - 1);

@@ -43,6 +43,12 @@ pub enum Problem {
     },
     #[error("{value} is outside node.cluster_cidrs ({cluster})")]
     OutsideCluster { value: String, cluster: String },
+    #[error("{value:?} is not a range of addresses: {why}")]
+    BadRange { value: String, why: String },
+    #[error("{value} is outside the node's pod networks ({networks})")]
+    RangeOutside { value: String, networks: String },
+    #[error("no address of {network} is left for a pod")]
+    NothingLeft { network: String },
     #[error("{value:?} is not an IP address")]
     BadAddress { value: String },
     #[error("{value} cannot be the address of a node")]
@@ -140,6 +146,11 @@ impl Problem {
             Self::OutsideCluster { .. } => {
                 "take a network from the cluster's, or widen node.cluster_cidrs".into()
             }
+            Self::BadRange { .. } => {
+                "write an address, 10.77.1.10-10.77.1.99, or a network such as 10.77.1.64/26".into()
+            }
+            Self::RangeOutside { .. } => "take addresses inside one of them".into(),
+            Self::NothingLeft { .. } => "exclude less, or add a range".into(),
             Self::BadAddress { .. } => {
                 "write an address without a prefix length, such as 192.168.77.1".into()
             }

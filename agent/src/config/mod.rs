@@ -20,6 +20,7 @@ use ringway_packet::mac::MacAddr;
 use ringway_tables::Cidr;
 use serde::{Deserialize, Serialize};
 
+use crate::ipam::Range;
 pub use crate::worker::Polling;
 pub use error::{ConfigError, Problem};
 pub use show::{KEYS, KeyDoc, When, show};
@@ -41,6 +42,8 @@ pub struct Config {
     pub underlay: Underlay,
     /// Data-path threads.
     pub workers: Workers,
+    /// Addresses that pods get.
+    pub ipam: Ipam,
     /// Other nodes.
     pub peers: Vec<Peer>,
 }
@@ -107,6 +110,15 @@ pub struct Workers {
     /// Microseconds an adaptive worker looks for more before it sleeps, at most; it begins with 20 and finds
     /// out what pays.
     pub idle_spin_us: u32,
+}
+
+/// `[ipam]`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ipam {
+    /// Within the pod networks; none of a family: all of its network.
+    pub ranges: Vec<Range>,
+    /// Never given out, unless asked for by name.
+    pub exclude: Vec<Range>,
 }
 
 /// `[[peers]]`

@@ -12,6 +12,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub workers: Workers,
     #[serde(default)]
+    pub ipam: Ipam,
+    #[serde(default)]
     pub peers: Vec<Peer>,
 }
 
@@ -78,6 +80,13 @@ impl Default for Workers {
             idle_spin_us: 60,
         }
     }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Ipam {
+    pub ranges: Vec<String>,
+    pub exclude: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

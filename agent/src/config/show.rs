@@ -93,6 +93,11 @@ pub const KEYS: &[KeyDoc] = &[
         "workers.idle_spin_us",
         "microseconds an adaptive worker spins before it sleeps",
     ),
+    key(
+        "ipam.ranges",
+        "addresses pods get, first-last or networks; default: all of the pod networks",
+    ),
+    key("ipam.exclude", "addresses of them that are never given out"),
     key("peers.name", "name of the node"),
     key("peers.addresses", "its outer addresses"),
     key("peers.pod_cidrs", "its pod networks"),
@@ -160,6 +165,13 @@ pub fn show(config: &Config) -> String {
             ("polling", word(&w.polling)),
             ("idle_spin_us", w.idle_spin_us.to_string()),
         ],
+    );
+    let i = &config.ipam;
+    section(
+        &mut out,
+        "[ipam]",
+        "ipam",
+        &[("ranges", list(&i.ranges)), ("exclude", list(&i.exclude))],
     );
     for p in &config.peers {
         section(

@@ -10,7 +10,8 @@ use ringway_packet::mac::MacAddr;
 use ringway_tables::Cidr;
 
 use super::raw::{self, Raw};
-use super::{Checksum, Config, Family, Node, Peer, Problem, Underlay, Workers};
+use super::{Checksum, Config, Family, Ipam, Node, Peer, Problem, Underlay, Workers};
+use crate::ipam::{Pool, Range};
 use crate::mac;
 use crate::names::{interface_name, node_name};
 
@@ -27,6 +28,7 @@ pub(super) fn validate(file: &Path, raw: Raw) -> Located<Config> {
     let node = node(raw.node)?;
     let underlay = underlay(raw.underlay, &node)?;
     let workers = workers(raw.workers)?;
+    let ipam = ipam(&raw.ipam, &node)?;
     let mut peers = Vec::with_capacity(raw.peers.len());
     for (i, one) in raw.peers.into_iter().enumerate() {
         peers.push(peer(i, one, &node, &underlay)?);
@@ -36,6 +38,7 @@ pub(super) fn validate(file: &Path, raw: Raw) -> Located<Config> {
         node,
         underlay,
         workers,
+        ipam,
         peers,
     };
     against_each_other(&config)?;
@@ -132,6 +135,34 @@ fn underlay(raw: raw::Underlay, node: &Node) -> Located<Underlay> {
         unfinished_checksums: raw.unfinished_checksums,
         xdp_busy_poll_us: raw.xdp_busy_poll_us,
     })
+}
+
+fn ipam(raw: &raw::Ipam, node: &Node) -> Located<Ipam> {
+    let list = |key: &str, texts: &[String]| -> Located<Vec<Range>> {
+        let one = |(i, text): (usize, &String)| {
+            let key = format!("ipam.{key}[{i}]");
+            let range = Range::parse(text).map_err(|why| {
+                let value = text.clone();
+                (key.clone(), Problem::BadRange { value, why })
+            })?;
+            let inside = |c: &Cidr| c.contains(range.first) && c.contains(range.last);
+            if !node.pod_cidrs.iter().any(inside) {
+                let networks: Vec<String> = node.pod_cidrs.iter().map(Cidr::to_string).collect();
+                let (value, networks) = (text.clone(), networks.join(", "));
+                return Err((key, Problem::RangeOutside { value, networks }));
+            }
+            Ok(range)
+        };
+        texts.iter().enumerate().map(one).collect()
+    };
+    let (ranges, exclude) = (list("ranges", &raw.ranges)?, list("exclude", &raw.exclude)?);
+    for cidr in &node.pod_cidrs {
+        if Pool::new(*cidr, &ranges, &exclude).size() == 0 {
+            let network = cidr.to_string();
+            return Err(("ipam.exclude".into(), Problem::NothingLeft { network }));
+        }
+    }
+    Ok(Ipam { ranges, exclude })
 }
 
 fn workers(raw: raw::Workers) -> Located<Workers> {
