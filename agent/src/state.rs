@@ -3,9 +3,13 @@
 //! The TAPs of the pods are persistent, so after a restart the agent only has
 //! to know which there are and how they were made: queue mode and header size
 //! must be the same when a TAP is opened again. The file is written whole, to a
-//! temporary name, synced and renamed, before an attach is answered; a reader
-//! sees the old state or the new one. A file from a newer version is refused
+//! temporary name and renamed, before an attach is answered; a reader sees the
+//! old state or the new one. It is not synced: its pods are of this boot, and
+//! what a power cut loses went with them. A file from a newer version is refused
 //! and left as it is. A file that cannot be understood is set aside.
+//!
+//! A pod is recorded as pending before anything of it is made. An agent that is
+//! killed in between finds it there, and takes away what it had got to.
 //!
 //! `lock` in the same directory is held with flock(2) for the agent's life: two
 //! agents with one state would fight over the same TAPs.
@@ -17,13 +21,15 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use ringway_cni::api::{Attachment, Bandwidth, PodIdentity, PortMapping};
 use ringway_packet::mac::MacAddr;
 use serde::{Deserialize, Serialize};
 
+use crate::ipam::Order;
 use crate::netns::Identity;
 
 /// Version of the file's format this program writes.
-pub const SCHEMA: u64 = 1;
+pub const SCHEMA: u64 = 2;
 const FILE: &str = "state.json";
 const TEMPORARY: &str = "state.json.tmp";
 const DAMAGED: &str = "state.json.damaged";
@@ -88,6 +94,48 @@ pub struct PodRecord {
     pub queues: u16,
     /// Bytes of the vnet header.
     pub vnet_header_len: usize,
+    /// Recorded, and not made yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pending: bool,
+    /// Who asked for it, if that was a container runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cni: Option<CniRecord>,
+    /// Limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bandwidth>,
+    /// Ports of the node that lead to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub port_mappings: Vec<PortMapping>,
+}
+
+/// What a container runtime knows a pod by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CniRecord {
+    /// Container and interface.
+    pub attachment: Attachment,
+    /// Name of the network configuration.
+    pub network: String,
+    /// Kubernetes' names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodIdentity>,
+}
+
+/// The order in which addresses are given out, by family.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Orders {
+    /// IPv4.
+    #[serde(default)]
+    pub v4: Order,
+    /// IPv6.
+    #[serde(default)]
+    pub v6: Order,
+}
+
+impl Orders {
+    /// That of a family.
+    pub fn of(&mut self, v6: bool) -> &mut Order {
+        if v6 { &mut self.v6 } else { &mut self.v4 }
+    }
 }
 
 /// Everything in the file.
@@ -99,6 +147,9 @@ pub struct State {
     pub boot_id: String,
     /// Pods by name.
     pub pods: BTreeMap<String, PodRecord>,
+    /// Which addresses are next.
+    #[serde(default)]
+    pub ipam: Orders,
 }
 
 impl State {
@@ -108,7 +159,27 @@ impl State {
             schema: SCHEMA,
             boot_id: boot_id(),
             pods: BTreeMap::new(),
+            ipam: Orders::default(),
         }
+    }
+
+    /// Takes a pod out; its addresses are the last to be given out again.
+    pub fn forget(&mut self, name: &str) -> Option<PodRecord> {
+        let record = self.pods.remove(name)?;
+        for ip in &record.ips {
+            self.ipam.of(ip.is_ipv6()).released(*ip);
+        }
+        Some(record)
+    }
+
+    /// The pod a container runtime means.
+    pub fn by_attachment(&self, attachment: &Attachment) -> Option<&str> {
+        let meant = |record: &PodRecord| {
+            let cni = record.cni.as_ref();
+            cni.is_some_and(|cni| cni.attachment == *attachment)
+        };
+        let found = self.pods.iter().find(|(_, record)| meant(record));
+        found.map(|(name, _)| name.as_str())
     }
 }
 
@@ -183,6 +254,10 @@ impl StateDir {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(State::new()),
             Err(e) => return Err(error("reading", &path)(e)),
         };
+        // A power cut may leave a name without contents; what it stood for is gone.
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Ok(State::new());
+        }
         // The schema first: a newer file may have any other shape.
         let value = serde_json::from_slice::<serde_json::Value>(&bytes);
         if let Ok(value) = &value
@@ -209,8 +284,13 @@ impl StateDir {
                 let pods = state.pods.len();
                 tracing::info!(pods, "the machine was started anew: earlier pods are gone");
             }
-            state = State::new();
+            let names: Vec<String> = state.pods.keys().cloned().collect();
+            for name in names {
+                state.forget(&name);
+            }
+            state.boot_id = now;
         }
+        state.schema = SCHEMA;
         Ok(state)
     }
 
@@ -230,13 +310,13 @@ impl StateDir {
             .open(&temporary)
             .map_err(error("creating", &temporary))?;
         file.write_all(&bytes)
-            .and_then(|()| file.sync_data())
             .map_err(error("writing", &temporary))?;
-        fs::rename(&temporary, &path).map_err(error("renaming", &temporary))?;
-        // The rename itself is in the directory.
-        File::open(&self.dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(error("syncing", &self.dir))
+        fs::rename(&temporary, &path).map_err(error("renaming", &temporary))
+    }
+
+    /// Where the directory is.
+    pub fn path(&self) -> &Path {
+        &self.dir
     }
 }
 

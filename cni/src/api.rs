@@ -210,3 +210,18 @@ pub struct Refusal {
     #[serde(default)]
     pub code: u32,
 }
+
+/// [`Refusal::code`]: there is no such container or interface (the specification's "container unknown").
+pub const CODE_UNKNOWN: u32 = 3;
+/// A value of the request makes no sense (the specification's "invalid network config").
+pub const CODE_INVALID: u32 = 7;
+/// The network namespace is gone, or is the node's own (as the reference plugins have it).
+pub const CODE_NO_NETNS: u32 = 8;
+/// The agent is not there or not ready; later it will be (the specification's "try again later").
+pub const CODE_LATER: u32 = 11;
+/// No address is left.
+pub const CODE_FULL: u32 = 100;
+/// A name, an address or a port that was asked for is somebody else's, or the attachment exists already.
+pub const CODE_TAKEN: u32 = 101;
+/// Something on the node failed.
+pub const CODE_FAILED: u32 = 102;

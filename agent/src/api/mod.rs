@@ -13,6 +13,7 @@ pub mod serve;
 pub mod tables;
 pub mod view;
 
+use ringway_cni::api::{CODE_FAILED, CODE_INVALID, CODE_TAKEN};
 use serde::{Deserialize, Serialize};
 
 pub use request::{Attach, Detach, parse_attach, parse_detach};
@@ -29,6 +30,13 @@ pub struct ApiError {
     pub error: String,
     /// What to do.
     pub remedy: String,
+    /// Error code for a container runtime, see [`ringway_cni::api::Refusal`]; 0: none of its own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub code: u32,
+}
+
+fn is_zero(code: &u32) -> bool {
+    *code == 0
 }
 
 impl ApiError {
@@ -38,21 +46,27 @@ impl ApiError {
             status,
             error: error.into(),
             remedy: remedy.into(),
+            code: 0,
         }
+    }
+
+    /// The same with a code for a container runtime.
+    pub fn with_code(self, code: u32) -> Self {
+        Self { code, ..self }
     }
 
     /// 400: the request makes no sense.
     pub fn bad_request(error: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(400, error, remedy)
+        Self::new(400, error, remedy).with_code(CODE_INVALID)
     }
 
     /// 409: it contradicts what is.
     pub fn conflict(error: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(409, error, remedy)
+        Self::new(409, error, remedy).with_code(CODE_TAKEN)
     }
 
     /// 500: something on this machine failed.
     pub fn internal(error: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(500, error, remedy)
+        Self::new(500, error, remedy).with_code(CODE_FAILED)
     }
 }

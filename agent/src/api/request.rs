@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use ringway_cni::api::{Add, Attachment, Check, Gc};
 use ringway_packet::mac::MacAddr;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,7 +18,7 @@ use crate::names::{interface_name, pod_name};
 use crate::netns;
 
 /// Bytes a request body may have.
-pub const BODY_MAX: usize = 64 * 1024;
+pub const BODY_MAX: usize = 256 * 1024;
 /// MTU below which IPv4 does not work (RFC 791); IPv6 needs 1280 (RFC 8200).
 const MTU_MIN: u16 = 68;
 const MTU_MIN_V6: u16 = 1280;
@@ -132,6 +133,81 @@ pub fn default_name(netns: &Path, ifname: &str) -> String {
     format!("{base}/{ifname}")
 }
 
+/// Reads the body of `POST /v1/cni/add`.
+pub fn parse_cni_add(body: &[u8]) -> Result<Add, ApiError> {
+    let add: Add = json(body)?;
+    cni_interface(&add.netns, &add.attachment)?;
+    asked_ips(&add.ips)?;
+    add.mac.as_deref().map(mac_address).transpose()?;
+    Ok(add)
+}
+
+/// Reads the body of `POST /v1/cni/del`.
+pub fn parse_cni_del(body: &[u8]) -> Result<Attachment, ApiError> {
+    json(body)
+}
+
+/// Reads the body of `POST /v1/cni/check`.
+pub fn parse_cni_check(body: &[u8]) -> Result<Check, ApiError> {
+    json(body)
+}
+
+/// Reads the body of `POST /v1/cni/gc`.
+pub fn parse_cni_gc(body: &[u8]) -> Result<Gc, ApiError> {
+    json(body)
+}
+
+/// The namespace's path; container and interface checked.
+pub(crate) fn cni_interface(netns: &str, attachment: &Attachment) -> Result<PathBuf, ApiError> {
+    let (path, _) = interface(netns, &attachment.ifname)?;
+    let id = &attachment.container_id;
+    // The specification's pattern: [a-zA-Z0-9][a-zA-Z0-9_.-]*
+    let fits = id
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    if !fits || !id.starts_with(|c: char| c.is_ascii_alphanumeric()) || id.len() > 200 {
+        return Err(ApiError::bad_request(
+            format!("{id:?} is not a container id"),
+            "letters, digits and _ . - only, beginning with a letter or digit, at most 200",
+        ));
+    }
+    Ok(path)
+}
+
+/// Addresses a runtime asks for, one of each family at most; a prefix length is allowed and ignored, as
+/// the node's pod network has one.
+pub(crate) fn asked_ips(texts: &[String]) -> Result<Vec<IpAddr>, ApiError> {
+    let mut ips: Vec<IpAddr> = Vec::new();
+    for text in texts {
+        let (ip, _) = address_with_length(text)?;
+        if ips.iter().any(|other| other.is_ipv6() == ip.is_ipv6()) {
+            return Err(ApiError::bad_request(
+                format!("{ip} is a second address of its family"),
+                "ask for one IPv4 and one IPv6 address at most",
+            ));
+        }
+        ips.push(ip);
+    }
+    Ok(ips)
+}
+
+/// `address` or `address/length`.
+pub(crate) fn address_with_length(text: &str) -> Result<(IpAddr, Option<u8>), ApiError> {
+    let (address, len) = match text.split_once('/') {
+        Some((address, len)) => (address, Some(len.parse::<u8>())),
+        None => (text, None),
+    };
+    match (address.parse::<IpAddr>(), len.transpose()) {
+        (Ok(ip), Ok(len)) if len.unwrap_or(0) <= if ip.is_ipv6() { 128 } else { 32 } => {
+            Ok((ip, len))
+        }
+        _ => Err(ApiError::bad_request(
+            format!("{text:?} is not an IP address"),
+            "write an address such as 10.77.1.7 or 10.77.1.7/24",
+        )),
+    }
+}
+
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     if body.len() > BODY_MAX {
         return Err(ApiError::new(
@@ -197,7 +273,7 @@ fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, ApiError> {
     Ok(ips)
 }
 
-fn mac_address(text: &str) -> Result<MacAddr, ApiError> {
+pub(crate) fn mac_address(text: &str) -> Result<MacAddr, ApiError> {
     match text.parse::<MacAddr>() {
         Ok(mac) if mac == mac::GATEWAY => Err(ApiError::bad_request(
             format!("{mac} is the gateway's MAC address"),

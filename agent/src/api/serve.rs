@@ -29,7 +29,9 @@ use tokio::net::{UnixListener, UnixStream, unix};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::request::BODY_MAX;
+use ringway_cni::api as cni;
+
+use super::request::{self, BODY_MAX};
 use super::{ApiError, parse_attach, parse_detach, tables};
 use crate::control::{Reply, Request, Requests, View};
 
@@ -92,6 +94,11 @@ fn router(requests: Requests) -> Router {
         .route("/v1/tables/{table}", get(table))
         .route("/v1/attach", post(attach))
         .route("/v1/detach", post(detach))
+        .route("/v1/cni/add", post(cni_add))
+        .route("/v1/cni/del", post(cni_del))
+        .route("/v1/cni/check", post(cni_check))
+        .route("/v1/cni/gc", post(cni_gc))
+        .route("/v1/cni/status", get(cni_status))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn(limit))
@@ -299,6 +306,39 @@ async fn detach(State(requests): State<Requests>, body: ReadBody) -> Answer<supe
     ))
 }
 
+async fn cni_add(State(requests): State<Requests>, body: ReadBody) -> Answer<cni::Added> {
+    let add = request::parse_cni_add(&whole(body)?)?;
+    Ok(Json(
+        ask(&requests, |reply| Request::CniAdd(add, reply)).await??,
+    ))
+}
+
+async fn cni_del(State(requests): State<Requests>, body: ReadBody) -> Answer<cni::Done> {
+    let attachment = request::parse_cni_del(&whole(body)?)?;
+    Ok(Json(
+        ask(&requests, |reply| Request::CniDel(attachment, reply)).await?,
+    ))
+}
+
+async fn cni_check(State(requests): State<Requests>, body: ReadBody) -> Answer<cni::Done> {
+    let check = request::parse_cni_check(&whole(body)?)?;
+    Ok(Json(
+        ask(&requests, |reply| Request::CniCheck(check, reply)).await??,
+    ))
+}
+
+async fn cni_gc(State(requests): State<Requests>, body: ReadBody) -> Answer<cni::Collected> {
+    let gc = request::parse_cni_gc(&whole(body)?)?;
+    Ok(Json(
+        ask(&requests, |reply| Request::CniGc(gc, reply)).await?,
+    ))
+}
+
+/// That the control thread answers is the answer.
+async fn cni_status(State(requests): State<Requests>) -> Answer<cni::Done> {
+    Ok(Json(ask(&requests, Request::CniStatus).await?))
+}
+
 /// A body as axum read it.
 type ReadBody = Result<Bytes, BytesRejection>;
 
@@ -322,7 +362,8 @@ async fn no_route() -> ApiError {
     ApiError::new(
         404,
         "there is no such resource",
-        "GET /v1/status, /v1/pods, /v1/drops, /v1/tables/<table>; POST /v1/attach, /v1/detach",
+        "GET /v1/status, /v1/pods, /v1/drops, /v1/tables/<table>; POST /v1/attach, /v1/detach; \
+         for the CNI plugin /v1/cni/…",
     )
 }
 

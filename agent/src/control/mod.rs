@@ -13,6 +13,9 @@
 //! Between requests: namespaces that went away are noticed within a second,
 //! learnt path MTUs expire, and a worker that fails or hangs ends the process.
 
+mod addresses;
+mod attach;
+mod cni;
 mod descriptors;
 mod path_mtu;
 mod paths;
@@ -27,12 +30,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
+use ringway_cni::api::{Add, Added, Attachment, Check, Collected, Done, Gc};
 use ringway_switch::Counters;
 use ringway_tables::{Publisher, Snapshot};
 
 use crate::api::view::{self, SocketStatus};
 use crate::api::{ApiError, Attach, Detach};
 use crate::config::Config;
+use crate::ipam::Pool;
 use crate::netlink::{Change, Netlink, Watch};
 use crate::next_hop::NextHops;
 use crate::state::{State, StateDir};
@@ -54,6 +59,16 @@ pub enum Request {
     Attach(Attach, Reply<Result<view::Pod, ApiError>>),
     /// Detach a pod.
     Detach(Detach, Reply<Result<view::Detached, ApiError>>),
+    /// Attach what a container runtime asks for.
+    CniAdd(Add, Reply<Result<Added, ApiError>>),
+    /// Detach it.
+    CniDel(Attachment, Reply<Done>),
+    /// Compare it with what an ADD has answered.
+    CniCheck(Check, Reply<Result<Done, ApiError>>),
+    /// Forget what is gone.
+    CniGc(Gc, Reply<Collected>),
+    /// Can an ADD be served?
+    CniStatus(Reply<Done>),
     /// All there is to see.
     View(Reply<View>),
     /// End, leaving pods and the node port in place.
@@ -82,10 +97,14 @@ pub struct Control {
     workers: Vec<Worker>,
     counters: Vec<Arc<Counters>>,
     events: Receiver<Event>,
+    /// Interfaces on their way out.
+    closing: Vec<pods::Closing>,
     /// Attached pods by name.
     pods: BTreeMap<String, pods::Attached>,
     state: State,
     state_dir: StateDir,
+    /// Addresses to give out, by family.
+    pools: Vec<Pool>,
     path_mtus: PathMtus,
     /// Index of the underlay interface.
     interface: u32,
@@ -159,6 +178,28 @@ impl Control {
                 reply(outcome);
             }
             Request::Detach(detach, reply) => reply(self.detach(&detach)),
+            Request::CniAdd(add, reply) => {
+                let started = Instant::now();
+                let outcome = self.cni_add(&add);
+                let elapsed_us = started.elapsed().as_micros() as u64;
+                let Attachment {
+                    container_id,
+                    ifname,
+                } = &add.attachment;
+                match &outcome {
+                    Ok(added) => {
+                        let ips: Vec<&str> =
+                            added.ips.iter().map(|ip| ip.address.as_str()).collect();
+                        tracing::info!(container_id, ifname, ?ips, elapsed_us, "ADD");
+                    }
+                    Err(e) => tracing::warn!(container_id, ifname, elapsed_us, "ADD refused: {e}"),
+                }
+                reply(outcome);
+            }
+            Request::CniDel(attachment, reply) => reply(self.cni_del(&attachment)),
+            Request::CniCheck(check, reply) => reply(self.cni_check(&check)),
+            Request::CniGc(gc, reply) => reply(self.cni_gc(&gc)),
+            Request::CniStatus(reply) => reply(Done::default()),
             Request::View(reply) => reply(self.view()),
             Request::Stop => {}
         }
@@ -196,6 +237,7 @@ impl Control {
     }
 
     fn look_around(&mut self) {
+        self.apply_pending();
         self.drop_vanished();
         for dest in self.path_mtus.expire(Instant::now()) {
             tracing::info!(%dest, "learnt path MTU expired");

@@ -1,7 +1,7 @@
-//! Attaching, detaching, finding again, and losing pods.
+//! Detaching pods, finding them again, losing them; how one is attached is in `attach`.
 //!
-//! One file although it is long: the four ways in and out change the same three
-//! things (tables, workers' queues, state) in orders that must mirror each other.
+//! All ways in and out change the same three things (tables, workers' queues, state), in orders that mirror
+//! each other.
 
 use std::io;
 use std::net::IpAddr;
@@ -9,20 +9,17 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::unbounded;
-use ringway_packet::addr::from_ip;
-use ringway_packet::offload::VNET_HDR_LEN;
+use crossbeam_channel::{Receiver, TryRecvError, bounded, unbounded};
 use ringway_ports::tap::TapError;
-use ringway_tables::{Port, PortId, PortKind, Snapshot, Target};
+use ringway_tables::{PortId, Snapshot};
 
 use super::Control;
-use super::tables::{as_v4, as_v6};
+use super::addresses::pod_addresses;
 use crate::api::view;
-use crate::api::{ApiError, Attach, Detach};
-use crate::config::{Config, gateway};
-use crate::mac;
+use crate::api::{ApiError, Detach};
+use crate::config::gateway;
 use crate::netns::{Identity, Netns, NetnsError};
-use crate::pod::interface::{self, InterfaceError, PodAddress, Queues, Spec};
+use crate::pod::interface::{self, InterfaceError, Queues};
 use crate::state::PodRecord;
 use crate::worker::Command;
 
@@ -38,83 +35,6 @@ pub(super) struct Attached {
 }
 
 impl Control {
-    /// Makes the pod's interface and puts it into the tables, or leaves nothing.
-    pub(super) fn attach(&mut self, request: &Attach) -> Result<view::Pod, ApiError> {
-        let name = &request.name;
-        if let Some(record) = self.state.pods.get(name) {
-            return Err(ApiError::conflict(
-                format!(
-                    "pod {name} is attached already, in {} as {}",
-                    record.netns.display(),
-                    record.ifname
-                ),
-                "detach it first, or give another name",
-            ));
-        }
-        let addresses = pod_addresses(&self.config, &request.ips)?;
-        let netns = Netns::open(&request.netns)
-            .and_then(Netns::not_own)
-            .map_err(|e| of_interface(e.into()))?;
-        let port = self.publisher.current().free_port();
-        let limit = self.underlay.pod_mtu(&self.config);
-        let mtu = request.mtu.unwrap_or(limit);
-        if mtu > limit {
-            return Err(ApiError::bad_request(
-                format!("mtu {mtu} is above {limit}, which is what the underlay leaves"),
-                "leave mtu out, or raise the underlay's",
-            ));
-        }
-        let mac = request.mac.unwrap_or_else(|| mac::derived(addresses[0].ip));
-        let queues = self.config.workers.count;
-        let record = PodRecord {
-            netns: request.netns.clone(),
-            netns_id: netns.identity(),
-            ifname: request.ifname.clone(),
-            mac,
-            ips: request.ips.clone(),
-            mtu,
-            multi_queue: queues > 1,
-            queues: queues as u16,
-            vnet_header_len: VNET_HDR_LEN,
-        };
-        // Before anything is made: addresses or a MAC that somebody has.
-        let next = self.with_port(port, name, &record)?;
-        self.not_dormant(&record)?;
-        let making = interface::create(
-            &mut self.netlink,
-            &netns,
-            &Spec {
-                port: port.0,
-                ifname: &request.ifname,
-                mac,
-                mtu,
-                addresses: &addresses,
-                queues,
-            },
-        )
-        .map_err(of_interface)?;
-        // Recorded before it is answered: after a crash it is found again.
-        self.state.pods.insert(name.clone(), record.clone());
-        if let Err(e) = self.state_dir.save(&self.state) {
-            self.state.pods.remove(name);
-            return Err(ApiError::internal(
-                format!("pod {name} was not attached: {e}"),
-                "make room on, or repair, the file system of node.state_dir",
-            ));
-        }
-        let attached = Attached { port, record };
-        let view = self.pod_view(name, &attached);
-        for counters in &self.counters {
-            counters.port(port).reset();
-        }
-        // The tables first: what the pod says as soon as it is read must not be a stranger's.
-        self.publisher.publish(next);
-        self.hand_to_workers(port, making.queues());
-        making.keep();
-        self.pods.insert(name.clone(), attached);
-        Ok(view)
-    }
-
     /// Takes the pod out of the tables, then away. Succeeds for one that is not
     /// there.
     pub(super) fn detach(&mut self, request: &Detach) -> Result<view::Detached, ApiError> {
@@ -138,24 +58,60 @@ impl Control {
                 existed: false,
             });
         };
+        Ok(view::Detached {
+            note: self.remove(&name),
+            name,
+            existed: true,
+        })
+    }
+
+    /// Takes a recorded pod out of tables, workers and state, and its interface away; what is worth knowing.
+    pub(super) fn remove(&mut self, name: &str) -> Option<String> {
         let mut note = None;
-        if let Some(queues) = self.unpublish(&name) {
-            interface::remove(&queues);
-        } else if let Some(record) = self.state.pods.get(&name) {
-            note = remove_dormant(record);
+        let queues = self.unpublish(name);
+        let record = self.state.forget(name);
+        match (queues, &record) {
+            (Some(queues), Some(record)) => self.close(queues, record),
+            (None, Some(record)) => note = remove_dormant(record),
+            _ => {}
         }
-        self.state.pods.remove(&name);
         if let Err(e) = self.state_dir.save(&self.state) {
             // Found to be gone at the next start.
             tracing::error!(pod = name, "detached, but not on disk: {e}");
             note = Some(format!("detached, but the state was not written: {e}"));
         }
         tracing::info!(pod = name, "detached");
-        Ok(view::Detached {
-            name,
-            existed: true,
-            note,
-        })
+        note
+    }
+
+    /// Lets the interface vanish, on a thread of its own so that others are served meanwhile.
+    fn close(&mut self, queues: Queues, record: &PodRecord) {
+        interface::remove(&queues);
+        let (sender, done) = bounded(0);
+        let work = move || {
+            drop(queues);
+            drop(sender);
+        };
+        // Without a thread the closure is dropped, and the descriptors with it.
+        if let Err(e) = std::thread::Builder::new().name("close".into()).spawn(work) {
+            tracing::warn!("no thread to close a pod's interface, closed at once: {e}");
+        }
+        self.closing.retain(|other| !other.is_done());
+        self.closing.push(Closing {
+            netns_id: record.netns_id,
+            ifname: record.ifname.clone(),
+            done,
+        });
+    }
+
+    /// Waits until an interface of that name that was there has gone.
+    pub(super) fn await_closing(&mut self, netns_id: Identity, ifname: &str) {
+        for other in &self.closing {
+            if other.netns_id == netns_id && other.ifname == ifname {
+                other.wait();
+            }
+        }
+        self.closing.retain(|other| !other.is_done());
     }
 
     /// Opens the pods of the state file again.
@@ -171,7 +127,7 @@ impl Control {
                 }
                 Err(Lost::Gone(why)) => {
                     tracing::info!(pod = name, "dropped: {why}");
-                    self.state.pods.remove(&name);
+                    self.state.forget(&name);
                 }
                 Err(Lost::Dormant(why)) => {
                     tracing::error!(pod = name, "cannot be served: {why}");
@@ -192,6 +148,16 @@ impl Control {
     /// Puts the pod into the tables; its queues are still to be handed to the workers.
     fn restore_one(&mut self, name: &str, record: &PodRecord) -> Result<(PortId, Queues), Lost> {
         let path = record.netns.display();
+        if record.pending {
+            let swept = Netns::open(&record.netns)
+                .ok()
+                .filter(|netns| netns.identity() == record.netns_id)
+                .map(|netns| interface::sweep(&netns, &record.ifname));
+            return match swept {
+                Some(Err(e)) => Err(Lost::Dormant(format!("half made, and not removed: {e}"))),
+                _ => Err(Lost::Gone("an agent that was killed was making it".into())),
+            };
+        }
         let netns = match Netns::open(&record.netns) {
             Ok(netns) if netns.identity() == record.netns_id => netns,
             Ok(_) => return Err(Lost::Gone(format!("{path} is another namespace now"))),
@@ -247,10 +213,10 @@ impl Control {
             return;
         }
         for name in &gone {
-            if let Some(queues) = self.unpublish(name) {
-                interface::remove(&queues);
+            let queues = self.unpublish(name);
+            if let (Some(queues), Some(record)) = (queues, self.state.forget(name)) {
+                self.close(queues, &record);
             }
-            self.state.pods.remove(name);
             tracing::info!(pod = name, "its namespace is gone; forgotten");
         }
         if let Err(e) = self.state_dir.save(&self.state) {
@@ -275,7 +241,7 @@ impl Control {
             return;
         };
         self.unpublish(&name);
-        self.state.pods.remove(&name);
+        self.state.forget(&name);
         tracing::warn!(pod = name, "forgotten: {reason}");
         if let Err(e) = self.state_dir.save(&self.state) {
             tracing::error!(pod = name, "forgotten, but not on disk: {e}");
@@ -324,58 +290,6 @@ impl Control {
         self.descriptors.taps.insert(port, queues);
     }
 
-    /// The tables with one more pod; refused when somebody has its addresses.
-    fn with_port(
-        &self,
-        port: PortId,
-        name: &str,
-        record: &PodRecord,
-    ) -> Result<Snapshot, ApiError> {
-        let mut next = Snapshot::clone(&self.publisher.current());
-        // Addresses before the MAC, which mostly follows from them: whoever asks
-        // for a taken address has not heard of the MAC.
-        for ip in &record.ips {
-            if let Some(Target::Port(holder)) = next.route(from_ip(*ip))
-                && let Some(holder) = next.port(holder)
-            {
-                return Err(ApiError::conflict(
-                    format!(
-                        "address {ip} of {name} already belongs to pod {}",
-                        holder.name
-                    ),
-                    format!("choose another, or detach {}", holder.name),
-                ));
-            }
-        }
-        let entry = Port {
-            kind: PortKind::Pod,
-            mac: record.mac,
-            ip4: record.ips.iter().copied().find_map(as_v4),
-            ip6: record.ips.iter().copied().find_map(as_v6),
-            mtu: record.mtu,
-            name: Arc::from(name),
-        };
-        next.add_port(port, entry).map_err(|e| {
-            ApiError::conflict(e.to_string(), "choose another, or detach who has it")
-        })?;
-        Ok(next)
-    }
-
-    /// Pods that are recorded but cannot be served keep their addresses.
-    fn not_dormant(&self, record: &PodRecord) -> Result<(), ApiError> {
-        let dormant = |name: &&String| !self.pods.contains_key(*name);
-        for name in self.state.pods.keys().filter(dormant) {
-            let other = &self.state.pods[name];
-            if let Some(ip) = record.ips.iter().find(|ip| other.ips.contains(ip)) {
-                return Err(ApiError::conflict(
-                    format!("address {ip} already belongs to pod {name}, which cannot be served"),
-                    format!("choose another, or detach {name}"),
-                ));
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn pod_view(&self, name: &str, pod: &Attached) -> view::Pod {
         let record = &pod.record;
         let len = |ip: &IpAddr| {
@@ -413,6 +327,27 @@ impl Control {
     }
 }
 
+/// A pod's interface that is being taken away: the kernel takes some milliseconds, mostly waiting for its
+/// readers, when the last descriptor is closed. Nobody waits for it but who wants the same name in the same
+/// namespace.
+pub(super) struct Closing {
+    netns_id: Identity,
+    ifname: String,
+    /// Disconnected when it is done.
+    done: Receiver<()>,
+}
+
+impl Closing {
+    /// Until it is gone.
+    pub(super) fn wait(&self) {
+        let _ = self.done.recv_timeout(REMOVE_TIMEOUT);
+    }
+
+    fn is_done(&self) -> bool {
+        self.done.try_recv() == Err(TryRecvError::Disconnected)
+    }
+}
+
 /// Why a recorded pod is not served.
 enum Lost {
     /// It no longer exists.
@@ -430,54 +365,6 @@ fn share(port: PortId, worker: usize, workers: usize, queues: usize) -> (usize, 
     (queue, worker == reader)
 }
 
-/// The addresses with prefix length and gateway; refused outside the node's
-/// pod networks, and for addresses no pod can have.
-fn pod_addresses(config: &Config, ips: &[IpAddr]) -> Result<Vec<PodAddress>, ApiError> {
-    let mut addresses = Vec::new();
-    for ip in ips {
-        let inside = config
-            .pod_cidr(ip.is_ipv6())
-            .filter(|c| c.contains(from_ip(*ip)));
-        let Some(cidr) = inside else {
-            let known: Vec<String> = config
-                .node
-                .pod_cidrs
-                .iter()
-                .map(|c| c.to_string())
-                .collect();
-            return Err(ApiError::bad_request(
-                format!(
-                    "{ip} is outside this node's pod networks ({})",
-                    known.join(", ")
-                ),
-                "choose an address inside",
-            ));
-        };
-        let gateway = gateway(cidr);
-        let what = if *ip == gateway {
-            Some("the gateway's address")
-        } else if *ip == cidr.network() {
-            Some("the address of the network itself")
-        } else if ip.is_ipv4() && from_ip(*ip) == cidr.last() {
-            Some("the broadcast address")
-        } else {
-            None
-        };
-        if let Some(what) = what {
-            return Err(ApiError::bad_request(
-                format!("{ip} is {what} of {cidr}"),
-                "choose another address inside",
-            ));
-        }
-        addresses.push(PodAddress {
-            ip: *ip,
-            prefix_len: cidr.prefix_len(),
-            gateway,
-        });
-    }
-    Ok(addresses)
-}
-
 /// Removes the interface of a pod that is recorded but not served.
 fn remove_dormant(record: &PodRecord) -> Option<String> {
     let result = Netns::open(&record.netns)
@@ -489,33 +376,6 @@ fn remove_dormant(record: &PodRecord) -> Option<String> {
             None
         }
         Err(e) => Some(format!("its interface was not removed: {e}")),
-    }
-}
-
-/// The answer for a failed interface.
-fn of_interface(error: InterfaceError) -> ApiError {
-    let text = error.to_string();
-    match error {
-        InterfaceError::NameTaken { .. } => ApiError::conflict(
-            text,
-            "detach the pod that has it, delete the interface, or use another ifname",
-        ),
-        InterfaceError::Netns(NetnsError::Open { source, .. })
-            if source.kind() == io::ErrorKind::NotFound =>
-        {
-            ApiError::new(
-                404,
-                text,
-                "create the namespace first; `ip netns` lists those with a name",
-            )
-        }
-        InterfaceError::Netns(
-            NetnsError::NotNetns { .. } | NetnsError::Own { .. } | NetnsError::Name { .. },
-        ) => ApiError::bad_request(
-            text,
-            "give a name that `ip netns` lists, or a path such as /proc/<pid>/ns/net",
-        ),
-        _ => ApiError::internal(text, "see the agent's log; nothing was left behind"),
     }
 }
 

@@ -16,6 +16,7 @@ use super::rings::{self, Rings};
 use super::{Control, Descriptors, tables};
 use crate::api::view::SocketStatus;
 use crate::config::{Checksum, Config, EncapKind, Gro};
+use crate::ipam::Pool;
 use crate::netlink::{Netlink, Watch};
 use crate::next_hop::NextHops;
 use crate::node;
@@ -82,6 +83,12 @@ impl Control {
             .link(&underlay.interface)
             .context("underlay interface")?;
         let interface = link.index;
+        let pools = config
+            .node
+            .pod_cidrs
+            .iter()
+            .map(|cidr| Pool::new(*cidr, &config.ipam.ranges, &config.ipam.exclude))
+            .collect();
         let mut control = Control {
             rings: Rings::start(&config, &underlay, &link, &workers, &mut descriptors),
             config,
@@ -92,9 +99,11 @@ impl Control {
             workers,
             counters,
             events,
+            closing: Vec::new(),
             pods: std::collections::BTreeMap::new(),
             state,
             state_dir,
+            pools,
             path_mtus: PathMtus::default(),
             interface,
             changes: Watch::open()?,
@@ -104,6 +113,7 @@ impl Control {
         };
         control.find_next_hops();
         control.restore();
+        control.apply_pending();
         control.hand_to_workers(PortId::NODE, queues);
         for worker in &control.workers {
             worker.send(worker::Command::Listen);

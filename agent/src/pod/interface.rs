@@ -1,19 +1,17 @@
 //! Making, reopening and removing a pod's interface.
 //!
-//! The TAP is created in the node's namespace and its queues are opened there,
-//! under a name nobody else uses, before it is moved into the pod's namespace:
-//! a descriptor opened inside would keep that namespace alive for ever. All the
-//! rest is done from outside, too, over an rtnetlink socket that belongs to the
-//! pod's namespace; only `/proc/sys` needs a thread inside.
+//! All of it happens in a thread inside the pod's namespace. A TAP made in the node's namespace and moved
+//! would not keep the pod's namespace alive by its descriptors, but moving costs 13 to 34 ms (the kernel
+//! waits for all its readers, twice), and after a restart its descriptors are opened inside anyhow: the
+//! namespace has to be watched, and they are closed within a second or two after its path is gone.
 //!
 //! ```text
-//! node:  create rwtap3 ─ open queues ─ move ┐
-//! pod:                                      └ eth0 ─ MAC, MTU, GSO limits ─ addresses ─ up ─ routes
+//! pod:  create eth0, open queues ─ MAC, MTU, GSO limits ─ addresses ─ up ─ routes
 //! ```
 //!
-//! The interface is persistent from the first moment. Until [`Making::keep`] is
-//! called, dropping what was made takes the persistence back, and the interface
-//! vanishes with its last descriptor, wherever it is by then.
+//! The interface is persistent from the first moment. Until [`Making::keep`] is called, dropping what was
+//! made takes the persistence back, and the interface vanishes with its last descriptor. What an agent
+//! leaves that is killed in between is found by its owner: see [`sweep`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,8 +29,6 @@ use crate::sysctl::{self, SysctlError};
 /// may open /dev/net/tun can take one while the agent is down. (65534 is
 /// `nobody`, and `(uid_t)-1` means "no owner".)
 pub const TAP_OWNER_UID: u32 = 4_294_967_290;
-/// Prefix of the name a TAP has before it is moved.
-pub const TEMPORARY_PREFIX: &str = "rwtap";
 /// Queue length in packets of a multi-queue TAP: the kernel allots it for each
 /// of 256 possible queues, which at the usual 500 is 3 MB for each pod.
 const MULTI_QUEUE_TX_LEN: u32 = 128;
@@ -40,8 +36,6 @@ const MULTI_QUEUE_TX_LEN: u32 = 128;
 /// What the pod's interface shall be.
 #[derive(Clone, Debug)]
 pub struct Spec<'a> {
-    /// Number of the port, for the temporary name.
-    pub port: u32,
     /// Name inside the pod.
     pub ifname: &'a str,
     /// MAC address.
@@ -50,8 +44,21 @@ pub struct Spec<'a> {
     pub mtu: u16,
     /// Addresses with prefix length and gateway.
     pub addresses: &'a [PodAddress],
+    /// Routes besides the default ones.
+    pub routes: &'a [PodRoute],
     /// Number of queues; more than one makes a multi-queue TAP.
     pub queues: usize,
+}
+
+/// A route of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodRoute {
+    /// Network address of the destination.
+    pub destination: IpAddr,
+    /// Its prefix length.
+    pub prefix_len: u8,
+    /// Next hop.
+    pub gateway: IpAddr,
 }
 
 /// One address of a pod.
@@ -130,38 +137,31 @@ impl Drop for Making {
 }
 
 /// Makes the interface, complete, up, and with carrier.
-pub fn create(node: &mut Netlink, netns: &Netns, spec: &Spec) -> Result<Making, InterfaceError> {
-    let mut pod = run_in(netns, Netlink::open)??;
+pub fn create(netns: &Netns, spec: &Spec) -> Result<Making, InterfaceError> {
+    run_in(netns, || make(netns, spec))?
+}
+
+/// Makes it in the current namespace, which is `netns`.
+fn make(netns: &Netns, spec: &Spec) -> Result<Making, InterfaceError> {
     let taken = || InterfaceError::NameTaken {
         netns: netns.path().display().to_string(),
         ifname: spec.ifname.to_owned(),
     };
-    match pod.link(spec.ifname) {
+    let mut netlink = Netlink::open()?;
+    match netlink.link(spec.ifname) {
         Ok(_) => return Err(taken()),
         Err(NetlinkError::NoLink { .. }) => {}
         Err(e) => return Err(e.into()),
     }
-
-    let temporary = format!("{TEMPORARY_PREFIX}{}", spec.port);
     let multi_queue = spec.queues > 1;
-    let make = || {
-        let owner_uid = Some(TAP_OWNER_UID);
-        let options = TapOptions {
-            multi_queue,
-            owner_uid,
-        };
-        tap::create_persistent(&temporary, &options)
+    let options = TapOptions {
+        multi_queue,
+        owner_uid: Some(TAP_OWNER_UID),
     };
-    let first = match make() {
-        // An agent that was killed between making and moving has left it. One
-        // that is in use is not deleted.
-        Err(TapError::Taken { .. }) => {
-            tap::delete(&temporary)?;
-            tracing::info!("removed {temporary}, which an agent that was killed has left");
-            make()?
-        }
-        made => made?,
-    };
+    let first = tap::create_persistent(spec.ifname, &options).map_err(|e| match e {
+        TapError::Taken { .. } => taken(),
+        e => e.into(),
+    })?;
     let mut making = Making {
         queues: Some(Queues {
             fds: vec![Arc::new(first.fd)],
@@ -169,30 +169,22 @@ pub fn create(node: &mut Netlink, netns: &Netns, spec: &Spec) -> Result<Making, 
         }),
     };
     for _ in 1..spec.queues {
-        let more = tap::open_queue(&temporary, multi_queue)?;
+        let more = tap::open_queue(spec.ifname, multi_queue)?;
         if let Some(queues) = &mut making.queues {
             queues.fds.push(Arc::new(more.fd));
         }
     }
-    let index = node.link(&temporary)?.index;
-    node.move_link(index, netns.as_fd(), spec.ifname)
-        .map_err(|e| {
-            if e.errno() == Some(libc::EEXIST) {
-                taken()
-            } else {
-                e.into()
-            }
-        })?;
-    configure(&mut pod, netns, spec)?;
+    configure(&mut netlink, netns, spec)?;
     Ok(making)
 }
 
-/// Everything inside the namespace.
-fn configure(pod: &mut Netlink, netns: &Netns, spec: &Spec) -> Result<(), InterfaceError> {
-    let index = pod.link(spec.ifname)?.index;
+/// Sets everything on it.
+fn configure(netlink: &mut Netlink, netns: &Netns, spec: &Spec) -> Result<(), InterfaceError> {
+    let ifname = spec.ifname;
+    let index = netlink.link(ifname)?.index;
     let gso = gso::limits(spec.mtu);
     let multi_queue = spec.queues > 1;
-    pod.change_link(
+    netlink.change_link(
         index,
         &LinkChange {
             mac: Some(spec.mac),
@@ -204,35 +196,38 @@ fn configure(pod: &mut Netlink, netns: &Netns, spec: &Spec) -> Result<(), Interf
             ..LinkChange::default()
         },
     )?;
-    let v6 = spec.addresses.iter().any(|a| a.ip.is_ipv6());
-    let ifname = spec.ifname;
-    run_in(netns, move || ipv6_settings(ifname, v6))??;
+    ipv6_settings(ifname, spec.addresses.iter().any(|a| a.ip.is_ipv6()))?;
     for address in spec.addresses {
-        pod.add_address(index, address.ip, address.prefix_len)?;
+        netlink.add_address(index, address.ip, address.prefix_len)?;
     }
-    pod.change_link(
+    netlink.change_link(
         index,
         &LinkChange {
             up: Some(true),
             ..LinkChange::default()
         },
     )?;
-    for address in spec.addresses {
-        let route = Route {
-            destination: match address.ip {
-                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-            },
-            prefix_len: 0,
-            gateway: Some(address.gateway),
+    let defaults = spec.addresses.iter().map(|address| PodRoute {
+        destination: match address.ip {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        },
+        prefix_len: 0,
+        gateway: address.gateway,
+    });
+    for route in defaults.chain(spec.routes.iter().copied()) {
+        let added = netlink.add_route(&Route {
+            destination: route.destination,
+            prefix_len: route.prefix_len,
+            gateway: Some(route.gateway),
             onlink: false,
             source: None,
             interface: index,
-        };
+        })?;
         // A second interface of a pod must not take the first one's traffic.
-        if !pod.add_route(&route)? {
-            tracing::info!(netns = %netns.path().display(), ifname, gateway = %address.gateway,
-                "the pod has a default route already; it keeps it");
+        if !added {
+            tracing::info!(netns = %netns.path().display(), ifname, gateway = %route.gateway,
+                "the pod has a route to {}/{} already; it keeps it", route.destination, route.prefix_len);
         }
     }
     Ok(())
@@ -272,6 +267,26 @@ pub fn reopen(
         }
         Ok(Queues { fds, uso })
     })?
+}
+
+/// Removes what an agent left that was killed while it made `ifname`, so that no record says how to reopen
+/// it. False if there is no TAP of that name. One that somebody reads is left alone.
+pub fn sweep(netns: &Netns, ifname: &str) -> Result<bool, InterfaceError> {
+    run_in(netns, || match tap::delete(ifname) {
+        Ok(()) => Ok(true),
+        Err(TapError::NotFound { .. } | TapError::NotTap { .. }) => Ok(false),
+        Err(e) => Err(e.into()),
+    })?
+}
+
+/// Whether the namespace has an interface of that name.
+pub fn exists(netns: &Netns, ifname: &str) -> Result<bool, InterfaceError> {
+    let found = run_in(netns, || Netlink::open().and_then(|mut n| n.link(ifname)))?;
+    match found {
+        Ok(_) => Ok(true),
+        Err(NetlinkError::NoLink { .. }) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Makes the interface vanish when its last descriptor is closed, whatever it

@@ -17,6 +17,21 @@ fn pod(n: u8) -> PodRecord {
         multi_queue: false,
         queues: 1,
         vnet_header_len: 10,
+        pending: n.is_multiple_of(2),
+        cni: n.is_multiple_of(3).then(|| CniRecord {
+            attachment: attachment(n),
+            network: "ringway".into(),
+            pod: None,
+        }),
+        bandwidth: None,
+        port_mappings: Vec::new(),
+    }
+}
+
+fn attachment(n: u8) -> Attachment {
+    Attachment {
+        container_id: format!("c{n}"),
+        ifname: "eth0".into(),
     }
 }
 
@@ -57,11 +72,11 @@ fn a_second_agent_is_told_who_holds_it() {
 fn a_newer_file_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let lock = StateDir::lock(dir.path()).unwrap();
-    let newer = br#"{"schema": 2, "boots": ["x"], "pods": [1, 2]}"#;
+    let newer = br#"{"schema": 3, "boots": ["x"], "pods": [1, 2]}"#;
     fs::write(dir.path().join(FILE), newer).unwrap();
     let refused = lock.load().unwrap_err();
     assert!(
-        matches!(refused, StateError::Newer { found: 2, .. }),
+        matches!(refused, StateError::Newer { found: 3, .. }),
         "{refused}"
     );
     assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), newer);
@@ -74,7 +89,7 @@ fn a_torn_file_is_set_aside() {
     lock.save(&state(2)).unwrap();
     let whole = fs::read(dir.path().join(FILE)).unwrap();
     // The closing newline alone is no damage; neither is the last brace missing whole.
-    for cut in [0, 1, whole.len() / 2, whole.len() - 2] {
+    for cut in [1, whole.len() / 2, whole.len() - 2] {
         fs::write(dir.path().join(FILE), &whole[..cut]).unwrap();
         assert_eq!(lock.load().unwrap(), State::new(), "cut at {cut}");
         let aside = fs::read(dir.path().join(DAMAGED)).unwrap();
@@ -101,7 +116,63 @@ fn pods_of_an_earlier_boot_are_left_out() {
     let mut old = state(2);
     old.boot_id = "6f1c2e9a-0000-4000-8000-000000000000".into();
     lock.save(&old).unwrap();
-    assert_eq!(lock.load().unwrap(), State::new());
+    let now = lock.load().unwrap();
+    assert_eq!((now.pods.len(), now.boot_id), (0, boot_id()));
+    // Their addresses are the last to be given out again.
+    let released: Vec<String> = now
+        .ipam
+        .v4
+        .released
+        .iter()
+        .map(|ip| ip.to_string())
+        .collect();
+    assert_eq!(released, ["10.77.1.2", "10.77.1.3"]);
+    assert_eq!(now.ipam.v6.released.len(), 2);
+}
+
+#[test]
+fn a_file_of_the_version_before_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = StateDir::lock(dir.path()).unwrap();
+    let old = format!(
+        r#"{{"schema": 1, "boot_id": "{}", "pods": {{"p2/eth0": {{
+        "netns": "/run/netns/p2", "netns_id": {{"dev": 4, "ino": 2}}, "ifname": "eth0",
+        "mac": "0a:58:0a:4d:01:02", "ips": ["10.77.1.2"], "mtu": 1450, "multi_queue": false,
+        "queues": 1, "vnet_header_len": 10}}}}}}"#,
+        boot_id()
+    );
+    fs::write(dir.path().join(FILE), old).unwrap();
+    let state = lock.load().unwrap();
+    assert_eq!(state.schema, SCHEMA);
+    let record = &state.pods["p2/eth0"];
+    assert!(!record.pending && record.cni.is_none());
+    lock.save(&state).unwrap();
+    assert_eq!(lock.load().unwrap(), state);
+}
+
+#[test]
+fn what_a_power_cut_leaves_of_a_file_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = StateDir::lock(dir.path()).unwrap();
+    for left in [&b""[..], &[0; 300]] {
+        fs::write(dir.path().join(FILE), left).unwrap();
+        assert_eq!(lock.load().unwrap(), State::new());
+        assert!(!dir.path().join(DAMAGED).exists());
+    }
+}
+
+#[test]
+fn a_container_finds_its_pod() {
+    let mut state = state(5);
+    assert_eq!(state.by_attachment(&attachment(3)), Some("p3/eth0"));
+    assert_eq!(state.by_attachment(&attachment(4)), None);
+    let other = Attachment {
+        ifname: "net1".into(),
+        ..attachment(3)
+    };
+    assert_eq!(state.by_attachment(&other), None);
+    assert!(state.forget("p3/eth0").is_some());
+    assert_eq!(state.by_attachment(&attachment(3)), None);
 }
 
 #[test]

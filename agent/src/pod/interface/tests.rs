@@ -17,11 +17,11 @@ fn addresses() -> Vec<PodAddress> {
 
 fn spec(addresses: &[PodAddress], queues: usize) -> Spec<'_> {
     Spec {
-        port: 3,
         ifname: "eth0",
         mac: MacAddr([0x0a, 0x58, 10, 77, 1, 2]),
         mtu: 1450,
         addresses,
+        routes: &[],
         queues,
     }
 }
@@ -38,7 +38,7 @@ fn everything_is_as_asked() {
     in_netns(|| {
         let (pod, mut node) = (Pod::new(), Netlink::open().unwrap());
         let addresses = addresses();
-        let making = create(&mut node, &pod.netns(), &spec(&addresses, 1)).unwrap();
+        let making = create(&pod.netns(), &spec(&addresses, 1)).unwrap();
         assert_eq!(names(&mut node), ["lo"], "nothing stays in the node");
         let mut inside = pod.netlink();
         let link = inside.link("eth0").unwrap();
@@ -84,9 +84,9 @@ fn a_name_that_is_taken_is_refused_and_left_alone() {
     in_netns(|| {
         let (pod, mut node) = (Pod::new(), Netlink::open().unwrap());
         let addresses = addresses();
-        let first = create(&mut node, &pod.netns(), &spec(&addresses, 1)).unwrap();
+        let first = create(&pod.netns(), &spec(&addresses, 1)).unwrap();
         let before = pod.netlink().link("eth0").unwrap();
-        let refused = create(&mut node, &pod.netns(), &spec(&addresses, 1)).unwrap_err();
+        let refused = create(&pod.netns(), &spec(&addresses, 1)).unwrap_err();
         assert!(
             matches!(refused, InterfaceError::NameTaken { .. }),
             "{refused}"
@@ -107,50 +107,76 @@ fn a_failure_leaves_nothing_behind() {
         // The MTU is refused in the pod, after the move.
         let mut bad_mtu = spec(&good, 1);
         bad_mtu.mtu = 10;
-        create(&mut node, &pod.netns(), &bad_mtu).unwrap_err();
+        create(&pod.netns(), &bad_mtu).unwrap_err();
         // A MAC address the kernel refuses.
         let mut bad_mac = spec(&good, 1);
         bad_mac.mac = MacAddr([1, 0, 0, 0, 0, 1]);
-        create(&mut node, &pod.netns(), &bad_mac).unwrap_err();
+        create(&pod.netns(), &bad_mac).unwrap_err();
         // A gateway that is not on-link: the very last step.
         let mut off_link = addresses();
         off_link[1].gateway = "fd99::1".parse().unwrap();
-        create(&mut node, &pod.netns(), &spec(&off_link, 1)).unwrap_err();
+        create(&pod.netns(), &spec(&off_link, 1)).unwrap_err();
         off_link[0].gateway = "192.0.2.1".parse().unwrap();
-        create(&mut node, &pod.netns(), &spec(&off_link, 2)).unwrap_err();
+        create(&pod.netns(), &spec(&off_link, 2)).unwrap_err();
         assert_eq!(names(&mut pod.netlink()), ["lo"]);
         assert_eq!(names(&mut node), ["lo"]);
         // And the way is free.
-        let making = create(&mut node, &pod.netns(), &spec(&good, 1)).unwrap();
+        let making = create(&pod.netns(), &spec(&good, 1)).unwrap();
         assert!(names(&mut pod.netlink()).contains(&"eth0".to_owned()));
         drop(making);
         assert_eq!(names(&mut pod.netlink()), ["lo"]);
     });
 }
 
-/// An agent may be killed at any moment, also between making a TAP and moving it.
+/// An agent may be killed at any moment, also while it makes an interface.
 #[test]
-fn what_a_killed_agent_left_is_not_in_the_way() {
+fn what_a_killed_agent_left_is_swept_away() {
     in_netns(|| {
-        let (pod, mut node) = (Pod::new(), Netlink::open().unwrap());
+        let pod = Pod::new();
         let addresses = addresses();
-        for multi_queue in [false, true] {
-            let options = TapOptions {
-                multi_queue,
-                owner_uid: Some(TAP_OWNER_UID),
-            };
-            let left = tap::create_persistent("rwtap3", &options).unwrap();
-            // As long as somebody has it, it is his.
-            if !multi_queue {
-                let refused = create(&mut node, &pod.netns(), &spec(&addresses, 1)).unwrap_err();
-                assert!(
-                    matches!(refused, InterfaceError::Tap(TapError::Busy { .. })),
-                    "{refused}"
-                );
+        for queues in [1, 2] {
+            let making = create(&pod.netns(), &spec(&addresses, queues)).unwrap();
+            assert!(exists(&pod.netns(), "eth0").unwrap());
+            if queues == 1 {
+                // As long as somebody has it, it is his.
+                let refused = sweep(&pod.netns(), "eth0").unwrap_err();
+                let busy = matches!(refused, InterfaceError::Tap(TapError::Busy { .. }));
+                assert!(busy, "{refused}");
             }
-            drop(left);
-            drop(create(&mut node, &pod.netns(), &spec(&addresses, 1)).unwrap());
-            assert_eq!(names(&mut node), ["lo"]);
+            making.keep();
+            assert!(sweep(&pod.netns(), "eth0").unwrap());
+            assert!(!sweep(&pod.netns(), "eth0").unwrap());
+            assert!(!exists(&pod.netns(), "eth0").unwrap());
+        }
+        assert!(!sweep(&pod.netns(), "lo").unwrap());
+        assert!(exists(&pod.netns(), "lo").unwrap());
+    });
+}
+
+#[test]
+fn routes_that_were_asked_for_are_there() {
+    in_netns(|| {
+        let pod = Pod::new();
+        let addresses = addresses();
+        let routes = [("10.96.0.0", 12, "10.77.1.1"), ("fd96::", 16, "fd77:1::1")].map(
+            |(destination, prefix_len, gateway)| PodRoute {
+                destination: destination.parse().unwrap(),
+                prefix_len,
+                gateway: gateway.parse().unwrap(),
+            },
+        );
+        let mut spec = spec(&addresses, 1);
+        spec.routes = &routes;
+        create(&pod.netns(), &spec).unwrap().keep();
+        let mut inside = pod.netlink();
+        let index = inside.link("eth0").unwrap().index;
+        let found = inside.routes(index).unwrap();
+        for route in &routes {
+            let same = |r: &&Route| {
+                (r.destination, r.prefix_len, r.gateway)
+                    == (route.destination, route.prefix_len, Some(route.gateway))
+            };
+            assert_eq!(found.iter().filter(same).count(), 1, "{found:?}");
         }
     });
 }
@@ -158,18 +184,16 @@ fn what_a_killed_agent_left_is_not_in_the_way() {
 #[test]
 fn a_second_interface_leaves_the_first_ones_default_route() {
     in_netns(|| {
-        let (pod, mut node) = (Pod::new(), Netlink::open().unwrap());
+        let pod = Pod::new();
         let first = addresses();
-        create(&mut node, &pod.netns(), &spec(&first, 1))
-            .unwrap()
-            .keep();
+        create(&pod.netns(), &spec(&first, 1)).unwrap().keep();
         let mut second = addresses();
         second[0].ip = "10.77.1.3".parse().unwrap();
         second[1].ip = "fd77:1::3".parse().unwrap();
         let mut other = spec(&second, 1);
         other.ifname = "net1";
         other.mac = MacAddr([0x0a, 0x58, 10, 77, 1, 3]);
-        create(&mut node, &pod.netns(), &other).unwrap().keep();
+        create(&pod.netns(), &other).unwrap().keep();
         let mut inside = pod.netlink();
         let mut defaults = |name: &str| {
             let index = inside.link(name).unwrap().index;
@@ -184,9 +208,9 @@ fn a_second_interface_leaves_the_first_ones_default_route() {
 fn closed_and_opened_again_it_is_the_same() {
     in_netns(|| {
         for queues in [1, 2] {
-            let (pod, mut node) = (Pod::new(), Netlink::open().unwrap());
+            let pod = Pod::new();
             let addresses = addresses();
-            let making = create(&mut node, &pod.netns(), &spec(&addresses, queues)).unwrap();
+            let making = create(&pod.netns(), &spec(&addresses, queues)).unwrap();
             assert_eq!(making.queues().fds.len(), queues);
             making.keep();
             let multi_queue = queues > 1;
@@ -217,37 +241,13 @@ fn closed_and_opened_again_it_is_the_same() {
 #[test]
 fn nobody_else_can_take_it() {
     in_netns(|| {
-        let (pod, mut node) = (Pod::new(), Netlink::open().unwrap());
+        let pod = Pod::new();
         let addresses = addresses();
-        create(&mut node, &pod.netns(), &spec(&addresses, 1))
-            .unwrap()
-            .keep();
+        create(&pod.netns(), &spec(&addresses, 1)).unwrap().keep();
         let owner = run_in(&pod.netns(), || {
             // sysfs shows the namespace it was mounted in, so ask by another way.
             tap::create_persistent("eth0", &TapOptions::default()).unwrap_err()
         });
         assert!(matches!(owner.unwrap(), TapError::Taken { .. }));
-    });
-}
-
-#[test]
-fn the_namespace_lives_no_longer_than_the_pod() {
-    in_netns(|| {
-        let (pod, mut node) = (Pod::new(), Netlink::open().unwrap());
-        let addresses = addresses();
-        let making = create(&mut node, &pod.netns(), &spec(&addresses, 1)).unwrap();
-        let queues = making.queues();
-        making.keep();
-        drop(pod);
-        // The namespace is taken down in the background; the interface with it,
-        // although its queue is open.
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        while remove(&queues) {
-            assert!(
-                std::time::Instant::now() < deadline,
-                "the descriptor keeps the namespace alive"
-            );
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
     });
 }

@@ -1,0 +1,124 @@
+//! Which addresses a pod gets: those it asks for, and of each family it asks nothing of, the next.
+
+use std::net::IpAddr;
+
+use ringway_cni::api::CODE_FULL;
+use ringway_packet::addr::from_ip;
+
+use super::Control;
+use crate::api::ApiError;
+use crate::config::{Config, gateway};
+use crate::ipam::Pool;
+use crate::pod::interface::PodAddress;
+
+impl Control {
+    /// Addresses for a pod: `asked`, and one of each further family of the node. Second, those that were
+    /// chosen here.
+    pub(super) fn choose(
+        &self,
+        asked: Vec<IpAddr>,
+    ) -> Result<(Vec<IpAddr>, Vec<IpAddr>), ApiError> {
+        let (mut ips, mut chosen) = (asked, Vec::new());
+        for pool in &self.pools {
+            let v6 = pool.is_ipv6();
+            if ips.iter().any(|ip| ip.is_ipv6() == v6) {
+                continue;
+            }
+            let order = if v6 {
+                &self.state.ipam.v6
+            } else {
+                &self.state.ipam.v4
+            };
+            // Recorded pods that are not served have theirs, too.
+            let taken: std::collections::HashSet<IpAddr> = self
+                .state
+                .pods
+                .values()
+                .flat_map(|record| record.ips.iter().copied())
+                .collect();
+            let ip = order
+                .next(pool, |ip| taken.contains(&ip))
+                .ok_or_else(|| self.full(pool))?;
+            ips.push(ip);
+            chosen.push(ip);
+        }
+        ips.sort_by_key(IpAddr::is_ipv6);
+        Ok((ips, chosen))
+    }
+
+    /// No address is left: how many there are and who has them.
+    fn full(&self, pool: &Pool) -> ApiError {
+        let family = |ip: &IpAddr| ip.is_ipv6() == pool.is_ipv6();
+        let held = |(name, record): (&String, &crate::state::PodRecord)| {
+            let ip = record.ips.iter().find(|ip| family(ip))?;
+            Some(format!("{ip} {name}"))
+        };
+        let holders: Vec<String> = self.state.pods.iter().filter_map(held).collect();
+        let some = holders
+            .iter()
+            .take(3)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        ApiError::new(
+            507,
+            format!(
+                "no address is left: {} pods have all {} of {} ({some}, …)",
+                holders.len(),
+                pool.size(),
+                pool.cidr()
+            ),
+            "`ringway pods` lists who has them; remove pods, widen ipam.ranges, or give the node a larger \
+             pod network",
+        )
+        .with_code(CODE_FULL)
+    }
+}
+
+/// The addresses with prefix length and gateway; refused outside the node's
+/// pod networks, and for addresses no pod can have.
+pub(super) fn pod_addresses(config: &Config, ips: &[IpAddr]) -> Result<Vec<PodAddress>, ApiError> {
+    let mut addresses = Vec::new();
+    for ip in ips {
+        let inside = config
+            .pod_cidr(ip.is_ipv6())
+            .filter(|c| c.contains(from_ip(*ip)));
+        let Some(cidr) = inside else {
+            let known: Vec<String> = config
+                .node
+                .pod_cidrs
+                .iter()
+                .map(|c| c.to_string())
+                .collect();
+            return Err(ApiError::bad_request(
+                format!(
+                    "{ip} is outside this node's pod networks ({})",
+                    known.join(", ")
+                ),
+                "choose an address inside",
+            ));
+        };
+        let gateway = gateway(cidr);
+        let what = if *ip == gateway {
+            Some("the gateway's address")
+        } else if *ip == cidr.network() {
+            Some("the address of the network itself")
+        } else if ip.is_ipv4() && from_ip(*ip) == cidr.last() {
+            Some("the broadcast address")
+        } else {
+            None
+        };
+        if let Some(what) = what {
+            return Err(ApiError::bad_request(
+                format!("{ip} is {what} of {cidr}"),
+                "choose another address inside",
+            ));
+        }
+        addresses.push(PodAddress {
+            ip: *ip,
+            prefix_len: cidr.prefix_len(),
+            gateway,
+        });
+    }
+    Ok(addresses)
+}

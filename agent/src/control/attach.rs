@@ -1,0 +1,258 @@
+//! How a pod is attached, whoever asks for it.
+//!
+//! ```text
+//! tables with the pod, not published ─ recorded as pending ─ interface made ─ recorded ─ published ─ workers
+//! ```
+//!
+//! All that can be refused is refused before anything is made; a failure half way takes back what was made.
+//! Forwarding is on only with the publication, when everything else is in place.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ringway_cni::api::{Bandwidth, CODE_NO_NETNS, PortMapping};
+use ringway_packet::addr::from_ip;
+use ringway_packet::mac::MacAddr;
+use ringway_packet::offload::VNET_HDR_LEN;
+use ringway_tables::{Port, PortId, PortKind, Snapshot, Target};
+
+use super::Control;
+use super::addresses::pod_addresses;
+use super::pods::Attached;
+use super::tables::{as_v4, as_v6};
+use crate::api::{ApiError, Attach, view};
+use crate::mac;
+use crate::netns::{Netns, NetnsError};
+use crate::pod::interface::{self, InterfaceError, PodRoute, Spec};
+use crate::state::{CniRecord, PodRecord};
+
+/// A pod to be attached; its addresses are settled.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NewPod {
+    pub(super) name: String,
+    pub(super) netns: PathBuf,
+    pub(super) ifname: String,
+    pub(super) ips: Vec<IpAddr>,
+    /// Those of `ips` that were chosen here.
+    pub(super) chosen: Vec<IpAddr>,
+    pub(super) mac: Option<MacAddr>,
+    pub(super) mtu: Option<u16>,
+    pub(super) routes: Vec<PodRoute>,
+    pub(super) cni: Option<CniRecord>,
+    pub(super) bandwidth: Option<Bandwidth>,
+    pub(super) port_mappings: Vec<PortMapping>,
+}
+
+impl Control {
+    /// Attaches what a person or a program asked for.
+    pub(super) fn attach(&mut self, request: &Attach) -> Result<view::Pod, ApiError> {
+        self.attach_pod(NewPod {
+            name: request.name.clone(),
+            netns: request.netns.clone(),
+            ifname: request.ifname.clone(),
+            ips: request.ips.clone(),
+            mac: request.mac,
+            mtu: request.mtu,
+            ..NewPod::default()
+        })
+    }
+
+    /// Makes the pod's interface and puts it into the tables, or leaves nothing.
+    pub(super) fn attach_pod(&mut self, new: NewPod) -> Result<view::Pod, ApiError> {
+        let name = &new.name;
+        if let Some(record) = self.state.pods.get(name) {
+            return Err(ApiError::conflict(
+                format!(
+                    "pod {name} is attached already, in {} as {}",
+                    record.netns.display(),
+                    record.ifname
+                ),
+                "detach it first, or give another name",
+            ));
+        }
+        let addresses = pod_addresses(&self.config, &new.ips)?;
+        let first = addresses.first().ok_or_else(|| {
+            ApiError::bad_request(format!("pod {name} has no address"), "give one")
+        })?;
+        let netns = Netns::open(&new.netns)
+            .and_then(Netns::not_own)
+            .map_err(|e| of_interface(e.into()))?;
+        let port = self.publisher.current().free_port();
+        let limit = self.underlay.pod_mtu(&self.config);
+        let mtu = new.mtu.unwrap_or(limit);
+        if mtu > limit {
+            return Err(ApiError::bad_request(
+                format!("mtu {mtu} is above {limit}, which is what the underlay leaves"),
+                "leave mtu out, or raise the underlay's",
+            ));
+        }
+        let mac = new.mac.unwrap_or_else(|| mac::derived(first.ip));
+        let queues = self.config.workers.count;
+        let mut record = PodRecord {
+            netns: new.netns.clone(),
+            netns_id: netns.identity(),
+            ifname: new.ifname.clone(),
+            mac,
+            ips: new.ips.clone(),
+            mtu,
+            multi_queue: queues > 1,
+            queues: queues as u16,
+            vnet_header_len: VNET_HDR_LEN,
+            pending: true,
+            cni: new.cni,
+            bandwidth: new.bandwidth,
+            port_mappings: new.port_mappings,
+        };
+        // Before anything is made: addresses or a MAC that somebody has.
+        let next = self.with_port(port, name, &record)?;
+        self.not_dormant(&record)?;
+        self.await_closing(netns.identity(), &new.ifname);
+        // What is swept away after a crash must be ours.
+        if interface::exists(&netns, &new.ifname).map_err(of_interface)? {
+            return Err(of_interface(InterfaceError::NameTaken {
+                netns: new.netns.display().to_string(),
+                ifname: new.ifname.clone(),
+            }));
+        }
+        self.record(name, &record)?;
+        let made = interface::create(
+            &netns,
+            &Spec {
+                ifname: &new.ifname,
+                mac,
+                mtu,
+                addresses: &addresses,
+                routes: &new.routes,
+                queues,
+            },
+        );
+        record.pending = false;
+        let made = match made.map_err(of_interface) {
+            Ok(making) => self.record(name, &record).map(|()| making),
+            Err(e) => Err(e),
+        };
+        let making = match made {
+            Ok(making) => making,
+            Err(e) => {
+                // Its addresses were never heard of: their order stays as it was.
+                self.state.pods.remove(name);
+                if let Err(e) = self.state_dir.save(&self.state) {
+                    tracing::error!(
+                        pod = name,
+                        "not attached, but still on disk as pending: {e}"
+                    );
+                }
+                return Err(e);
+            }
+        };
+        for ip in &record.ips {
+            let chosen = new.chosen.contains(ip);
+            self.state.ipam.of(ip.is_ipv6()).given(*ip, chosen);
+        }
+        let attached = Attached { port, record };
+        let view = self.pod_view(name, &attached);
+        for counters in &self.counters {
+            counters.port(port).reset();
+        }
+        // The tables first: what the pod says as soon as it is read must not be a stranger's.
+        self.publisher.publish(next);
+        self.hand_to_workers(port, making.queues());
+        making.keep();
+        self.pods.insert(name.clone(), attached);
+        Ok(view)
+    }
+
+    /// Writes a pod down.
+    fn record(&mut self, name: &str, record: &PodRecord) -> Result<(), ApiError> {
+        self.state.pods.insert(name.to_owned(), record.clone());
+        self.state_dir.save(&self.state).map_err(|e| {
+            self.state.pods.remove(name);
+            ApiError::internal(
+                format!("pod {name} was not attached: {e}"),
+                "make room on, or repair, the file system of node.state_dir",
+            )
+        })
+    }
+
+    /// The tables with one more pod; refused when somebody has its addresses.
+    pub(super) fn with_port(
+        &self,
+        port: PortId,
+        name: &str,
+        record: &PodRecord,
+    ) -> Result<Snapshot, ApiError> {
+        let mut next = Snapshot::clone(&self.publisher.current());
+        // Addresses before the MAC, which mostly follows from them: whoever asks
+        // for a taken address has not heard of the MAC.
+        for ip in &record.ips {
+            if let Some(Target::Port(holder)) = next.route(from_ip(*ip))
+                && let Some(holder) = next.port(holder)
+            {
+                return Err(ApiError::conflict(
+                    format!(
+                        "address {ip} of {name} already belongs to pod {}",
+                        holder.name
+                    ),
+                    format!("choose another, or detach {}", holder.name),
+                ));
+            }
+        }
+        let entry = Port {
+            kind: PortKind::Pod,
+            mac: record.mac,
+            ip4: record.ips.iter().copied().find_map(as_v4),
+            ip6: record.ips.iter().copied().find_map(as_v6),
+            mtu: record.mtu,
+            name: Arc::from(name),
+        };
+        next.add_port(port, entry).map_err(|e| {
+            ApiError::conflict(e.to_string(), "choose another, or detach who has it")
+        })?;
+        Ok(next)
+    }
+
+    /// Pods that are recorded but cannot be served keep their addresses.
+    fn not_dormant(&self, record: &PodRecord) -> Result<(), ApiError> {
+        let dormant = |name: &&String| !self.pods.contains_key(*name);
+        for name in self.state.pods.keys().filter(dormant) {
+            let other = &self.state.pods[name];
+            if let Some(ip) = record.ips.iter().find(|ip| other.ips.contains(ip)) {
+                return Err(ApiError::conflict(
+                    format!("address {ip} already belongs to pod {name}, which cannot be served"),
+                    format!("choose another, or detach {name}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The answer for a failed interface.
+pub(super) fn of_interface(error: InterfaceError) -> ApiError {
+    let text = error.to_string();
+    match error {
+        InterfaceError::NameTaken { .. } => ApiError::conflict(
+            text,
+            "detach the pod that has it, delete the interface, or use another ifname",
+        ),
+        InterfaceError::Netns(NetnsError::Open { source, .. })
+            if source.kind() == io::ErrorKind::NotFound =>
+        {
+            ApiError::new(
+                404,
+                text,
+                "create the namespace first; `ip netns` lists those with a name",
+            )
+            .with_code(CODE_NO_NETNS)
+        }
+        InterfaceError::Netns(
+            NetnsError::NotNetns { .. } | NetnsError::Own { .. } | NetnsError::Name { .. },
+        ) => ApiError::bad_request(
+            text,
+            "give a name that `ip netns` lists, or a path such as /proc/<pid>/ns/net",
+        ),
+        _ => ApiError::internal(text, "see the agent's log; nothing was left behind"),
+    }
+}

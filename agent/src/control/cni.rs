@@ -1,0 +1,382 @@
+//! What the CNI plugin asks for.
+//!
+//! The key of an attachment is container and interface, as the plugin may know no more at a DEL. A DEL that
+//! found no agent left a file in the state directory's `cni-pending`; those are applied at the start, once a
+//! second, and before every ADD, so that no ADD meets what a DEL had ended.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use ringway_cni::api::{
+    Add, Added, AddedIp, Attachment, CODE_NO_NETNS, CODE_UNKNOWN, Check, Collected, Done, Gc, Route,
+};
+use ringway_tables::Cidr;
+
+use super::Control;
+use super::attach::NewPod;
+use crate::api::request;
+use crate::api::{ApiError, view};
+use crate::config::gateway;
+use crate::names::pod_name;
+use crate::netlink::{Netlink, NetlinkError};
+use crate::netns::{Netns, run_in};
+use crate::pod::interface::PodRoute;
+use crate::state::{CniRecord, PodRecord};
+
+/// Folder in the state directory where the plugin leaves what it could not say.
+pub(super) const PENDING: &str = "cni-pending";
+
+impl Control {
+    /// Attaches an interface.
+    pub(super) fn cni_add(&mut self, add: &Add) -> Result<Added, ApiError> {
+        self.apply_pending();
+        let netns = request::cni_interface(&add.netns, &add.attachment)?;
+        if let Some(name) = self.state.by_attachment(&add.attachment).map(str::to_owned) {
+            self.supersede(&name, &netns)?;
+        }
+        let (ips, chosen) = if add.delegated.is_empty() {
+            self.choose(request::asked_ips(&add.ips)?)?
+        } else {
+            (self.delegated(add)?, Vec::new())
+        };
+        let routes = self.routes_for(&add.routes, &ips)?;
+        let view = self.attach_pod(NewPod {
+            name: self.name_for(add),
+            netns,
+            ifname: add.attachment.ifname.clone(),
+            mac: add.mac.as_deref().map(request::mac_address).transpose()?,
+            mtu: add.mtu,
+            routes,
+            cni: Some(CniRecord {
+                attachment: add.attachment.clone(),
+                network: add.network.clone(),
+                pod: add.pod.clone(),
+            }),
+            bandwidth: add.bandwidth,
+            port_mappings: add.port_mappings.clone(),
+            ips,
+            chosen,
+        })?;
+        Ok(added(&view, &add.routes))
+    }
+
+    /// A second ADD for what is there already: refused while it is, and it makes way if its namespace is
+    /// gone or was another.
+    fn supersede(&mut self, name: &str, netns: &Path) -> Result<(), ApiError> {
+        let record = &self.state.pods[name];
+        let same = Netns::open(netns).is_ok_and(|n| n.identity() == record.netns_id);
+        if same && self.pods.contains_key(name) {
+            return Err(ApiError::conflict(
+                format!("{} is attached already, as pod {name}", record.ifname),
+                "DEL comes before a second ADD for the same container and interface",
+            ));
+        }
+        tracing::info!(pod = name, "makes way for a new ADD of its container");
+        self.remove(name);
+        Ok(())
+    }
+
+    /// Detaches one. Succeeds if there is none.
+    pub(super) fn cni_del(&mut self, attachment: &Attachment) -> Done {
+        let Some(name) = self.state.by_attachment(attachment).map(str::to_owned) else {
+            let note = format!(
+                "there is no {} of container {}; nothing had to be done",
+                attachment.ifname, attachment.container_id
+            );
+            return Done { note: Some(note) };
+        };
+        Done {
+            note: self.remove(&name),
+        }
+    }
+
+    /// Detaches all of a network that are not to be kept.
+    pub(super) fn cni_gc(&mut self, gc: &Gc) -> Collected {
+        self.apply_pending();
+        let keep: BTreeSet<&Attachment> = gc.keep.iter().collect();
+        let stale = |(name, record): (&String, &PodRecord)| {
+            let cni = record.cni.as_ref()?;
+            let stale = cni.network == gc.network && !keep.contains(&cni.attachment);
+            stale.then(|| (name.clone(), cni.attachment.clone()))
+        };
+        let all: Vec<_> = self.state.pods.iter().filter_map(stale).collect();
+        let mut released = Vec::new();
+        for (name, attachment) in all {
+            tracing::info!(pod = name, "released: its container is gone (GC)");
+            self.remove(&name);
+            released.push(attachment);
+        }
+        Collected { released }
+    }
+
+    /// Compares an attachment with what an ADD has answered, and with the kernel.
+    pub(super) fn cni_check(&mut self, check: &Check) -> Result<Done, ApiError> {
+        let Attachment {
+            container_id,
+            ifname,
+        } = &check.attachment;
+        let Some(name) = self.state.by_attachment(&check.attachment) else {
+            return Err(ApiError::new(
+                404,
+                format!("there is no {ifname} of container {container_id}"),
+                "DEL and ADD it again",
+            )
+            .with_code(CODE_UNKNOWN));
+        };
+        let broken = |what: String| ApiError::conflict(what, "DEL and ADD the pod again");
+        if !self.pods.contains_key(name) {
+            return Err(broken(format!("pod {name} is recorded but not served")));
+        }
+        let record = &self.state.pods[name];
+        let netns = Netns::open(Path::new(&check.netns)).map_err(|e| {
+            ApiError::new(404, e.to_string(), "DEL and ADD the pod again").with_code(CODE_NO_NETNS)
+        })?;
+        if netns.identity() != record.netns_id {
+            let (now, then) = (&check.netns, record.netns.display());
+            return Err(broken(format!(
+                "{now} is not the namespace that was {then} at the ADD"
+            )));
+        }
+        let len = |ip: &IpAddr| {
+            self.config
+                .pod_cidr(ip.is_ipv6())
+                .map_or(0, Cidr::prefix_len)
+        };
+        let own: Vec<String> = record
+            .ips
+            .iter()
+            .map(|ip| format!("{ip}/{}", len(ip)))
+            .collect();
+        if let Some(other) = check.ips.iter().find(|ip| !own.contains(ip)) {
+            let own = own.join(", ");
+            return Err(broken(format!(
+                "{other} is not an address of pod {name}, which has {own}"
+            )));
+        }
+        let same = |mac: &&String| mac.eq_ignore_ascii_case(&record.mac.to_string());
+        if let Some(mac) = check.mac.as_ref().filter(|mac| !same(mac)) {
+            return Err(broken(format!(
+                "{mac} is not the MAC address of pod {name}, {}",
+                record.mac
+            )));
+        }
+        self.in_kernel(&netns, name, record).map_err(broken)?;
+        Ok(Done::default())
+    }
+
+    /// That the interface is as it was made; what another plugin added to it does not matter.
+    fn in_kernel(&self, netns: &Netns, name: &str, record: &PodRecord) -> Result<(), String> {
+        let ifname = &record.ifname;
+        let look = || {
+            let mut netlink = Netlink::open()?;
+            let link = netlink.link(ifname)?;
+            let addresses = netlink.addresses(link.index)?;
+            let routes = netlink.routes(link.index)?;
+            Ok::<_, NetlinkError>((link, addresses, routes))
+        };
+        let (link, addresses, routes) = run_in(netns, look)
+            .map_err(|e| e.to_string())?
+            .map_err(|e| format!("pod {name}: {e}"))?;
+        if !link.up {
+            return Err(format!("{ifname} of pod {name} is down"));
+        }
+        for ip in &record.ips {
+            if !addresses.iter().any(|a| a.ip == *ip) {
+                return Err(format!("{ifname} of pod {name} has lost its address {ip}"));
+            }
+            let gateway = self.config.pod_cidr(ip.is_ipv6()).map(gateway);
+            let leads = |r: &crate::netlink::Route| r.prefix_len == 0 && r.gateway == gateway;
+            // Of a second interface the default route is another's.
+            if ifname == "eth0" && !routes.iter().any(leads) {
+                let family = if ip.is_ipv6() { "IPv6" } else { "IPv4" };
+                return Err(format!(
+                    "{ifname} of pod {name} has lost its {family} default route"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies what the plugin could not say while no agent was there.
+    pub(super) fn apply_pending(&mut self) {
+        let folder = self.state_dir.path().join(PENDING);
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            return;
+        };
+        let files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        for file in files {
+            // A name that begins with a dot is still being written.
+            let hidden = |p: &PathBuf| {
+                p.file_name()
+                    .is_some_and(|n| n.as_encoded_bytes()[0] == b'.')
+            };
+            if hidden(&file) {
+                continue;
+            }
+            match std::fs::read(&file).map(|text| serde_json::from_slice::<Attachment>(&text)) {
+                Ok(Ok(attachment)) => {
+                    self.cni_del(&attachment);
+                    let Attachment {
+                        container_id,
+                        ifname,
+                    } = attachment;
+                    tracing::info!(
+                        container_id,
+                        ifname,
+                        "a DEL of while no agent was here is applied"
+                    );
+                }
+                Ok(Err(e)) => {
+                    tracing::error!(file = %file.display(), "not a pending DEL, removed: {e}")
+                }
+                Err(e) => {
+                    tracing::error!(file = %file.display(), "a pending DEL cannot be read: {e}");
+                    continue;
+                }
+            }
+            if let Err(e) = std::fs::remove_file(&file) {
+                tracing::error!(file = %file.display(), "an applied DEL cannot be removed: {e}");
+            }
+        }
+    }
+
+    /// The addresses another IPAM plugin gave; they must be of this node, whose gateway answers for them.
+    fn delegated(&self, add: &Add) -> Result<Vec<IpAddr>, ApiError> {
+        let mut texts = Vec::new();
+        for one in &add.delegated {
+            let (ip, len) = request::address_with_length(&one.address)?;
+            let cidr = self.config.pod_cidr(ip.is_ipv6());
+            if let Some(cidr) = cidr
+                && len.is_some_and(|len| len != cidr.prefix_len())
+            {
+                return Err(ApiError::bad_request(
+                    format!(
+                        "the IPAM plugin gave {}, the pod network is {cidr}",
+                        one.address
+                    ),
+                    "give the IPAM plugin the node's pod network as its subnet",
+                ));
+            }
+            let own = cidr.map(gateway);
+            let given: Option<IpAddr> = match &one.gateway {
+                Some(text) => Some(text.parse().map_err(|_| {
+                    ApiError::bad_request(
+                        format!(
+                            "the IPAM plugin gave the gateway {text:?}, which is no IP address"
+                        ),
+                        "look at the IPAM plugin's configuration",
+                    )
+                })?),
+                None => None,
+            };
+            if given.is_some() && given != own {
+                let own = own.map_or("none".to_owned(), |ip| ip.to_string());
+                return Err(ApiError::bad_request(
+                    format!(
+                        "the IPAM plugin gave the gateway {:?}, the node's is {own}",
+                        one.gateway
+                    ),
+                    "set the IPAM plugin's gateway to the node's, or leave it out",
+                ));
+            }
+            texts.push(ip.to_string());
+        }
+        request::asked_ips(&texts)
+    }
+
+    /// Routes as asked for; without a next hop by the gateway of their family.
+    fn routes_for(&self, asked: &[Route], ips: &[IpAddr]) -> Result<Vec<PodRoute>, ApiError> {
+        let mut routes = Vec::new();
+        for route in asked {
+            let remedy = "write a network such as 10.96.0.0/12 and a next hop of its family";
+            let cidr: Cidr = route.dst.parse().map_err(|e: ringway_tables::CidrError| {
+                ApiError::bad_request(format!("route: {e}"), remedy)
+            })?;
+            let v6 = cidr.is_ipv6();
+            let own = self.config.pod_cidr(v6).map(gateway);
+            let Some(gateway) = route.gw.or(own).filter(|ip| ip.is_ipv6() == v6) else {
+                return Err(ApiError::bad_request(
+                    format!("route {}: there is no gateway of its family", route.dst),
+                    remedy,
+                ));
+            };
+            if !ips.iter().any(|ip| ip.is_ipv6() == v6) {
+                return Err(ApiError::bad_request(
+                    format!("route {}: the pod has no address of its family", route.dst),
+                    remedy,
+                ));
+            }
+            // The default routes by our gateway come anyhow.
+            if cidr.prefix_len() == 0 && Some(gateway) == own {
+                continue;
+            }
+            routes.push(PodRoute {
+                destination: cidr.network(),
+                prefix_len: cidr.prefix_len(),
+                gateway,
+            });
+        }
+        Ok(routes)
+    }
+
+    /// What people will call it: Kubernetes' names if they can be had, with the container's id where an
+    /// earlier sandbox of the pod is still there.
+    fn name_for(&self, add: &Add) -> String {
+        let Attachment {
+            container_id,
+            ifname,
+        } = &add.attachment;
+        let short: String = container_id.chars().take(12).collect();
+        let long = format!("{container_id}/{ifname}");
+        let Some(pod) = add.pod.as_ref().filter(|pod| !pod.name.is_empty()) else {
+            return long;
+        };
+        let mut name = format!("{}/{}", pod.namespace, pod.name);
+        if ifname != "eth0" {
+            name = format!("{name}:{ifname}");
+        }
+        if self.state.pods.contains_key(&name) {
+            name = format!("{name}@{short}");
+        }
+        if self.state.pods.contains_key(&name) || pod_name(&name).is_err() {
+            return long;
+        }
+        name
+    }
+}
+
+/// The answer to an ADD.
+fn added(view: &view::Pod, extra: &[Route]) -> Added {
+    let ips = view.ips.iter().zip(&view.gateways);
+    let mut routes: Vec<Route> = view
+        .gateways
+        .iter()
+        .map(|gateway| Route {
+            dst: if gateway.is_ipv6() {
+                "::/0"
+            } else {
+                "0.0.0.0/0"
+            }
+            .into(),
+            gw: Some(*gateway),
+        })
+        .collect();
+    let new: Vec<Route> = extra
+        .iter()
+        .filter(|r| !routes.iter().any(|o| o.dst == r.dst))
+        .cloned()
+        .collect();
+    routes.extend(new);
+    Added {
+        mac: view.mac.clone(),
+        mtu: view.mtu,
+        ips: ips
+            .map(|(address, gateway)| AddedIp {
+                address: address.clone(),
+                gateway: *gateway,
+            })
+            .collect(),
+        routes,
+    }
+}

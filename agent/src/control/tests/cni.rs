@@ -1,0 +1,300 @@
+//! What the CNI plugin asks for, against the kernel.
+
+use ringway_cni::api::{CODE_FULL, CODE_TAKEN, CODE_UNKNOWN, Delegated, PodIdentity, Route};
+
+use super::*;
+
+fn attachment(container: &str) -> Attachment {
+    Attachment {
+        container_id: container.into(),
+        ifname: "eth0".into(),
+    }
+}
+
+fn add(pod: &Pod, container: &str) -> Add {
+    Add {
+        attachment: attachment(container),
+        netns: pod.path().display().to_string(),
+        network: "ringway".into(),
+        ..Add::default()
+    }
+}
+
+fn check(pod: &Pod, container: &str, added: &Added) -> Check {
+    Check {
+        attachment: attachment(container),
+        netns: pod.path().display().to_string(),
+        ips: added.ips.iter().map(|ip| ip.address.clone()).collect(),
+        mac: Some(added.mac.clone()),
+        routes: added.routes.clone(),
+        port_mappings: Vec::new(),
+    }
+}
+
+fn del(control: &mut Control, container: &str) -> Done {
+    let done = control.cni_del(&attachment(container));
+    settle(control);
+    done
+}
+
+fn addresses(added: &Added) -> Vec<&str> {
+    added.ips.iter().map(|ip| ip.address.as_str()).collect()
+}
+
+#[test]
+fn an_add_gets_addresses_of_both_families_and_a_check_agrees() {
+    in_netns(|| {
+        let (node, pod) = (Node::new(), Pod::new());
+        let mut control = node.start(1);
+        let mut request = add(&pod, "c1");
+        request.pod = Some(PodIdentity {
+            namespace: "default".into(),
+            name: "web-0".into(),
+            uid: "u".into(),
+        });
+        let added = control.cni_add(&request).unwrap();
+        assert_eq!(addresses(&added), ["10.77.1.2/24", "fd77:1::2/64"]);
+        assert_eq!((added.mtu, added.mac.as_str()), (1430, "0a:58:0a:4d:01:02"));
+        let routes: Vec<_> = added.routes.iter().map(|r| r.dst.as_str()).collect();
+        assert_eq!(routes, ["0.0.0.0/0", "::/0"]);
+        assert_eq!(node.saved(), ["default/web-0"]);
+        control.cni_check(&check(&pod, "c1", &added)).unwrap();
+
+        let again = control.cni_add(&request).unwrap_err();
+        assert_eq!(again.code, CODE_TAKEN, "{again:?}");
+        assert!(again.error.contains("attached already"), "{again:?}");
+
+        assert_eq!(del(&mut control, "c1").note, None);
+        assert_eq!(links(&pod), ["lo"]);
+        assert!(del(&mut control, "c1").note.is_some());
+        let gone = control.cni_check(&check(&pod, "c1", &added)).unwrap_err();
+        assert_eq!(gone.code, CODE_UNKNOWN);
+        // The address that was just released is the last to be used again.
+        let next = control.cni_add(&request).unwrap();
+        assert_eq!(addresses(&next), ["10.77.1.3/24", "fd77:1::3/64"]);
+        control.stop();
+    });
+}
+
+#[test]
+fn a_check_sees_what_somebody_broke() {
+    in_netns(|| {
+        let (node, pod, other) = (Node::new(), Pod::new(), Pod::new());
+        let mut control = node.start(1);
+        let added = control.cni_add(&add(&pod, "c1")).unwrap();
+        let good = check(&pod, "c1", &added);
+        let refused = |control: &mut Control, check: &Check, words: &str| {
+            let refused = control.cni_check(check).expect_err(words);
+            assert!(refused.error.contains(words), "{refused:?}");
+        };
+        let mut wrong = good.clone();
+        wrong.ips[0] = "10.77.1.9/24".into();
+        refused(&mut control, &wrong, "10.77.1.9/24");
+        let mut wrong = good.clone();
+        wrong.mac = Some("0a:58:00:00:00:01".into());
+        refused(&mut control, &wrong, "0a:58:00:00:00:01");
+        let mut wrong = good.clone();
+        wrong.netns = other.path().display().to_string();
+        refused(&mut control, &wrong, "is not the namespace");
+
+        let mut inside = pod.netlink();
+        let index = inside.link("eth0").unwrap().index;
+        let default = inside.routes(index).unwrap();
+        let default = default.iter().find(|r| r.prefix_len == 0).unwrap();
+        inside.remove_route(default).unwrap();
+        refused(&mut control, &good, "default route");
+        let ip = "10.77.1.2".parse().unwrap();
+        inside.remove_address(index, ip, 24).unwrap();
+        refused(&mut control, &good, "lost its address 10.77.1.2");
+        crate::testing::set_up(&mut inside, index, false);
+        refused(&mut control, &good, "down");
+        control.stop();
+    });
+}
+
+#[test]
+fn what_a_pod_asks_for_it_gets_or_is_told_who_has_it() {
+    in_netns(|| {
+        let (node, pod, other) = (Node::new(), Pod::new(), Pod::new());
+        let mut control = node.start(1);
+        let mut asks = add(&pod, "c1");
+        asks.ips = vec!["10.77.1.200/24".into()];
+        asks.mac = Some("0a:58:00:00:00:01".into());
+        asks.mtu = Some(1400);
+        asks.routes = vec![
+            Route {
+                dst: "10.96.0.0/12".into(),
+                gw: None,
+            },
+            Route {
+                dst: "0.0.0.0/0".into(),
+                gw: None,
+            },
+        ];
+        let added = control.cni_add(&asks).unwrap();
+        assert_eq!(addresses(&added), ["10.77.1.200/24", "fd77:1::2/64"]);
+        assert_eq!(added.mac, "0a:58:00:00:00:01");
+        assert_eq!(added.mtu, 1400);
+        assert_eq!(added.routes.len(), 3);
+        let taken = control.cni_add(&Add {
+            attachment: attachment("c2"),
+            netns: other.path().display().to_string(),
+            ..asks.clone()
+        });
+        let taken = taken.unwrap_err();
+        assert_eq!(taken.code, CODE_TAKEN);
+        assert!(taken.error.contains("c1/eth0"), "{taken:?}");
+        assert_eq!(links(&other), ["lo"]);
+        assert_eq!(node.saved(), ["c1/eth0"]);
+        control.stop();
+    });
+}
+
+#[test]
+fn addresses_of_another_ipam_plugin_must_be_the_nodes() {
+    in_netns(|| {
+        let (node, pod) = (Node::new(), Pod::new());
+        let mut control = node.start(1);
+        let with = |address: &str, gateway: Option<&str>| Add {
+            delegated: vec![Delegated {
+                address: address.into(),
+                gateway: gateway.map(str::to_owned),
+            }],
+            ..add(&pod, "c1")
+        };
+        for (address, gateway, words) in [
+            ("10.99.1.2/24", None, "outside"),
+            ("10.77.1.50/16", None, "the pod network is 10.77.1.0/24"),
+            ("10.77.1.50/24", Some("10.77.1.254"), "gateway"),
+            ("10.77.1.50/24", Some("x"), "no IP address"),
+            ("10.77.1.1/24", None, "gateway's address"),
+        ] {
+            let refused = control.cni_add(&with(address, gateway)).expect_err(words);
+            assert!(refused.error.contains(words), "{refused:?}");
+        }
+        let good = with("10.77.1.50/24", Some("10.77.1.1"));
+        let added = control.cni_add(&good).unwrap();
+        // What the other plugin gave is all there is: no address of ours is added.
+        assert_eq!(addresses(&added), ["10.77.1.50/24"]);
+        control.stop();
+    });
+}
+
+#[test]
+fn a_full_network_says_who_has_it() {
+    in_netns(|| {
+        let (node, pods) = (Node::new(), [Pod::new(), Pod::new(), Pod::new()]);
+        let mut config = node.config(1);
+        let range = crate::ipam::Range::parse("10.77.1.8-10.77.1.9").unwrap();
+        config.ipam.ranges = vec![range];
+        let mut control = Control::start(config).unwrap();
+        for (pod, name) in pods.iter().zip(["c1", "c2"]) {
+            control.cni_add(&add(pod, name)).unwrap();
+        }
+        let full = control.cni_add(&add(&pods[2], "c3")).unwrap_err();
+        assert_eq!(full.code, CODE_FULL);
+        assert!(full.error.contains("10.77.1.8 c1/eth0"), "{full:?}");
+        assert_eq!(links(&pods[2]), ["lo"]);
+        del(&mut control, "c1");
+        let added = control.cni_add(&add(&pods[2], "c3")).unwrap();
+        assert_eq!(addresses(&added)[0], "10.77.1.8/24");
+        control.stop();
+    });
+}
+
+#[test]
+fn a_del_that_found_no_agent_is_applied_when_it_is_back() {
+    in_netns(|| {
+        let (node, pods) = (Node::new(), [Pod::new(), Pod::new(), Pod::new()]);
+        let mut control = node.start(1);
+        for (pod, name) in pods.iter().zip(["c1", "c2", "c3"]) {
+            control.cni_add(&add(pod, name)).unwrap();
+        }
+        control.stop();
+        let folder = node.dir.path().join("state/cni-pending");
+        std::fs::create_dir_all(&folder).unwrap();
+        let leave = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+        let words = serde_json::to_string(&attachment("c1")).unwrap();
+        leave("c1@eth0", &words);
+        leave(".c9@eth0.tmp", "{");
+        leave("garbage", "\0");
+        let mut control = node.start(1);
+        assert_eq!(node.saved(), ["c2/eth0", "c3/eth0"]);
+        assert!(folder.join(".c9@eth0.tmp").exists());
+        assert!(!folder.join("garbage").exists());
+        // Also before an ADD of the same container.
+        leave(
+            "c2@eth0",
+            &serde_json::to_string(&attachment("c2")).unwrap(),
+        );
+        control.cni_add(&add(&pods[1], "c2")).unwrap();
+        // And while nobody asks.
+        leave(
+            "c3@eth0",
+            &serde_json::to_string(&attachment("c3")).unwrap(),
+        );
+        control.look_around();
+        assert_eq!(node.saved(), ["c2/eth0"]);
+        control.stop();
+    });
+}
+
+#[test]
+fn a_gc_releases_what_is_gone_of_its_own_network_only() {
+    in_netns(|| {
+        let (node, pods) = (
+            Node::new(),
+            [Pod::new(), Pod::new(), Pod::new(), Pod::new()],
+        );
+        let mut control = node.start(1);
+        for (pod, name) in pods.iter().zip(["c1", "c2"]) {
+            control.cni_add(&add(pod, name)).unwrap();
+        }
+        let mut other = add(&pods[2], "c3");
+        other.network = "other".into();
+        control.cni_add(&other).unwrap();
+        control
+            .attach(&request(&pods[3], "by-hand", &["10.77.1.99"]))
+            .unwrap();
+        let collected = control.cni_gc(&Gc {
+            network: "ringway".into(),
+            keep: vec![attachment("c2"), attachment("c9")],
+        });
+        assert_eq!(collected.released, [attachment("c1")]);
+        assert_eq!(node.saved(), ["by-hand", "c2/eth0", "c3/eth0"]);
+        control.stop();
+    });
+}
+
+#[test]
+fn an_add_for_a_container_whose_namespace_was_made_anew_takes_its_place() {
+    in_netns(|| {
+        let (node, pod, anew) = (Node::new(), Pod::new(), Pod::new());
+        let mut control = node.start(1);
+        control.cni_add(&add(&pod, "c1")).unwrap();
+        let added = control.cni_add(&add(&anew, "c1")).unwrap();
+        assert_eq!(addresses(&added)[0], "10.77.1.3/24");
+        assert_eq!(node.saved(), ["c1/eth0"]);
+        settle(&mut control);
+        assert_eq!(links(&pod), ["lo"]);
+        control.stop();
+    });
+}
+
+#[test]
+fn an_attach_that_a_kill_cut_short_is_swept_away() {
+    in_netns(|| {
+        let (node, pod) = (Node::new(), Pod::new());
+        let mut control = node.start(1);
+        control.cni_add(&add(&pod, "c1")).unwrap();
+        // As if it had been killed before it wrote that the interface is made.
+        control.state.pods.get_mut("c1/eth0").unwrap().pending = true;
+        control.state_dir.save(&control.state).unwrap();
+        control.stop();
+        let mut control = node.start(1);
+        assert_eq!(node.saved(), [""; 0]);
+        assert_eq!(links(&pod), ["lo"]);
+        control.cni_add(&add(&pod, "c1")).unwrap();
+        control.stop();
+    });
+}
