@@ -10,10 +10,12 @@
 //! changes what they see. Only the API socket is asynchronous.
 
 pub mod api;
+pub mod before;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod gso;
+pub mod install;
 pub mod ipam;
 pub mod mac;
 pub mod names;

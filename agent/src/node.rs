@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use ringway_ports::tap::{self, TapError, TapOptions};
 
+use crate::before::Before;
 use crate::config::{Config, gateway};
 use crate::gso;
 use crate::mac;
@@ -73,11 +74,12 @@ pub fn setup(
     config: &Config,
     mtu: u16,
     queues: usize,
+    before: &mut Before,
 ) -> Result<Queues, NodeError> {
     let name = &config.node.interface;
     let queues = open(netlink, name, queues)?;
     let link = netlink.link(name)?;
-    kernel_settings(config)?;
+    kernel_settings(config, before)?;
     let gso = gso::limits(mtu);
     netlink.change_link(
         link.index,
@@ -146,11 +148,18 @@ fn open(netlink: &mut Netlink, name: &str, wanted: usize) -> Result<Queues, Node
 }
 
 /// Forwarding, and what would get in its way.
-fn kernel_settings(config: &Config) -> Result<(), NodeError> {
+fn kernel_settings(config: &Config, before: &mut Before) -> Result<(), NodeError> {
     let name = &config.node.interface;
     let mut changed = Vec::new();
+    // Those of our own interface go with it.
+    let own = format!("/{name}/");
     let mut set = |key: String, value: &str| -> Result<(), SysctlError> {
-        if sysctl::set(&key, value)? {
+        let set = if key.contains(&own) {
+            sysctl::set(&key, value)
+        } else {
+            before.set(&key, value)
+        };
+        if set? {
             changed.push(format!("{key}={value}"));
         }
         Ok(())

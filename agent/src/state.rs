@@ -25,6 +25,7 @@ use ringway_cni::api::{Attachment, Bandwidth, PodIdentity, PortMapping};
 use ringway_packet::mac::MacAddr;
 use serde::{Deserialize, Serialize};
 
+use crate::before::Before;
 use crate::ipam::Order;
 use crate::netns::Identity;
 
@@ -150,6 +151,9 @@ pub struct State {
     /// Which addresses are next.
     #[serde(default)]
     pub ipam: Orders,
+    /// What was changed on the machine.
+    #[serde(default)]
+    pub before: Before,
 }
 
 impl State {
@@ -160,6 +164,7 @@ impl State {
             boot_id: boot_id(),
             pods: BTreeMap::new(),
             ipam: Orders::default(),
+            before: Before::default(),
         }
     }
 
@@ -289,6 +294,7 @@ impl StateDir {
                 state.forget(&name);
             }
             state.boot_id = now;
+            state.before = Before::default();
         }
         state.schema = SCHEMA;
         Ok(state)

@@ -54,3 +54,21 @@ pub fn set_if_present(key: &str, value: &str) -> Result<bool, SysctlError> {
         other => other,
     }
 }
+
+/// Keys that exist of a pattern with one `*` for a whole component; of one without, the key itself.
+pub fn matching(pattern: &str) -> Vec<String> {
+    let Some((before, after)) = pattern.split_once('*') else {
+        return vec![pattern.to_owned()];
+    };
+    let Ok(entries) = fs::read_dir(path(before)) else {
+        return Vec::new();
+    };
+    let mut keys: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .map(|name| format!("{before}{name}{after}"))
+        .filter(|key| path(key).exists())
+        .collect();
+    keys.sort();
+    keys
+}

@@ -34,17 +34,29 @@ const MAX_FEATURES: usize = 512;
 /// # Errors
 /// There is no such interface, or `CAP_NET_ADMIN` is missing.
 pub fn turn_on<'a>(interface: &str, features: &[&'a str]) -> io::Result<Vec<&'a str>> {
+    turn(interface, features, true)
+}
+
+/// Turns features off and returns those that were on before and are off now, as [`turn_on`].
+///
+/// # Errors
+/// As there.
+pub fn turn_off<'a>(interface: &str, features: &[&'a str]) -> io::Result<Vec<&'a str>> {
+    turn(interface, features, false)
+}
+
+fn turn<'a>(interface: &str, features: &[&'a str], on: bool) -> io::Result<Vec<&'a str>> {
     let names = names(interface)?;
     let mut changed = Vec::new();
     for feature in features {
         let Some(bit) = names.iter().position(|name| name == feature) else {
             continue;
         };
-        if active(interface, bit, names.len())? {
+        if active(interface, bit, names.len())? == on {
             continue;
         }
-        set(interface, bit, names.len())?;
-        if active(interface, bit, names.len())? {
+        set(interface, bit, names.len(), on)?;
+        if active(interface, bit, names.len())? == on {
             changed.push(*feature);
         }
     }
@@ -153,13 +165,14 @@ fn active(interface: &str, bit: usize, count: usize) -> io::Result<bool> {
     Ok(request[2 + bit / 32 * 4 + 2] & (1 << (bit % 32)) != 0)
 }
 
-fn set(interface: &str, bit: usize, count: usize) -> io::Result<()> {
+fn set(interface: &str, bit: usize, count: usize, on: bool) -> io::Result<()> {
     // struct ethtool_sfeatures: cmd, size, then blocks of valid, requested
     let blocks = count.div_ceil(32);
     let mut request = vec![0u32; 2 + blocks * 2];
     (request[0], request[1]) = (SFEATURES, blocks as u32);
     let mask = 1 << (bit % 32);
-    (request[2 + bit / 32 * 2], request[3 + bit / 32 * 2]) = (mask, mask);
+    request[2 + bit / 32 * 2] = mask;
+    request[3 + bit / 32 * 2] = if on { mask } else { 0 };
     call(interface, &mut request)
 }
 

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::api::view;
 use crate::config::{self, Config, KEYS, When};
+use crate::install;
 use crate::netlink::Netlink;
 use crate::underlay::Underlay;
 use client::{Client, ClientError};
@@ -58,6 +59,12 @@ enum Verb {
     Attach(Attach),
     /// Take a pod's interface away; succeeds when there is none
     Detach(Detach),
+    /// Write the CNI plugin and its configuration to where container runtimes look
+    #[command(after_help = "Files are replaced by rename. They stay until `ringway uninstall`.")]
+    InstallCni(InstallCni),
+    /// Take away all that Ringway has made or changed on this node; the agent must not run
+    #[command(after_help = "Pods lose their network. The configuration file stays.")]
+    Uninstall,
     /// Check or show the configuration
     Config {
         /// What to do with it
@@ -126,6 +133,19 @@ struct Detach {
     json: Json,
 }
 
+#[derive(clap::Args)]
+struct InstallCni {
+    /// The plugin [default: ringway-cni beside this program]
+    #[arg(long, value_name = "PATH")]
+    plugin: Option<PathBuf>,
+    /// Folder of CNI plugins
+    #[arg(long, value_name = "PATH", default_value = install::BIN_DIR)]
+    bin_dir: PathBuf,
+    /// Folder of CNI configurations
+    #[arg(long, value_name = "PATH", default_value = install::CONF_DIR)]
+    conf_dir: PathBuf,
+}
+
 #[derive(Subcommand)]
 enum ConfigVerb {
     /// Check the file, and that this machine has what it names
@@ -143,6 +163,8 @@ enum Failure {
     Config(#[from] config::ConfigError),
     #[error("{0}")]
     Client(#[from] ClientError),
+    #[error("{0}")]
+    Install(#[from] install::InstallError),
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
 }
@@ -163,6 +185,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.verb {
         Verb::Agent => agent::run(&arguments.config, arguments.socket.as_deref()),
         Verb::Config { verb } => configuration(arguments, verb),
+        Verb::InstallCni(how) => install_cni(arguments, how),
+        Verb::Uninstall => uninstall(arguments),
         verb => Ok(remote(&Client::new(socket(arguments)), verb)?),
     }
 }
@@ -218,6 +242,51 @@ fn configuration(arguments: &Arguments, verb: &ConfigVerb) -> Result<(), Failure
     Ok(())
 }
 
+fn install_cni(arguments: &Arguments, how: &InstallCni) -> Result<(), Failure> {
+    let mut config = Config::load(&arguments.config)?;
+    if let Some(socket) = &arguments.socket {
+        config.node.socket = socket.clone();
+    }
+    let usual = install::Places::usual();
+    let places = install::Places {
+        plugin: how.plugin.clone().unwrap_or(usual.plugin),
+        bin_dir: how.bin_dir.clone(),
+        conf_dir: how.conf_dir.clone(),
+    };
+    let (installed, preferred) = install::install(&config, &places)?;
+    for file in &installed.files {
+        println!("{}", file.display());
+    }
+    for other in preferred {
+        eprintln!(
+            "ringway: warning: {other} in {} sorts before {}, so that container runtimes take it instead\n  \
+             to do: remove or rename it",
+            places.conf_dir.display(),
+            install::CONFLIST
+        );
+    }
+    Ok(())
+}
+
+fn uninstall(arguments: &Arguments) -> Result<(), Failure> {
+    let config = Config::load(&arguments.config)?;
+    let report = install::uninstall(&config)?;
+    for done in &report.done {
+        println!("removed or put back: {done}");
+    }
+    if report.done.is_empty() && report.left.is_empty() {
+        println!("nothing of Ringway was found");
+    }
+    if report.left.is_empty() {
+        return Ok(());
+    }
+    let left = report.left.join("\n  ");
+    Err(anyhow::anyhow!(
+        "not everything could be removed:\n  {left}\n  to do: see each line, then run it again"
+    )
+    .into())
+}
+
 /// The verbs that ask the agent.
 fn remote(client: &Client, verb: &Verb) -> Result<(), ClientError> {
     match verb {
@@ -257,7 +326,7 @@ fn remote(client: &Client, verb: &Verb) -> Result<(), ClientError> {
             };
             client.post("/v1/detach", &body, d.json.json, show::detached)
         }
-        Verb::Agent | Verb::Config { .. } => Ok(()),
+        Verb::Agent | Verb::Config { .. } | Verb::InstallCni(_) | Verb::Uninstall => Ok(()),
     }
 }
 

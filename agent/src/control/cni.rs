@@ -25,7 +25,7 @@ use crate::pod::interface::PodRoute;
 use crate::state::{CniRecord, PodRecord};
 
 /// Folder in the state directory where the plugin leaves what it could not say.
-pub(super) const PENDING: &str = "cni-pending";
+pub const PENDING: &str = "cni-pending";
 
 impl Control {
     /// Attaches an interface.

@@ -44,6 +44,7 @@ use crate::state::{State, StateDir};
 use crate::underlay::Underlay;
 use crate::worker::{Event, Worker};
 
+pub use cni::PENDING;
 pub use descriptors::{Descriptors, SocketDescriptors};
 use path_mtu::PathMtus;
 
@@ -302,6 +303,24 @@ impl Control {
             sleeps: load.sleeps.load(Relaxed),
             buffers: view::Buffers::of(worker.buffers()),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn attach_for_test(&mut self, netns: &std::path::Path) {
+        let add = Add {
+            attachment: Attachment {
+                container_id: "c1".into(),
+                ifname: "eth0".into(),
+            },
+            netns: netns.display().to_string(),
+            ..Add::default()
+        };
+        self.cni_add(&add).unwrap();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn stop_for_test(self) {
+        self.stop();
     }
 
     /// Ends the workers. Interfaces stay: they are persistent, and the state

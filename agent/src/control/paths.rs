@@ -57,7 +57,7 @@ impl Control {
                 "the underlay interface was made anew"
             );
             self.interface = index;
-            receive_offload(&self.config, &self.underlay);
+            receive_offload(&self.config, &self.underlay, &mut self.state.before);
             self.next_hops = NextHops::new(index);
             self.find_next_hops();
         }

@@ -15,6 +15,7 @@ use super::path_mtu::PathMtus;
 use super::rings::{self, Rings};
 use super::{Control, Descriptors, tables};
 use crate::api::view::SocketStatus;
+use crate::before::Before;
 use crate::config::{Checksum, Config, EncapKind, Gro};
 use crate::ipam::Pool;
 use crate::netlink::{Netlink, Watch};
@@ -32,11 +33,11 @@ impl Control {
     /// nothing but the node port is left behind.
     pub fn start(config: Config) -> anyhow::Result<Control> {
         let state_dir = StateDir::lock(&config.node.state_dir)?;
-        let state = state_dir.load()?;
+        let mut state = state_dir.load()?;
         let mut netlink = Netlink::open()?;
         let underlay = Underlay::examine(&config, &mut netlink)?;
         await_addresses(&mut netlink, &underlay);
-        receive_offload(&config, &underlay);
+        receive_offload(&config, &underlay, &mut state.before);
         let publisher = Publisher::new(tables::first(&config, &underlay)?);
         let mut descriptors = Descriptors::default();
         let mut sockets = Vec::new();
@@ -51,7 +52,11 @@ impl Control {
             )?);
         }
         let mtu = underlay.pod_mtu(&config);
-        let queues = node::setup(&mut netlink, &config, mtu, config.workers.count)?;
+        let count = config.workers.count;
+        let queues = node::setup(&mut netlink, &config, mtu, count, &mut state.before);
+        // Also when it failed: what was changed by then is changed.
+        state_dir.save(&state)?;
+        let queues = queues?;
 
         let (sender, events) = unbounded();
         let mut workers = Vec::new();
@@ -146,7 +151,7 @@ fn await_addresses(netlink: &mut Netlink, underlay: &Underlay) {
 
 /// Has the kernel put received datagrams of a flow together before the socket sees them: nearly twice
 /// the throughput where the NIC delivers single packets. A device that cannot is no error.
-pub(super) fn receive_offload(config: &Config, underlay: &Underlay) {
+pub(super) fn receive_offload(config: &Config, underlay: &Underlay, before: &mut Before) {
     if config.underlay.gro == Gro::Keep {
         return;
     }
@@ -158,11 +163,14 @@ pub(super) fn receive_offload(config: &Config, underlay: &Underlay) {
     };
     match ethtool::turn_on(&underlay.interface, features) {
         Ok(changed) if changed.is_empty() => {}
-        Ok(changed) => tracing::info!(
-            interface = underlay.interface,
-            "receive offload turned on: {} (underlay.gro = \"keep\" leaves it)",
-            changed.join(", ")
-        ),
+        Ok(changed) => {
+            before.turned_on(&underlay.interface, &changed);
+            tracing::info!(
+                interface = underlay.interface,
+                "receive offload turned on: {} (underlay.gro = \"keep\" leaves it)",
+                changed.join(", ")
+            );
+        }
         Err(error) => tracing::warn!(
             interface = underlay.interface, %error,
             "receive offload cannot be turned on; throughput may be half of what it could be"

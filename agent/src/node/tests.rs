@@ -9,6 +9,15 @@ fn config(extra: &str, cidrs: &str) -> Config {
     Config::parse(std::path::Path::new("t"), &text).unwrap()
 }
 
+fn setup(
+    netlink: &mut Netlink,
+    config: &Config,
+    mtu: u16,
+    queues: usize,
+) -> Result<Queues, NodeError> {
+    super::setup(netlink, config, mtu, queues, &mut Before::default())
+}
+
 const BOTH: &str = "\"10.77.1.0/24\", \"fd77:1::/64\"";
 const PEER: &str = "\"10.77.2.0/24\", \"fd77:2::/64\"";
 

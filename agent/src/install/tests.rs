@@ -1,0 +1,170 @@
+use super::*;
+use crate::testing::{Pod, in_netns};
+
+struct Machine {
+    dir: tempfile::TempDir,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("plugin"), "one").unwrap();
+        Self { dir }
+    }
+
+    fn config(&self) -> Config {
+        let at = |name: &str| self.dir.path().join(name).display().to_string();
+        let text = include_str!("../../ringway.toml").replace(
+            "[node]",
+            &format!(
+                "[node]\nstate_dir = {:?}\nsocket = {:?}",
+                at("state"),
+                at("sock")
+            ),
+        );
+        Config::parse(Path::new("t"), &text).unwrap()
+    }
+
+    fn places(&self) -> Places {
+        Places {
+            plugin: self.dir.path().join("plugin"),
+            bin_dir: self.dir.path().join("bin"),
+            conf_dir: self.dir.path().join("net.d"),
+        }
+    }
+
+    fn files(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut folders = vec![self.dir.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let name = path.strip_prefix(self.dir.path()).unwrap();
+                    all.push(name.display().to_string());
+                }
+            }
+        }
+        all.sort();
+        all
+    }
+}
+
+#[test]
+fn files_are_written_whole_and_again() {
+    let machine = Machine::new();
+    let (config, places) = (machine.config(), machine.places());
+    for text in ["one", "two, and longer"] {
+        fs::write(&places.plugin, text).unwrap();
+        let (installed, preferred) = install(&config, &places).unwrap();
+        assert_eq!(preferred, [""; 0]);
+        assert_eq!(installed.files.len(), 2);
+        let plugin = places.bin_dir.join(PLUGIN);
+        assert_eq!(fs::read_to_string(&plugin).unwrap(), text);
+        let mode = fs::metadata(&plugin).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+    }
+    let expected = [
+        "bin/ringway-cni",
+        "net.d/05-ringway.conflist",
+        "plugin",
+        "state/installed.json",
+    ];
+    assert_eq!(machine.files(), expected);
+    let list = fs::read_to_string(places.conf_dir.join(CONFLIST)).unwrap();
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let pending = machine.dir.path().join("state/cni-pending");
+    assert_eq!(list["plugins"][0]["type"], "ringway-cni");
+    assert_eq!(
+        list["plugins"][0]["pendingDir"],
+        pending.display().to_string()
+    );
+    assert_eq!(list["cniVersion"], "1.0.0");
+}
+
+#[test]
+fn what_a_runtime_would_take_first_is_named() {
+    let machine = Machine::new();
+    let places = machine.places();
+    fs::create_dir_all(&places.conf_dir).unwrap();
+    for name in [
+        "00-other.conf",
+        "01-mine.conflist",
+        "02-readme.txt",
+        "10-flannel.conflist",
+    ] {
+        fs::write(places.conf_dir.join(name), "{}").unwrap();
+    }
+    let (_, preferred) = install(&machine.config(), &places).unwrap();
+    assert_eq!(preferred, ["00-other.conf", "01-mine.conflist"]);
+}
+
+#[test]
+fn without_a_plugin_nothing_is_written() {
+    let machine = Machine::new();
+    let mut places = machine.places();
+    places.plugin = machine.dir.path().join("nowhere");
+    let error = install(&machine.config(), &places).unwrap_err();
+    assert!(matches!(error, InstallError::NoPlugin { .. }), "{error}");
+    assert_eq!(machine.files(), ["plugin"]);
+}
+
+#[test]
+fn uninstalled_the_machine_is_as_before() {
+    use crate::control::Control;
+    use crate::netlink::{LinkChange, Netlink};
+    use ringway_ports::tap::{self, TapOptions};
+
+    in_netns(|| {
+        let machine = Machine::new();
+        let (config, places) = (machine.config(), machine.places());
+        let pod = Pod::new();
+        let _underlay = tap::create_persistent("eth0", &TapOptions::default()).unwrap();
+        let mut netlink = Netlink::open().unwrap();
+        let index = netlink.link("eth0").unwrap().index;
+        for (ip, len) in [("192.168.77.1", 24), ("fd00:77::1", 64)] {
+            netlink
+                .add_address(index, ip.parse().unwrap(), len)
+                .unwrap();
+        }
+        let up = LinkChange {
+            up: Some(true),
+            ..LinkChange::default()
+        };
+        netlink.change_link(index, &up).unwrap();
+        let look = || {
+            let run = |program: &str, args: &[&str]| {
+                let out = std::process::Command::new(program).args(args).output();
+                String::from_utf8(out.unwrap().stdout).unwrap()
+            };
+            let sysctls = ["ipv4", "ipv6"]
+                .iter()
+                .flat_map(|family| crate::sysctl::matching(&format!("{family}/conf/*/forwarding")))
+                .map(|key| format!("{key}={}", crate::sysctl::get(&key).unwrap()))
+                .collect::<Vec<_>>();
+            let links = run("ip", &["-br", "link"]);
+            let routes = run("ip", &["route"]) + &run("ip", &["-6", "route"]);
+            (links, routes, sysctls)
+        };
+        let before = look();
+        install(&config, &places).unwrap();
+        let mut control = Control::start(config.clone()).unwrap();
+        control.attach_for_test(&pod.path());
+        let running = uninstall(&config).unwrap_err();
+        assert!(
+            matches!(running, InstallError::AgentRuns { .. }),
+            "{running}"
+        );
+        assert_ne!(look(), before);
+        control.stop_for_test();
+        let report = uninstall(&config).unwrap();
+        assert_eq!(report.left, [""; 0]);
+        assert_eq!(look(), before);
+        assert_eq!(pod.netlink().links().unwrap().len(), 1, "only lo");
+        assert_eq!(machine.files(), ["plugin"]);
+        assert_eq!(uninstall(&config).unwrap(), Report::default());
+        assert_eq!(machine.files(), ["plugin"]);
+    });
+}
