@@ -28,7 +28,7 @@ help:
 demo:
 	@scripts/need-root.sh make demo
 	@scripts/deps.sh cc ip ethtool iperf3 ping
-	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
+	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-cni -p ringway-perf
 	@scripts/perf.sh demo
 
 test:

@@ -33,9 +33,10 @@ if [ "$what" = unit ]; then
 else
     packages=(--workspace)
     say "building the release binaries"
-    run_cargo build --locked --release -p ringway-agent -p ringway-perf
+    run_cargo build --locked --release -p ringway-agent -p ringway-cni -p ringway-perf
     # The lab runs what users run, not what the last debug build left.
     export RINGWAY_BIN=$target_dir/release/ringway RINGWAY_PERF_BIN=$target_dir/release/ringway-perf
+    export RINGWAY_CNI_BIN=$target_dir/release/ringway-cni
 fi
 say "building the tests"
 # One line per program: manifest path, target kind, target name, executable.

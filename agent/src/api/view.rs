@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::worker::BufferStats;
+use ringway_cni::api::{Bandwidth, PortMapping};
 use serde::{Deserialize, Serialize};
 
 /// `GET /v1/status`
@@ -251,6 +252,15 @@ pub struct Pod {
     pub mtu: u16,
     /// Queues of the TAP.
     pub queues: usize,
+    /// Container that a runtime attached it for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<String>,
+    /// Limits, bit/s and bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bandwidth>,
+    /// Ports of the node that lead to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub port_mappings: Vec<PortMapping>,
     /// Sent by the pod.
     pub from_pod: Traffic,
     /// Delivered to the pod.

@@ -320,6 +320,12 @@ impl Control {
                 .taps
                 .get(&pod.port)
                 .map_or(usize::from(record.queues), |q| q.fds.len()),
+            container_id: record
+                .cni
+                .as_ref()
+                .map(|cni| cni.attachment.container_id.clone()),
+            bandwidth: record.bandwidth,
+            port_mappings: record.port_mappings.clone(),
             from_pod,
             to_pod,
             drops,

@@ -51,6 +51,11 @@ impl Agent {
         self.folder.join("ringway.toml")
     }
 
+    /// Where all its files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Where the socket is.
     pub fn socket(&self) -> PathBuf {
         self.folder.join("ringway.sock")

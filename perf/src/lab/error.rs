@@ -31,6 +31,9 @@ pub enum LabError {
         /// What it printed on stderr, or on stdout when stderr is empty.
         output: String,
     },
+    /// A CNI plugin said no.
+    #[error(transparent)]
+    Cni(#[from] super::cni::Refused),
     /// A file or system call.
     #[error("{what}: {source}")]
     Io {

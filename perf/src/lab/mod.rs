@@ -6,6 +6,7 @@
 //! is found by [`leftovers`]. Names begin with `rwlab-` and the process id, so runs do not meet.
 
 mod agent;
+mod cni;
 mod command;
 mod config;
 mod drops;
@@ -23,6 +24,7 @@ mod topology;
 mod underlay;
 
 pub use agent::{Agent, binary};
+pub use cni::{Cni, IFNAME, Refused};
 pub use command::{installed, ip, run};
 pub use config::{Crowd, Encap, Io, RingwayOptions, UnderlayFamily};
 pub use drops::Drops;

@@ -1,6 +1,7 @@
 //! A node and its pods.
 
 use super::agent::Agent;
+use super::cni::Cni;
 use super::config::{self, PeerKind, RingwayOptions};
 use super::drops::Drops;
 use super::error::{LabError, Result};
@@ -8,6 +9,7 @@ use super::netns::Netns;
 use super::plan::{self, Family};
 use super::{Lab, kernel};
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 /// What a node's pod network is made of.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -212,6 +214,16 @@ impl Node {
                 "attach", "--netns", &netns, "--ifname", "eth0", "--ip", &v4, "--ip", &v6,
             ])
             .map(drop)
+    }
+
+    /// Connects it as a container runtime does, by the CNI plugin; how long that took.
+    pub fn attach_by_cni(&mut self, pod: &Pod) -> Result<Duration> {
+        let ips = Family::BOTH.map(|family| pod.ip(family).to_string());
+        let cni = Cni::ringway(self.agent()?, "1.0.0")?
+            .with("runtimeConfig", serde_json::json!({ "ips": ips }));
+        let begin = Instant::now();
+        cni.add(pod.ns.name(), &pod.ns)??;
+        Ok(begin.elapsed())
     }
 
     /// Takes it off again; the namespace stays.

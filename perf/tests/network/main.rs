@@ -2,6 +2,7 @@
 //! test`), run one at a time, and remove what they make.
 
 mod cleanup;
+mod cni;
 mod common;
 mod errors;
 mod flannel;

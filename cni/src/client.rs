@@ -1,0 +1,162 @@
+//! One HTTP/1.1 request to the agent's unix socket.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::{CODE_FAILED, CODE_INVALID, CODE_LATER, CODE_TAKEN, CODE_UNKNOWN, Refusal};
+use crate::error::{Error, LATER};
+
+/// A little more than the agent allows itself.
+const TIMEOUT: Duration = Duration::from_secs(12);
+/// Largest answer that is read.
+const ANSWER_MAX: u64 = 1 << 20;
+
+/// Why the agent gave no good answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It does not run, or ended while it was asked: whether it has done it is not known.
+    Absent(Error),
+    /// It said no.
+    Refused(Error),
+}
+
+impl Failure {
+    /// The error for the runtime.
+    pub fn error(self) -> Error {
+        match self {
+            Self::Absent(error) | Self::Refused(error) => error,
+        }
+    }
+}
+
+/// Posts `body` and reads the answer.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn post<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    body: &impl Serialize,
+) -> Result<T, Failure> {
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    ask(socket, "POST", path, &body)
+}
+
+/// Reads a resource.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, Failure> {
+    ask(socket, "GET", path, b"")
+}
+
+fn ask<T: DeserializeOwned>(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> Result<T, Failure> {
+    let absent = |what: String| {
+        Failure::Absent(Error::new(
+            LATER,
+            format!("the agent on {} {what}", socket.display()),
+            "start it with `ringway agent`, and see its log; the runtime will try again",
+        ))
+    };
+    let answer = exchange(socket, method, path, body)
+        .map_err(|e| absent(format!("does not answer: {e}")))?;
+    let Some((status, body)) = split(&answer) else {
+        let what: String = String::from_utf8_lossy(&answer).chars().take(80).collect();
+        return Err(absent(format!("ended its answer early: {what:?}")));
+    };
+    if (200..300).contains(&status) {
+        return serde_json::from_slice(body)
+            .map_err(|e| absent(format!("gave an answer that is not understood: {e}")));
+    }
+    let refusal: Refusal = serde_json::from_slice(body).unwrap_or_else(|_| Refusal {
+        error: format!(
+            "the agent answered HTTP {status}: {}",
+            String::from_utf8_lossy(body)
+                .chars()
+                .take(200)
+                .collect::<String>()
+        ),
+        ..Refusal::default()
+    });
+    let code = match (refusal.code, status) {
+        (0, 503 | 504) => CODE_LATER,
+        (0, 404) => CODE_UNKNOWN,
+        (0, 409) => CODE_TAKEN,
+        (0, 400..=499) => CODE_INVALID,
+        (0, _) => CODE_FAILED,
+        (code, _) => code,
+    };
+    let error = Error::new(code, refusal.error, refusal.remedy);
+    Err(match code {
+        CODE_LATER => Failure::Absent(error),
+        _ => Failure::Refused(error),
+    })
+}
+
+fn exchange(socket: &Path, method: &str, path: &str, body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    let mut request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: ringway\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    request.extend_from_slice(body);
+    stream.write_all(&request)?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// Status and body; `None` for what is not whole.
+fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&answer[..end]).ok()?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let body = &answer[end + 4..];
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse::<usize>().ok())?
+    });
+    match length {
+        Some(length) if body.len() < length => None,
+        Some(length) => Some((status, &body[..length])),
+        None => Some((status, body)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_answers_count() {
+        let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(split(whole), Some((200, &b"{}"[..])));
+        for end in 0..whole.len() {
+            assert_eq!(split(&whole[..end]), None, "{end}");
+        }
+        let without = b"HTTP/1.1 404 Not Found\r\n\r\n{\"error\":";
+        assert_eq!(split(without), Some((404, &b"{\"error\":"[..])));
+        for bad in [
+            &b"HTTP/1.0 200 OK\r\n\r\n"[..],
+            b"HTTP/1.1 2\r\n\r\n",
+            b"\xff\r\n\r\n",
+        ] {
+            assert_eq!(split(bad), None);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! ADD, DEL, CHECK, GC, STATUS, VERSION.
+
+use serde_json::{Value, json};
+
+use crate::annotations;
+use crate::api::{Add, Added, Attachment, Collected, Done, Gc, PodIdentity};
+use crate::args::Args;
+use crate::client::{self, Failure};
+use crate::conf::Conf;
+use crate::delegate::{self, Given};
+use crate::env::Env;
+use crate::error::{Error, Result, UNAVAILABLE};
+use crate::pending;
+use crate::result;
+use crate::version::{self, Version};
+
+/// Runs the verb of the environment; what to print, and whether it succeeded.
+pub fn run(env: &Env, stdin: &[u8]) -> (String, bool) {
+    // An error is told in the version asked for, if that could be read.
+    let mut spoken = Version::V1_1_0.name().to_owned();
+    match verb(env, stdin, &mut spoken) {
+        Ok(Value::Null) => (String::new(), true),
+        Ok(answer) => (format!("{answer:#}\n"), true),
+        Err(error) => {
+            let mut answer = json!(error);
+            answer["cniVersion"] = spoken.into();
+            (format!("{answer:#}\n"), false)
+        }
+    }
+}
+
+fn verb(env: &Env, stdin: &[u8], spoken: &mut String) -> Result<Value> {
+    env.check()?;
+    if env.command == "VERSION" {
+        return Ok(json!({
+            "cniVersion": Version::V1_1_0.name(),
+            "supportedVersions": version::names(),
+        }));
+    }
+    let conf = Conf::parse(stdin)?;
+    if !conf.cni_version.is_empty() {
+        spoken.clone_from(&conf.cni_version);
+    }
+    let version = Version::parse(&conf.cni_version)?;
+    let call = Call {
+        env,
+        stdin,
+        conf: &conf,
+        version,
+    };
+    match env.command.as_str() {
+        "ADD" => call.add(),
+        "DEL" => call.del(),
+        "CHECK" => call.check(),
+        "GC" => call.gc(),
+        _ => call.status(),
+    }
+}
+
+struct Call<'a> {
+    env: &'a Env,
+    stdin: &'a [u8],
+    conf: &'a Conf,
+    version: Version,
+}
+
+impl Call<'_> {
+    fn add(&self) -> Result<Value> {
+        // All that can be refused here is refused before another plugin gives an address.
+        let mut add = self.asked()?;
+        if let Some(before) = &self.conf.prev_result {
+            result::convert(self.version, before)?;
+        }
+        let mut dns = self
+            .conf
+            .runtime_config
+            .dns
+            .clone()
+            .or_else(|| self.conf.dns.clone());
+        let Some(plugin) = self.conf.delegate() else {
+            return self.added(&add, dns.as_ref());
+        };
+        let given = self
+            .ipam("ADD")
+            .and_then(|result| delegate::read(plugin, &result));
+        let made = given.and_then(|given| {
+            let Given {
+                addresses,
+                routes,
+                dns: theirs,
+            } = given;
+            (add.delegated, add.routes) = (addresses, routes);
+            dns = dns.take().or(theirs);
+            self.added(&add, dns.as_ref())
+        });
+        if made.is_err() {
+            // Its own errors are of less interest than ours.
+            let _ = self.ipam("DEL");
+        }
+        made
+    }
+
+    fn added(&self, add: &Add, dns: Option<&Value>) -> Result<Value> {
+        let added: Added =
+            client::post(&self.conf.socket(), "/v1/cni/add", add).map_err(Failure::error)?;
+        let before = self.conf.prev_result.as_ref();
+        result::result(self.version, before, self.env, &added, dns)
+    }
+
+    /// What the runtime asks for: a capability goes before an annotation, that before `args.cni`, that
+    /// before `CNI_ARGS`.
+    fn asked(&self) -> Result<Add> {
+        let runtime = &self.conf.runtime_config;
+        let args = Args::parse(&self.env.args)?;
+        let noted = annotations::read(&runtime.annotations)?;
+        let outer = &self.conf.args.cni;
+        let first = [&runtime.ips, &noted.ips, &outer.ips, &args.ips];
+        let ips = first.into_iter().find(|ips| !ips.is_empty());
+        let given = |mac: &Option<String>| mac.clone().filter(|mac| !mac.is_empty());
+        Ok(Add {
+            attachment: self.attachment(),
+            netns: self.env.netns.clone(),
+            network: self.conf.name.clone(),
+            ips: ips.cloned().unwrap_or_default(),
+            mac: given(&runtime.mac)
+                .or(given(&noted.mac))
+                .or(given(&outer.mac))
+                .or(given(&args.mac)),
+            mtu: self.conf.mtu.filter(|mtu| *mtu > 0),
+            bandwidth: runtime.bandwidth.or(noted.bandwidth),
+            // A host port of 0 asks for none.
+            port_mappings: runtime
+                .port_mappings
+                .iter()
+                .filter(|mapping| mapping.host_port > 0)
+                .cloned()
+                .collect(),
+            pod: (args.pod != PodIdentity::default()).then_some(args.pod),
+            ..Add::default()
+        })
+    }
+
+    fn del(&self) -> Result<Value> {
+        let attachment = self.attachment();
+        let done: std::result::Result<Done, Failure> =
+            client::post(&self.conf.socket(), "/v1/cni/del", &attachment);
+        match done {
+            Ok(_) => {}
+            // The runtime will not repeat a DEL that has succeeded; the agent finds the file.
+            Err(Failure::Absent(_)) => pending::leave(&self.conf.pending(), &attachment)?,
+            Err(Failure::Refused(error)) => return Err(error),
+        }
+        self.ipam("DEL").map(|_| Value::Null)
+    }
+
+    fn check(&self) -> Result<Value> {
+        self.version.has("CHECK", Version::V0_4_0)?;
+        self.ipam("CHECK")?;
+        let mut check = result::to_check(self.env, self.conf.prev_result.as_ref())?;
+        check.attachment = self.attachment();
+        check.netns.clone_from(&self.env.netns);
+        check
+            .port_mappings
+            .clone_from(&self.conf.runtime_config.port_mappings);
+        let _: Done =
+            client::post(&self.conf.socket(), "/v1/cni/check", &check).map_err(Failure::error)?;
+        Ok(Value::Null)
+    }
+
+    fn gc(&self) -> Result<Value> {
+        self.version.has("GC", Version::V1_1_0)?;
+        let gc = Gc {
+            network: self.conf.name.clone(),
+            keep: self.conf.valid()?,
+        };
+        let ours: std::result::Result<Collected, Failure> =
+            client::post(&self.conf.socket(), "/v1/cni/gc", &gc);
+        // As the specification asks: go on after an error, and report it.
+        let theirs = self.ipam("GC");
+        ours.map_err(Failure::error)?;
+        theirs.map(|_| Value::Null)
+    }
+
+    fn status(&self) -> Result<Value> {
+        self.version.has("STATUS", Version::V1_1_0)?;
+        let answer: std::result::Result<Done, Failure> =
+            client::get(&self.conf.socket(), "/v1/cni/status");
+        answer.map_err(|failure| Error {
+            code: UNAVAILABLE,
+            ..failure.error()
+        })?;
+        self.ipam("STATUS").map(|_| Value::Null)
+    }
+
+    /// Passes the verb on to the IPAM plugin, if there is another.
+    fn ipam(&self, verb: &str) -> Result<Value> {
+        match self.conf.delegate() {
+            Some(plugin) => delegate::call(plugin, verb, self.env, self.stdin),
+            None => Ok(Value::Null),
+        }
+    }
+
+    fn attachment(&self) -> Attachment {
+        Attachment {
+            container_id: self.env.container_id.clone(),
+            ifname: self.env.ifname.clone(),
+        }
+    }
+}
