@@ -24,6 +24,7 @@ pub mod netns;
 pub mod next_hop;
 pub mod node;
 pub mod pod;
+pub mod rules;
 pub mod state;
 pub mod sysctl;
 #[cfg(test)]

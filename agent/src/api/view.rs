@@ -31,6 +31,9 @@ pub struct Status {
     pub underlay: UnderlayStatus,
     /// Workers.
     pub workers: Vec<WorkerStatus>,
+    /// What the node's firewall was told.
+    #[serde(default)]
+    pub rules: String,
     /// Number of pods.
     pub pods: usize,
     /// Number of peers.

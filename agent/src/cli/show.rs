@@ -185,6 +185,7 @@ pub(super) fn status(s: &Status) -> String {
         ));
     }
     out.push_str(&format!("peers     {}\n", s.peers));
+    out.push_str(&format!("firewall  {}\n", s.rules));
     for worker in &s.workers {
         let busy = worker.busy_rounds as f64 * 100.0 / worker.rounds.max(1) as f64;
         out.push_str(&format!(

@@ -44,6 +44,8 @@ pub struct Config {
     pub workers: Workers,
     /// Addresses that pods get.
     pub ipam: Ipam,
+    /// Between pods and the world outside.
+    pub egress: Egress,
     /// Other nodes.
     pub peers: Vec<Peer>,
 }
@@ -119,6 +121,17 @@ pub struct Ipam {
     pub ranges: Vec<Range>,
     /// Never given out, unless asked for by name.
     pub exclude: Vec<Range>,
+}
+
+/// `[egress]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Egress {
+    /// Packets of pods to outside the cluster get the node's address.
+    pub masquerade: bool,
+    /// Networks outside the cluster to which they keep their own.
+    pub masquerade_exclude: Vec<Cidr>,
+    /// Pods' packets are let through where a firewall forwards nothing by default.
+    pub accept_forward: bool,
 }
 
 /// `[[peers]]`

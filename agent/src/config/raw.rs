@@ -14,6 +14,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub ipam: Ipam,
     #[serde(default)]
+    pub egress: Egress,
+    #[serde(default)]
     pub peers: Vec<Peer>,
 }
 
@@ -87,6 +89,24 @@ impl Default for Workers {
 pub(super) struct Ipam {
     pub ranges: Vec<String>,
     pub exclude: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Egress {
+    pub masquerade: bool,
+    pub masquerade_exclude: Vec<String>,
+    pub accept_forward: bool,
+}
+
+impl Default for Egress {
+    fn default() -> Self {
+        Self {
+            masquerade: true,
+            masquerade_exclude: Vec::new(),
+            accept_forward: true,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

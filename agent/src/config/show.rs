@@ -98,6 +98,18 @@ pub const KEYS: &[KeyDoc] = &[
         "addresses pods get, first-last or networks; default: all of the pod networks",
     ),
     key("ipam.exclude", "addresses of them that are never given out"),
+    key(
+        "egress.masquerade",
+        "packets of pods to outside the cluster get the node's address",
+    ),
+    key(
+        "egress.masquerade_exclude",
+        "networks outside the cluster to which pods keep their own address",
+    ),
+    key(
+        "egress.accept_forward",
+        "let pods' packets through a firewall that forwards nothing by default",
+    ),
     key("peers.name", "name of the node"),
     key("peers.addresses", "its outer addresses"),
     key("peers.pod_cidrs", "its pod networks"),
@@ -172,6 +184,17 @@ pub fn show(config: &Config) -> String {
         "[ipam]",
         "ipam",
         &[("ranges", list(&i.ranges)), ("exclude", list(&i.exclude))],
+    );
+    let e = &config.egress;
+    section(
+        &mut out,
+        "[egress]",
+        "egress",
+        &[
+            ("masquerade", e.masquerade.to_string()),
+            ("masquerade_exclude", list(&e.masquerade_exclude)),
+            ("accept_forward", e.accept_forward.to_string()),
+        ],
     );
     for p in &config.peers {
         section(

@@ -10,7 +10,7 @@ use ringway_packet::mac::MacAddr;
 use ringway_tables::Cidr;
 
 use super::raw::{self, Raw};
-use super::{Checksum, Config, Family, Ipam, Node, Peer, Problem, Underlay, Workers};
+use super::{Checksum, Config, Egress, Family, Ipam, Node, Peer, Problem, Underlay, Workers};
 use crate::ipam::{Pool, Range};
 use crate::mac;
 use crate::names::{interface_name, node_name};
@@ -29,6 +29,7 @@ pub(super) fn validate(file: &Path, raw: Raw) -> Located<Config> {
     let underlay = underlay(raw.underlay, &node)?;
     let workers = workers(raw.workers)?;
     let ipam = ipam(&raw.ipam, &node)?;
+    let egress = egress(&raw.egress)?;
     let mut peers = Vec::with_capacity(raw.peers.len());
     for (i, one) in raw.peers.into_iter().enumerate() {
         peers.push(peer(i, one, &node, &underlay)?);
@@ -39,6 +40,7 @@ pub(super) fn validate(file: &Path, raw: Raw) -> Located<Config> {
         underlay,
         workers,
         ipam,
+        egress,
         peers,
     };
     against_each_other(&config)?;
@@ -163,6 +165,18 @@ fn ipam(raw: &raw::Ipam, node: &Node) -> Located<Ipam> {
         }
     }
     Ok(Ipam { ranges, exclude })
+}
+
+fn egress(raw: &raw::Egress) -> Located<Egress> {
+    let mut exclude = Vec::new();
+    for (i, text) in raw.masquerade_exclude.iter().enumerate() {
+        exclude.push(cidr(&format!("egress.masquerade_exclude[{i}]"), text)?);
+    }
+    Ok(Egress {
+        masquerade: raw.masquerade,
+        masquerade_exclude: exclude,
+        accept_forward: raw.accept_forward,
+    })
 }
 
 fn workers(raw: raw::Workers) -> Located<Workers> {

@@ -26,6 +26,7 @@ use crate::api::{ApiError, Attach, view};
 use crate::mac;
 use crate::netns::{Netns, NetnsError};
 use crate::pod::interface::{self, InterfaceError, PodRoute, Spec};
+use crate::rules::{HostPort, PortError, RulesError};
 use crate::state::{CniRecord, PodRecord};
 
 /// A pod to be attached; its addresses are settled.
@@ -89,6 +90,7 @@ impl Control {
             ));
         }
         let mac = new.mac.unwrap_or_else(|| mac::derived(first.ip));
+        let host_ports = host_ports(&new.port_mappings, &new.ips)?;
         let queues = self.config.workers.count;
         let mut record = PodRecord {
             netns: new.netns.clone(),
@@ -129,13 +131,17 @@ impl Control {
             },
         );
         record.pending = false;
-        let made = match made.map_err(of_interface) {
-            Ok(making) => self.record(name, &record).map(|()| making),
-            Err(e) => Err(e),
-        };
+        let made = made.map_err(of_interface).and_then(|making| {
+            self.rules
+                .set_host_ports(name, host_ports)
+                .map_err(of_rules)?;
+            self.record(name, &record)?;
+            Ok(making)
+        });
         let making = match made {
             Ok(making) => making,
             Err(e) => {
+                self.rules.drop_host_ports(name);
                 // Its addresses were never heard of: their order stays as it was.
                 self.state.pods.remove(name);
                 if let Err(e) = self.state_dir.save(&self.state) {
@@ -254,5 +260,37 @@ pub(super) fn of_interface(error: InterfaceError) -> ApiError {
             "give a name that `ip netns` lists, or a path such as /proc/<pid>/ns/net",
         ),
         _ => ApiError::internal(text, "see the agent's log; nothing was left behind"),
+    }
+}
+
+/// What a runtime's port mappings mean for a pod with these addresses.
+pub(super) fn host_ports(
+    mappings: &[PortMapping],
+    ips: &[IpAddr],
+) -> Result<Vec<HostPort>, ApiError> {
+    let mut all = Vec::new();
+    for mapping in mappings {
+        let some = HostPort::of(mapping, ips).map_err(|e| of_rules(e.into()))?;
+        all.extend(some);
+    }
+    Ok(all)
+}
+
+/// The answer for host ports that cannot be had.
+fn of_rules(error: RulesError) -> ApiError {
+    let text = error.to_string();
+    match error {
+        RulesError::Port(PortError::Taken { .. }) => {
+            ApiError::conflict(text, "use another host port, or remove that pod")
+        }
+        RulesError::Port(_) => ApiError::bad_request(
+            text,
+            "write hostPort and containerPort from 1 to 65535, protocol tcp, udp or sctp, and an address \
+             of the node as hostIP, or none",
+        ),
+        RulesError::Nft(_) | RulesError::Sysctl(_) => ApiError::internal(
+            format!("host ports cannot be set: {text}"),
+            "install nftables and see that the kernel has nf_tables with NAT; `ringway status` says more",
+        ),
     }
 }

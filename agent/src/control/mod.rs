@@ -40,6 +40,7 @@ use crate::config::Config;
 use crate::ipam::Pool;
 use crate::netlink::{Change, Netlink, Watch};
 use crate::next_hop::NextHops;
+use crate::rules::Rules;
 use crate::state::{State, StateDir};
 use crate::underlay::Underlay;
 use crate::worker::{Event, Worker};
@@ -106,6 +107,7 @@ pub struct Control {
     state_dir: StateDir,
     /// Addresses to give out, by family.
     pools: Vec<Pool>,
+    rules: Rules,
     path_mtus: PathMtus,
     /// Index of the underlay interface.
     interface: u32,
@@ -245,6 +247,7 @@ impl Control {
             self.refresh_paths();
         }
         self.look_at_underlay();
+        self.rules.look_around();
         self.publisher.reclaim();
     }
 
@@ -285,6 +288,7 @@ impl Control {
                 sockets: self.sockets.clone(),
             },
             workers: self.workers.iter().map(|w| self.worker_status(w)).collect(),
+            rules: self.rules.describe(),
             pods: self.pods.len(),
             peers: c.peers.len(),
             snapshot: snapshot.version,

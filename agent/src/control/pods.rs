@@ -15,6 +15,7 @@ use ringway_tables::{PortId, Snapshot};
 
 use super::Control;
 use super::addresses::pod_addresses;
+use super::attach::host_ports;
 use crate::api::view;
 use crate::api::{ApiError, Detach};
 use crate::config::gateway;
@@ -138,11 +139,24 @@ impl Control {
         for (port, queues) in found {
             self.hand_to_workers(port, queues);
         }
+        self.restore_host_ports();
         if self.state.pods.len() != before
             && let Err(e) = self.state_dir.save(&self.state)
         {
             tracing::error!("dropped pods are still on disk: {e}");
         }
+    }
+
+    fn restore_host_ports(&mut self) {
+        let mut all = Vec::new();
+        for (name, pod) in &self.pods {
+            match host_ports(&pod.record.port_mappings, &pod.record.ips) {
+                Ok(ports) if ports.is_empty() => {}
+                Ok(ports) => all.push((name.clone(), ports)),
+                Err(e) => tracing::error!(pod = name, "has lost its host ports: {e}"),
+            }
+        }
+        self.rules.restore(all);
     }
 
     /// Puts the pod into the tables; its queues are still to be handed to the workers.
@@ -252,6 +266,7 @@ impl Control {
     /// it was attached, which are the last descriptors then.
     fn unpublish(&mut self, name: &str) -> Option<Queues> {
         let pod = self.pods.remove(name)?;
+        self.rules.drop_host_ports(name);
         let mut next = Snapshot::clone(&self.publisher.current());
         next.remove_port(pod.port);
         self.publisher.publish(next);

@@ -21,6 +21,7 @@ use crate::ipam::Pool;
 use crate::netlink::{Netlink, Watch};
 use crate::next_hop::NextHops;
 use crate::node;
+use crate::rules::Rules;
 use crate::state::StateDir;
 use crate::underlay::Underlay;
 use crate::worker::{self, Worker, WorkerConfig};
@@ -57,6 +58,7 @@ impl Control {
         // Also when it failed: what was changed by then is changed.
         state_dir.save(&state)?;
         let queues = queues?;
+        let rules = Rules::start(&config);
 
         let (sender, events) = unbounded();
         let mut workers = Vec::new();
@@ -109,6 +111,7 @@ impl Control {
             state,
             state_dir,
             pools,
+            rules,
             path_mtus: PathMtus::default(),
             interface,
             changes: Watch::open()?,

@@ -246,7 +246,9 @@ fn an_attach_that_cannot_be_recorded_is_undone() {
         let (node, pod) = (Node::new(), Pod::new());
         let mut control = node.start(1);
         // A directory in the place of the file: the rename fails, even for root.
-        std::fs::create_dir_all(node.dir.path().join("state/state.json/x")).unwrap();
+        let file = node.dir.path().join("state/state.json");
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir_all(file.join("x")).unwrap();
         let refused = control.attach(&request(&pod, "a", &["10.77.1.2"]));
         let refused = refused.unwrap_err();
         assert_eq!(refused.status, 500);

@@ -54,6 +54,9 @@ pub fn uninstall(config: &Config) -> Result<Report, InstallError> {
         }
     }
     let port = &config.node.interface;
+    let (done, failed) = crate::rules::remove(port);
+    report.done.extend(done);
+    report.left.extend(failed);
     match tap::delete(port) {
         Ok(()) => report
             .done

@@ -1,0 +1,292 @@
+//! What the node's kernel does for pods beyond the switch: masquerade towards the world outside, ports of
+//! the node that lead to pods, and the way through a firewall that forwards nothing by default.
+//!
+//! ```text
+//! Desired ─ render ─▶ text ─ `nft -f -`, one transaction ─▶ table inet ringway
+//!    ▲                                                           │ listed as the kernel has it
+//!    └── host ports of pods                      watch: does it still look like that? if not, once more
+//! ```
+//!
+//! Everything of ours is one table, replaced as a whole: there is no moment without rules, and connections
+//! that are known to the kernel keep their translation. It is written by the `nft` program: its language is
+//! what an operator reads with `nft list table inet ringway`, and what netfilter's own netlink protocol
+//! would save, some milliseconds for pods with host ports only, is not worth speaking it here.
+//!
+//! Where the rules cannot be had the agent runs without; it says so once in the log and in its status, and
+//! refuses pods that ask for a host port.
+
+mod conntrack;
+mod forward;
+mod nft;
+mod ports;
+mod render;
+mod watch;
+
+use std::time::{Duration, Instant};
+
+use ringway_tables::Cidr;
+
+use crate::config::Config;
+use crate::sysctl::{self, SysctlError};
+
+pub use ports::{HostPort, HostPorts, PortError, Protocol};
+pub use render::render;
+use watch::Watch;
+
+/// Our table.
+pub const TABLE: &str = "inet ringway";
+/// How often the table is looked at although nobody has told of a change.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Why rules could not be set.
+#[derive(Debug, thiserror::Error)]
+pub enum RulesError {
+    /// The program is not there or not willing.
+    #[error("nft: {0}")]
+    Nft(String),
+    /// A kernel setting.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// Two pods want one port.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+/// What shall be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Name of the node port.
+    pub interface: String,
+    /// This node's pod networks.
+    pub own: Vec<Cidr>,
+    /// Networks that pods reach under their own address.
+    pub inside: Vec<Cidr>,
+    /// Packets of pods to other networks get the node's address.
+    pub masquerade: bool,
+    /// Ports of the node that lead to pods.
+    pub ports: Vec<HostPort>,
+}
+
+impl Desired {
+    /// As the configuration has it; without host ports.
+    pub fn of(config: &Config) -> Self {
+        let own = config.node.pod_cidrs.clone();
+        let mut inside = own.clone();
+        inside.extend(config.peers.iter().flat_map(|peer| &peer.pod_cidrs));
+        inside.extend(&config.node.cluster_cidrs);
+        inside.extend(&config.egress.masquerade_exclude);
+        Self {
+            interface: config.node.interface.clone(),
+            own,
+            inside,
+            masquerade: config.egress.masquerade,
+            ports: Vec::new(),
+        }
+    }
+
+    /// Nothing is asked of the kernel.
+    fn is_empty(&self) -> bool {
+        !self.masquerade && self.ports.is_empty()
+    }
+}
+
+/// The node's rules.
+#[derive(Debug)]
+pub struct Rules {
+    desired: Desired,
+    ports: HostPorts,
+    accept_forward: bool,
+    /// What the kernel lists of the table as it was applied last; `Err`: why there is none.
+    applied: Result<Option<String>, String>,
+    watch: Option<Watch>,
+    looked: Instant,
+}
+
+impl Rules {
+    /// Sets what the configuration asks for. Never fails: see [`describe`](Self::describe).
+    pub fn start(config: &Config) -> Self {
+        let mut rules = Self {
+            desired: Desired::of(config),
+            ports: HostPorts::default(),
+            accept_forward: config.egress.accept_forward,
+            applied: Ok(None),
+            // Before the first rule, so that no change is missed.
+            watch: Watch::open()
+                .inspect_err(|e| {
+                    tracing::warn!(
+                        "changes of the firewall are not heard, looking once a minute: {e}"
+                    )
+                })
+                .ok(),
+            looked: Instant::now(),
+        };
+        if let Err(e) = rules.apply() {
+            tracing::error!(
+                "pods are not masqueraded and have no host ports: {e}. Install nftables and start the agent \
+                 again, or set egress.masquerade = false if something else does it"
+            );
+        }
+        rules.forward();
+        rules
+    }
+
+    /// One line for `ringway status`.
+    pub fn describe(&self) -> String {
+        let mut what = Vec::new();
+        if self.desired.masquerade {
+            what.push("masquerade".to_owned());
+        }
+        if !self.desired.ports.is_empty() {
+            what.push(format!("{} host ports", self.desired.ports.len()));
+        }
+        match (&self.applied, what.is_empty()) {
+            (Err(why), _) => format!("none: {why}"),
+            (Ok(_), true) => "none wanted".into(),
+            (Ok(_), false) => format!("table {TABLE}: {}", what.join(", ")),
+        }
+    }
+
+    /// Gives a pod its host ports.
+    ///
+    /// # Errors
+    /// Another pod has one of them, or the kernel's rules cannot be set; nothing is changed then.
+    pub fn set_host_ports(&mut self, owner: &str, ports: Vec<HostPort>) -> Result<(), RulesError> {
+        if ports.is_empty() {
+            return Ok(());
+        }
+        self.ports.claim(owner, ports.clone())?;
+        self.desired.ports = self.ports.all();
+        if let Err(e) = self.apply() {
+            self.ports.release(owner);
+            self.desired.ports = self.ports.all();
+            return Err(e);
+        }
+        forget_udp(owner, ports);
+        Ok(())
+    }
+
+    /// Takes a pod's host ports away.
+    pub fn drop_host_ports(&mut self, owner: &str) {
+        let gone = self.ports.release(owner);
+        if gone.is_empty() {
+            return;
+        }
+        self.desired.ports = self.ports.all();
+        if let Err(e) = self.apply() {
+            tracing::error!(pod = owner, "its host ports are still there: {e}");
+        }
+        forget_udp(owner, gone);
+    }
+
+    /// Host ports of the pods found again at the start; those that cannot be had are named.
+    pub fn restore(&mut self, pods: Vec<(String, Vec<HostPort>)>) {
+        for (owner, ports) in pods {
+            if let Err(e) = self.ports.claim(&owner, ports) {
+                tracing::error!(pod = owner, "has lost its host ports: {e}");
+            }
+        }
+        self.desired.ports = self.ports.all();
+        if !self.desired.ports.is_empty()
+            && let Err(e) = self.apply()
+        {
+            tracing::error!("host ports are not set: {e}");
+        }
+    }
+
+    /// Looks whether everything is still there, when somebody has changed something or it is time.
+    pub fn look_around(&mut self) {
+        let told = self.watch.as_mut().is_some_and(Watch::changed);
+        if !told && self.looked.elapsed() < LOOK {
+            return;
+        }
+        self.looked = Instant::now();
+        self.forward();
+        let Ok(applied) = &self.applied else { return };
+        let now = nft::list(TABLE);
+        if now != *applied {
+            match self.apply() {
+                Ok(()) => tracing::warn!(
+                    "somebody has changed table {TABLE}; it is as it should be again"
+                ),
+                Err(e) => {
+                    tracing::error!("table {TABLE} was changed, and cannot be set again: {e}")
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self) -> Result<(), RulesError> {
+        let outcome = self.try_apply();
+        self.applied = match &outcome {
+            Ok(listed) => Ok(listed.clone()),
+            Err(e) => Err(e.to_string()),
+        };
+        outcome.map(drop)
+    }
+
+    fn try_apply(&self) -> Result<Option<String>, RulesError> {
+        if self.desired.is_empty() {
+            // One of an earlier configuration.
+            if nft::list(TABLE).is_some() {
+                nft::run(&format!("delete table {TABLE}\n"))?;
+            }
+            return Ok(None);
+        }
+        if !self.desired.ports.is_empty() && self.desired.own.iter().any(|c| !c.is_ipv6()) {
+            // A process of the node may use 127.0.0.1 for a host port; answers to that come by ringway0.
+            let key = format!("ipv4/conf/{}/route_localnet", self.desired.interface);
+            sysctl::set(&key, "1")?;
+        }
+        nft::run(&render(&self.desired))?;
+        Ok(nft::list(TABLE))
+    }
+
+    fn forward(&self) {
+        if !self.accept_forward {
+            return;
+        }
+        match forward::open(&self.desired.interface) {
+            Ok(opened) => {
+                for chain in opened {
+                    tracing::info!(
+                        "the firewall forwards nothing by default; pods' packets are let through in {chain} \
+                         (egress.accept_forward = false leaves it)"
+                    );
+                }
+            }
+            Err(e) => {
+                tracing::warn!("a firewall may stop packets between pods and the outside: {e}")
+            }
+        }
+    }
+}
+
+/// Has the kernel decide anew where UDP to these ports goes.
+fn forget_udp(owner: &str, mut ports: Vec<HostPort>) {
+    ports.retain(|port| port.protocol == Protocol::Udp);
+    if let Err(e) = conntrack::forget_udp(&ports) {
+        tracing::warn!(
+            pod = owner,
+            "clients that sent UDP before may not reach its host ports: {e}"
+        );
+    }
+}
+
+/// Takes away all rules of ours. What was done, and what could not be; nothing is no error.
+pub fn remove(interface: &str) -> (Vec<String>, Vec<String>) {
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    if nft::list(TABLE).is_some() {
+        match nft::run(&format!("delete table {TABLE}\n")) {
+            Ok(()) => done.push(format!("nftables table {TABLE}")),
+            Err(e) => failed.push(format!("nftables table {TABLE}: {e}")),
+        }
+    }
+    match forward::close(interface) {
+        Ok(closed) => done.extend(closed.into_iter().map(|chain| format!("rules in {chain}"))),
+        Err(e) => failed.push(format!("rules in forward chains: {e}")),
+    }
+    (done, failed)
+}
+
+#[cfg(test)]
+mod tests;

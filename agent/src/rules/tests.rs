@@ -1,0 +1,202 @@
+use super::*;
+use crate::config::Config;
+use crate::testing::in_netns;
+use ringway_ports::tap::{self, TapOptions};
+use std::path::Path;
+use std::process::Command;
+
+fn config(extra: &str) -> Config {
+    let text = format!("{}\n{extra}\n", include_str!("../../ringway.toml"));
+    Config::parse(Path::new("t"), &text).unwrap()
+}
+
+fn port(host_ip: Option<&str>, host_port: u16, pod_ip: &str) -> HostPort {
+    HostPort {
+        host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+        host_port,
+        protocol: Protocol::Tcp,
+        pod_ip: pod_ip.parse().unwrap(),
+        pod_port: 80,
+    }
+}
+
+fn run(words: &str) -> String {
+    let mut words = words.split(' ');
+    let output = Command::new(words.next().unwrap())
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Whether this test can run: nft is there and the kernel translates.
+fn usable(name: &str) -> bool {
+    if nft::ask(&["--version"]).is_none() {
+        println!("SKIPPED {name}: nft is not installed");
+        return false;
+    }
+    true
+}
+
+#[test]
+fn the_table_as_text() {
+    let mut desired = Desired::of(&config("[egress]\nmasquerade_exclude = [\"192.0.2.0/24\"]"));
+    let expected = "table inet ringway
+delete table inet ringway
+table inet ringway {
+\tset inside4 {
+\t\ttype ipv4_addr
+\t\tflags interval
+\t\tauto-merge
+\t\telements = { 10.77.1.0/24, 10.77.2.0/24, 192.0.2.0/24, 224.0.0.0/4 }
+\t}
+\tset inside6 {
+\t\ttype ipv6_addr
+\t\tflags interval
+\t\tauto-merge
+\t\telements = { fd77:1::/64, fd77:2::/64, ff00::/8 }
+\t}
+\tchain postrouting {
+\t\ttype nat hook postrouting priority srcnat; policy accept;
+\t\toifname \"ringway0\" accept
+\t\tip saddr 10.77.1.0/24 ip daddr != @inside4 masquerade fully-random
+\t\tip6 saddr fd77:1::/64 ip6 daddr != @inside6 masquerade fully-random
+\t}
+}
+";
+    assert_eq!(render(&desired), expected);
+    desired.masquerade = false;
+    desired.ports = vec![
+        port(None, 8080, "10.77.1.2"),
+        port(Some("192.168.77.1"), 8081, "10.77.1.2"),
+    ];
+    let text = render(&desired);
+    for line in [
+        "elements = { tcp . 8080 : 10.77.1.2 . 80 }",
+        "elements = { 192.168.77.1 . tcp . 8081 : 10.77.1.2 . 80 }",
+        "elements = { 10.77.1.2 . 10.77.1.2 }",
+        "fib daddr type local jump ports",
+        "oifname \"ringway0\" ip saddr 127.0.0.0/8 masquerade fully-random",
+    ] {
+        assert_eq!(
+            text.matches(line).count(),
+            if line.starts_with("fib") { 2 } else { 1 },
+            "{text}"
+        );
+    }
+    assert!(!text.contains("inside"), "{text}");
+}
+
+#[test]
+fn set_changed_flushed_and_removed() {
+    if !usable("set_changed_flushed_and_removed") {
+        return;
+    }
+    in_netns(|| {
+        let _node = tap::create_persistent("ringway0", &TapOptions::default()).unwrap();
+        let before = run("nft list ruleset");
+        let mut rules = Rules::start(&config(""));
+        assert_eq!(rules.describe(), "table inet ringway: masquerade");
+        let ports = || vec![port(None, 8080, "10.77.1.2"), port(None, 8080, "fd77:1::2")];
+        rules.set_host_ports("a", ports()).unwrap();
+        let taken = rules.set_host_ports("b", vec![port(None, 8080, "10.77.1.3")]);
+        assert!(taken.unwrap_err().to_string().contains("pod a"));
+        assert_eq!(
+            rules.describe(),
+            "table inet ringway: masquerade, 2 host ports"
+        );
+        let listed = run("nft list table inet ringway");
+        assert!(listed.contains("tcp . 8080 : fd77:1::2 . 80"), "{listed}");
+        assert_eq!(
+            sysctl::get("ipv4/conf/ringway0/route_localnet").unwrap(),
+            "1"
+        );
+
+        // What we did ourselves is no reason to do it again.
+        rules.look_around();
+        assert!(!rules.watch.as_mut().unwrap().changed());
+        for harm in [
+            "nft flush ruleset",
+            "nft delete chain inet ringway postrouting",
+            "nft flush chain inet ringway postrouting",
+            "nft delete element inet ringway ports4 { tcp . 8080 }",
+        ] {
+            if harm.contains("delete chain") {
+                run("nft flush chain inet ringway postrouting");
+            }
+            run(harm);
+            assert_ne!(run("nft list ruleset"), listed, "{harm}");
+            rules.look_around();
+            assert_eq!(run("nft list table inet ringway"), listed, "{harm}");
+        }
+        // Of somebody else's rules nothing is heard but that there was a change.
+        run("nft add table inet other");
+        rules.look_around();
+        assert_eq!(run("nft list table inet ringway"), listed);
+        run("nft delete table inet other");
+
+        rules.drop_host_ports("a");
+        rules.drop_host_ports("never");
+        assert!(!run("nft list table inet ringway").contains("8080"));
+        let (done, failed) = remove("ringway0");
+        assert_eq!((done.len(), failed.len()), (1, 0), "{done:?}");
+        assert_eq!(run("nft list ruleset"), before);
+        assert_eq!(remove("ringway0"), (Vec::new(), Vec::new()));
+    });
+}
+
+#[test]
+fn a_firewall_that_forwards_nothing_lets_pods_through() {
+    if !usable("a_firewall_that_forwards_nothing_lets_pods_through") {
+        return;
+    }
+    in_netns(|| {
+        for family in ["ip", "ip6", "inet"] {
+            run(&format!("nft add table {family} strict"));
+            run(&format!(
+                "nft add chain {family} strict strictly {{ type filter hook forward priority 0; policy drop; }}"
+            ));
+        }
+        run("nft add table ip open");
+        run("nft add chain ip open openly { type filter hook forward priority 0; policy accept; }");
+        let before = run("nft list ruleset");
+        let mut rules = Rules::start(&config(""));
+        for family in ["ip", "ip6", "inet"] {
+            let chain = run(&format!("nft list chain {family} strict strictly"));
+            assert_eq!(chain.matches("\"ringway0\"").count(), 2, "{chain}");
+        }
+        assert!(!run("nft list chain ip open openly").contains("ringway0"));
+        // Flushed, they come back, and never twice.
+        run("nft flush chain ip strict strictly");
+        for _ in 0..2 {
+            rules.look_around();
+            let chain = run("nft list chain ip strict strictly");
+            assert_eq!(chain.matches("\"ringway0\"").count(), 2, "{chain}");
+        }
+        let (done, failed) = remove("ringway0");
+        assert_eq!((done.len(), failed.len()), (4, 0), "{done:?} {failed:?}");
+        assert_eq!(run("nft list ruleset"), before);
+    });
+}
+
+#[test]
+fn unwanted_rules_are_none() {
+    if !usable("unwanted_rules_are_none") {
+        return;
+    }
+    in_netns(|| {
+        drop(Rules::start(&config("")));
+        let rules = Rules::start(&config("[egress]\nmasquerade = false"));
+        assert_eq!(rules.describe(), "none wanted");
+        assert_eq!(
+            run("nft list ruleset"),
+            "",
+            "one of an earlier configuration is gone"
+        );
+    });
+}
