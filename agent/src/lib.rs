@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod gso;
+pub mod limits;
 pub mod mac;
 pub mod names;
 pub mod netlink;

@@ -319,6 +319,7 @@ impl Control {
                 queue: queues.fds[queue].clone(),
                 read,
                 uso: queues.uso,
+                limits: None,
             });
         }
         self.descriptors.taps.insert(port, queues);
