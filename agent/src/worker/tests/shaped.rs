@@ -14,6 +14,7 @@ use super::*;
 use crate::netlink::{LinkChange, Netlink};
 use crate::netns::run_in;
 use crate::pod::interface::{self, Making, PodAddress, Spec};
+use crate::pod::queue;
 use crate::testing::{Pod, in_netns};
 
 const RATE: u64 = 20_000_000;
@@ -252,6 +253,48 @@ fn a_flood_from_a_limited_pod_wakes_the_worker_seldom_and_loses_nothing_here() {
         let counted = lab.node.counted();
         assert_eq!(counted.iter().find(lost), None);
         assert!(rounds < 2000, "{rounds} rounds in 2 s");
+        lab.node.stop();
+    });
+}
+
+#[test]
+fn whoever_sends_beside_bulk_does_not_wait_long() {
+    in_netns(|| {
+        let lab = Lab::new(1, Polling::Adaptive);
+        let limits = egress(RATE, 0);
+        let netns = lab.pods[0].0.netns();
+        queue::fit(&netns, "eth0", MTU, false, limits.egress.as_ref()).unwrap();
+        let echo = lab.within(5, || UdpSocket::bind((ip(5, false), 7)).unwrap());
+        let ask = lab.within(2, || UdpSocket::bind((ip(2, false), 0)).unwrap());
+        for socket in [&echo, &ask] {
+            let patience = Some(Duration::from_secs(1));
+            socket.set_read_timeout(patience).unwrap();
+        }
+        thread::scope(|scope| {
+            let bulk: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| lab.tcp(2, 4, false)))
+                .collect();
+            thread::sleep(BEGIN);
+            let (mut waited, mut answers) = (Duration::ZERO, 0);
+            while !bulk.iter().any(|stream| stream.is_finished()) {
+                let begin = Instant::now();
+                ask.send_to(b"?", (ip(5, false), 7)).unwrap();
+                // One that the full queue refused is asked again.
+                if let Ok((len, from)) = echo.recv_from(&mut [0; 9]) {
+                    echo.send_to(&[0; 9][..len], from).unwrap();
+                    ask.recv(&mut [0; 9]).unwrap();
+                    waited += begin.elapsed();
+                    answers += 1;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            let mean = waited / answers.max(1);
+            println!("{answers} answers, after {mean:?} in the mean");
+            let rates = bulk.into_iter().map(|stream| stream.join().unwrap());
+            at_the_rate("all streams", rates.sum());
+            assert!(answers > 5, "{answers} answers");
+            assert!(mean < Duration::from_millis(250), "after {mean:?}");
+        });
         lab.node.stop();
     });
 }
