@@ -120,6 +120,8 @@ pub struct Limit {
     pub bucket: Bucket,
     /// Bytes to wait for at least.
     pub quantum: u64,
+    /// The time in which they are earned, in nanoseconds.
+    pub pause: u64,
     /// Bytes that may wait.
     pub room: u64,
 }
@@ -163,9 +165,12 @@ impl Limit {
             .bytes_in(ROOM)
             .max(burst.min(unit.bytes_in(DEFAULT_BURST)))
             .clamp(ROOM_FRAMES * superframe, ROOM_MAX);
+        // With half of it a wake-up that comes late loses nothing.
+        let quantum = unit.bytes_in(QUANTUM).min(burst / 2).max(1);
+        let pause = unit.nanoseconds_for(quantum).min(QUANTUM);
         Limit {
-            // With half of it a wake-up that comes late loses nothing.
-            quantum: unit.bytes_in(QUANTUM).min(burst / 2).max(1),
+            quantum,
+            pause,
             room,
             bucket: Bucket::new(rate, burst),
         }

@@ -76,19 +76,46 @@ impl Bucket {
         });
     }
 
+    /// Takes tokens for what is to pass later, and returns when that is. Whoever reserves has a place in
+    /// the line: others who share the bucket cannot be faster each time.
+    pub fn reserve(&self, now: u64, bytes: u64) -> u64 {
+        let earned = self.earned(now);
+        let taken = self.spent.fetch_update(Relaxed, Relaxed, |spent| {
+            Some(spent.max(earned).saturating_add(bytes))
+        });
+        let (Ok(before) | Err(before)) = taken;
+        self.ready_after(before, now, bytes)
+    }
+
+    /// Gives back what was reserved and not used.
+    pub fn give_back(&self, bytes: u64) {
+        // Cannot fail: the closure always gives a value.
+        let _ = self
+            .spent
+            .fetch_update(Relaxed, Relaxed, |spent| Some(spent.saturating_sub(bytes)));
+    }
+
     /// When the level will be `bytes`, or the bucket full, if nobody takes anything meanwhile; `now` if
     /// it is already.
     pub fn ready_at(&self, now: u64, bytes: u64) -> u64 {
+        self.ready_after(self.spent.load(Relaxed), now, bytes)
+    }
+
+    fn ready_after(&self, spent: u64, now: u64, bytes: u64) -> u64 {
         let needed = bytes.min(self.burst);
-        let spent = self.spent.load(Relaxed);
         let earned = spent.saturating_sub(self.burst - needed);
-        let at = (u128::from(earned) * SECOND).div_ceil(u128::from(self.rate));
-        u64::try_from(at).unwrap_or(u64::MAX).max(now)
+        self.nanoseconds_for(earned).max(now)
     }
 
     /// Bytes that pass in a time, in nanoseconds.
     pub fn bytes_in(&self, nanoseconds: u64) -> u64 {
         self.earned(nanoseconds)
+    }
+
+    /// Time in which so many bytes pass, in nanoseconds.
+    pub fn nanoseconds_for(&self, bytes: u64) -> u64 {
+        let time = (u128::from(bytes) * SECOND).div_ceil(u128::from(self.rate));
+        u64::try_from(time).unwrap_or(u64::MAX)
     }
 
     fn earned(&self, now: u64) -> u64 {
@@ -143,6 +170,17 @@ mod tests {
     }
 
     #[test]
+    fn those_who_reserve_have_a_place_in_the_line() {
+        let bucket = Bucket::new(1_000_000, 1000);
+        let at = [1000, 1000, 500].map(|bytes| bucket.reserve(S, bytes));
+        assert_eq!(at, [S, S + MS, S + MS + MS / 2]);
+        assert!(!bucket.try_take(S + MS / 2, 1));
+        assert_eq!(bucket.level(S), 1000 - 2500);
+        bucket.give_back(1500);
+        assert_eq!(bucket.level(S), 0);
+    }
+
+    #[test]
     fn no_rate_and_no_moment_overflows() {
         for rate in [0, 1, 125, MAX_RATE, u64::MAX] {
             for burst in [0, 1, u64::MAX] {
@@ -150,7 +188,9 @@ mod tests {
                 for now in [0, u64::MAX, 1, u64::MAX / 2, 0] {
                     bucket.charge(now, u64::MAX);
                     bucket.try_take(now, u64::MAX);
+                    bucket.reserve(now, u64::MAX);
                     let _ = (bucket.level(now), bucket.ready_at(now, u64::MAX));
+                    bucket.give_back(u64::MAX);
                 }
             }
         }

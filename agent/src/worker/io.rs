@@ -117,12 +117,10 @@ impl Io {
         let Some(Some(queue)) = self.taps.get_mut(port) else {
             return Served::Nothing;
         };
-        let limits = queue.limited.as_ref().map(|limited| limited.limits.clone());
-        let limit = limits.as_ref().and_then(|limits| limits.egress.as_ref());
-        if let Some(limit) = limit {
-            match usize::try_from(limit.bucket.level(now)) {
-                Ok(level) if level > 0 => self.batch.narrow(level),
-                _ => return Served::Waits(limit.bucket.ready_at(now, limit.quantum)),
+        if let Some(limited) = &mut queue.limited {
+            match limited.may_read(now) {
+                Ok(bytes) => self.batch.narrow(bytes),
+                Err(at) => return Served::Waits(at),
             }
         }
         let before = queue.tap.counters();
@@ -145,13 +143,17 @@ impl Io {
             }
         };
         self.found = self.look_at(first);
-        if let Some(limit) = limit {
+        if let Some(Some(TapQueue {
+            limited: Some(limited),
+            ..
+        })) = self.taps.get_mut(port)
+        {
             let frames = self.batch.frames[first..].iter();
             let wire = frames.map(|frame| {
                 let head = self.pool.slice(frame.buf, frame.start, frame.linear);
                 frame.wire_len(head.unwrap_or(&[]))
             });
-            limit.bucket.charge(now, wire.sum());
+            limited.charge(now, wire.sum());
         }
         for i in first..self.batch.frames.len() {
             self.frame_from_port(i, snapshot, pipeline, now);

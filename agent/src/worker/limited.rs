@@ -1,8 +1,8 @@
 //! Bandwidth limits of a pod, as a worker keeps them.
 //!
 //! ```text
-//!   from the pod   level > 0: read, at most so many bytes; then charge what was read
-//!                  else: the queue leaves epoll until a timer ([`Due::Read`]) puts it back
+//!   from the pod   tokens: read, at most so many bytes; then charge what was read
+//!                  else: reserve some; the queue leaves epoll until a timer ([`Due::Read`]) puts it back
 //!   to the pod     nothing waits and there are tokens: written at once, from the pool
 //!                  else: copied and queued, written by a timer ([`Due::Drain`]); full: `rate_limited`
 //! ```
@@ -12,7 +12,8 @@
 //! out of epoll, not only out of the lists: else every packet that the pod adds would wake the worker.
 //!
 //! Buckets are shared by all workers, queues are each worker's own: a flow stays on one worker, so its
-//! order is kept. Bytes are counted as on the wire, headers of all segments included.
+//! order is kept. Who waits has reserved its tokens: when all workers wait for the next ones, the same
+//! would be the first each time, and what the others have would starve. Bytes are counted as on the wire, headers of all segments included.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,9 +33,13 @@ pub(super) struct Limited {
     pub(super) limits: Arc<Limits>,
     /// Its queue is out of epoll, and a timer will put it back.
     pub(super) parked: bool,
+    /// Tokens it has reserved to be read by.
+    credit: u64,
     waiting: VecDeque<Waiting>,
     /// Bytes on the wire of all that waits.
     bytes: u64,
+    /// How many of those that wait have their tokens reserved.
+    paid: usize,
 }
 
 /// A frame that waits for tokens.
@@ -64,9 +69,39 @@ impl Limited {
             port,
             limits,
             parked: false,
+            credit: 0,
             waiting: VecDeque::new(),
             bytes: 0,
+            paid: 0,
         }))
+    }
+
+    /// How many bytes may be read from the pod now, or else when to come back.
+    pub(super) fn may_read(&mut self, now: u64) -> Result<usize, u64> {
+        let Some(limit) = &self.limits.egress else {
+            return Ok(usize::MAX);
+        };
+        let level = u64::try_from(limit.bucket.level(now)).unwrap_or(0);
+        match level + self.credit {
+            0 => {
+                self.credit = limit.quantum;
+                Err(limit.bucket.reserve(now, limit.quantum).max(now + 1))
+            }
+            bytes => Ok(usize::try_from(bytes).unwrap_or(usize::MAX)),
+        }
+    }
+
+    /// Takes the tokens for what was read.
+    pub(super) fn charge(&mut self, now: u64, wire: u64) {
+        let Some(limit) = &self.limits.egress else {
+            return;
+        };
+        let credit = std::mem::take(&mut self.credit);
+        if wire > credit {
+            limit.bucket.charge(now, wire - credit);
+        } else {
+            limit.bucket.give_back(credit - wire);
+        }
     }
 
     /// Whether a frame to the pod is to be written now. If not, it waits or is counted as lost.
@@ -120,30 +155,41 @@ impl Limited {
             packets: u32::from(frame.packets),
             wire,
         });
-        Admission::Waits(first.then(|| limit.bucket.ready_at(now, wire.max(limit.quantum))))
+        Admission::Waits(if first { self.reserve(now) } else { None })
     }
 
-    /// The next frame that may go.
-    fn next(&mut self, now: u64) -> Next {
-        let Some(front) = self.waiting.front() else {
-            return Next::Empty;
-        };
-        if let Some(limit) = &self.limits.ingress
-            && !limit.bucket.try_take(now, front.wire)
-        {
-            let at = limit.bucket.ready_at(now, front.wire.max(limit.quantum));
-            return Next::At(at.max(now + 1));
+    /// Reserves the tokens for a quantum of what waits, one frame at least. When those may go; `None` if
+    /// nothing waits.
+    fn reserve(&mut self, now: u64) -> Option<u64> {
+        self.paid = 0;
+        let limit = self.limits.ingress.as_ref()?;
+        let mut wire = 0;
+        for frame in &self.waiting {
+            wire += frame.wire;
+            self.paid += 1;
+            if wire >= limit.quantum {
+                break;
+            }
         }
-        self.bytes -= front.wire;
-        self.waiting.pop_front().map_or(Next::Empty, Next::Frame)
+        // A frame that is alone waits for others, or a flood of small ones would need a timer each.
+        let pause = limit.pause;
+        (self.paid > 0).then(|| limit.bucket.reserve(now, wire).max(now + pause))
     }
-}
 
-/// What [`Limited::next`] found.
-enum Next {
-    Frame(Waiting),
-    At(u64),
-    Empty,
+    /// The next frame that has its tokens, or gets them.
+    fn next(&mut self, now: u64) -> Option<Waiting> {
+        let wire = self.waiting.front()?.wire;
+        if self.paid > 0 {
+            self.paid -= 1;
+        } else if let Some(limit) = &self.limits.ingress
+            && !limit.bucket.try_take(now, wire)
+        {
+            return None;
+        }
+        let frame = self.waiting.pop_front()?;
+        self.bytes -= frame.wire;
+        Some(frame)
+    }
 }
 
 /// The frame in one piece, behind room for a vnet header. `None` if it is not what it says.
@@ -164,17 +210,14 @@ impl Io {
             return;
         };
         let Some(limited) = limited else { return };
-        loop {
-            match limited.next(now) {
-                Next::Frame(mut frame) => {
-                    if let Err(error) = tap.send(&frame.offload, &mut frame.room) {
-                        let side = counters.port(PortId(port as u32));
-                        counters.lose(lost(error), frame.packets, Some(side));
-                    }
-                }
-                Next::At(at) => return self.timers.add(at, Due::Drain(port)),
-                Next::Empty => return,
+        while let Some(mut frame) = limited.next(now) {
+            if let Err(error) = tap.send(&frame.offload, &mut frame.room) {
+                let side = counters.port(PortId(port as u32));
+                counters.lose(lost(error), frame.packets, Some(side));
             }
+        }
+        if let Some(at) = limited.reserve(now) {
+            self.timers.add(at, Due::Drain(port));
         }
     }
 
@@ -201,11 +244,7 @@ impl Io {
                     next.bytes = old.bytes;
                 }
                 None => {
-                    let nothing = Limits {
-                        ingress: None,
-                        egress: None,
-                    };
-                    old.limits = Arc::new(nothing);
+                    old.paid = old.waiting.len();
                     self.drain(counters, port, now);
                 }
             }

@@ -205,10 +205,40 @@ fn workers_share_the_limit_of_a_pod() {
         "{} frames, not {allowed}",
         got.len()
     );
-    for worker in [1, 3] {
-        let share = got.iter().filter(|n| **n == worker).count();
-        assert!(share > 20, "worker of pod {worker} had {share} frames");
-    }
+    shared_fairly(&got);
     assert_eq!(node.lost(DropReason::PortFull), 0);
     node.stop();
+}
+
+#[test]
+fn workers_that_read_a_pod_share_its_limit_fairly() {
+    let mut node = Node::new(2, Polling::Interrupt);
+    let ((one, a), (two, b), (three, c)) = (queue(), queue(), queue());
+    // Two queues of one pod, 200 KB/s in all.
+    node.attach_all(2, &[one, three], Some(&egress(1_600_000, 16_000)));
+    node.attach(3, &two, 0, None);
+    let (by_one, by_three) = (frame(2, 3, 1000, 1), frame(2, 3, 1000, 3));
+    let (begin, mut got) = (Instant::now(), Vec::new());
+    while begin.elapsed() < Duration::from_secs(1) {
+        let _ = (a.send(&by_one), c.send(&by_three));
+        got.extend(received(&b));
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    let allowed = 2.0 + 200.0 * begin.elapsed().as_secs_f64();
+    let off = got.len() as f64 - allowed;
+    assert!(
+        off < 3.0 && off > -20.0,
+        "{} frames, not {allowed}",
+        got.len()
+    );
+    shared_fairly(&got);
+    node.stop();
+}
+
+/// Neither of two workers starves.
+fn shared_fairly(got: &[u8]) {
+    for worker in [1, 3] {
+        let share = got.iter().filter(|n| **n == worker).count();
+        assert!(share * 4 > got.len(), "{share} of {} frames", got.len());
+    }
 }
