@@ -27,13 +27,13 @@ help:
 
 demo:
 	@scripts/need-root.sh make demo
-	@scripts/deps.sh cc ip ethtool iperf3 ping
+	@scripts/deps.sh cc ip ethtool iperf3 ping nft
 	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-cni -p ringway-perf
 	@scripts/perf.sh demo
 
 test:
 	@scripts/need-root.sh make test
-	@scripts/deps.sh cc ip ethtool iperf3 ping
+	@scripts/deps.sh cc ip ethtool iperf3 ping nft
 	@scripts/test.sh all
 
 test-unit:
@@ -42,7 +42,7 @@ test-unit:
 
 test-long:
 	@scripts/need-root.sh make test-long
-	@scripts/deps.sh cc c++ ip ethtool iperf3 ping
+	@scripts/deps.sh cc c++ ip ethtool iperf3 ping nft
 	@RINGWAY_LONG=1 RINGWAY_TRANSFER_MB=1024 PROPTEST_CASES=20000 scripts/test.sh all
 	@FUZZ_SECONDS=600 scripts/fuzz.sh $(TARGET)
 

@@ -18,6 +18,7 @@ for command in "$@"; do
     busybox) packages+=(busybox-static) ;;
     depmod) packages+=(kmod) ;;
     xz) packages+=(xz-utils) ;;
+    nft) packages+=(nftables) ;;
     *) die "deps.sh does not know which package has '$command'" ;;
     esac
 done

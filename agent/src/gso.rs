@@ -36,6 +36,16 @@ pub struct Limits {
 pub fn limits(mtu: u16) -> Limits {
     let mtu = u32::from(mtu).max(68);
     let segments = (MAX_MESSAGE / (mtu + PER_SEGMENT)).clamp(1, MAX_SEGMENTS);
+    of_segments(mtu, segments)
+}
+
+/// The same for superframes of fewer segments, one at least.
+pub fn at_most(mtu: u16, segments: u32) -> Limits {
+    let segments = limits(mtu).segments.min(segments).max(1);
+    of_segments(u32::from(mtu).max(68), segments)
+}
+
+fn of_segments(mtu: u32, segments: u32) -> Limits {
     let size = (segments * (mtu - IP_TCP) + TCP_HEADROOM).min(MAX_SIZE);
     Limits { segments, size }
 }
@@ -43,6 +53,15 @@ pub fn limits(mtu: u16) -> Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fewer_segments() {
+        let (size, segments) = (3 * 1410 + 385, 3);
+        assert_eq!(at_most(1450, 3), Limits { segments, size });
+        assert_eq!(at_most(1450, 1000), limits(1450));
+        assert_eq!(at_most(1450, 0).segments, 1);
+        assert_eq!(at_most(0, u32::MAX), limits(0));
+    }
 
     #[test]
     fn usual_mtus() {

@@ -17,6 +17,7 @@ pub mod control;
 pub mod gso;
 pub mod install;
 pub mod ipam;
+pub mod limits;
 pub mod mac;
 pub mod names;
 pub mod netlink;

@@ -163,6 +163,20 @@ impl Offload {
         *out = [flags, kind | ecn, h0, h1, s0, s1, c0, c1, o0, o1];
     }
 
+    /// Length of all headers of a frame whose checksum is undone, from the frame itself; `None` if the
+    /// checksum is done, or the headers are not all there.
+    #[inline]
+    pub fn header_len(&self, frame: &[u8]) -> Option<usize> {
+        let Checksum::Partial { start, .. } = self.checksum else {
+            return None;
+        };
+        let start = usize::from(start);
+        match self.gso {
+            Gso::Tcp4 | Gso::Tcp6 => Some(start + usize::from(frame.get(start + 12)? >> 4) * 4),
+            Gso::Udp | Gso::None => Some(start + 8),
+        }
+    }
+
     /// Packets on the wire for a frame with `payload_len` bytes behind its L4 header; at least 1.
     #[inline]
     pub fn segments(&self, payload_len: usize) -> usize {

@@ -41,6 +41,28 @@ pub struct Frame {
     pub slot: u32,
 }
 
+impl Frame {
+    /// Bytes on the wire, each segment of a superframe with headers of its own. `head`: its bytes at
+    /// hand. No preamble, frame check sequence or padding.
+    pub fn wire_len(&self, head: &[u8]) -> u64 {
+        let more = u64::from(self.packets).saturating_sub(1);
+        if more == 0 {
+            return u64::from(self.len);
+        }
+        // The checksum of a superframe is left undone, but for some of a raw socket.
+        let header = self
+            .offload
+            .header_len(head)
+            .map_or(TCP_HEADERS, |header| (header as u64).min(HEADERS_MAX));
+        u64::from(self.len) + more * header
+    }
+}
+
+/// Ethernet, IPv4 and TCP headers without options.
+const TCP_HEADERS: u64 = 54;
+/// No headers are longer: what says more has not been checked yet.
+const HEADERS_MAX: u64 = 256;
+
 /// The [`slot`](Frame::slot) of a frame that shares its buffer with others or is in no batch.
 pub const SHARED: u32 = u32::MAX;
 
@@ -113,6 +135,12 @@ impl Batch {
     #[inline]
     pub fn allow(&mut self, bytes: usize) {
         self.limit = Self::MAX_BYTES.min(self.bytes + bytes);
+    }
+
+    /// Lets it count as full after so many bytes more, if it would not sooner.
+    #[inline]
+    pub fn narrow(&mut self, bytes: usize) {
+        self.limit = self.limit.min(self.bytes.saturating_add(bytes));
     }
 
     /// Adds a frame and takes over its head buffer, which it has to itself.
@@ -216,6 +244,7 @@ impl Default for Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringway_packet::kit;
 
     fn frame(buf: BufId, len: u32) -> Frame {
         Frame {
@@ -309,6 +338,50 @@ mod tests {
         assert!(batch.push_view(frame(buf, 65_536)));
         batch.allow(50_000);
         assert!(batch.is_full(), "never more than the caches like");
+    }
+
+    #[test]
+    fn may_be_allowed_less_than_it_is() {
+        let mut pool = Pool::heap(1, 256);
+        let buf = pool.alloc().unwrap().id();
+        let mut batch = Batch::new();
+        batch.allow(1000);
+        batch.narrow(usize::MAX);
+        assert!(batch.push_view(frame(buf, 999)));
+        assert!(!batch.is_full(), "still 1000");
+        batch.allow(Batch::MAX_BYTES);
+        batch.narrow(1);
+        assert!(!batch.is_full());
+        assert!(batch.push_view(frame(buf, 60)));
+        assert!(batch.is_full());
+    }
+
+    #[test]
+    fn on_the_wire_each_segment_has_headers() {
+        let (bytes, offload) = kit::tcp("10.77.1.2:1000", "10.77.1.3:80")
+            .payload_len(2500)
+            .offloaded(Some(1000));
+        let one = frame(Pool::heap(1, 256).alloc().unwrap().id(), bytes.len() as u32);
+        assert_eq!(one.wire_len(&bytes), 54 + 2500);
+        let three = Frame {
+            offload,
+            packets: 3,
+            ..one
+        };
+        assert_eq!(three.wire_len(&bytes), 3 * 54 + 2500);
+        let (bytes, offload) = kit::udp("[fd77:1::2]:1000", "[fd77:1::3]:53")
+            .payload_len(2500)
+            .offloaded(Some(1000));
+        let (len, packets) = (bytes.len() as u32, 3);
+        let udp6 = Frame {
+            offload,
+            packets,
+            len,
+            ..one
+        };
+        assert_eq!(udp6.wire_len(&bytes), 3 * 62 + 2500);
+        // Without headers at hand it is an estimate, not a panic.
+        assert_eq!(three.wire_len(&[]), 3 * TCP_HEADERS + 2500);
     }
 
     #[test]

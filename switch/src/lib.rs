@@ -4,6 +4,7 @@
 //! Pure: no I/O, no clock, no lock, no allocation per frame. Start at [`Pipeline`].
 
 mod admit;
+pub mod bucket;
 mod bytes;
 pub mod counters;
 mod forward;
@@ -18,6 +19,7 @@ pub mod trace;
 mod underlay;
 mod verdict;
 
+pub use bucket::Bucket;
 pub use counters::Counters;
 pub use outbox::{Out, Outbox};
 pub use packet::{HEADROOM, Packet};

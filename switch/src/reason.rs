@@ -105,6 +105,7 @@ DropReason {
     PortDown = "port_down", "The pod's interface is down.", "Set the interface up in the pod, or see why its runtime took it down.";
     PortFull = "port_full", "The kernel took no more for this port.", "The receiver is slower than the sender; see its CPU.";
     PortRefused = "port_refused", "The kernel refused the frame (EINVAL): offload metadata it does not accept.", "Report it with a capture at the port.";
+    RateLimited = "rate_limited", "More was sent to the pod than its bandwidth limit lets through, and the queue for it was full.", "The limit does what it is for: raise the pod's ingress rate, or slow the senders.";
     UnderlayFull = "underlay_full", "The underlay socket's buffer was full.", "The NIC or its queue is the limit: raise net.core.wmem_max or slow the sender.";
     UnderlayTooBig = "underlay_too_big", "The kernel knows a smaller path MTU to that peer (EMSGSIZE); the path's MTU was lowered.", "Normal once after a path change; if it goes on, raise the underlay's MTU.";
     UnderlayUnreachable = "underlay_unreachable", "The kernel has no route to the peer, or an ICMP error came back.", "Check the underlay: `ip route get` the peer's address; is its agent running?";

@@ -17,6 +17,7 @@ const AFTER_VERDICT: &[DropReason] = &[
     DropReason::PortDown,
     DropReason::PortFull,
     DropReason::PortRefused,
+    DropReason::RateLimited,
     DropReason::UnderlayFull,
     DropReason::UnderlayTooBig,
     DropReason::UnderlayUnreachable,

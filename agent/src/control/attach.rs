@@ -23,9 +23,11 @@ use super::addresses::pod_addresses;
 use super::pods::Attached;
 use super::tables::{as_v4, as_v6};
 use crate::api::{ApiError, Attach, view};
+use crate::limits::{LimitError, Limits};
 use crate::mac;
 use crate::netns::{Netns, NetnsError};
 use crate::pod::interface::{self, InterfaceError, PodRoute, Spec};
+use crate::pod::queue;
 use crate::rules::{HostPort, PortError, RulesError};
 use crate::state::{CniRecord, PodRecord};
 
@@ -91,6 +93,8 @@ impl Control {
         }
         let mac = new.mac.unwrap_or_else(|| mac::derived(first.ip));
         let host_ports = host_ports(&new.port_mappings, &new.ips)?;
+        let limits = limits(new.bandwidth.as_ref())
+            .map_err(|e| ApiError::bad_request(e.to_string(), "see the message"))?;
         let queues = self.config.workers.count;
         let mut record = PodRecord {
             netns: new.netns.clone(),
@@ -118,7 +122,14 @@ impl Control {
                 ifname: new.ifname.clone(),
             }));
         }
-        self.record(name, &record)?;
+        // Before the interface: another pod may have one of them.
+        self.rules
+            .set_host_ports(name, host_ports)
+            .map_err(of_rules)?;
+        if let Err(e) = self.record(name, &record) {
+            self.rules.drop_host_ports(name);
+            return Err(e);
+        }
         let made = interface::create(
             &netns,
             &Spec {
@@ -131,13 +142,17 @@ impl Control {
             },
         );
         record.pending = false;
-        let made = made.map_err(of_interface).and_then(|making| {
-            self.rules
-                .set_host_ports(name, host_ports)
-                .map_err(of_rules)?;
-            self.record(name, &record)?;
+        let made = made.and_then(|making| {
+            if let Some(limits) = &limits {
+                let egress = limits.egress.as_ref();
+                queue::fit(&netns, &new.ifname, mtu, queues > 1, egress)?;
+            }
             Ok(making)
         });
+        let made = match made.map_err(of_interface) {
+            Ok(making) => self.record(name, &record).map(|()| making),
+            Err(e) => Err(e),
+        };
         let making = match made {
             Ok(making) => making,
             Err(e) => {
@@ -164,7 +179,7 @@ impl Control {
         }
         // The tables first: what the pod says as soon as it is read must not be a stranger's.
         self.publisher.publish(next);
-        self.hand_to_workers(port, making.queues());
+        self.hand_to_workers(port, making.queues(), limits);
         making.keep();
         self.pods.insert(name.clone(), attached);
         Ok(view)
@@ -261,6 +276,13 @@ pub(super) fn of_interface(error: InterfaceError) -> ApiError {
         ),
         _ => ApiError::internal(text, "see the agent's log; nothing was left behind"),
     }
+}
+
+/// Limits of a pod; `None` if nothing is limited.
+pub(super) fn limits(asked: Option<&Bandwidth>) -> Result<Option<Arc<Limits>>, LimitError> {
+    let Some(asked) = asked else { return Ok(None) };
+    let limits = Limits::new(asked)?;
+    Ok((!limits.is_none()).then(|| Arc::new(limits)))
 }
 
 /// What a runtime's port mappings mean for a pod with these addresses.

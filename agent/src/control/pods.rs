@@ -15,10 +15,11 @@ use ringway_tables::{PortId, Snapshot};
 
 use super::Control;
 use super::addresses::pod_addresses;
-use super::attach::host_ports;
+use super::attach::{host_ports, limits};
 use crate::api::view;
 use crate::api::{ApiError, Detach};
 use crate::config::gateway;
+use crate::limits::Limits;
 use crate::netns::{Identity, Netns, NetnsError};
 use crate::pod::interface::{self, InterfaceError, Queues};
 use crate::state::PodRecord;
@@ -122,9 +123,14 @@ impl Control {
         let mut found = Vec::with_capacity(before);
         for (name, record) in records {
             match self.restore_one(&name, &record) {
-                Ok(queues) => {
+                Ok((port, queues)) => {
                     tracing::info!(pod = name, "found again");
-                    found.push(queues);
+                    // A record of another version: better without limits than without the pod.
+                    let limits = limits(record.bandwidth.as_ref()).unwrap_or_else(|e| {
+                        tracing::error!(pod = name, "its bandwidth is not limited any more: {e}");
+                        None
+                    });
+                    found.push((port, queues, limits));
                 }
                 Err(Lost::Gone(why)) => {
                     tracing::info!(pod = name, "dropped: {why}");
@@ -136,8 +142,8 @@ impl Control {
             }
         }
         // Only now that all are in the tables: what waits in one pod's queue may be for another.
-        for (port, queues) in found {
-            self.hand_to_workers(port, queues);
+        for (port, queues, limits) in found {
+            self.hand_to_workers(port, queues, limits);
         }
         self.restore_host_ports();
         if self.state.pods.len() != before
@@ -291,7 +297,12 @@ impl Control {
     /// Gives every worker a queue of the port. With fewer queues than workers,
     /// as on a TAP made when there was one worker, queues are shared for
     /// writing, and each is read by exactly one worker, another for each port.
-    pub(super) fn hand_to_workers(&mut self, port: PortId, queues: Queues) {
+    pub(super) fn hand_to_workers(
+        &mut self,
+        port: PortId,
+        queues: Queues,
+        limits: Option<Arc<Limits>>,
+    ) {
         let workers = self.workers.len();
         for worker in &self.workers {
             let (queue, read) = share(port, worker.index(), workers, queues.fds.len());
@@ -300,6 +311,7 @@ impl Control {
                 queue: queues.fds[queue].clone(),
                 read,
                 uso: queues.uso,
+                limits: limits.clone(),
             });
         }
         self.descriptors.taps.insert(port, queues);

@@ -122,7 +122,7 @@ impl Control {
         control.find_next_hops();
         control.restore();
         control.apply_pending();
-        control.hand_to_workers(PortId::NODE, queues);
+        control.hand_to_workers(PortId::NODE, queues, None);
         for worker in &control.workers {
             worker.send(worker::Command::Listen);
         }

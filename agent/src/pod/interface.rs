@@ -31,7 +31,7 @@ use crate::sysctl::{self, SysctlError};
 pub const TAP_OWNER_UID: u32 = 4_294_967_290;
 /// Queue length in packets of a multi-queue TAP: the kernel allots it for each
 /// of 256 possible queues, which at the usual 500 is 3 MB for each pod.
-const MULTI_QUEUE_TX_LEN: u32 = 128;
+pub(super) const MULTI_QUEUE_TX_LEN: u32 = 128;
 
 /// What the pod's interface shall be.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! The worker's loop: ready queues, receive, pipeline, carry out the verdict, flush once a round.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -14,11 +14,13 @@ use ringway_tables::{PortId, Reader};
 
 use super::found::Found;
 use super::io::{Io, Served, TapQueue};
+use super::limited::Limited;
 use super::ready::Ready;
 use super::receive::Opener;
 use super::rings::MAX_RINGS;
 use super::spin::Spin;
-use super::{BufferStats, Command, Event, Load, Polling, Underlay, WorkerConfig};
+use super::timers::Due;
+use super::{BufferStats, Command, Event, Load, Polling, Underlay, WorkerConfig, epoch};
 
 /// Frames of one visit to a queue when others wait, so that none starves.
 const SHARE: usize = 16;
@@ -97,7 +99,7 @@ impl Engine {
             told: 0,
             nudged: Instant::now(),
             nudge_after: FIRST_NUDGE,
-            started: Instant::now(),
+            started: epoch(),
         })
     }
 
@@ -133,6 +135,10 @@ impl Engine {
                 self.io.rings.reclaim(&mut self.io.pool);
                 self.io.rings.tell(&self.io.pool, &self.buffers);
             }
+            self.io.now = now;
+            if self.io.timers.next() <= now {
+                self.serve_due(now);
+            }
             if self.round(now).context("epoll_wait failed")? {
                 self.load.busy_rounds.fetch_add(1, Relaxed);
                 if self.config.polling == Polling::Adaptive {
@@ -164,9 +170,10 @@ impl Engine {
         if found {
             return Ok(());
         }
+        let due = self.until_due();
         let pause = self.await_sent();
         if !spin && pause < SLEEP {
-            return self.ready.refresh(pause);
+            return self.ready.refresh(pause.min(due));
         }
         if spin {
             self.ready.refresh(Duration::ZERO)?;
@@ -177,11 +184,32 @@ impl Engine {
             return Ok(());
         }
         self.load.sleeps.fetch_add(1, Relaxed);
-        self.ready.refresh(SLEEP)?;
+        self.ready.refresh(due)?;
         if self.ready.len() > 0 {
             self.spin.woken(last_busy.elapsed());
         }
         Ok(())
+    }
+
+    /// How long may be slept for what is due.
+    fn until_due(&self) -> Duration {
+        match self.io.timers.next() {
+            u64::MAX => SLEEP,
+            at => {
+                let now = self.started.elapsed().as_nanos() as u64;
+                SLEEP.min(Duration::from_nanos(at.saturating_sub(now)))
+            }
+        }
+    }
+
+    /// Does what is due: queues are read again, frames that waited are written.
+    fn serve_due(&mut self, now: u64) {
+        while let Some(due) = self.io.timers.pop(now) {
+            match due {
+                Due::Read(port) => self.resume(port),
+                Due::Drain(port) => self.io.drain(self.pipeline.counters(), port, now),
+            }
+        }
     }
 
     /// Looks after frames that are being sent; how long may be slept meanwhile. A driver that has them
@@ -262,6 +290,16 @@ impl Engine {
                     ready.again(queue);
                 }
                 Served::Drained => ready.visited(queue, io.found),
+                Served::Waits(at) => {
+                    let port = queue - sockets - MAX_RINGS;
+                    if let Some(Some(TapQueue { tap, limited, .. })) = io.taps.get_mut(port) {
+                        ready.pause(tap.fd().as_raw_fd());
+                        io.timers.add(at, Due::Read(port));
+                        if let Some(limited) = limited {
+                            limited.parked = true;
+                        }
+                    }
+                }
                 Served::Nothing | Served::Gone => {}
             }
             if was_quiet && outcome == Served::Drained && io.found == Found::Little {
@@ -334,6 +372,7 @@ impl Engine {
                     queue,
                     read,
                     uso,
+                    limits,
                 } => {
                     let index = port.0 as usize;
                     self.remove(port);
@@ -342,20 +381,22 @@ impl Engine {
                     }
                     let number = self.io.underlays.len() + MAX_RINGS + index;
                     if read && let Err(error) = self.ready.add(number, queue.as_raw_fd()) {
-                        let reason = format!("its queue cannot be watched: {error}");
-                        let queue = queue.clone();
-                        let _ = self.events.send(Event::PortGone {
-                            port,
-                            queue,
-                            reason,
-                        });
+                        self.not_watched(port, queue.clone(), &error);
                     }
                     self.io.without_uso += usize::from(!uso);
                     self.io.taps[index] = Some(TapQueue {
                         tap: Tap::new(queue, port.0),
                         read,
                         uso,
+                        limited: Limited::new(port, limits),
                     });
+                }
+                Command::Limit { port, limits } => {
+                    let (index, now) = (port.0 as usize, self.io.now);
+                    let counters = self.pipeline.counters();
+                    if self.io.limit(counters, index, limits, now) {
+                        self.resume(index);
+                    }
                 }
                 Command::RemoveTap { port, done } => {
                     self.remove(port);
@@ -411,6 +452,30 @@ impl Engine {
         }
     }
 
+    /// Reads a queue again that had to wait.
+    fn resume(&mut self, port: usize) {
+        let number = self.io.underlays.len() + MAX_RINGS + port;
+        let Some(Some(queue)) = self.io.taps.get_mut(port) else {
+            return;
+        };
+        if let Some(limited) = &mut queue.limited {
+            limited.parked = false;
+        }
+        let fd = queue.tap.fd().clone();
+        if let Err(error) = self.ready.resume(number, fd.as_raw_fd()) {
+            self.not_watched(PortId(port as u32), fd, &error);
+        }
+    }
+
+    fn not_watched(&self, port: PortId, queue: Arc<OwnedFd>, error: &std::io::Error) {
+        let reason = format!("its queue cannot be watched: {error}");
+        let _ = self.events.send(Event::PortGone {
+            port,
+            queue,
+            reason,
+        });
+    }
+
     fn remove(&mut self, port: PortId) {
         if let Some(queue) = self.io.taps.get_mut(port.0 as usize).and_then(Option::take) {
             if queue.read {
@@ -420,6 +485,7 @@ impl Engine {
                 );
             }
             self.io.without_uso -= usize::from(!queue.uso);
+            self.io.forget(self.pipeline.counters(), port, &queue);
         }
     }
 }

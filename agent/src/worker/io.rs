@@ -16,8 +16,10 @@ use ringway_switch::{Counters, DropReason, Out, Pipeline, Tunnel, Verdict};
 use ringway_tables::{PortId, Snapshot};
 
 use super::found::{Found, found};
+use super::limited::Limited;
 use super::receive::{Kind, Opener};
 use super::rings::Rings;
+use super::timers::Timers;
 use super::view::{frame_of, packet_of};
 use super::{Underlay, ring, tunnel};
 
@@ -34,6 +36,7 @@ pub(super) struct TapQueue {
     pub(super) tap: Tap,
     pub(super) read: bool,
     pub(super) uso: bool,
+    pub(super) limited: Option<Box<Limited>>,
 }
 
 /// What carries verdicts out: buffers, TAPs, sockets, rings.
@@ -52,6 +55,10 @@ pub(super) struct Io {
     pub(super) without_uso: usize,
     /// What the last visit found; of no meaning if that was nothing.
     pub(super) found: Found,
+    /// Of this round, in nanoseconds.
+    pub(super) now: u64,
+    /// When limited pods may be served again.
+    pub(super) timers: Timers,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,6 +71,8 @@ pub(super) enum Served {
     Drained,
     /// Something was, and there may be more.
     MoreMayWait,
+    /// It was not read: its pod may send again at that moment, in nanoseconds.
+    Waits(u64),
 }
 
 impl Io {
@@ -85,6 +94,8 @@ impl Io {
             report: TxReport::default(),
             without_uso: 0,
             found: Found::Much,
+            now: 0,
+            timers: Timers::new(),
         }
     }
 
@@ -106,6 +117,12 @@ impl Io {
         let Some(Some(queue)) = self.taps.get_mut(port) else {
             return Served::Nothing;
         };
+        if let Some(limited) = &mut queue.limited {
+            match limited.may_read(now) {
+                Ok(bytes) => self.batch.narrow(bytes),
+                Err(at) => return Served::Waits(at),
+            }
+        }
         let before = queue.tap.counters();
         let received = queue.tap.receive(&mut self.pool, &mut self.batch, budget);
         let after = queue.tap.counters();
@@ -126,6 +143,18 @@ impl Io {
             }
         };
         self.found = self.look_at(first);
+        if let Some(Some(TapQueue {
+            limited: Some(limited),
+            ..
+        })) = self.taps.get_mut(port)
+        {
+            let frames = self.batch.frames[first..].iter();
+            let wire = frames.map(|frame| {
+                let head = self.pool.slice(frame.buf, frame.start, frame.linear);
+                frame.wire_len(head.unwrap_or(&[]))
+            });
+            limited.charge(now, wire.sum());
+        }
         for i in first..self.batch.frames.len() {
             self.frame_from_port(i, snapshot, pipeline, now);
         }
@@ -313,6 +342,18 @@ impl Io {
             );
             return;
         };
+        if let Some(limited) = &mut queue.limited {
+            let Io {
+                pool,
+                batch,
+                timers,
+                now,
+                ..
+            } = self;
+            if !limited.pass(pool, batch, frame, *now, timers, counters) {
+                return;
+            }
+        }
         if let Err(error) = queue.tap.transmit(&mut self.pool, &self.batch, frame) {
             counters.lose(
                 lost(error),
@@ -442,7 +483,8 @@ fn kind(encap: Encap, v6: bool) -> usize {
     usize::from(encap == Encap::Udp) * 2 + usize::from(v6)
 }
 
-fn lost(error: TransmitError) -> DropReason {
+/// The reason that a failed transmit counts as.
+pub(super) fn lost(error: TransmitError) -> DropReason {
     match error {
         TransmitError::Full => DropReason::PortFull,
         TransmitError::Down => DropReason::PortDown,

@@ -11,26 +11,29 @@
 //!
 //! A worker takes no lock and allocates nothing while packets flow. It visits only queues that epoll
 //! reported, each with a budget, so a silent pod costs nothing and a flooding one cannot starve the
-//! others. The control plane reaches it by a channel and a waker, the tables by a snapshot that is
+//! others; one with a bandwidth limit it visits when that allows (`limited.rs`). The control plane reaches it by a channel and a waker, the tables by a snapshot that is
 //! looked at once a round, the counters by shared cells of which it is the only writer.
 
 mod engine;
 mod found;
 mod half;
 mod io;
+mod limited;
 mod ready;
 mod receive;
 mod ring;
 mod rings;
 mod spin;
+mod timers;
 mod tunnel;
 mod view;
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender};
@@ -45,6 +48,8 @@ pub use half::RingHalf;
 use ready::{Ready, WAKER};
 pub use rings::{BufferStats, MAX_RINGS, OpenedRing};
 pub use view::{frame_of, packet_of};
+
+use crate::limits::Limits;
 
 /// How a worker waits for packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -101,6 +106,15 @@ pub enum Command {
         read: bool,
         /// Whether the kernel takes UDP superframes on it.
         uso: bool,
+        /// Bandwidth limits, the same for all workers.
+        limits: Option<Arc<Limits>>,
+    },
+    /// Other bandwidth limits for a port, or none.
+    Limit {
+        /// The port's number.
+        port: PortId,
+        /// The same for all workers.
+        limits: Option<Arc<Limits>>,
     },
     /// Close the port's queue; `done` is told when no descriptor of it is held any more.
     RemoveTap {
@@ -174,6 +188,12 @@ pub struct Load {
     pub busy_rounds: AtomicU64,
     /// Times the worker slept.
     pub sleeps: AtomicU64,
+}
+
+/// Where the clock of all workers begins: they share the buckets of [`Limits`].
+pub fn epoch() -> Instant {
+    static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *EPOCH
 }
 
 /// A running worker.
@@ -286,3 +306,6 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
 }
+
+#[cfg(test)]
+mod tests;

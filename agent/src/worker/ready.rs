@@ -84,6 +84,16 @@ impl Ready {
             self.queues.resize(queue + 1, new);
         }
         self.queues[queue].score = 0;
+        self.resume(queue, fd)
+    }
+
+    /// Stops watching a queue that is in no list, for a while: nothing that arrives there wakes anybody.
+    pub(super) fn pause(&mut self, fd: RawFd) {
+        let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+    }
+
+    /// Watches it again.
+    pub(super) fn resume(&mut self, queue: usize, fd: RawFd) -> io::Result<()> {
         self.poll
             .registry()
             .register(&mut SourceFd(&fd), Token(queue), Interest::READABLE)?;
@@ -308,6 +318,22 @@ mod tests {
         assert!(!quiet_after(&mut ready, Found::Acks));
         assert!(quiet_after(&mut ready, Found::Little));
         assert!(!quiet_after(&mut ready, Found::Much));
+    }
+
+    #[test]
+    fn a_paused_queue_wakes_nobody_and_is_listed_when_it_is_resumed() {
+        let (mut ready, read, write) = queues(2);
+        ready.visited(0, Found::Much);
+        ready.pause(read[0].as_raw_fd());
+        report(&mut ready, &write[0]);
+        assert_eq!(ready.len(), 0);
+        ready.resume(0, read[0].as_raw_fd()).unwrap();
+        assert_eq!((ready.pop(), ready.is_quiet(0)), (Some(0), false));
+        // It is watched as before.
+        ready.refresh(Duration::ZERO).unwrap();
+        while ready.pop().is_some() {}
+        report(&mut ready, &write[0]);
+        assert_eq!(ready.pop(), Some(0));
     }
 
     #[test]

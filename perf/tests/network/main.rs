@@ -13,6 +13,7 @@ mod idle;
 mod kernel;
 mod load;
 mod matrix;
+mod outside;
 mod restart;
 mod rings;
 mod routed;

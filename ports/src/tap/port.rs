@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use ringway_packet::offload::{Checksum, Gso, Offload, VNET_HDR_LEN};
+use ringway_packet::offload::{Gso, Offload, VNET_HDR_LEN};
 
 use crate::frame::{Batch, Frame, SHARED, Tail};
 use crate::pool::{HEADROOM, Pool};
@@ -63,6 +63,21 @@ impl Tap {
     /// What was counted since the port was made.
     pub fn counters(&self) -> TapCounters {
         self.counters
+    }
+
+    /// Sends a frame that lies in no pool: `room` is [`VNET_HDR_LEN`] bytes, which are overwritten, and
+    /// the whole frame behind them.
+    ///
+    /// # Errors
+    /// As [`transmit`](Port::transmit).
+    pub fn send(&mut self, offload: &Offload, room: &mut [u8]) -> Result<(), TransmitError> {
+        let len = room.len().saturating_sub(VNET_HDR_LEN) as u32;
+        let Some((header, packet)) = room.split_first_chunk_mut() else {
+            return Err(TransmitError::Malformed { len, limit: 0 });
+        };
+        offload.write(linear_hint(offload, packet, len), header);
+        let result = retrying(|| sys::write(self.fd.as_fd(), room));
+        outcome(result, room.len(), len)
     }
 }
 
@@ -188,21 +203,27 @@ impl Port for Tap {
                 total,
             )
         };
-        match result {
-            Ok(written) if written == expected => Ok(()),
-            Ok(_) => Err(TransmitError::Refused { len: frame.len }),
-            Err(error) => Err(match sys::errno(&error) {
-                libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => TransmitError::Full,
-                libc::EIO => TransmitError::Down,
-                libc::EBADFD => TransmitError::Gone,
-                libc::EINVAL => TransmitError::Refused { len: frame.len },
-                errno => TransmitError::Other(errno),
-            }),
-        }
+        outcome(result, expected, frame.len)
     }
 
     fn flush(&mut self, _: &Pool) -> Result<(), TransmitError> {
         Ok(())
+    }
+}
+
+/// What a write of a frame of `len` bytes, `expected` with its vnet header, came to.
+#[inline]
+fn outcome(result: io::Result<usize>, expected: usize, len: u32) -> Result<(), TransmitError> {
+    match result {
+        Ok(written) if written == expected => Ok(()),
+        Ok(_) => Err(TransmitError::Refused { len }),
+        Err(error) => Err(match sys::errno(&error) {
+            libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => TransmitError::Full,
+            libc::EIO => TransmitError::Down,
+            libc::EBADFD => TransmitError::Gone,
+            libc::EINVAL => TransmitError::Refused { len },
+            errno => TransmitError::Other(errno),
+        }),
     }
 }
 
@@ -225,28 +246,16 @@ fn described(bytes: &[u8]) -> Option<(Offload, u16)> {
     if offload.gso == Gso::None {
         return Some((offload, 1));
     }
-    // A superframe whose checksum is done is rare; then the kernel's hint must do, for counting only.
+    // The kernel's own length of the headers is a hint. A superframe whose checksum is done is rare; then
+    // it must do, for counting only.
     let hint = usize::from(u16::from_ne_bytes([header[2], header[3]]));
     let payload = packet
         .len()
-        .saturating_sub(header_len(&offload, packet).unwrap_or(hint));
+        .saturating_sub(offload.header_len(packet).unwrap_or(hint));
     Some((
         offload,
         u16::try_from(offload.segments(payload).max(1)).ok()?,
     ))
-}
-
-/// Length of all headers of a frame whose checksum is undone, from the frame itself: the kernel's own
-/// `hdr_len` is only a hint. `None` if the checksum is done, or the headers are not all there.
-fn header_len(offload: &Offload, packet: &[u8]) -> Option<usize> {
-    let Checksum::Partial { start, .. } = offload.checksum else {
-        return None;
-    };
-    let start = usize::from(start);
-    match offload.gso {
-        Gso::Tcp4 | Gso::Tcp6 => Some(start + usize::from(packet.get(start + 12)? >> 4) * 4),
-        Gso::Udp | Gso::None => Some(start + 8),
-    }
 }
 
 /// What `hdr_len` tells the kernel on transmit: how much to keep linear. With 0 it would look for one
@@ -254,7 +263,7 @@ fn header_len(offload: &Offload, packet: &[u8]) -> Option<usize> {
 fn linear_hint(offload: &Offload, packet: &[u8], len: u32) -> u16 {
     let hint = match offload.gso {
         Gso::None => len.min(LINEAR_HINT) as usize,
-        _ => header_len(offload, packet).unwrap_or(0),
+        _ => offload.header_len(packet).unwrap_or(0),
     };
     hint.min(packet.len()) as u16
 }

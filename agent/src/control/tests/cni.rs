@@ -1,6 +1,8 @@
 //! What the CNI plugin asks for, against the kernel.
 
-use ringway_cni::api::{CODE_FULL, CODE_TAKEN, CODE_UNKNOWN, Delegated, PodIdentity, Route};
+use ringway_cni::api::{
+    Bandwidth, CODE_FULL, CODE_TAKEN, CODE_UNKNOWN, Delegated, PodIdentity, Route,
+};
 
 use super::*;
 
@@ -146,6 +148,40 @@ fn what_a_pod_asks_for_it_gets_or_is_told_who_has_it() {
         assert!(taken.error.contains("c1/eth0"), "{taken:?}");
         assert_eq!(links(&other), ["lo"]);
         assert_eq!(node.saved(), ["c1/eth0"]);
+        control.stop();
+    });
+}
+
+#[test]
+fn limits_are_checked_first_and_fit_the_pods_queue() {
+    in_netns(|| {
+        let (node, pod) = (Node::new(), Pod::new());
+        let mut control = node.start(1);
+        let mut asks = add(&pod, "c1");
+        asks.bandwidth = Some(Bandwidth {
+            egress_rate: 10,
+            ..Bandwidth::default()
+        });
+        let refused = control.cni_add(&asks).unwrap_err();
+        assert_eq!(refused.status, 400);
+        assert!(
+            refused.error.contains("egress rate of 10 bit/s"),
+            "{refused:?}"
+        );
+        assert_eq!(links(&pod), ["lo"]);
+        asks.bandwidth = Some(Bandwidth {
+            egress_rate: 20_000_000,
+            ..Bandwidth::default()
+        });
+        control.cni_add(&asks).unwrap();
+        let queue = |pod: &Pod| pod.netlink().link("eth0").unwrap().tx_queue_len;
+        let short = queue(&pod).unwrap();
+        assert!(short < 500, "{short}");
+        control.stop();
+        // It is limited again after a restart, and says so.
+        let control = node.start(1);
+        let shown = control.view().pods.remove(0).bandwidth.unwrap();
+        assert_eq!(shown.egress_rate, 20_000_000);
         control.stop();
     });
 }

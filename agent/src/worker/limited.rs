@@ -1,0 +1,270 @@
+//! Bandwidth limits of a pod, as a worker keeps them.
+//!
+//! ```text
+//!   from the pod   tokens: read, at most so many bytes; then charge what was read
+//!                  else: reserve some; the queue leaves epoll until a timer ([`Due::Read`]) puts it back
+//!   to the pod     nothing waits and there are tokens: written at once, from the pool
+//!                  else: copied and queued, written by a timer ([`Due::Drain`]); full: `rate_limited`
+//! ```
+//!
+//! The first is backpressure: what is not read stays in the TAP's queue, which the pod's own stack sees.
+//! A visit runs over by one superframe at most, which is paid for before the next. A queue that waits is
+//! out of epoll, not only out of the lists: else every packet that the pod adds would wake the worker.
+//!
+//! Buckets are shared by all workers, queues are each worker's own: a flow stays on one worker, so its
+//! order is kept. Who waits has reserved its tokens: when all workers wait for the next ones, the same
+//! would be the first each time, and what the others have would starve. Bytes are counted as on the wire, headers of all segments included.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ringway_packet::offload::{Offload, VNET_HDR_LEN};
+use ringway_ports::{Batch, Frame, Pool};
+use ringway_switch::{Counters, DropReason};
+use ringway_tables::PortId;
+
+use super::io::{Io, TapQueue, lost};
+use super::timers::{Due, Timers};
+use crate::limits::Limits;
+
+/// A pod whose bandwidth is limited.
+pub(super) struct Limited {
+    port: PortId,
+    pub(super) limits: Arc<Limits>,
+    /// Its queue is out of epoll, and a timer will put it back.
+    pub(super) parked: bool,
+    /// Tokens it has reserved to be read by.
+    credit: u64,
+    waiting: VecDeque<Waiting>,
+    /// Bytes on the wire of all that waits.
+    bytes: u64,
+    /// How many of those that wait have their tokens reserved.
+    paid: usize,
+}
+
+/// A frame that waits for tokens.
+struct Waiting {
+    /// Room for the vnet header, then the whole frame.
+    room: Box<[u8]>,
+    offload: Offload,
+    packets: u32,
+    wire: u64,
+}
+
+/// What is to be done with a frame to the pod.
+enum Admission {
+    /// Write it.
+    Pass,
+    /// It waits; a timer is needed if it is the first.
+    Waits(Option<u64>),
+    /// There was no room.
+    Full,
+}
+
+impl Limited {
+    /// `None` if nothing is limited.
+    pub(super) fn new(port: PortId, limits: Option<Arc<Limits>>) -> Option<Box<Limited>> {
+        let limits = limits.filter(|limits| !limits.is_none())?;
+        Some(Box::new(Limited {
+            port,
+            limits,
+            parked: false,
+            credit: 0,
+            waiting: VecDeque::new(),
+            bytes: 0,
+            paid: 0,
+        }))
+    }
+
+    /// How many bytes may be read from the pod now, or else when to come back.
+    pub(super) fn may_read(&mut self, now: u64) -> Result<usize, u64> {
+        let Some(limit) = &self.limits.egress else {
+            return Ok(usize::MAX);
+        };
+        let level = u64::try_from(limit.bucket.level(now)).unwrap_or(0);
+        match level + self.credit {
+            0 => {
+                self.credit = limit.quantum;
+                Err(limit.bucket.reserve(now, limit.quantum).max(now + 1))
+            }
+            bytes => Ok(usize::try_from(bytes).unwrap_or(usize::MAX)),
+        }
+    }
+
+    /// Takes the tokens for what was read.
+    pub(super) fn charge(&mut self, now: u64, wire: u64) {
+        let Some(limit) = &self.limits.egress else {
+            return;
+        };
+        let credit = std::mem::take(&mut self.credit);
+        if wire > credit {
+            limit.bucket.charge(now, wire - credit);
+        } else {
+            limit.bucket.give_back(credit - wire);
+        }
+    }
+
+    /// Whether a frame to the pod is to be written now. If not, it waits or is counted as lost.
+    pub(super) fn pass(
+        &mut self,
+        pool: &Pool,
+        batch: &Batch,
+        frame: &Frame,
+        now: u64,
+        timers: &mut Timers,
+        counters: &Counters,
+    ) -> bool {
+        match self.admit(pool, batch, frame, now) {
+            Admission::Pass => return true,
+            Admission::Waits(first) => {
+                counters.copied_bytes.add(u64::from(frame.len));
+                if let Some(at) = first {
+                    timers.add(at, Due::Drain(self.port.0 as usize));
+                }
+            }
+            Admission::Full => counters.lose(
+                DropReason::RateLimited,
+                u32::from(frame.packets),
+                Some(counters.port(self.port)),
+            ),
+        }
+        false
+    }
+
+    fn admit(&mut self, pool: &Pool, batch: &Batch, frame: &Frame, now: u64) -> Admission {
+        let Some(limit) = &self.limits.ingress else {
+            return Admission::Pass;
+        };
+        let head = pool.slice(frame.buf, frame.start, frame.linear);
+        let wire = frame.wire_len(head.unwrap_or(&[]));
+        let first = self.waiting.is_empty();
+        if first && limit.bucket.try_take(now, wire) {
+            return Admission::Pass;
+        }
+        if !first && self.bytes + wire > limit.room {
+            return Admission::Full;
+        }
+        let Some(room) = copy(pool, batch, frame) else {
+            // What is no frame is for the port to refuse.
+            return Admission::Pass;
+        };
+        self.bytes += wire;
+        self.waiting.push_back(Waiting {
+            room,
+            offload: frame.offload,
+            packets: u32::from(frame.packets),
+            wire,
+        });
+        Admission::Waits(if first { self.reserve(now) } else { None })
+    }
+
+    /// Reserves the tokens for a quantum of what waits, one frame at least. When those may go; `None` if
+    /// nothing waits.
+    fn reserve(&mut self, now: u64) -> Option<u64> {
+        self.paid = 0;
+        let limit = self.limits.ingress.as_ref()?;
+        let mut wire = 0;
+        for frame in &self.waiting {
+            wire += frame.wire;
+            self.paid += 1;
+            if wire >= limit.quantum {
+                break;
+            }
+        }
+        // A frame that is alone waits for others, or a flood of small ones would need a timer each.
+        let pause = limit.pause;
+        (self.paid > 0).then(|| limit.bucket.reserve(now, wire).max(now + pause))
+    }
+
+    /// The next frame that has its tokens, or gets them.
+    fn next(&mut self, now: u64) -> Option<Waiting> {
+        let wire = self.waiting.front()?.wire;
+        if self.paid > 0 {
+            self.paid -= 1;
+        } else if let Some(limit) = &self.limits.ingress
+            && !limit.bucket.try_take(now, wire)
+        {
+            return None;
+        }
+        let frame = self.waiting.pop_front()?;
+        self.bytes -= frame.wire;
+        Some(frame)
+    }
+}
+
+/// The frame in one piece, behind room for a vnet header. `None` if it is not what it says.
+fn copy(pool: &Pool, batch: &Batch, frame: &Frame) -> Option<Box<[u8]>> {
+    let mut room = Vec::with_capacity(VNET_HDR_LEN + frame.len as usize);
+    room.resize(VNET_HDR_LEN, 0);
+    room.extend_from_slice(pool.slice(frame.buf, frame.start, frame.linear)?);
+    for slice in batch.tail(frame) {
+        room.extend_from_slice(pool.slice(slice.buf, slice.off, slice.len)?);
+    }
+    (room.len() == VNET_HDR_LEN + frame.len as usize).then_some(room.into_boxed_slice())
+}
+
+impl Io {
+    /// Writes what waits for a pod, as far as there are tokens, and sets a timer for the rest.
+    pub(super) fn drain(&mut self, counters: &Counters, port: usize, now: u64) {
+        let Some(Some(TapQueue { tap, limited, .. })) = self.taps.get_mut(port) else {
+            return;
+        };
+        let Some(limited) = limited else { return };
+        while let Some(mut frame) = limited.next(now) {
+            if let Err(error) = tap.send(&frame.offload, &mut frame.room) {
+                let side = counters.port(PortId(port as u32));
+                counters.lose(lost(error), frame.packets, Some(side));
+            }
+        }
+        if let Some(at) = limited.reserve(now) {
+            self.timers.add(at, Due::Drain(port));
+        }
+    }
+
+    /// Other limits for a pod. What waits goes by the new ones, in order. Whether its queue was out of
+    /// epoll and is to be read again.
+    pub(super) fn limit(
+        &mut self,
+        counters: &Counters,
+        port: usize,
+        limits: Option<Arc<Limits>>,
+        now: u64,
+    ) -> bool {
+        let Some(Some(queue)) = self.taps.get_mut(port) else {
+            return false;
+        };
+        self.timers.forget(port);
+        let mut parked = false;
+        let mut next = Limited::new(PortId(port as u32), limits);
+        if let Some(old) = &mut queue.limited {
+            parked = std::mem::take(&mut old.parked);
+            match &mut next {
+                Some(next) => {
+                    next.waiting = std::mem::take(&mut old.waiting);
+                    next.bytes = old.bytes;
+                }
+                None => {
+                    old.paid = old.waiting.len();
+                    self.drain(counters, port, now);
+                }
+            }
+        }
+        if let Some(Some(queue)) = self.taps.get_mut(port) {
+            queue.limited = next;
+        }
+        self.drain(counters, port, now);
+        parked
+    }
+
+    /// Forgets what waits for a port that goes.
+    pub(super) fn forget(&mut self, counters: &Counters, port: PortId, queue: &TapQueue) {
+        let Some(limited) = &queue.limited else {
+            return;
+        };
+        self.timers.forget(port.0 as usize);
+        for frame in &limited.waiting {
+            let side = counters.port(port);
+            counters.lose(DropReason::PortGone, frame.packets, Some(side));
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Workers on a node of two or three pods, whose queues are sockets or real TAPs.
+
+mod limited;
+mod shaped;
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::unbounded;
+use ringway_cni::api::Bandwidth;
+use ringway_packet::kit;
+use ringway_switch::DropReason;
+use ringway_switch::counters::Cell;
+use ringway_tables::{NodeInfo, Port as Entry, PortKind, Publisher, Snapshot};
+
+use super::*;
+
+/// A node with workers; pod `n` has port `n`, 10.77.1.n and fd77:1::n.
+struct Node {
+    publisher: Publisher,
+    workers: Vec<Worker>,
+    _events: Receiver<Event>,
+}
+
+impl Node {
+    fn new(workers: usize, polling: Polling) -> Node {
+        let cidrs = ["10.77.1.0/24", "fd77:1::/64"];
+        let node = NodeInfo {
+            cidrs: cidrs.map(|cidr| cidr.parse().unwrap()).into(),
+            gateway_mac: kit::GATEWAY_MAC,
+            gateway4: Some(0x0a4d_0101),
+            gateway6: Some(ip6(1)),
+            ..NodeInfo::default()
+        };
+        let publisher = Publisher::new(Snapshot::new(node).unwrap());
+        let (sender, _events) = unbounded();
+        let workers = (0..workers)
+            .map(|index| {
+                let config = WorkerConfig {
+                    index,
+                    cpu: None,
+                    polling,
+                    idle_spin_us: 50,
+                    ports: Ports::default(),
+                    largest: 1464,
+                };
+                let counters = Arc::new(Counters::default());
+                let reader = publisher.reader();
+                Worker::spawn(config, reader, counters, Vec::new(), sender.clone()).unwrap()
+            })
+            .collect();
+        Node {
+            publisher,
+            workers,
+            _events,
+        }
+    }
+
+    /// Attaches pod `n` with one queue. Every worker writes it, worker `reader` reads it.
+    fn attach(
+        &mut self,
+        n: u32,
+        queue: &Arc<OwnedFd>,
+        reader: usize,
+        limits: Option<&Arc<Limits>>,
+    ) {
+        self.publish(n);
+        for worker in &self.workers {
+            let read = worker.index() == reader;
+            worker.send(Command::AddTap {
+                port: PortId(n),
+                queue: queue.clone(),
+                read,
+                uso: true,
+                limits: limits.cloned(),
+            });
+        }
+    }
+
+    /// Attaches pod `n` with a queue for each worker.
+    fn attach_all(&mut self, n: u32, queues: &[Arc<OwnedFd>], limits: Option<&Arc<Limits>>) {
+        self.publish(n);
+        for (worker, queue) in self.workers.iter().zip(queues) {
+            worker.send(Command::AddTap {
+                port: PortId(n),
+                queue: queue.clone(),
+                read: true,
+                uso: true,
+                limits: limits.cloned(),
+            });
+        }
+    }
+
+    fn publish(&mut self, n: u32) {
+        let mut next = Snapshot::clone(&self.publisher.current());
+        next.add_port(PortId(n), pod(n)).unwrap();
+        self.publisher.publish(next);
+    }
+
+    fn limit(&self, n: u32, limits: Option<&Arc<Limits>>) {
+        for worker in &self.workers {
+            worker.send(Command::Limit {
+                port: PortId(n),
+                limits: limits.cloned(),
+            });
+        }
+    }
+
+    fn detach(&self, n: u32) {
+        let (sender, done) = unbounded();
+        for worker in &self.workers {
+            worker.send(Command::RemoveTap {
+                port: PortId(n),
+                done: sender.clone(),
+            });
+        }
+        for _ in &self.workers {
+            done.recv_timeout(Duration::from_secs(5)).unwrap();
+        }
+    }
+
+    /// A count of all workers.
+    fn sum(&self, cell: impl Fn(&Counters) -> &Cell) -> u64 {
+        self.workers.iter().map(|w| cell(w.counters()).get()).sum()
+    }
+
+    fn lost(&self, reason: DropReason) -> u64 {
+        self.sum(|counters| &counters.lost[reason.index()])
+    }
+
+    fn rounds(&self) -> u64 {
+        let rounds = |worker: &Worker| worker.load().rounds.load(Relaxed);
+        self.workers.iter().map(rounds).sum()
+    }
+
+    /// Everything counted that is not zero.
+    fn counted(&self) -> Vec<(String, u64)> {
+        let mut all = Vec::new();
+        let mut note = |name: String, count: u64| {
+            if count > 0 {
+                all.push((name, count));
+            }
+        };
+        for (name, pair) in [
+            (
+                "received",
+                (|c: &Counters| &c.received) as fn(&Counters) -> &_,
+            ),
+            ("delivered", |c| &c.delivered),
+            ("tunnelled", |c| &c.tunnelled),
+            ("answered", |c| &c.answered),
+            ("ignored", |c| &c.ignored),
+            ("dropped", |c| &c.dropped),
+            ("originated", |c| &c.originated),
+        ] {
+            note(name.into(), self.sum(|c| &pair(c).frames));
+            note(format!("{name} packets"), self.sum(|c| &pair(c).packets));
+        }
+        for reason in DropReason::ALL {
+            note(format!("lost {reason}"), self.lost(*reason));
+            for n in 0..9 {
+                let at = |c: &Counters| c.port(PortId(n)).drops[reason.index()].get();
+                let count = self.workers.iter().map(|w| at(w.counters())).sum();
+                note(format!("pod {n} {reason}"), count);
+            }
+        }
+        all
+    }
+
+    fn stop(self) {
+        self.workers.into_iter().for_each(Worker::join);
+    }
+}
+
+fn ip6(n: u32) -> u128 {
+    "fd77:1::".parse::<std::net::Ipv6Addr>().unwrap().to_bits() + u128::from(n)
+}
+
+fn pod(n: u32) -> Entry {
+    let ip4 = 0x0a4d_0100 + n;
+    Entry {
+        kind: PortKind::Pod,
+        mac: kit::pod_mac(IpAddr::V4(ip4.into())),
+        ip4: Some(ip4),
+        ip6: Some(ip6(n)),
+        mtu: 1450,
+        name: format!("pod{n}").into(),
+    }
+}
+
+/// To the pod: bit/s and bits.
+fn ingress(rate: u64, burst: u64) -> Arc<Limits> {
+    let asked = Bandwidth {
+        ingress_rate: rate,
+        ingress_burst: burst,
+        ..Bandwidth::default()
+    };
+    Arc::new(Limits::new(&asked).unwrap())
+}
+
+/// From the pod: bit/s and bits.
+fn egress(rate: u64, burst: u64) -> Arc<Limits> {
+    let asked = Bandwidth {
+        egress_rate: rate,
+        egress_burst: burst,
+        ..Bandwidth::default()
+    };
+    Arc::new(Limits::new(&asked).unwrap())
+}
+
+/// Waits until it holds.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < end, "not within 10 s: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

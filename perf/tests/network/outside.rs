@@ -1,0 +1,356 @@
+//! Between pods and the world outside: masquerade, ports of the node, a firewall that forwards nothing.
+//!
+//! ```text
+//!   pod ── node 1 (ringway) ── under0 ══ node 2
+//!            └─ out0 198.51.100.1, 2001:db8:51::1 ══ .2, ::2 outside (knows no pod)
+//! ```
+
+use crate::harness::{eventually, network_test, skipped};
+use ringway_perf::lab::{Cni, Family, Mode, Netns, Pod, RingwayOptions, Topology, installed};
+use ringway_perf::traffic::{ping, tcp_seen, udp_seen};
+use serde_json::json;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// The world outside, joined to node 1.
+struct Outside {
+    ns: Netns,
+}
+
+impl Outside {
+    fn join(topology: &Topology) -> Self {
+        let ns = Netns::create(&topology.lab.name("out")).unwrap();
+        let node = &topology.n1.ns;
+        node.ip(&format!(
+            "link add out0 type veth peer name eth0 netns {}",
+            ns.name()
+        ))
+        .unwrap();
+        for (ns, interface, host) in [(node, "out0", 1), (&ns, "eth0", 2)] {
+            ns.ip(&format!("addr add 198.51.100.{host}/24 dev {interface}"))
+                .unwrap();
+            ns.ip(&format!(
+                "addr add 2001:db8:51::{host}/64 dev {interface} nodad"
+            ))
+            .unwrap();
+            ns.ip(&format!("link set {interface} up")).unwrap();
+        }
+        let outside = Self { ns };
+        for family in Family::BOTH {
+            // Neighbour discovery works when the link-local address does, a second or two later.
+            eventually("the outside answers the node", LIMIT, || {
+                let to = outside.ip(family);
+                ping(node, to, 1, 56, Duration::from_millis(300)).is_ok_and(|report| report.all())
+            });
+        }
+        outside
+    }
+
+    fn ip(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => "198.51.100.2".parse().unwrap(),
+            Family::V6 => "2001:db8:51::2".parse().unwrap(),
+        }
+    }
+
+    fn node(family: Family) -> IpAddr {
+        match family {
+            Family::V4 => "198.51.100.1".parse().unwrap(),
+            Family::V6 => "2001:db8:51::1".parse().unwrap(),
+        }
+    }
+}
+
+fn nft(name: &str) -> bool {
+    if !installed("nft") {
+        skipped(name, "nft is not installed");
+    }
+    installed("nft")
+}
+
+/// Whom a server at `bind` in `to` sees when `from` asks `target`, over TCP and over UDP.
+fn asked(
+    from: &Netns,
+    target: SocketAddr,
+    to: &Netns,
+    bind: SocketAddr,
+) -> [Result<IpAddr, String>; 2] {
+    let text = |e: std::io::Error| e.to_string();
+    let tcp = || -> Result<IpAddr, String> {
+        let listener = to.run(|| TcpListener::bind(bind)).unwrap().map_err(text)?;
+        listener.set_nonblocking(true).map_err(text)?;
+        std::thread::scope(|scope| {
+            let server = scope.spawn(|| {
+                let end = std::time::Instant::now() + LIMIT;
+                loop {
+                    match listener.accept() {
+                        Ok((mut stream, peer)) => {
+                            stream.set_nonblocking(false).map_err(text)?;
+                            stream.set_read_timeout(Some(LIMIT)).map_err(text)?;
+                            let mut hello = [0; 5];
+                            stream.read_exact(&mut hello).map_err(text)?;
+                            stream.write_all(&hello).map_err(text)?;
+                            return Ok(peer.ip());
+                        }
+                        Err(_) if std::time::Instant::now() < end => {
+                            std::thread::sleep(Duration::from_millis(2));
+                        }
+                        Err(e) => return Err(format!("nobody came: {e}")),
+                    }
+                }
+            });
+            let client = from
+                .run(|| -> std::io::Result<()> {
+                    let mut stream = TcpStream::connect_timeout(&target, LIMIT)?;
+                    stream.set_read_timeout(Some(LIMIT))?;
+                    stream.write_all(b"hello")?;
+                    stream.read_exact(&mut [0; 5])
+                })
+                .unwrap();
+            let seen = server.join().unwrap();
+            client.map_err(|e| format!("client: {e}"))?;
+            seen
+        })
+    };
+    let udp = || -> Result<IpAddr, String> {
+        let server = to.run(|| UdpSocket::bind(bind)).unwrap().map_err(text)?;
+        let any: SocketAddr = if target.is_ipv4() {
+            "0.0.0.0:0"
+        } else {
+            "[::]:0"
+        }
+        .parse()
+        .unwrap();
+        let client = from
+            .run(|| {
+                let socket = UdpSocket::bind(any)?;
+                socket.connect(target)?;
+                Ok::<_, std::io::Error>(socket)
+            })
+            .unwrap()
+            .map_err(text)?;
+        for socket in [&server, &client] {
+            socket.set_read_timeout(Some(LIMIT)).map_err(text)?;
+        }
+        client.send(b"hello").map_err(text)?;
+        let mut buffer = [0; 16];
+        let (len, peer) = server
+            .recv_from(&mut buffer)
+            .map_err(|e| format!("server: {e}"))?;
+        server.send_to(&buffer[..len], peer).map_err(text)?;
+        client
+            .recv(&mut buffer)
+            .map_err(|e| format!("client: {e}"))?;
+        Ok(peer.ip())
+    };
+    [tcp(), udp()]
+}
+
+#[test]
+fn pods_reach_the_outside_under_the_nodes_address_and_each_other_under_their_own() {
+    let name = "pods_reach_the_outside_under_the_nodes_address_and_each_other_under_their_own";
+    if !nft(name) {
+        return;
+    }
+    network_test(name, Duration::from_secs(60), || {
+        let mut topology = Topology::ringway(Mode::Cloud, &RingwayOptions::default()).unwrap();
+        let outside = Outside::join(&topology);
+        let [a, _, c] = topology.add_three_pods().unwrap();
+        let status = topology.n1.agent().unwrap().json(&["status"]).unwrap();
+        assert_eq!(status["rules"], "table inet ringway: masquerade");
+        for round in [
+            "as set",
+            "after a flush",
+            "behind a firewall that forwards nothing",
+        ] {
+            match round {
+                "after a flush" => {
+                    topology
+                        .n1
+                        .ns
+                        .run(|| ringway_perf::lab::run("nft", &["flush", "ruleset"]))
+                        .unwrap()
+                        .unwrap();
+                }
+                "behind a firewall that forwards nothing" => {
+                    let strict = "add table inet strict; add chain inet strict all { type filter hook forward \
+                                  priority 0; policy drop; }";
+                    topology
+                        .n1
+                        .ns
+                        .run(|| ringway_perf::lab::run("nft", &[strict]))
+                        .unwrap()
+                        .unwrap();
+                }
+                _ => {}
+            }
+            if round != "as set" {
+                // The agent looks once a second.
+                std::thread::sleep(Duration::from_millis(2500));
+            }
+            for family in Family::BOTH {
+                let seen = [
+                    tcp_seen(&a.ns, &outside.ns, outside.ip(family), LIMIT),
+                    udp_seen(&a.ns, &outside.ns, outside.ip(family), LIMIT),
+                ];
+                for seen in seen {
+                    let seen = seen.unwrap_or_else(|e| panic!("{round}, {family}: {e}"));
+                    assert_eq!(seen.sender.ip(), a.ip(family), "{round}");
+                    assert_eq!(seen.receiver_saw.ip(), Outside::node(family), "{round}");
+                }
+                let inside = tcp_seen(&a.ns, &c.ns, c.ip(family), LIMIT).unwrap();
+                assert!(inside.untranslated(), "{round}: {inside:?}");
+                let to_node =
+                    tcp_seen(&a.ns, &topology.n1.ns, topology.n1.ip(family), LIMIT).unwrap();
+                assert!(to_node.untranslated(), "{round}: {to_node:?}");
+            }
+        }
+    });
+}
+
+fn web(topology: &mut Topology, name: &str) -> Pod {
+    let pod = topology.n1.new_pod().unwrap();
+    let ips = Family::BOTH.map(|family| pod.ip(family).to_string());
+    let ports = json!([
+        {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+        {"hostPort": 8080, "containerPort": 80, "protocol": "udp"},
+        {"hostPort": 8081, "containerPort": 81, "protocol": "TCP", "hostIP": "198.51.100.1"},
+        {"hostPort": 8081, "containerPort": 81, "protocol": "UDP", "hostIP": "198.51.100.1"},
+    ]);
+    let cni = Cni::ringway(topology.n1.agent().unwrap(), "1.0.0")
+        .unwrap()
+        .with("runtimeConfig", json!({"ips": ips, "portMappings": ports}));
+    cni.add(name, &pod.ns).unwrap().unwrap();
+    pod
+}
+
+#[test]
+fn ports_of_the_node_lead_to_a_pod() {
+    let name = "ports_of_the_node_lead_to_a_pod";
+    if !nft(name) {
+        return;
+    }
+    network_test(name, Duration::from_secs(60), || {
+        let mut topology = Topology::ringway(Mode::Cloud, &RingwayOptions::default()).unwrap();
+        let outside = Outside::join(&topology);
+        let pod = web(&mut topology, "web");
+        let neighbour = topology.n1.add_pod().unwrap();
+        let far = topology.n2.add_pod().unwrap();
+        let node = topology.n1.ns.clone();
+
+        // A second pod that wants the same is refused, and leaves nothing.
+        let other = topology.n1.new_pod().unwrap();
+        let cni = Cni::ringway(topology.n1.agent().unwrap(), "1.0.0").unwrap();
+        let wants =
+            json!({"portMappings": [{"hostPort": 8080, "containerPort": 1, "protocol": "tcp"}]});
+        let refused = cni
+            .with("runtimeConfig", wants)
+            .add("other", &other.ns)
+            .unwrap()
+            .unwrap_err();
+        assert_eq!(refused.code, 101, "{refused}");
+        assert!(
+            refused
+                .msg
+                .contains("8080/tcp already leads to pod web/eth0"),
+            "{refused}"
+        );
+
+        for round in ["first", "after kill -9"] {
+            if round != "first" {
+                let agent = topology.n1.agent().unwrap();
+                agent.kill();
+                agent.start().unwrap();
+            }
+            for family in Family::BOTH {
+                let bind = SocketAddr::new(pod.ip(family), 80);
+                let check = |what: &str, from: &Netns, target: SocketAddr, saw: &[IpAddr]| {
+                    for (seen, protocol) in asked(from, target, &pod.ns, bind)
+                        .into_iter()
+                        .zip(["TCP", "UDP"])
+                    {
+                        let seen = seen.unwrap_or_else(|e| {
+                            panic!("{round}, {what} to {target}, {protocol}: {e}")
+                        });
+                        assert!(
+                            saw.contains(&seen),
+                            "{round}, {what} to {target}, {protocol}: seen as {seen}"
+                        );
+                    }
+                };
+                let at = |ip: IpAddr| SocketAddr::new(ip, 8080);
+                let out = at(Outside::node(family));
+                check("from outside", &outside.ns, out, &[outside.ip(family)]);
+                let own = topology.n1.addresses().unwrap();
+                check("from the node", &node, out, &own);
+                if family == Family::V4 {
+                    let gateway = [topology.n1.gateway(family)];
+                    check(
+                        "from the node by loopback",
+                        &node,
+                        at("127.0.0.1".parse().unwrap()),
+                        &gateway,
+                    );
+                }
+                check(
+                    "from a pod beside it",
+                    &neighbour.ns,
+                    out,
+                    &[neighbour.ip(family)],
+                );
+                check("from itself", &pod.ns, out, &[topology.n1.gateway(family)]);
+                check(
+                    "from a pod of another node",
+                    &far.ns,
+                    at(topology.n1.ip(family)),
+                    &[far.ip(family), topology.n2.ip(family)],
+                );
+            }
+            let bind = SocketAddr::new(pod.ip(Family::V4), 81);
+            let at = SocketAddr::new(Outside::node(Family::V4), 8081);
+            for seen in asked(&outside.ns, at, &pod.ns, bind) {
+                assert_eq!(seen.unwrap(), outside.ip(Family::V4));
+            }
+            let elsewhere = SocketAddr::new(topology.n1.ip(Family::V4), 8081);
+            let refused = node
+                .run(|| TcpStream::connect_timeout(&elsewhere, LIMIT))
+                .unwrap();
+            assert!(
+                refused.is_err(),
+                "another address of the node leads nowhere"
+            );
+        }
+
+        // UDP of a client that never stops sending finds the pod that takes over.
+        let client = outside
+            .ns
+            .run(|| UdpSocket::bind("198.51.100.2:4000"))
+            .unwrap()
+            .unwrap();
+        client.connect("198.51.100.1:8080").unwrap();
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        let ask = |pod: &Pod| {
+            let bind = SocketAddr::new(pod.ip(Family::V4), 80);
+            let server = pod.ns.run(|| UdpSocket::bind(bind)).unwrap().unwrap();
+            server.set_read_timeout(Some(LIMIT)).unwrap();
+            client.send(b"x").unwrap();
+            let (_, peer) = server.recv_from(&mut [0; 8]).unwrap();
+            server.send_to(b"y", peer).unwrap();
+            client.recv(&mut [0; 8]).unwrap();
+        };
+        ask(&pod);
+        cni.del("web", Some(&pod.ns)).unwrap().unwrap();
+        client.send(b"to nobody").unwrap();
+        let second = web(&mut topology, "second");
+        ask(&second);
+        cni.del("second", None).unwrap().unwrap();
+        let listed = node
+            .run(|| ringway_perf::lab::run("nft", &["list", "ruleset"]))
+            .unwrap()
+            .unwrap();
+        assert!(!listed.contains("8080"), "{listed}");
+    });
+}
