@@ -8,6 +8,7 @@
 //! - a signal ends the process ([`super::signal`]),
 //! - the process was killed: the next one finds its leavings ([`super::leftovers`]).
 
+use super::cgroups;
 use super::netns::NETNS_DIR;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -59,13 +60,16 @@ pub(super) fn remove_process(prefix: &str, pid: u32) {
     }
 }
 
-/// Takes a lab down: processes, namespaces, folder.
+/// Takes a lab down: processes, namespaces, control groups, folder.
 pub(super) fn close(prefix: &str) {
     let Some(pids) = labs().remove(prefix) else {
         return;
     };
     end_processes(&pids);
     remove_namespaces(&namespaces(|name| name.starts_with(prefix)));
+    for group in cgroups::named(|name| name.starts_with(prefix)) {
+        cgroups::remove(&group);
+    }
     let _ = fs::remove_dir_all(folder(prefix));
 }
 
