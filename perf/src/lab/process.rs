@@ -51,11 +51,16 @@ impl Process {
 
     /// Its exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        if self.status.is_none()
-            && let Ok(Some(status)) = self.child.try_wait()
-        {
-            registry::remove_process(&self.prefix, self.child.id());
-            self.status = Some(status);
+        if self.status.is_none() {
+            let status = match self.child.try_wait() {
+                Ok(status) => status,
+                // The lab has waited for it, because a signal ends this process.
+                Err(_) => Some(ExitStatus::default()),
+            };
+            if status.is_some() {
+                registry::remove_process(&self.prefix, self.child.id());
+            }
+            self.status = status;
         }
         self.status
     }
