@@ -15,7 +15,7 @@ use runtime::Container;
 use std::time::Duration;
 
 const MISSING: &str = "containerd, runc and busybox-static could not be had";
-/// How long packets may stop over a restart of the agent.
+/// How long packets may stop over a restart.
 const PAUSE: Duration = Duration::from_secs(3);
 /// How soon what the kernel or another process does is to be seen.
 const SOON: Duration = Duration::from_secs(5);
@@ -48,10 +48,7 @@ fn containers_of_containerd_reach_each_other_over_restarts() {
             assert_none(&failures);
 
             // The runtime goes and comes back, then the agent; packets are under way meanwhile.
-            for (step, pause) in [
-                ("containerd restarts", SOON / 10),
-                ("the agent is killed", PAUSE),
-            ] {
+            for step in ["containerd restarts", "the agent is killed"] {
                 let probe =
                     |to: &Container, address| OutageProbe::start(&c1.ns, &to.ns, address).unwrap();
                 let probes = [probe(&c2, a2[0]), probe(&c3, a3[0]), probe(&c3, a3[1])];
@@ -72,7 +69,7 @@ fn containers_of_containerd_reach_each_other_over_restarts() {
                     );
                     assert!(outage.answered > 0, "{step}: nothing was answered");
                     assert!(
-                        outage.longest < pause,
+                        outage.longest < PAUSE,
                         "{step}: no packets for {:?}",
                         outage.longest
                     );
@@ -141,7 +138,7 @@ fn containerd_ends_containers_while_no_agent_runs() {
                 .err()
                 .expect("no agent")
                 .to_string();
-            println!("ADD without an agent: {refused}");
+            assert!(refused.contains("does not answer"), "{refused}");
             let _ = cluster.runtime1.remove("c3");
 
             cluster.node(1).agent().unwrap().start().unwrap();
