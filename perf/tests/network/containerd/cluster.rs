@@ -6,7 +6,7 @@ use super::runtime::{Container, Runtime};
 use crate::common::LIMIT;
 use crate::harness::eventually;
 use ringway_perf::lab::{Agent, Family, Mode, Node, Process, RingwayOptions, Topology, binary};
-use ringway_perf::traffic::ping;
+use ringway_perf::traffic::{ping, tcp_seen};
 use serde_json::Value;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -137,6 +137,22 @@ impl Cluster {
             .flatten()
             .map(|error| format!("gateway: {error}"))
             .collect()
+    }
+
+    /// Outside the pod network the container is seen under its node's address; the other node's own address
+    /// is such a place.
+    pub(super) fn is_masqueraded(&mut self, number: u8, container: &Container) -> Vec<String> {
+        let mut failures = Vec::new();
+        for family in Family::BOTH {
+            let own = self.node(number).ip(family);
+            let outside = self.node(3 - number);
+            match tcp_seen(&container.ns, &outside.ns, outside.ip(family), LIMIT) {
+                Ok(seen) if seen.receiver_saw.ip() == own => {}
+                Ok(seen) => failures.push(format!("outside, {family}: {seen:?}, not {own}")),
+                Err(error) => failures.push(format!("outside, {family}: {error}")),
+            }
+        }
+        failures
     }
 
     /// Ping and a page of `to`, asked for from inside a container, by both families.

@@ -31,6 +31,7 @@ fn containers_of_containerd_reach_each_other_over_restarts() {
             for (number, container) in all {
                 failures.extend(cluster.addresses_agree(number, container));
                 failures.extend(cluster.gateway_answers(number, container));
+                failures.extend(cluster.is_masqueraded(number, container));
                 for (other, to) in all.iter().filter(|(_, to)| to.id != container.id) {
                     failures.extend(cluster.pages_from(number, container, *other, to));
                 }
