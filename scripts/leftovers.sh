@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Finds what tests left behind: leftovers.sh list | check "LIST FROM BEFORE"
-# Namespaces, interfaces and temporary folders of the tests begin with the prefix
-# below. Names that carry the id of a process that still runs (rwlab-PID-…)
-# belong to another run on this machine and are left out.
+# Namespaces, interfaces, control groups and temporary folders of the tests begin
+# with the prefix below. Names that carry the id of a process that still runs
+# (rwlab-PID-…) belong to another run on this machine and are left out.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -10,6 +10,7 @@ prefix=rw
 
 names() {
     { ls /run/netns 2>/dev/null | sed -n "s/^$prefix/namespace &/p"
+      { ls -d /sys/fs/cgroup/rw* /sys/fs/cgroup/*/rw* 2>/dev/null || true; } | sed -n "s/.*\/\(${prefix}lab-.*\)/cgroup \1/p"
       ls /sys/class/net | sed -n "s/^$prefix/interface &/p"
       ls "${TMPDIR:-/tmp}" | sed -n "s/^${prefix}lab-/folder &/p"; } | sort -u
 }

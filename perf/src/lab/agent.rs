@@ -2,6 +2,7 @@
 
 use super::command;
 use super::error::{LabError, Result};
+use super::machine::Inside;
 use super::netns::Netns;
 use super::process::Process;
 use nix::sys::signal::Signal;
@@ -21,6 +22,7 @@ pub struct Agent {
     ns: Netns,
     binary: PathBuf,
     folder: PathBuf,
+    inside: Option<Inside>,
     process: Option<Process>,
 }
 
@@ -36,6 +38,7 @@ impl Agent {
             ns,
             binary,
             folder,
+            inside: None,
             process: None,
         })
     }
@@ -90,8 +93,16 @@ impl Agent {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(stderr);
-        self.process = Some(Process::start(&self.prefix, &self.ns, command)?);
+        self.process = Some(match &self.inside {
+            Some(inside) => inside.start(command)?,
+            None => Process::start(&self.prefix, &self.ns, command)?,
+        });
         Ok(())
+    }
+
+    /// The next start is inside that machine.
+    pub(super) fn move_inside(&mut self, inside: Inside) {
+        self.inside = Some(inside);
     }
 
     /// Waits until the agent answers on its socket.

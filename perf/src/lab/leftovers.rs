@@ -1,15 +1,18 @@
 //! What earlier runs left behind because they were killed outright.
 
+use super::cgroups;
 use super::registry::{self, PREFIX};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One thing a run left behind.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Leftover {
     /// A network namespace.
     Netns(String),
+    /// A control group of containers.
+    Cgroup(PathBuf),
     /// A folder under the temporary directory.
     Folder(String),
 }
@@ -18,6 +21,7 @@ impl std::fmt::Display for Leftover {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Leftover::Netns(name) => write!(f, "network namespace {name}"),
+            Leftover::Cgroup(path) => write!(f, "control group {}", path.display()),
             Leftover::Folder(name) => {
                 write!(f, "folder {}", std::env::temp_dir().join(name).display())
             }
@@ -40,7 +44,8 @@ pub fn leftovers() -> Vec<Leftover> {
     let folders = registry::names_in(&std::env::temp_dir(), abandoned)
         .into_iter()
         .map(Leftover::Folder);
-    netns.chain(folders).collect()
+    let cgroups = cgroups::named(abandoned).into_iter().map(Leftover::Cgroup);
+    netns.chain(cgroups).chain(folders).collect()
 }
 
 /// Removes what [`leftovers`] finds, with the processes that still run inside; returns it.
@@ -53,6 +58,8 @@ pub fn remove_leftovers() -> Vec<Leftover> {
                 kill_inside(name);
                 names.push(name.clone());
             }
+            // After what ran inside: namespaces come first.
+            Leftover::Cgroup(path) => cgroups::remove(path),
             Leftover::Folder(name) => {
                 let _ = std::fs::remove_dir_all(std::env::temp_dir().join(name));
             }

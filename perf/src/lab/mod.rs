@@ -6,6 +6,7 @@
 //! is found by [`leftovers`]. Names begin with `rwlab-` and the process id, so runs do not meet.
 
 mod agent;
+mod cgroups;
 mod cni;
 mod command;
 mod config;
@@ -13,6 +14,7 @@ mod drops;
 mod error;
 mod kernel;
 mod leftovers;
+mod machine;
 mod netns;
 mod node;
 pub mod plan;
@@ -30,6 +32,7 @@ pub use config::{Crowd, Encap, Io, RingwayOptions, UnderlayFamily};
 pub use drops::Drops;
 pub use error::{LabError, Result};
 pub use leftovers::{Leftover, leftovers, remove_leftovers};
+pub use machine::{Inside, Machine};
 pub use netns::Netns;
 pub use node::{Node, NodeKind, Pod};
 pub use plan::Family;

@@ -5,6 +5,7 @@ use super::cni::Cni;
 use super::config::{self, PeerKind, RingwayOptions};
 use super::drops::Drops;
 use super::error::{LabError, Result};
+use super::machine::{Inside, Machine};
 use super::netns::Netns;
 use super::plan::{self, Family};
 use super::{Lab, kernel};
@@ -67,7 +68,9 @@ pub struct Node {
     pub ns: Netns,
     addresses: plan::Addresses,
     kind: NodeKind,
+    // Before the machine: an agent is stopped before everything inside is killed.
     agent: Option<Agent>,
+    machine: Option<Machine>,
     prefix: String,
     next_host: u8,
 }
@@ -111,6 +114,7 @@ impl Node {
             addresses,
             kind,
             agent,
+            machine: None,
             prefix,
             next_host: 2,
         })
@@ -128,6 +132,25 @@ impl Node {
     /// Whether an agent is at work here.
     pub fn is_ringway(&self) -> bool {
         self.agent.is_some()
+    }
+
+    /// Makes it a machine of its own, with room for a container runtime beside the agent, which has been
+    /// stopped and starts in there from now on. One that was there before is powered off: agent, runtime and
+    /// containers are killed, pods' namespaces are gone, and what stood in files stands there still.
+    pub fn boot(&mut self) -> Result<Inside> {
+        let machine = Machine::boot(&self.prefix, &self.ns)?;
+        let inside = machine.inside().clone();
+        let before = self.machine.replace(machine);
+        let agent = self.agent()?;
+        match before {
+            Some(machine) => {
+                agent.kill();
+                machine.power_off();
+            }
+            None => drop(agent.stop()),
+        }
+        agent.move_inside(inside.clone());
+        Ok(inside)
     }
 
     /// Changes the options and rewrites the configuration file; the next start reads it.

@@ -5,6 +5,7 @@ use super::netns::Netns;
 use super::registry;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::io;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,20 @@ pub struct Process {
 
 impl Process {
     /// Starts `command` inside `ns`; `prefix` is the lab it belongs to.
-    pub(super) fn start(prefix: &str, ns: &Netns, mut command: Command) -> Result<Process> {
+    pub(super) fn start(prefix: &str, ns: &Netns, command: Command) -> Result<Process> {
+        Process::start_after(prefix, ns, command, || Ok(()))
+    }
+
+    /// Starts `command` on a thread inside `ns` that has done `first`.
+    pub(super) fn start_after(
+        prefix: &str,
+        ns: &Netns,
+        mut command: Command,
+        first: impl FnOnce() -> io::Result<()> + Send,
+    ) -> Result<Process> {
         let line = format!("{command:?}");
         let child = ns
-            .run(|| command.spawn())?
+            .run(|| first().and_then(|()| command.spawn()))?
             .map_err(|source| LabError::Spawn {
                 command: line,
                 source,
@@ -40,11 +51,16 @@ impl Process {
 
     /// Its exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        if self.status.is_none()
-            && let Ok(Some(status)) = self.child.try_wait()
-        {
-            registry::remove_process(&self.prefix, self.child.id());
-            self.status = Some(status);
+        if self.status.is_none() {
+            let status = match self.child.try_wait() {
+                Ok(status) => status,
+                // The lab has waited for it, because a signal ends this process.
+                Err(_) => Some(ExitStatus::default()),
+            };
+            if status.is_some() {
+                registry::remove_process(&self.prefix, self.child.id());
+            }
+            self.status = status;
         }
         self.status
     }

@@ -8,8 +8,10 @@
 //! - a signal ends the process ([`super::signal`]),
 //! - the process was killed: the next one finds its leavings ([`super::leftovers`]).
 
+use super::cgroups;
 use super::netns::NETNS_DIR;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,8 @@ use std::{fs, process, thread};
 pub const PREFIX: &str = "rwlab-";
 
 static LABS: Mutex<BTreeMap<String, Vec<i32>>> = Mutex::new(BTreeMap::new());
+/// Held while a lab is taken down: whoever wants the same meanwhile, or ends the process after it, waits.
+static CLOSING: Mutex<()> = Mutex::new(());
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 fn labs() -> MutexGuard<'static, BTreeMap<String, Vec<i32>>> {
@@ -59,13 +63,17 @@ pub(super) fn remove_process(prefix: &str, pid: u32) {
     }
 }
 
-/// Takes a lab down: processes, namespaces, folder.
+/// Takes a lab down: processes, namespaces, control groups, folder.
 pub(super) fn close(prefix: &str) {
+    let _closing = CLOSING.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(pids) = labs().remove(prefix) else {
         return;
     };
     end_processes(&pids);
     remove_namespaces(&namespaces(|name| name.starts_with(prefix)));
+    for group in cgroups::named(|name| name.starts_with(prefix)) {
+        cgroups::remove(&group);
+    }
     let _ = fs::remove_dir_all(folder(prefix));
 }
 
@@ -114,23 +122,19 @@ fn end_processes(pids: &[i32]) {
     for &pid in pids {
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
     }
+    let mut running = pids.to_vec();
     let limit = Instant::now() + Duration::from_secs(2);
-    while pids.iter().any(|&pid| runs(pid)) && Instant::now() < limit {
+    while !running.is_empty() && Instant::now() < limit {
         thread::sleep(Duration::from_millis(10));
+        running.retain(|&pid| runs(pid));
     }
-    for &pid in pids.iter().filter(|&&pid| runs(pid)) {
+    for &pid in &running {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
 }
 
-/// Whether a process still runs: a zombie does not.
+/// Whether a child still runs. One that has ended is waited for: the init of a process namespace does not end
+/// before that.
 fn runs(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        !stat
-            .rsplit(')')
-            .next()
-            .unwrap_or("")
-            .trim_start()
-            .starts_with('Z')
-    })
+    waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive)
 }

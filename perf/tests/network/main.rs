@@ -4,6 +4,7 @@
 mod cleanup;
 mod cni;
 mod common;
+mod containerd;
 mod errors;
 mod flannel;
 mod foreign;
