@@ -33,7 +33,7 @@ demo:
 
 test:
 	@scripts/need-root.sh make test
-	@scripts/deps.sh cc ip ethtool iperf3 ping nft
+	@scripts/deps.sh cc ip ethtool iperf3 ping nft ip6tables
 	@scripts/test.sh all
 
 test-unit:
@@ -42,7 +42,7 @@ test-unit:
 
 test-long:
 	@scripts/need-root.sh make test-long
-	@scripts/deps.sh cc c++ ip ethtool iperf3 ping nft
+	@scripts/deps.sh cc c++ ip ethtool iperf3 ping nft ip6tables
 	@RINGWAY_LONG=1 RINGWAY_TRANSFER_MB=1024 PROPTEST_CASES=20000 scripts/test.sh all
 	@FUZZ_SECONDS=600 scripts/fuzz.sh $(TARGET)
 

@@ -19,6 +19,7 @@ for command in "$@"; do
     depmod) packages+=(kmod) ;;
     xz) packages+=(xz-utils) ;;
     nft) packages+=(nftables) ;;
+    ip6tables) packages+=(iptables) ;;
     *) die "deps.sh does not know which package has '$command'" ;;
     esac
 done

@@ -36,6 +36,11 @@ pub const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(169, 254, 82, 87);
 /// MAC (modified EUI-64, RFC 4291 appendix A).
 pub const NEXT_HOP_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x0052, 0x57ff, 0xfe00, 0x0001);
 
+/// Whether it is one of the two above.
+pub(crate) fn is_next_hop(ip: IpAddr) -> bool {
+    ip == IpAddr::V4(NEXT_HOP) || ip == IpAddr::V6(NEXT_HOP_V6)
+}
+
 /// Why the node port could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {

@@ -135,6 +135,8 @@ pub struct Counters {
     pub ignores: [Cell; IgnoreReason::COUNT],
     /// Lost after their verdict, in wire packets, by reason.
     pub lost: [Cell; DropReason::COUNT],
+    /// Of what was delivered to the node: answers for a pod that go back to where their flow was translated.
+    pub returned: Pair,
     /// ICMP errors not sent because of the rate limit.
     pub icmp_suppressed: Cell,
     /// Payload bytes copied in user space.
@@ -156,6 +158,7 @@ impl Default for Counters {
             drops: std::array::from_fn(|_| Cell::default()),
             ignores: std::array::from_fn(|_| Cell::default()),
             lost: std::array::from_fn(|_| Cell::default()),
+            returned: Pair::default(),
             icmp_suppressed: Cell::default(),
             copied_bytes: Cell::default(),
             ports: (0..MAX_PORTS).map(|_| Side::default()).collect(),

@@ -246,7 +246,7 @@ fn hop<S: Sink>(
 }
 
 #[inline]
-fn set_macs(packet: &mut Packet<'_>, to: [u8; 6], from: [u8; 6]) {
+pub(crate) fn set_macs(packet: &mut Packet<'_>, to: [u8; 6], from: [u8; 6]) {
     let head = packet.head_mut();
     head[..6].copy_from_slice(&to);
     head[6..12].copy_from_slice(&from);

@@ -7,6 +7,9 @@
 //!  (socket: open, coalesce) ───┴▶ from_peer ▶ 1 parse ▶ 2 admit ▶ 4 route ──┘
 //! ```
 //!
+//! A delivery to a pod may turn into one to the node as the last thing before its verdict (7): see
+//! [`returns`](crate::returns).
+//!
 //! Every entry counts the frame as received, runs it to exactly one [`Verdict`], counts that, and
 //! leaves the frame in `packet` rewritten for whoever carries the verdict out. Answers and ICMP
 //! errors are left in the outbox. No clock, no lock, no allocation: `now` is an argument.
@@ -15,12 +18,14 @@ use std::sync::Arc;
 
 use ringway_encap::Encap;
 use ringway_encap::outer::Outer;
+use ringway_packet::flow;
 use ringway_packet::parse::{self, Layer, Parsed};
-use ringway_tables::{PeerId, PortId, PortKind, Snapshot};
+use ringway_tables::{PeerId, PortId, PortKind, Snapshot, Target};
 
 use crate::counters::Counters;
 use crate::limiter::Limiter;
 use crate::outbox::Outbox;
+use crate::returns::Returns;
 use crate::trace::{Sink, Step};
 use crate::{DropReason, Packet, Verdict, admit, forward, neighbour, underlay};
 
@@ -48,6 +53,7 @@ pub struct Pipeline {
     pub(crate) limiter: Limiter,
     pub(crate) counters: Arc<Counters>,
     ports: Ports,
+    returns: Arc<Returns>,
 }
 
 /// What a stage gives: go on with `T`, or this is the verdict.
@@ -61,7 +67,13 @@ impl Pipeline {
             limiter: Limiter::default(),
             counters,
             ports,
+            returns: Arc::default(),
         }
+    }
+
+    /// The same with a table of flows that it shares with others.
+    pub fn sharing(self, returns: Arc<Returns>) -> Self {
+        Pipeline { returns, ..self }
     }
 
     /// The counters it writes.
@@ -128,11 +140,58 @@ impl Pipeline {
         }
         // 4–6. To the gateway's MAC: route. To another: switch.
         let from = forward::From::Port(port, entry.kind);
-        if packet.head()[..6] == snapshot.node.gateway_mac.0 {
-            forward::route(self, snapshot, from, packet, &parsed, now, sink)
+        let verdict = if packet.head()[..6] == snapshot.node.gateway_mac.0 {
+            forward::route(self, snapshot, from, packet, &parsed, now, sink)?
         } else {
-            forward::switch(snapshot, port, packet, &parsed, sink)
+            forward::switch(snapshot, port, packet, &parsed, sink)?
+        };
+        // 7. Answers to what the node has translated go back to it.
+        if entry.kind == PortKind::Node {
+            self.note_return(snapshot, packet, &parsed, now);
+            return Ok(verdict);
         }
+        if verdict != Verdict::Deliver(PortId::NODE) {
+            self.returns.direct(port, packet.head(), &parsed);
+        }
+        Ok(self.symmetric(snapshot, verdict, entry.mac.0, packet, &parsed, now, sink))
+    }
+
+    /// A packet from the node under a pod's address: its answers are to return to the node.
+    #[inline]
+    fn note_return(&self, snapshot: &Snapshot, packet: &Packet<'_>, parsed: &Parsed, now: u64) {
+        let Some((source, _)) = flow::addresses(packet.head(), parsed) else {
+            return;
+        };
+        if let Some(Target::Port(pod)) = snapshot.route(source)
+            && pod != PortId::NODE
+        {
+            self.returns.from_node(pod, packet.head(), parsed, now);
+        }
+    }
+
+    /// Turns the delivery of such an answer into one to the node; `from` is whose MAC address it has then.
+    #[inline]
+    #[allow(clippy::too_many_arguments)]
+    fn symmetric<S: Sink>(
+        &self,
+        snapshot: &Snapshot,
+        verdict: Verdict,
+        from: [u8; 6],
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+        now: u64,
+        sink: &mut S,
+    ) -> Verdict {
+        let Verdict::Deliver(pod) = verdict else {
+            return verdict;
+        };
+        if pod == PortId::NODE || !self.returns.takes(pod, packet.head(), parsed, now) {
+            return verdict;
+        }
+        sink.step(|| Step::Returned(pod));
+        self.counters.returned.add(packet.packets);
+        forward::set_macs(packet, snapshot.node.gateway_mac.0, from);
+        Verdict::Deliver(PortId::NODE)
     }
 
     /// A whole outer frame from an underlay port that carries frames (memory, AF_XDP).
@@ -258,7 +317,7 @@ impl Pipeline {
         underlay::congestion(tos, packet, &mut parsed)?;
         sink.step(|| Step::Admitted);
         // 4–6. Route.
-        forward::route(
+        let verdict = forward::route(
             self,
             snapshot,
             forward::From::Peer(source),
@@ -266,7 +325,10 @@ impl Pipeline {
             &parsed,
             now,
             sink,
-        )
+        )?;
+        // 7. Answers to what the node has translated go back to it.
+        let from = snapshot.node.vtep_mac.0;
+        Ok(self.symmetric(snapshot, verdict, from, packet, &parsed, now, sink))
     }
 
     /// Counts a forwarded frame at the port or peer it leaves by.

@@ -28,6 +28,8 @@ pub enum Step {
     Ttl(u8),
     /// The size of the largest packet on the wire against the path's MTU, in bytes.
     Size(usize, u16),
+    /// An answer to what the node had translated: back to the node instead of to this pod's port.
+    Returned(PortId),
     /// The switch made an answer or an error of its own.
     Originated(&'static str),
     /// The end.

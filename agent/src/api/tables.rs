@@ -174,6 +174,7 @@ pub fn totals(counters: &[Arc<Counters>]) -> Totals {
             (&mut totals.ignored, &c.ignored),
             (&mut totals.dropped, &c.dropped),
             (&mut totals.originated, &c.originated),
+            (&mut totals.returned, &c.returned),
         ];
         for (sum, pair) in pairs {
             let sum: &mut Count = sum;

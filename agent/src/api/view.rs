@@ -216,6 +216,9 @@ pub struct Totals {
     pub dropped: Count,
     /// Made by the switch.
     pub originated: Count,
+    /// Of those delivered to the node: answers for a pod, which the node has to translate back.
+    #[serde(default)]
+    pub returned: Count,
     /// Lost at the transmitting port after their verdict, packets.
     pub lost_packets: u64,
     /// Payload bytes copied in user space: segments cut for a ring, and what did not fit a frame of one.

@@ -172,6 +172,7 @@ impl Control {
             let chosen = new.chosen.contains(ip);
             self.state.ipam.of(ip.is_ipv6()).given(*ip, chosen);
         }
+        self.tell_node(&record, true);
         let attached = Attached { port, record };
         let view = self.pod_view(name, &attached);
         for counters in &self.counters {

@@ -17,6 +17,7 @@ mod addresses;
 mod attach;
 mod cni;
 mod descriptors;
+mod neighbours;
 mod path_mtu;
 mod paths;
 mod pods;

@@ -146,6 +146,7 @@ impl Control {
             self.hand_to_workers(port, queues, limits);
         }
         self.restore_host_ports();
+        self.correct_node();
         if self.state.pods.len() != before
             && let Err(e) = self.state_dir.save(&self.state)
         {
@@ -211,6 +212,7 @@ impl Control {
                 record.mtu
             );
         }
+        self.tell_node(record, true);
         self.publisher.publish(next);
         let record = record.clone();
         self.pods.insert(name.to_owned(), Attached { port, record });
@@ -273,6 +275,7 @@ impl Control {
     fn unpublish(&mut self, name: &str) -> Option<Queues> {
         let pod = self.pods.remove(name)?;
         self.rules.drop_host_ports(name);
+        self.tell_node(&pod.record, false);
         let mut next = Snapshot::clone(&self.publisher.current());
         next.remove_port(pod.port);
         self.publisher.publish(next);

@@ -8,7 +8,8 @@ use anyhow::Context;
 use crossbeam_channel::unbounded;
 use ringway_ports::ethtool;
 use ringway_ports::socket::{SocketConfig, UdpChecksum, UdpUnderlay, probe};
-use ringway_switch::{Counters, Ports};
+use ringway_switch::returns::BUCKETS;
+use ringway_switch::{Counters, Ports, Returns};
 use ringway_tables::{PortId, Publisher};
 
 use super::path_mtu::PathMtus;
@@ -60,6 +61,7 @@ impl Control {
         let queues = queues?;
         let rules = Rules::start(&config);
 
+        let returns = Arc::new(Returns::new(BUCKETS, [random(), random()]));
         let (sender, events) = unbounded();
         let mut workers = Vec::new();
         let mut counters = Vec::new();
@@ -75,6 +77,7 @@ impl Control {
                     vxlan: config.underlay.vxlan_port,
                     udp: config.underlay.udp_port,
                 },
+                returns: returns.clone(),
                 largest: usize::from(mtu) + 14,
             };
             let worker = Worker::spawn(
@@ -128,6 +131,12 @@ impl Control {
         }
         Ok(control)
     }
+}
+
+/// A number nobody can guess: the standard library's keys for hash maps come from the kernel.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
 }
 
 /// Waits for duplicate address detection of the underlay's addresses, which takes a second or two after

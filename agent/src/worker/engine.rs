@@ -79,7 +79,7 @@ impl Engine {
         buffers: Arc<BufferStats>,
     ) -> anyhow::Result<Engine> {
         let io = Io::new(underlays, config.largest.max(USUAL_PACKET));
-        let pipeline = Pipeline::new(counters, config.ports);
+        let pipeline = Pipeline::new(counters, config.ports).sharing(config.returns.clone());
         let opener = Opener::new();
         let spin = Spin::new(Duration::from_micros(config.idle_spin_us.into()));
         Ok(Engine {

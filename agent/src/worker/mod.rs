@@ -40,7 +40,7 @@ use crossbeam_channel::{Receiver, Sender};
 use ringway_encap::Encap;
 use ringway_ports::socket::UdpUnderlay;
 use ringway_ports::xsk::{XskConfig, XskError};
-use ringway_switch::{Counters, Ports};
+use ringway_switch::{Counters, Ports, Returns};
 use ringway_tables::{PortId, Reader};
 
 use engine::Engine;
@@ -76,6 +76,8 @@ pub struct WorkerConfig {
     pub idle_spin_us: u32,
     /// UDP ports by which encapsulations are told.
     pub ports: Ports,
+    /// Flows whose answers return to the node, the same for all workers.
+    pub returns: Arc<Returns>,
     /// Bytes of the longest packet, Ethernet header included, that is to be sent by a ring from the
     /// buffer it was read into.
     pub largest: usize,

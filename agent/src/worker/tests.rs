@@ -42,6 +42,7 @@ impl Node {
                     polling,
                     idle_spin_us: 50,
                     ports: Ports::default(),
+                    returns: Arc::default(),
                     largest: 1464,
                 };
                 let counters = Arc::new(Counters::default());

@@ -132,7 +132,7 @@ fn check_result(version: &str, result: &Value, ns: &Netns) {
             .as_array()
             .unwrap()
             .iter()
-            .any(|a| a["local"] == address && a["prefixlen"].to_string() == length);
+            .any(|a| a["local"] == address && a["prefixlen"] == length.parse::<u64>().unwrap());
         assert!(there, "{address}/{length}: {link}");
     }
     let routes = result["routes"].as_array().unwrap();

@@ -18,6 +18,7 @@ mod outside;
 mod restart;
 mod rings;
 mod routed;
+mod services;
 mod transfers;
 mod xdp;
 mod xdp_faults;

@@ -176,7 +176,7 @@ fn pods_reach_the_outside_under_the_nodes_address_and_each_other_under_their_own
                         .unwrap();
                 }
                 "behind a firewall that forwards nothing" => {
-                    let strict = "add table inet strict; add chain inet strict all { type filter hook forward \
+                    let strict = "add table inet strict; add chain inet strict everything { type filter hook forward \
                                   priority 0; policy drop; }";
                     topology
                         .n1
@@ -344,6 +344,9 @@ fn ports_of_the_node_lead_to_a_pod() {
         ask(&pod);
         cni.del("web", Some(&pod.ns)).unwrap().unwrap();
         client.send(b"to nobody").unwrap();
+        // Refused by the node, which the next call would say.
+        std::thread::sleep(Duration::from_millis(100));
+        let _ = client.take_error();
         let second = web(&mut topology, "second");
         ask(&second);
         cni.del("second", None).unwrap().unwrap();

@@ -273,6 +273,7 @@ fn read(c: &Counters) -> BTreeMap<String, u64> {
         ("ignored", &c.ignored),
         ("dropped", &c.dropped),
         ("originated", &c.originated),
+        ("returned", &c.returned),
     ] {
         all.insert(name.to_string(), pair.frames.get());
         // Packets are named only where they differ from frames.

@@ -11,7 +11,7 @@ use std::thread;
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
 use super::*;
-use crate::netlink::{LinkChange, Netlink};
+use crate::netlink::LinkChange;
 use crate::netns::run_in;
 use crate::pod::interface::{self, Making, PodAddress, Spec};
 use crate::pod::queue;

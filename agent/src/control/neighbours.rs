@@ -1,0 +1,59 @@
+//! What the node's stack knows of the pods: a permanent neighbour entry on the node port for each address.
+
+use std::net::IpAddr;
+
+use super::Control;
+use crate::netlink::NeighbourState;
+use crate::node;
+use crate::state::PodRecord;
+
+impl Control {
+    /// Tells the node's stack a pod's MAC address, or that it has it no longer. It could ask by ARP, but not
+    /// by neighbour discovery for packets it forwards: that takes a link-local address, which the node port
+    /// does not have.
+    pub(super) fn tell_node(&mut self, record: &PodRecord, present: bool) {
+        let name = &self.config.node.interface;
+        let outcome = self.netlink.link(name).and_then(|link| {
+            for ip in &record.ips {
+                if present {
+                    self.netlink.set_neighbour(link.index, *ip, record.mac)?;
+                } else {
+                    self.netlink.remove_neighbour(link.index, *ip)?;
+                }
+            }
+            Ok(())
+        });
+        if let Err(e) = outcome {
+            tracing::warn!(
+                interface = name,
+                "the node's stack was not told of a pod: {e}"
+            );
+        }
+    }
+
+    /// Takes away what the node's stack was told of pods that are no longer there.
+    pub(super) fn correct_node(&mut self) {
+        let own: Vec<IpAddr> = self
+            .pods
+            .values()
+            .flat_map(|pod| pod.record.ips.clone())
+            .collect();
+        let outcome = self
+            .netlink
+            .link(&self.config.node.interface)
+            .and_then(|link| {
+                for entry in self.netlink.neighbours(link.index)? {
+                    let stale =
+                        entry.state == NeighbourState::Permanent && !own.contains(&entry.ip);
+                    // Groups are permanent, too, and the kernel's own.
+                    if stale && !entry.ip.is_multicast() && !node::is_next_hop(entry.ip) {
+                        self.netlink.remove_neighbour(link.index, entry.ip)?;
+                    }
+                }
+                Ok(())
+            });
+        if let Err(e) = outcome {
+            tracing::warn!("the node's stack may still know of pods that are gone: {e}");
+        }
+    }
+}
