@@ -89,6 +89,12 @@ impl Returns {
         }
     }
 
+    /// Whether there ever was a flow.
+    #[inline]
+    pub fn in_use(&self) -> bool {
+        self.used.load(Relaxed)
+    }
+
     /// A packet came from the node under the address of the pod at `port`. `now`: monotonic nanoseconds.
     pub fn from_node(&self, port: PortId, head: &[u8], parsed: &Parsed, now: u64) {
         let Some(key) = key_of(head, parsed) else {
@@ -107,7 +113,7 @@ impl Returns {
     /// the same tuple is over: its port is used again, and the answers are for the pod.
     #[inline]
     pub fn direct(&self, port: PortId, head: &[u8], parsed: &Parsed) {
-        if self.used.load(Relaxed) && self.port(port).load(Relaxed) {
+        if self.port(port).load(Relaxed) {
             self.forget(head, parsed);
         }
     }
@@ -130,7 +136,7 @@ impl Returns {
     /// Whether a packet for the pod at `port` is an answer of such a flow.
     #[inline]
     pub fn takes(&self, port: PortId, head: &[u8], parsed: &Parsed, now: u64) -> bool {
-        self.used.load(Relaxed) && self.port(port).load(Relaxed) && self.known(head, parsed, now)
+        self.port(port).load(Relaxed) && self.known(head, parsed, now)
     }
 
     #[cold]
