@@ -108,10 +108,15 @@ pub struct PortMapping {
     /// Port of the pod.
     pub container_port: u16,
     /// `tcp`, `udp` or `sctp`, in any case.
+    #[serde(default = "tcp")]
     pub protocol: String,
     /// Address of the node; empty or unspecified for all of the family.
     #[serde(default, rename = "hostIP")]
     pub host_ip: String,
+}
+
+fn tcp() -> String {
+    "tcp".into()
 }
 
 /// Kubernetes' names of the pod.

@@ -3,10 +3,12 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::api::{CODE_FAILED, CODE_INVALID, CODE_LATER, CODE_TAKEN, CODE_UNKNOWN, Refusal};
 use crate::error::{Error, LATER};
@@ -74,11 +76,20 @@ fn ask<T: DeserializeOwned>(
         let what: String = String::from_utf8_lossy(&answer).chars().take(80).collect();
         return Err(absent(format!("ended its answer early: {what:?}")));
     };
+    // A list would pass for an object with all keys left out.
+    let value: Value = serde_json::from_slice(body).unwrap_or_default();
     if (200..300).contains(&status) {
-        return serde_json::from_slice(body)
-            .map_err(|e| absent(format!("gave an answer that is not understood: {e}")));
+        let answer = match value {
+            Value::Object(_) => serde_json::from_value(value).map_err(|e| e.to_string()),
+            _ => Err("it is not an object".into()),
+        };
+        return answer.map_err(|e| absent(format!("gave an answer that is not understood: {e}")));
     }
-    let refusal: Refusal = serde_json::from_slice(body).unwrap_or_else(|_| Refusal {
+    let understood = value
+        .is_object()
+        .then(|| serde_json::from_value(value).ok());
+    let refusal: Option<Refusal> = understood.flatten();
+    let refusal = refusal.unwrap_or_else(|| Refusal {
         error: format!(
             "the agent answered HTTP {status}: {}",
             String::from_utf8_lossy(body)
@@ -103,12 +114,22 @@ fn ask<T: DeserializeOwned>(
     })
 }
 
+/// All of it within [`TIMEOUT`]: connecting waits without a limit where the agent does not accept.
 fn exchange(socket: &Path, method: &str, path: &str, body: &[u8]) -> io::Result<Vec<u8>> {
+    let (socket, line, body) = (socket.to_owned(), format!("{method} {path}"), body.to_vec());
+    let (sender, answer) = mpsc::channel();
+    std::thread::Builder::new().spawn(move || sender.send(talk(&socket, &line, &body)))?;
+    answer
+        .recv_timeout(TIMEOUT)
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+fn talk(socket: &Path, line: &str, body: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let mut request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: ringway\r\nConnection: close\r\n\
+        "{line} HTTP/1.1\r\nHost: ringway\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     )
@@ -128,12 +149,11 @@ fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
     let body = &answer[end + 4..];
     let length = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse::<usize>().ok())?
+        let is_length = name.eq_ignore_ascii_case("content-length");
+        is_length.then(|| value.trim().parse::<usize>())
     });
     match length {
-        Some(length) if body.len() < length => None,
-        Some(length) => Some((status, &body[..length])),
+        Some(length) => Some((status, body.get(..length.ok()?)?)),
         None => Some((status, body)),
     }
 }

@@ -109,19 +109,39 @@ impl Conf {
     /// # Errors
     /// It is no JSON object, or a key has another type than it should.
     pub fn parse(text: &[u8]) -> Result<Self> {
-        // `null` for "nothing" is common in what runtimes generate.
-        let understood = serde_json::from_slice::<Value>(text).and_then(|mut value| {
-            if let Value::Object(keys) = &mut value {
-                keys.retain(|_, value| !value.is_null());
-                if let Some(Value::Object(keys)) = keys.get_mut("runtimeConfig") {
-                    keys.retain(|_, value| !value.is_null());
+        Self::read(text, &[])
+    }
+
+    /// Reads no more of it than a DEL needs: a mistake elsewhere must not keep a pod from ending.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), for what is read.
+    pub fn parse_for_del(text: &[u8]) -> Result<Self> {
+        let others = ["mtu", "dns", "runtimeConfig", "args", "prevResult"];
+        Self::read(text, &others)
+    }
+
+    fn read(text: &[u8], without: &[&str]) -> Result<Self> {
+        let understood = serde_json::from_slice::<Value>(text).and_then(|value| {
+            // A list would pass for an object with all keys left out.
+            let Value::Object(mut keys) = value else {
+                return Err(serde::de::Error::custom("it is not an object"));
+            };
+            for key in without {
+                keys.remove(*key);
+            }
+            // A runtime with nothing attached says `null`, as its language writes an empty list.
+            for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
+                if let Some(value) = keys.get_mut(key).filter(|value| value.is_null()) {
+                    *value = Value::Array(Vec::new());
                 }
             }
-            match value {
-                // A list would pass for one with all keys left out.
-                Value::Object(_) => serde_json::from_value(value),
-                _ => Err(serde::de::Error::custom("it is not an object")),
+            // Elsewhere, too, it means that there is nothing.
+            keys.retain(|_, value| !value.is_null());
+            if let Some(Value::Object(keys)) = keys.get_mut("runtimeConfig") {
+                keys.retain(|_, value| !value.is_null());
             }
+            serde_json::from_value(Value::Object(keys))
         });
         understood.map_err(|e| {
             Error::new(
@@ -215,12 +235,23 @@ mod tests {
         let valid = |text: &str| Conf::parse(text.as_bytes()).unwrap().valid();
         assert!(valid("{}").is_err());
         assert_eq!(valid(r#"{"cni.dev/valid-attachments":[]}"#).unwrap(), []);
+        assert_eq!(valid(r#"{"cni.dev/valid-attachments":null}"#).unwrap(), []);
         for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
             let all = valid(&format!(
                 r#"{{"{key}":[{{"containerID":"a","ifname":"eth0"}}]}}"#
             ));
             assert_eq!(all.unwrap()[0].container_id, "a");
         }
+    }
+
+    #[test]
+    fn a_del_reads_what_it_needs() {
+        let text = br#"{"cniVersion":"1.0.0","mtu":"big","runtimeConfig":{"portMappings":7},
+            "socket":"/s","ipam":{"type":"x"}}"#;
+        assert!(Conf::parse(text).is_err());
+        let conf = Conf::parse_for_del(text).unwrap();
+        assert_eq!(conf.socket(), PathBuf::from("/s"));
+        assert_eq!(conf.delegate(), Some("x"));
     }
 
     #[test]

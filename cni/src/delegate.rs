@@ -42,13 +42,21 @@ pub fn call(plugin: &str, verb: &str, env: &Env, stdin: &[u8]) -> Result<Value> 
         .stderr(Stdio::inherit())
         .spawn()
         .map_err(failed)?;
-    if let Some(mut pipe) = child.stdin.take() {
-        // A plugin that ends without reading says why by its status.
-        let _ = pipe.write_all(stdin);
-    }
-    let output = child.wait_with_output().map_err(failed)?;
+    let pipe = child.stdin.take();
+    // While it is read: a plugin may answer before it has read everything.
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // A plugin that ends without reading says why by its status.
+            pipe.map(|mut pipe| pipe.write_all(stdin))
+        });
+        child.wait_with_output()
+    });
+    let output = output.map_err(failed)?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let answer = match text.trim() {
+    if !output.status.success() {
+        return Err(refusal(plugin, &output.status.to_string(), &text));
+    }
+    Ok(match text.trim() {
         "" => Value::Null,
         text => serde_json::from_str(text).map_err(|e| {
             let some: String = text.chars().take(80).collect();
@@ -58,24 +66,29 @@ pub fn call(plugin: &str, verb: &str, env: &Env, stdin: &[u8]) -> Result<Value> 
                 "look at its log",
             )
         })?,
-    };
-    if output.status.success() {
-        return Ok(answer);
-    }
+    })
+}
+
+/// What a plugin said no with; one that crashed has said something else.
+fn refusal(plugin: &str, status: &str, text: &str) -> Error {
+    let answer: Value = serde_json::from_str(text.trim()).unwrap_or_default();
     let words = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
     let code = answer["code"]
         .as_u64()
         .and_then(|code| u32::try_from(code).ok());
     let msg = match words("msg") {
-        msg if msg.is_empty() => format!("it ended with {}", output.status),
+        msg if msg.is_empty() => {
+            let some: String = text.trim().chars().take(80).collect();
+            format!("it ended with {status} {some}")
+        }
         msg => msg,
     };
-    Err(Error::new(
+    Error::new(
         code.filter(|code| *code > 0)
             .unwrap_or(crate::api::CODE_FAILED),
-        format!("IPAM plugin {plugin}: {msg}"),
+        format!("IPAM plugin {plugin}: {}", msg.trim()),
         words("details"),
-    ))
+    )
 }
 
 /// Reads an IPAM result of any version that is supported.

@@ -59,6 +59,22 @@ pub fn result(
     Ok(result)
 }
 
+/// The capability `dns` as a result has it: its keys have other names there.
+pub fn dns(capability: &Value) -> Value {
+    let names = [
+        ("servers", "nameservers"),
+        ("searches", "search"),
+        ("options", "options"),
+    ];
+    let mut dns = Map::new();
+    for (from, to) in names {
+        if let Some(value) = capability.get(from).filter(|value| value.is_array()) {
+            dns.insert(to.into(), value.clone());
+        }
+    }
+    Value::Object(dns)
+}
+
 /// A result of any supported version in another.
 ///
 /// # Errors
@@ -78,7 +94,12 @@ pub fn convert(version: Version, result: &Value) -> Result<Value> {
         Some(text) => Version::parse(text)?,
     };
     result["cniVersion"] = version.name().into();
+    let interfaces = list(&mut result, "interfaces").len() as u64;
     for ip in list(&mut result, "ips") {
+        // One that leads nowhere would come to lead to ours.
+        if ip["interface"].as_u64().is_some_and(|at| at >= interfaces) {
+            remove_key(ip, "interface");
+        }
         let family = family(ip["address"].as_str().unwrap_or_default());
         let Some(ip) = ip.as_object_mut() else {
             continue;
@@ -169,6 +190,12 @@ fn list<'a>(result: &'a mut Value, key: &str) -> &'a mut Vec<Value> {
 fn without(list: &mut [Value], keys: &[&str]) {
     for object in list.iter_mut().filter_map(Value::as_object_mut) {
         remove(object, keys);
+    }
+}
+
+fn remove_key(value: &mut Value, key: &str) {
+    if let Some(object) = value.as_object_mut() {
+        object.remove(key);
     }
 }
 
@@ -269,6 +296,25 @@ mod tests {
         let made = result(Version::V1_0_0, Some(&before), &env(), &added(), Some(&dns)).unwrap();
         assert_eq!(made["dns"], dns);
         assert_eq!(made["ips"][0].get("version"), None);
+    }
+
+    #[test]
+    fn dns_of_the_runtime_gets_the_names_of_a_result() {
+        let capability =
+            json!({"servers": ["10.96.0.10"], "searches": ["svc"], "options": ["ndots:5"], "x": 1});
+        let expected =
+            json!({"nameservers": ["10.96.0.10"], "search": ["svc"], "options": ["ndots:5"]});
+        assert_eq!(dns(&capability), expected);
+        assert_eq!(dns(&json!("x")), json!({}));
+    }
+
+    #[test]
+    fn an_address_of_no_interface_does_not_become_ours() {
+        let before = json!({"interfaces": [{"name": "a"}], "ips": [{"address": "192.0.2.2/24", "interface": 1}]});
+        let made = result(Version::V1_0_0, Some(&before), &env(), &added(), None).unwrap();
+        assert_eq!(made["ips"][0], json!({"address": "192.0.2.2/24"}));
+        let check = to_check(&env(), Some(&made)).unwrap();
+        assert_eq!(check.ips, ["10.77.1.2/24", "fd77:1::2/64"]);
     }
 
     #[test]

@@ -37,7 +37,10 @@ fn verb(env: &Env, stdin: &[u8], spoken: &mut String) -> Result<Value> {
             "supportedVersions": version::names(),
         }));
     }
-    let conf = Conf::parse(stdin)?;
+    let conf = match env.command.as_str() {
+        "DEL" => Conf::parse_for_del(stdin)?,
+        _ => Conf::parse(stdin)?,
+    };
     if !conf.cni_version.is_empty() {
         spoken.clone_from(&conf.cni_version);
     }
@@ -71,12 +74,8 @@ impl Call<'_> {
         if let Some(before) = &self.conf.prev_result {
             result::convert(self.version, before)?;
         }
-        let mut dns = self
-            .conf
-            .runtime_config
-            .dns
-            .clone()
-            .or_else(|| self.conf.dns.clone());
+        let runtime = self.conf.runtime_config.dns.as_ref().map(result::dns);
+        let mut dns = runtime.or_else(|| self.conf.dns.clone());
         let Some(plugin) = self.conf.delegate() else {
             return self.added(&add, dns.as_ref());
         };

@@ -1,10 +1,13 @@
 //! Any request body through the API's parsers: what passes is fit to be acted on.
 
-use ringway_agent::api::{Detach, parse_attach, parse_detach};
+use ringway_agent::api::{
+    Detach, parse_attach, parse_cni_add, parse_cni_check, parse_cni_del, parse_cni_gc, parse_detach,
+};
 use std::path::{Component, Path};
 
 /// One input: the body.
 pub fn run(data: &[u8]) {
+    cni(data);
     match parse_attach(data) {
         Ok(attach) => {
             namespace(&attach.netns);
@@ -28,6 +31,26 @@ pub fn run(data: &[u8]) {
             interface(&ifname);
         }
         Err(error) => assert!((400..500).contains(&error.status) && !error.remedy.is_empty()),
+    }
+}
+
+/// The same for what the CNI plugin asks.
+fn cni(data: &[u8]) {
+    if let Ok(add) = parse_cni_add(data) {
+        interface(&add.attachment.ifname);
+        // It becomes a part of file names.
+        assert!(!add.attachment.container_id.contains('/'));
+        assert!(add.ips.len() <= 2);
+    }
+    let refusals = [
+        parse_cni_add(data).err(),
+        parse_cni_del(data).err(),
+        parse_cni_check(data).err(),
+        parse_cni_gc(data).err(),
+    ];
+    for error in refusals.into_iter().flatten() {
+        assert!((400..500).contains(&error.status) && !error.remedy.is_empty());
+        assert!(error.code > 0);
     }
 }
 

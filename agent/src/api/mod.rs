@@ -16,7 +16,10 @@ pub mod view;
 use ringway_cni::api::{CODE_FAILED, CODE_INVALID, CODE_TAKEN};
 use serde::{Deserialize, Serialize};
 
-pub use request::{Attach, Detach, parse_attach, parse_detach};
+pub use request::{
+    Attach, Detach, parse_attach, parse_cni_add, parse_cni_check, parse_cni_del, parse_cni_gc,
+    parse_detach,
+};
 pub use tables::{port_totals, totals};
 
 /// An answer that says no: what is wrong and what to do.

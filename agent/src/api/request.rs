@@ -344,6 +344,45 @@ mod tests {
     }
 
     #[test]
+    fn a_plugin_of_another_version_is_understood() {
+        // An older one leaves out what came later, a newer one says more.
+        let old = br#"{"containerId":"c1","ifname":"eth0","netns":"/proc/7/ns/net"}"#;
+        let add = parse_cni_add(old).unwrap();
+        assert_eq!(add.attachment.container_id, "c1");
+        assert!(add.ips.is_empty() && add.bandwidth.is_none() && add.port_mappings.is_empty());
+        let new = br#"{"containerId":"c1","ifname":"eth0","netns":"/a","future":{"x":[1]}}"#;
+        assert!(parse_cni_add(new).is_ok());
+        assert!(parse_cni_del(br#"{"containerId":"c1","ifname":"eth0","future":1}"#).is_ok());
+        for (body, words) in [
+            (
+                &br#"{"containerId":"../c","ifname":"eth0","netns":"/a"}"#[..],
+                "container id",
+            ),
+            (
+                br#"{"containerId":"c","ifname":"a/b","netns":"/a"}"#,
+                "interface name",
+            ),
+            (
+                br#"{"containerId":"c","ifname":"e","netns":"/a","ips":["x"]}"#,
+                "IP address",
+            ),
+            (
+                br#"{"containerId":"c","ifname":"e","netns":"/a","ips":["10.0.0.1","10.0.0.2"]}"#,
+                "second",
+            ),
+            (
+                br#"{"containerId":"c","ifname":"e","netns":"/a","mac":"x"}"#,
+                "MAC",
+            ),
+            (br#"{"ifname":"e"}"#, "not understood"),
+        ] {
+            let refused = parse_cni_add(body).unwrap_err();
+            assert!(refused.error.contains(words), "{refused:?}");
+            assert_eq!(refused.code, ringway_cni::api::CODE_INVALID);
+        }
+    }
+
+    #[test]
     fn too_much_is_refused_unread() {
         let refused = parse_attach(&vec![b' '; BODY_MAX + 1]).unwrap_err();
         assert_eq!(refused.status, 413);

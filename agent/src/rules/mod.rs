@@ -35,8 +35,11 @@ use watch::Watch;
 
 /// Our table.
 pub const TABLE: &str = "inet ringway";
-/// How often the table is looked at although nobody has told of a change.
+/// How often everything is looked at although nobody has told of a change.
 const LOOK: Duration = Duration::from_secs(60);
+/// Looks may take this part of the time at most: kube-proxy may change something every second, and with
+/// many services a look takes longer.
+const SHARE: u32 = 200;
 
 /// Why rules could not be set.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +102,11 @@ pub struct Rules {
     /// What the kernel lists of the table as it was applied last; `Err`: why there is none.
     applied: Result<Option<String>, String>,
     watch: Option<Watch>,
+    /// Somebody has changed something since the last look.
+    told: bool,
     looked: Instant,
+    /// What the last look took.
+    cost: Duration,
 }
 
 impl Rules {
@@ -118,7 +125,9 @@ impl Rules {
                     )
                 })
                 .ok(),
+            told: false,
             looked: Instant::now(),
+            cost: Duration::ZERO,
         };
         if let Err(e) = rules.apply() {
             tracing::error!(
@@ -195,11 +204,19 @@ impl Rules {
 
     /// Looks whether everything is still there, when somebody has changed something or it is time.
     pub fn look_around(&mut self) {
-        let told = self.watch.as_mut().is_some_and(Watch::changed);
-        if !told && self.looked.elapsed() < LOOK {
+        self.told |= self.watch.as_mut().is_some_and(Watch::changed);
+        let since = self.looked.elapsed();
+        if since < LOOK && !(self.told && since >= self.cost * SHARE) {
             return;
         }
+        self.told = false;
+        let begin = Instant::now();
+        self.look();
         self.looked = Instant::now();
+        self.cost = begin.elapsed();
+    }
+
+    fn look(&mut self) {
         self.forward();
         let Ok(applied) = &self.applied else { return };
         let now = nft::list(TABLE);

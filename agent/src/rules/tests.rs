@@ -34,6 +34,12 @@ fn run(words: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Looks around at once, whatever the last look took.
+fn look(rules: &mut Rules) {
+    rules.cost = Duration::ZERO;
+    rules.look_around();
+}
+
 /// Whether this test can run: nft is there and the kernel translates.
 fn usable(name: &str) -> bool {
     if nft::ask(&["--version"]).is_none() {
@@ -118,7 +124,7 @@ fn set_changed_flushed_and_removed() {
         );
 
         // What we did ourselves is no reason to do it again.
-        rules.look_around();
+        look(&mut rules);
         assert!(!rules.watch.as_mut().unwrap().changed());
         for harm in [
             "nft flush ruleset",
@@ -131,12 +137,12 @@ fn set_changed_flushed_and_removed() {
             }
             run(harm);
             assert_ne!(run("nft list ruleset"), listed, "{harm}");
-            rules.look_around();
+            look(&mut rules);
             assert_eq!(run("nft list table inet ringway"), listed, "{harm}");
         }
         // Of somebody else's rules nothing is heard but that there was a change.
         run("nft add table inet other");
-        rules.look_around();
+        look(&mut rules);
         assert_eq!(run("nft list table inet ringway"), listed);
         run("nft delete table inet other");
 
@@ -174,13 +180,31 @@ fn a_firewall_that_forwards_nothing_lets_pods_through() {
         // Flushed, they come back, and never twice.
         run("nft flush chain ip strict strictly");
         for _ in 0..2 {
-            rules.look_around();
+            look(&mut rules);
             let chain = run("nft list chain ip strict strictly");
             assert_eq!(chain.matches("\"ringway0\"").count(), 2, "{chain}");
         }
         let (done, failed) = remove("ringway0");
         assert_eq!((done.len(), failed.len()), (4, 0), "{done:?} {failed:?}");
         assert_eq!(run("nft list ruleset"), before);
+    });
+}
+
+#[test]
+fn looks_take_a_small_part_of_the_time() {
+    if !usable("looks_take_a_small_part_of_the_time") {
+        return;
+    }
+    in_netns(|| {
+        let mut rules = Rules::start(&config(""));
+        look(&mut rules);
+        rules.cost = Duration::from_millis(5);
+        run("nft flush ruleset");
+        rules.look_around();
+        assert_eq!(run("nft list ruleset"), "", "too soon");
+        std::thread::sleep(Duration::from_millis(1100));
+        rules.look_around();
+        assert!(run("nft list ruleset").contains("masquerade"));
     });
 }
 

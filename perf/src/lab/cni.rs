@@ -14,8 +14,10 @@ pub const IFNAME: &str = "eth0";
 /// A plugin with its configuration.
 #[derive(Clone, Debug)]
 pub struct Cni {
-    /// Folder it is in; also where it finds others.
+    /// Folder it is in.
     pub folder: PathBuf,
+    /// Where it finds others besides.
+    pub others: Option<PathBuf>,
     /// Its configuration, as a runtime passes it: one plugin, `cniVersion` and `name` included.
     pub conf: Value,
 }
@@ -40,6 +42,7 @@ impl Cni {
         let plugin = binary("ringway-cni", "RINGWAY_CNI_BIN")?;
         Ok(Cni {
             folder: plugin.parent().map(PathBuf::from).unwrap_or_default(),
+            others: None,
             conf: json!({
                 "cniVersion": version,
                 "name": "ringway",
@@ -76,19 +79,34 @@ impl Cni {
         container: &str,
         netns: Option<&Netns>,
     ) -> Result<std::result::Result<Value, Refused>> {
+        self.call_as(verb, container, netns, IFNAME)
+    }
+
+    /// The same for an interface of another name.
+    pub fn call_as(
+        &self,
+        verb: &str,
+        container: &str,
+        netns: Option<&Netns>,
+        ifname: &str,
+    ) -> Result<std::result::Result<Value, Refused>> {
         let name = self.conf["type"].as_str().unwrap_or_default();
         let program = self.folder.join(name);
+        let path: Vec<String> = std::iter::once(&self.folder)
+            .chain(&self.others)
+            .map(|folder| folder.display().to_string())
+            .collect();
         let mut command = Command::new(&program);
         command
             .env("CNI_COMMAND", verb)
-            .env("CNI_PATH", &self.folder)
+            .env("CNI_PATH", path.join(":"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         if !matches!(verb, "VERSION" | "STATUS" | "GC") {
             command
                 .env("CNI_CONTAINERID", container)
-                .env("CNI_IFNAME", IFNAME);
+                .env("CNI_IFNAME", ifname);
         }
         if let Some(netns) = netns {
             command.env("CNI_NETNS", netns.path());

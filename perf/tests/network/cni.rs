@@ -236,6 +236,7 @@ fn bridge(folder: &Path, data: &Path, version: &str) -> Cni {
     let range = |subnet: &str| json!([{"subnet": subnet}]);
     Cni {
         folder: folder.to_owned(),
+        others: None,
         conf: json!({
             "cniVersion": version, "name": "reference", "type": "bridge", "bridge": "rwref0",
             "isGateway": true, "ipMasq": false, "mtu": 1430,
@@ -329,6 +330,186 @@ fn answers_and_times_beside_the_reference_plugins() {
         assert!(median["ADD ringway"] < median["ADD bridge"], "{median:?}");
         assert!(median["DEL ringway"] < median["DEL bridge"], "{median:?}");
     });
+}
+
+#[test]
+fn chained_before_and_after_other_plugins() {
+    let name = "chained_before_and_after_other_plugins";
+    let Some(folder) = reference() else {
+        skipped(
+            name,
+            "no reference CNI plugins (containernetworking-plugins)",
+        );
+        return;
+    };
+    network_test(name, Duration::from_secs(60), || {
+        let mut topology = Topology::ringway(Mode::Cloud, &RingwayOptions::default()).unwrap();
+        let all = namespaces(&topology, 2);
+        let node = topology.n1.ns.clone();
+        let agent = topology.n1.agent().unwrap();
+        let chained = |kind: &str, version: &str, extra: Value| {
+            let mut conf = json!({"cniVersion": version, "name": "ringway", "type": kind});
+            for (key, value) in extra.as_object().unwrap() {
+                conf[key] = value.clone();
+            }
+            Cni {
+                folder: folder.clone(),
+                others: None,
+                conf,
+            }
+        };
+        for version in ["0.4.0", "1.0.0"] {
+            let ours = Cni::ringway(agent, version).unwrap();
+            let ports = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]);
+            let after = [
+                chained(
+                    "tuning",
+                    version,
+                    json!({"sysctl": {"net.ipv4.conf.eth0.arp_filter": "1"}}),
+                ),
+                chained(
+                    "portmap",
+                    version,
+                    json!({"snat": true, "capabilities": {"portMappings": true}, "runtimeConfig": {"portMappings": ports}}),
+                ),
+            ];
+            let id = format!("chain-{version}");
+            let ns = &all[0];
+            let mut result = ours.add(&id, ns).unwrap().unwrap();
+            for plugin in &after {
+                let plugin = plugin.with("prevResult", result.clone());
+                let answer = node.run(|| plugin.add(&id, ns)).unwrap().unwrap();
+                result =
+                    answer.unwrap_or_else(|e| panic!("{version}, {}: {e}", plugin.conf["type"]));
+            }
+            assert_eq!(
+                addresses(&result).len(),
+                2,
+                "nothing of ours is lost: {result}"
+            );
+            let check = ours.with("prevResult", result.clone());
+            assert_eq!(
+                check.call("CHECK", &id, Some(ns)).unwrap().unwrap(),
+                Value::Null
+            );
+
+            // The stock plugin for bandwidth wants a veth: it says so, and ours limits natively.
+            let limits = json!({"ingressRate": 8_000_000, "ingressBurst": 800_000, "egressRate": 8_000_000, "egressBurst": 800_000});
+            let stock = chained(
+                "bandwidth",
+                version,
+                json!({"runtimeConfig": {"bandwidth": limits}, "prevResult": result}),
+            );
+            let refused = node
+                .run(|| stock.add(&id, ns))
+                .unwrap()
+                .unwrap()
+                .unwrap_err();
+            assert!(refused.msg.contains("veth"), "{refused}");
+
+            for plugin in after.iter().rev() {
+                let plugin = plugin.with("prevResult", result.clone());
+                node.run(|| plugin.del(&id, Some(ns)))
+                    .unwrap()
+                    .unwrap()
+                    .unwrap();
+            }
+            ours.with("prevResult", result)
+                .del(&id, Some(ns))
+                .unwrap()
+                .unwrap();
+            gone(ns);
+            let native = ours.with("runtimeConfig", json!({"bandwidth": limits}));
+            native.add(&id, ns).unwrap().unwrap();
+            assert_eq!(pods(agent)[0]["bandwidth"]["egressRate"], 8_000_000);
+            ours.del(&id, Some(ns)).unwrap().unwrap();
+
+            // Behind another: its interface and addresses are passed on.
+            let before = chained("loopback", version, json!({}));
+            let lo = all[1]
+                .run(|| before.call_as("ADD", &id, Some(&all[1]), "lo"))
+                .unwrap()
+                .unwrap()
+                .unwrap();
+            let result = ours
+                .with("prevResult", lo)
+                .add(&id, &all[1])
+                .unwrap()
+                .unwrap();
+            let names: Vec<_> = result["interfaces"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|i| i["name"].clone())
+                .collect();
+            assert_eq!(names, ["lo", "eth0"]);
+            let mine = result["ips"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|ip| ip["interface"] == 1)
+                .count();
+            assert_eq!(mine, 2, "{result}");
+            ours.del(&id, None).unwrap().unwrap();
+        }
+    });
+}
+
+#[test]
+fn addresses_from_host_local() {
+    let name = "addresses_from_host_local";
+    let Some(folder) = reference() else {
+        skipped(
+            name,
+            "no reference CNI plugins (containernetworking-plugins)",
+        );
+        return;
+    };
+    network_test(name, Duration::from_secs(60), || {
+        let mut topology = Topology::ringway(Mode::Cloud, &RingwayOptions::default()).unwrap();
+        let all = namespaces(&topology, 2);
+        let data = topology.lab.folder().join("host-local");
+        let agent = topology.n1.agent().unwrap();
+        let range = |subnet: &str, start: &str| json!([{"subnet": subnet, "rangeStart": start}]);
+        let ipam = json!({
+            "type": "host-local", "dataDir": data,
+            "ranges": [range("10.77.1.0/24", "10.77.1.100"), range("fd77:1::/64", "fd77:1::100")],
+            "routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.96.0.0/12"}],
+        });
+        let mut cni = Cni::ringway(agent, "1.0.0").unwrap().with("ipam", ipam);
+        cni.others = Some(folder.clone());
+        let result = cni.add("a", &all[0]).unwrap().unwrap();
+        assert_eq!(addresses(&result), ["10.77.1.100/24", "fd77:1::100/64"]);
+        let routes = all[0].ip("route").unwrap();
+        assert!(routes.contains("10.96.0.0/12 via 10.77.1.1"), "{routes}");
+        let reserved = || {
+            let files = std::fs::read_dir(data.join("ringway")).unwrap();
+            let names = files.map(|f| f.unwrap().file_name().into_string().unwrap());
+            names
+                .filter(|n| n.starts_with("10.") || n.starts_with("fd"))
+                .count()
+        };
+        assert_eq!(reserved(), 2);
+        // What the agent refuses is given back.
+        let refused = cni
+            .with("mtu", 9000.into())
+            .add("b", &all[1])
+            .unwrap()
+            .unwrap_err();
+        assert!(refused.msg.contains("9000"), "{refused}");
+        assert_eq!(reserved(), 2);
+        cni.del("a", Some(&all[0])).unwrap().unwrap();
+        assert_eq!(reserved(), 0);
+        assert_eq!(pods(agent).len(), 0);
+        let missing = cni.with("ipam", json!({"type": "no-such"}));
+        refused_text(missing.add("c", &all[1]).unwrap(), "no-such");
+    });
+}
+
+#[track_caller]
+fn refused_text(answer: Result<Value, Refused>, words: &str) {
+    let error = answer.expect_err(words);
+    assert!(error.to_string().contains(words), "{error}");
 }
 
 /// What the specification fixes of a result: which keys an address, a route and the pod's interface have,
