@@ -102,6 +102,15 @@ impl Returns {
         };
         let answer = key.reversed();
         self.enter(answer, now);
+        // The answer to a fragmented request may be whole; of its fragments the first has the ports.
+        if parsed.fragment == Fragment::First {
+            let whole = FlowKey {
+                src_port: parsed.dst_port,
+                dst_port: parsed.src_port,
+                ..answer
+            };
+            self.enter(whole, now);
+        }
         if key.proto != proto::TCP && parsed.fragment == Fragment::None {
             self.enter(without_ports(answer), now);
         }

@@ -59,7 +59,7 @@ impl Control {
         // Also when it failed: what was changed by then is changed.
         state_dir.save(&state)?;
         let queues = queues?;
-        let rules = Rules::start(&config);
+        let rules = Rules::new(&config);
 
         let returns = Arc::new(Returns::new(BUCKETS, [random(), random()]));
         let (sender, events) = unbounded();

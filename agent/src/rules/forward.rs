@@ -37,15 +37,30 @@ pub(super) fn open(interface: &str) -> Result<Vec<String>, RulesError> {
         }
     }
     for chain in dropping() {
-        let listed = nft::ask(&list(&chain)).unwrap_or_default();
-        // Of the chain of iptables, whose rule reads the same.
-        if ours(&listed, interface).len() == 2 {
+        // That of the iptables programs, which were asked above.
+        let program = match chain.as_str() {
+            "ip filter FORWARD" => Some("iptables"),
+            "ip6 filter FORWARD" => Some("ip6tables"),
+            _ => None,
+        };
+        if program.is_some_and(|program| iptables(program, &["-S", "FORWARD"]).is_some()) {
             continue;
         }
-        let script: String = ["oifname", "iifname"]
+        let listed = nft::ask(&list(&chain)).unwrap_or_default();
+        let ours = ours(&listed, interface);
+        let both = ["iifname", "oifname"]
             .iter()
-            .map(|of| format!("insert rule {chain} {of} \"{interface}\" counter accept comment \"{COMMENT}\"\n"))
-            .collect();
+            .all(|of| ours.iter().any(|(_, text)| text.contains(of)));
+        if both && ours.len() == 2 {
+            continue;
+        }
+        // What is left of them goes in the same transaction, so that they never become more.
+        let mut script = deletion(&chain, &ours);
+        for of in ["oifname", "iifname"] {
+            script += &format!(
+                "insert rule {chain} {of} \"{interface}\" counter accept comment \"{COMMENT}\"\n"
+            );
+        }
         nft::run(&script)?;
         opened.push(chain);
     }
@@ -68,11 +83,7 @@ pub(super) fn close(interface: &str) -> Result<Vec<String>, RulesError> {
     }
     for chain in chains() {
         let listed = nft::ask(&list(&chain.name)).unwrap_or_default();
-        let handles = ours(&listed, interface);
-        let script: String = handles
-            .iter()
-            .map(|handle| format!("delete rule {} handle {handle}\n", chain.name))
-            .collect();
+        let script = deletion(&chain.name, &ours(&listed, interface));
         if !script.is_empty() {
             nft::run(&script)?;
             closed.push(chain.name);
@@ -105,7 +116,8 @@ fn with<'a>(verb: &'a str, rule: &'a [String]) -> Vec<&'a str> {
 /// What the program prints; `None` if it is not there or says no.
 fn iptables(program: &str, arguments: &[&str]) -> Option<String> {
     let Output { status, stdout, .. } = Command::new(program)
-        .arg("-w")
+        // Whoever holds the lock longer must not hold up every pod.
+        .args(["-w", "5"])
         .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::null())
@@ -157,14 +169,22 @@ fn list(chain: &str) -> Vec<&str> {
     words
 }
 
-/// Handles of our rules in what `nft -a list chain` prints.
-fn ours(listed: &str, interface: &str) -> Vec<u64> {
+/// Our rules in what `nft -a list chain` prints: handle and text.
+fn ours<'a>(listed: &'a str, interface: &str) -> Vec<(u64, &'a str)> {
     let mark = format!("\"{interface}\"");
-    let is_ours = |line: &&str| {
-        line.contains(&mark) && line.contains(&format!("\"{COMMENT}\"")) && line.contains("accept")
+    let comment = format!("\"{COMMENT}\"");
+    let ours =
+        |line: &&str| line.contains(&mark) && line.contains(&comment) && line.contains("accept");
+    let split = |line: &'a str| {
+        let (text, handle) = line.rsplit_once("# handle ")?;
+        Some((handle.trim().parse().ok()?, text))
     };
-    let handle = |line: &str| line.rsplit_once("# handle ")?.1.trim().parse().ok();
-    listed.lines().filter(is_ours).filter_map(handle).collect()
+    listed.lines().filter(ours).filter_map(split).collect()
+}
+
+fn deletion(chain: &str, rules: &[(u64, &str)]) -> String {
+    let one = |(handle, _): &(u64, &str)| format!("delete rule {chain} handle {handle}\n");
+    rules.iter().map(one).collect()
 }
 
 #[cfg(test)]
@@ -180,6 +200,10 @@ mod tests {
             \t\tiifname \"ringway0\" drop comment \"ringway\" # handle 9\n\
             \t\tiifname \"ringway01\" accept comment \"ringway\" # handle 10\n\
             \t\tiifname \"ringway0\" accept # handle 11\n\t}\n}\n";
-        assert_eq!(ours(listed, "ringway0"), [7, 8]);
+        let handles: Vec<u64> = ours(listed, "ringway0")
+            .iter()
+            .map(|(handle, _)| *handle)
+            .collect();
+        assert_eq!(handles, [7, 8]);
     }
 }

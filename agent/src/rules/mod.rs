@@ -93,14 +93,26 @@ impl Desired {
     }
 }
 
+/// What the kernel has of our table.
+#[derive(Debug, PartialEq)]
+enum Table {
+    /// None is wanted.
+    None,
+    /// As it is listed, looked at after it was set.
+    Listed(String),
+    /// Set, and not looked at since.
+    Set,
+    /// It cannot be had.
+    Failed(String),
+}
+
 /// The node's rules.
 #[derive(Debug)]
 pub struct Rules {
     desired: Desired,
     ports: HostPorts,
     accept_forward: bool,
-    /// What the kernel lists of the table as it was applied last; `Err`: why there is none.
-    applied: Result<Option<String>, String>,
+    table: Table,
     watch: Option<Watch>,
     /// Somebody has changed something since the last look.
     told: bool,
@@ -110,33 +122,44 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Sets what the configuration asks for. Never fails: see [`describe`](Self::describe).
-    pub fn start(config: &Config) -> Self {
-        let mut rules = Self {
+    /// Those of the configuration; nothing is set before [`restore`](Self::restore).
+    pub fn new(config: &Config) -> Self {
+        Self {
             desired: Desired::of(config),
             ports: HostPorts::default(),
             accept_forward: config.egress.accept_forward,
-            applied: Ok(None),
+            table: Table::None,
             // Before the first rule, so that no change is missed.
             watch: Watch::open()
                 .inspect_err(|e| {
                     tracing::warn!(
                         "changes of the firewall are not heard, looking once a minute: {e}"
-                    )
+                    );
                 })
                 .ok(),
             told: false,
             looked: Instant::now(),
             cost: Duration::ZERO,
-        };
-        if let Err(e) = rules.apply() {
-            tracing::error!(
+        }
+    }
+
+    /// Sets what the configuration asks for and the host ports of the pods that were found again, at once, so
+    /// that those have theirs all the time. Never fails: see [`describe`](Self::describe).
+    pub fn restore(&mut self, pods: Vec<(String, Vec<HostPort>)>) {
+        for (owner, ports) in pods {
+            if let Err(e) = self.ports.claim(&owner, ports) {
+                tracing::error!(pod = owner, "has lost its host ports: {e}");
+            }
+        }
+        self.desired.ports = self.ports.all();
+        match self.apply() {
+            Ok(()) => self.forget_udp(self.desired.ports.clone()),
+            Err(e) => tracing::error!(
                 "pods are not masqueraded and have no host ports: {e}. Install nftables and start the agent \
                  again, or set egress.masquerade = false if something else does it"
-            );
+            ),
         }
-        rules.forward();
-        rules
+        self.forward();
     }
 
     /// One line for `ringway status`.
@@ -148,29 +171,31 @@ impl Rules {
         if !self.desired.ports.is_empty() {
             what.push(format!("{} host ports", self.desired.ports.len()));
         }
-        match (&self.applied, what.is_empty()) {
-            (Err(why), _) => format!("none: {why}"),
-            (Ok(_), true) => "none wanted".into(),
-            (Ok(_), false) => format!("table {TABLE}: {}", what.join(", ")),
+        match (&self.table, what.is_empty()) {
+            (Table::Failed(why), _) => format!("none: {why}"),
+            (_, true) => "none wanted".into(),
+            (_, false) => format!("table {TABLE}: {}", what.join(", ")),
         }
     }
 
-    /// Gives a pod its host ports.
+    /// Gives a pod its host ports, in place of those it had.
     ///
     /// # Errors
     /// Another pod has one of them, or the kernel's rules cannot be set; nothing is changed then.
     pub fn set_host_ports(&mut self, owner: &str, ports: Vec<HostPort>) -> Result<(), RulesError> {
-        if ports.is_empty() {
+        let before = self.ports.of(owner);
+        if ports == before {
             return Ok(());
         }
         self.ports.claim(owner, ports.clone())?;
-        self.desired.ports = self.ports.all();
-        if let Err(e) = self.apply() {
+        if let Err(e) = self.change() {
             self.ports.release(owner);
+            // They were there a moment ago.
+            let _ = self.ports.claim(owner, before);
             self.desired.ports = self.ports.all();
             return Err(e);
         }
-        forget_udp(owner, ports);
+        self.forget_udp(ports);
         Ok(())
     }
 
@@ -180,26 +205,27 @@ impl Rules {
         if gone.is_empty() {
             return;
         }
-        self.desired.ports = self.ports.all();
-        if let Err(e) = self.apply() {
+        if let Err(e) = self.change() {
             tracing::error!(pod = owner, "its host ports are still there: {e}");
         }
-        forget_udp(owner, gone);
+        self.forget_udp(gone);
     }
 
-    /// Host ports of the pods found again at the start; those that cannot be had are named.
-    pub fn restore(&mut self, pods: Vec<(String, Vec<HostPort>)>) {
-        for (owner, ports) in pods {
-            if let Err(e) = self.ports.claim(&owner, ports) {
-                tracing::error!(pod = owner, "has lost its host ports: {e}");
+    /// Sets other host ports. Of a table that has some only what differs is changed: to make it anew takes
+    /// the kernel five times as long.
+    fn change(&mut self) -> Result<(), RulesError> {
+        let after = self.ports.all();
+        let before = std::mem::replace(&mut self.desired.ports, after);
+        let set = matches!(self.table, Table::Listed(_) | Table::Set);
+        if set && !before.is_empty() && !self.desired.ports.is_empty() {
+            let script = render::difference(&before, &self.desired.ports);
+            // If somebody has taken something away, all of it is made anew.
+            if nft::run(&script).is_ok() {
+                self.table = Table::Set;
+                return Ok(());
             }
         }
-        self.desired.ports = self.ports.all();
-        if !self.desired.ports.is_empty()
-            && let Err(e) = self.apply()
-        {
-            tracing::error!("host ports are not set: {e}");
-        }
+        self.apply()
     }
 
     /// Looks whether everything is still there, when somebody has changed something or it is time.
@@ -218,25 +244,38 @@ impl Rules {
 
     fn look(&mut self) {
         self.forward();
-        let Ok(applied) = &self.applied else { return };
-        let now = nft::list(TABLE);
-        if now != *applied {
-            match self.apply() {
-                Ok(()) => tracing::warn!(
-                    "somebody has changed table {TABLE}; it is as it should be again"
-                ),
-                Err(e) => {
-                    tracing::error!("table {TABLE} was changed, and cannot be set again: {e}")
-                }
+        let now = match &self.table {
+            Table::None => return,
+            Table::Failed(_) => None,
+            Table::Listed(_) | Table::Set => nft::list(TABLE),
+        };
+        match (now, &self.table) {
+            (Some(now), Table::Listed(set)) if now == *set => return,
+            (Some(now), Table::Set) => {
+                self.table = Table::Listed(now);
+                return;
             }
+            _ => {}
+        }
+        let failed = matches!(self.table, Table::Failed(_));
+        match self.apply() {
+            Ok(()) => {
+                tracing::warn!("table {TABLE} was not as it should be; it is again");
+                // What came meanwhile was not translated, and would go on so.
+                self.forget_udp(self.desired.ports.clone());
+            }
+            // Said once.
+            Err(_) if failed => {}
+            Err(e) => tracing::error!("table {TABLE} was changed, and cannot be set again: {e}"),
         }
     }
 
     fn apply(&mut self) -> Result<(), RulesError> {
         let outcome = self.try_apply();
-        self.applied = match &outcome {
-            Ok(listed) => Ok(listed.clone()),
-            Err(e) => Err(e.to_string()),
+        self.table = match &outcome {
+            Ok(Some(listed)) => Table::Listed(listed.clone()),
+            Ok(None) => Table::None,
+            Err(e) => Table::Failed(e.to_string()),
         };
         outcome.map(drop)
     }
@@ -255,7 +294,10 @@ impl Rules {
             sysctl::set(&key, "1")?;
         }
         nft::run(&render(&self.desired))?;
-        Ok(nft::list(TABLE))
+        let listed = nft::list(TABLE);
+        listed
+            .map(Some)
+            .ok_or_else(|| RulesError::Nft("the table that was set is not listed".into()))
     }
 
     fn forward(&self) {
@@ -272,20 +314,17 @@ impl Rules {
                 }
             }
             Err(e) => {
-                tracing::warn!("a firewall may stop packets between pods and the outside: {e}")
+                tracing::warn!("a firewall may stop packets between pods and the outside: {e}");
             }
         }
     }
-}
 
-/// Has the kernel decide anew where UDP to these ports goes.
-fn forget_udp(owner: &str, mut ports: Vec<HostPort>) {
-    ports.retain(|port| port.protocol == Protocol::Udp);
-    if let Err(e) = conntrack::forget_udp(&ports) {
-        tracing::warn!(
-            pod = owner,
-            "clients that sent UDP before may not reach its host ports: {e}"
-        );
+    /// Has the kernel decide anew where UDP to these ports goes.
+    fn forget_udp(&self, mut ports: Vec<HostPort>) {
+        ports.retain(|port| port.protocol == Protocol::Udp);
+        if let Err(e) = conntrack::forget_udp(&ports) {
+            tracing::warn!("clients that sent UDP before may not reach its host ports: {e}");
+        }
     }
 }
 

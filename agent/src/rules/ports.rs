@@ -161,8 +161,17 @@ impl HostPorts {
                 return Err(taken(port, owner));
             }
         }
-        self.owners.insert(owner.to_owned(), ports);
+        if ports.is_empty() {
+            self.owners.remove(owner);
+        } else {
+            self.owners.insert(owner.to_owned(), ports);
+        }
         Ok(())
+    }
+
+    /// A pod's.
+    pub fn of(&self, owner: &str) -> Vec<HostPort> {
+        self.owners.get(owner).cloned().unwrap_or_default()
     }
 
     /// A pod's, which it has no longer.

@@ -70,6 +70,35 @@ pub fn render(desired: &Desired) -> String {
     out
 }
 
+/// A script that makes the host ports `after` of the host ports `before`, in a table that has some.
+pub(super) fn difference(before: &[HostPort], after: &[HostPort]) -> String {
+    let mut out = String::new();
+    let mut change = |verb: &str, these: &[HostPort], others: &[HostPort]| {
+        for port in these.iter().filter(|port| !others.contains(port)) {
+            let suffix = if port.pod_ip.is_ipv6() { '6' } else { '4' };
+            let (protocol, from, pod, to) =
+                (port.protocol, port.host_port, port.pod_ip, port.pod_port);
+            let element = match port.host_ip {
+                None => format!("ports{suffix} {{ {protocol} . {from} : {pod} . {to} }}"),
+                Some(ip) => {
+                    format!("addressed{suffix} {{ {ip} . {protocol} . {from} : {pod} . {to} }}")
+                }
+            };
+            let _ = writeln!(out, "{verb} element {TABLE} {element}");
+            if !others.iter().any(|other| other.pod_ip == pod) {
+                // Of a pod with several ports this comes several times, which only an addition may.
+                let pair = format!("{verb} element {TABLE} hairpin{suffix} {{ {pod} . {pod} }}\n");
+                if !out.contains(&pair) {
+                    out.push_str(&pair);
+                }
+            }
+        }
+    };
+    change("delete", before, after);
+    change("add", after, before);
+    out
+}
+
 fn sets(out: &mut String, desired: &Desired, family: &Family) {
     let Family {
         v6,

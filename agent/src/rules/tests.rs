@@ -34,10 +34,24 @@ fn run(words: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+fn start(config: &Config) -> Rules {
+    let mut rules = Rules::new(config);
+    rules.restore(Vec::new());
+    rules
+}
+
 /// Looks around at once, whatever the last look took.
 fn look(rules: &mut Rules) {
     rules.cost = Duration::ZERO;
     rules.look_around();
+}
+
+/// Words of a listing in a fixed order: elements of a map have none.
+fn sorted(listed: &str) -> Vec<String> {
+    let words = listed.split([' ', '\n', '\t', ',', '{', '}']);
+    let mut words: Vec<String> = words.filter(|w| !w.is_empty()).map(str::to_owned).collect();
+    words.sort();
+    words
 }
 
 /// Whether this test can run: nft is there and the kernel translates.
@@ -106,7 +120,7 @@ fn set_changed_flushed_and_removed() {
     in_netns(|| {
         let _node = tap::create_persistent("ringway0", &TapOptions::default()).unwrap();
         let before = run("nft list ruleset");
-        let mut rules = Rules::start(&config(""));
+        let mut rules = start(&config(""));
         assert_eq!(rules.describe(), "table inet ringway: masquerade");
         let ports = || vec![port(None, 8080, "10.77.1.2"), port(None, 8080, "fd77:1::2")];
         rules.set_host_ports("a", ports()).unwrap();
@@ -122,6 +136,27 @@ fn set_changed_flushed_and_removed() {
             sysctl::get("ipv4/conf/ringway0/route_localnet").unwrap(),
             "1"
         );
+
+        // One pod more, and less, changes elements only: it comes to the same.
+        let whole = |rules: &Rules| {
+            nft::run(&render(&rules.desired)).unwrap();
+            sorted(&run("nft list table inet ringway"))
+        };
+        let more = vec![
+            port(Some("192.168.77.1"), 9090, "10.77.1.4"),
+            port(Some("192.168.77.1"), 9091, "10.77.1.4"),
+        ];
+        rules.set_host_ports("c", more).unwrap();
+        assert_eq!(rules.table, Table::Set, "nothing was made anew");
+        let piecemeal = sorted(&run("nft list table inet ringway"));
+        assert_eq!(piecemeal, whole(&rules));
+        rules.drop_host_ports("c");
+        assert_eq!(rules.table, Table::Set);
+        let piecemeal = sorted(&run("nft list table inet ringway"));
+        assert_eq!(piecemeal, whole(&rules));
+        look(&mut rules);
+        let listed = run("nft list table inet ringway");
+        assert_eq!(rules.table, Table::Listed(listed.clone()));
 
         // What we did ourselves is no reason to do it again.
         look(&mut rules);
@@ -171,18 +206,31 @@ fn a_firewall_that_forwards_nothing_lets_pods_through() {
         run("nft add table ip open");
         run("nft add chain ip open openly { type filter hook forward priority 0; policy accept; }");
         let before = run("nft list ruleset");
-        let mut rules = Rules::start(&config(""));
+        let mut rules = start(&config(""));
         for family in ["ip", "ip6", "inet"] {
             let chain = run(&format!("nft list chain {family} strict strictly"));
             assert_eq!(chain.matches("\"ringway0\"").count(), 2, "{chain}");
         }
         assert!(!run("nft list chain ip open openly").contains("ringway0"));
+        // One of the two taken away, both are there again, and no more.
+        let listed = run("nft -a list chain inet strict strictly");
+        let (_, handle) = listed
+            .lines()
+            .find(|l| l.contains("\"ringway0\""))
+            .unwrap()
+            .rsplit_once(' ')
+            .unwrap();
+        run(&format!(
+            "nft delete rule inet strict strictly handle {handle}"
+        ));
         // Flushed, they come back, and never twice.
         run("nft flush chain ip strict strictly");
         for _ in 0..2 {
             look(&mut rules);
-            let chain = run("nft list chain ip strict strictly");
-            assert_eq!(chain.matches("\"ringway0\"").count(), 2, "{chain}");
+            for family in ["ip", "inet"] {
+                let chain = run(&format!("nft list chain {family} strict strictly"));
+                assert_eq!(chain.matches("\"ringway0\"").count(), 2, "{chain}");
+            }
         }
         let (done, failed) = remove("ringway0");
         assert_eq!((done.len(), failed.len()), (4, 0), "{done:?} {failed:?}");
@@ -196,7 +244,7 @@ fn looks_take_a_small_part_of_the_time() {
         return;
     }
     in_netns(|| {
-        let mut rules = Rules::start(&config(""));
+        let mut rules = start(&config(""));
         look(&mut rules);
         rules.cost = Duration::from_millis(5);
         run("nft flush ruleset");
@@ -209,13 +257,56 @@ fn looks_take_a_small_part_of_the_time() {
 }
 
 #[test]
+fn a_firewall_of_iptables_lets_pods_through() {
+    if Command::new("iptables").arg("--version").output().is_err() {
+        println!("SKIPPED a_firewall_of_iptables_lets_pods_through: iptables is not installed");
+        return;
+    }
+    in_netns(|| {
+        for program in ["iptables", "ip6tables"] {
+            run(&format!("{program} -P FORWARD DROP"));
+        }
+        let mut rules = start(&config(""));
+        let ours = |program: &str| {
+            run(&format!("{program} -S FORWARD"))
+                .matches("ringway0")
+                .count()
+        };
+        for _ in 0..2 {
+            assert_eq!(["iptables", "ip6tables"].map(ours), [2, 2]);
+            run("iptables -F FORWARD");
+            look(&mut rules);
+        }
+        assert_eq!(ours("iptables"), 2);
+        let (done, failed) = remove("ringway0");
+        assert_eq!((done.len(), failed.len()), (3, 0), "{done:?} {failed:?}");
+        assert_eq!(["iptables", "ip6tables"].map(ours), [0, 0]);
+    });
+}
+
+#[test]
+fn rules_that_could_not_be_had_are_tried_again() {
+    if !usable("rules_that_could_not_be_had_are_tried_again") {
+        return;
+    }
+    in_netns(|| {
+        let mut rules = start(&config(""));
+        rules.table = Table::Failed("as if".into());
+        run("nft flush ruleset");
+        assert!(rules.describe().contains("as if"));
+        look(&mut rules);
+        assert_eq!(rules.describe(), "table inet ringway: masquerade");
+    });
+}
+
+#[test]
 fn unwanted_rules_are_none() {
     if !usable("unwanted_rules_are_none") {
         return;
     }
     in_netns(|| {
-        drop(Rules::start(&config("")));
-        let rules = Rules::start(&config("[egress]\nmasquerade = false"));
+        drop(start(&config("")));
+        let rules = start(&config("[egress]\nmasquerade = false"));
         assert_eq!(rules.describe(), "none wanted");
         assert_eq!(
             run("nft list ruleset"),

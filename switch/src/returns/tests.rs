@@ -110,6 +110,12 @@ fn every_fragment_of_an_answer_is_taken() {
         for fragment in answer.fragments(1400) {
             assert!(takes(&table, &fragment, 1));
         }
+        // The request in fragments, the answer whole.
+        let table = Returns::default();
+        for fragment in kit::udp(a, b).payload_len(3000).fragments(1400) {
+            from_node(&table, &fragment, 0);
+        }
+        assert!(takes(&table, &kit::udp(b, a).payload(b"x").frame(), 1));
         // Of TCP, which is not fragmented, no fragment is expected.
         let table = Returns::default();
         from_node(&table, &kit::tcp(a, b).frame(), 0);
