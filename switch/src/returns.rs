@@ -19,8 +19,9 @@
 //!
 //! **Life.** Every packet from the node enters its flow or refreshes it, every answer refreshes it. TCP is
 //! kept for a day without a packet, anything else for three minutes, as the node's own connection tracking
-//! keeps an answered flow. In a full bucket the one silent for longest makes room; it comes back with its
-//! next packet from the node.
+//! keeps an answered flow. In a full bucket the one silent for longest makes room, TCP last: many short
+//! exchanges must not push a silent connection out, which would come back with its next packet from the node
+//! only. For the same reason an agent that starts anew asks the node's connection tracking.
 //!
 //! A client may use a port again, to speak to the very backend: its own packet to that ends the flow.
 //!
@@ -104,16 +105,36 @@ impl Returns {
         self.enter(answer, now);
         // The answer to a fragmented request may be whole; of its fragments the first has the ports.
         if parsed.fragment == Fragment::First {
-            let whole = FlowKey {
-                src_port: parsed.dst_port,
-                dst_port: parsed.src_port,
-                ..answer
+            let (src_port, dst_port) = match echo(head, parsed) {
+                Some(id) => (id, id),
+                None => (parsed.dst_port, parsed.src_port),
             };
-            self.enter(whole, now);
+            self.enter(
+                FlowKey {
+                    src_port,
+                    dst_port,
+                    ..answer
+                },
+                now,
+            );
         }
         if key.proto != proto::TCP && parsed.fragment == Fragment::None {
             self.enter(without_ports(answer), now);
         }
+        self.mark(port);
+    }
+
+    /// Enters a flow of the pod at `port` that the node is known to translate, by the tuple of its answers:
+    /// an agent that starts anew has not seen it.
+    pub fn known_to_node(&self, port: PortId, answer: FlowKey, now: u64) {
+        self.enter(answer, now);
+        if answer.proto != proto::TCP {
+            self.enter(without_ports(answer), now);
+        }
+        self.mark(port);
+    }
+
+    fn mark(&self, port: PortId) {
         self.port(port).store(true, Relaxed);
         self.used.store(true, Relaxed);
     }
@@ -171,18 +192,21 @@ impl Returns {
 
     fn enter(&self, key: FlowKey, now: u64) {
         let (tag, bucket) = self.place(key);
-        let age = |entry: &Entry| {
+        let age = |entry: &Entry| now.saturating_sub(entry.seen.load(Relaxed));
+        // Empty or forgotten ones first, then of what is not TCP the oldest, then of TCP.
+        let rank = |entry: &Entry| {
             let seen = entry.seen.load(Relaxed);
-            match now.saturating_sub(seen) {
-                _ if entry.tag.load(Relaxed) == 0 => u64::MAX,
-                age if age > life(seen) => u64::MAX,
-                age => age,
-            }
+            let class = match entry.tag.load(Relaxed) {
+                0 => 2,
+                _ if age(entry) > life(seen) => 2,
+                _ => u8::from(seen & 1 == 0),
+            };
+            (class, age(entry))
         };
         let entry = match bucket.iter().find(|e| e.tag.load(Relaxed) == tag) {
             Some(known) if age(known) <= FRESH => return,
             Some(known) => known,
-            None => match bucket.iter().max_by_key(|entry| age(entry)) {
+            None => match bucket.iter().max_by_key(|entry| rank(entry)) {
                 Some(oldest) => oldest,
                 None => return,
             },
@@ -213,7 +237,7 @@ impl Returns {
 
 /// Both halves of the 128-bit product, folded.
 fn mix(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b | 1);
+    let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64
 }
 

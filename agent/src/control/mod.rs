@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use ringway_cni::api::{Add, Added, Attachment, Check, Collected, Done, Gc};
-use ringway_switch::Counters;
+use ringway_switch::{Counters, Returns};
 use ringway_tables::{Publisher, Snapshot};
 
 use crate::api::view::{self, SocketStatus};
@@ -109,6 +109,8 @@ pub struct Control {
     /// Addresses to give out, by family.
     pools: Vec<Pool>,
     rules: Rules,
+    /// Flows whose answers return to the node, shared with the workers.
+    returns: Arc<Returns>,
     path_mtus: PathMtus,
     /// Index of the underlay interface.
     interface: u32,

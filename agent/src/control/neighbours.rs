@@ -1,11 +1,16 @@
-//! What the node's stack knows of the pods: a permanent neighbour entry on the node port for each address.
+//! What the node's stack knows of the pods, a permanent neighbour entry on the node port for each address, and
+//! what it can tell of them.
 
 use std::net::IpAddr;
+
+use ringway_tables::{PortId, Target};
 
 use super::Control;
 use crate::netlink::NeighbourState;
 use crate::node;
+use crate::rules::conntrack;
 use crate::state::PodRecord;
+use crate::worker::epoch;
 
 impl Control {
     /// Tells the node's stack a pod's MAC address, or that it has it no longer. It could ask by ARP, but not
@@ -54,6 +59,39 @@ impl Control {
             });
         if let Err(e) = outcome {
             tracing::warn!("the node's stack may still know of pods that are gone: {e}");
+        }
+    }
+
+    /// Learns from the node's stack which flows of the pods it translates: an answer that comes before the
+    /// client's next packet would reach the client untranslated, which would refuse it for good.
+    pub(super) fn learn_returns(&self) {
+        if self.pods.is_empty() {
+            return;
+        }
+        let flows = match conntrack::translated() {
+            Ok(flows) => flows,
+            Err(e) => {
+                // Without connection tracking nothing is translated.
+                tracing::debug!("no connection tracking to learn from: {e}");
+                return;
+            }
+        };
+        let snapshot = self.publisher.current();
+        let now = epoch().elapsed().as_nanos() as u64;
+        let mut learnt = 0;
+        for answer in flows {
+            if let Some(Target::Port(port)) = snapshot.route(answer.dst)
+                && port != PortId::NODE
+            {
+                self.returns.known_to_node(port, answer, now);
+                learnt += 1;
+            }
+        }
+        if learnt > 0 {
+            tracing::info!(
+                learnt,
+                "flows that the node translates for pods are known again"
+            );
         }
     }
 }

@@ -141,6 +141,7 @@ impl Control {
                 }
             }
         }
+        self.learn_returns();
         // Only now that all are in the tables: what waits in one pod's queue may be for another.
         for (port, queues, limits) in found {
             self.hand_to_workers(port, queues, limits);

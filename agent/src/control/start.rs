@@ -115,6 +115,7 @@ impl Control {
             state_dir,
             pools,
             rules,
+            returns,
             path_mtus: PathMtus::default(),
             interface,
             changes: Watch::open()?,

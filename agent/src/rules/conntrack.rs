@@ -1,3 +1,5 @@
+//! What the kernel's connection tracking knows: forgets connections of UDP, and tells of translated ones.
+//!
 //! Forgets connections of UDP that the kernel would go on translating, or not translating, as before.
 //!
 //! Translation is decided by the first packet of a connection. TCP ends with its pod; of UDP an entry lives
@@ -9,6 +11,9 @@
 
 use std::io;
 use std::net::IpAddr;
+
+use ringway_packet::addr::from_ip;
+use ringway_packet::flow::FlowKey;
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
@@ -34,7 +39,31 @@ struct Tuple {
     src: IpAddr,
     dst: IpAddr,
     protocol: u8,
+    src_port: u16,
     dst_port: u16,
+}
+
+/// Connections whose destination was translated: the tuple of their answers, whose destination is the client.
+///
+/// # Errors
+/// Connection tracking is not there or not willing.
+pub fn translated() -> io::Result<Vec<FlowKey>> {
+    let mut found = Vec::new();
+    for v6 in [false, true] {
+        dump(v6, |orig, reply, _| {
+            // Masqueraded as well, the answer goes to the node's own address.
+            if reply.src != orig.dst && reply.dst == orig.src {
+                found.push(FlowKey {
+                    src: from_ip(reply.src),
+                    dst: from_ip(reply.dst),
+                    src_port: reply.src_port,
+                    dst_port: reply.dst_port,
+                    proto: reply.protocol,
+                });
+            }
+        })?;
+    }
+    Ok(found)
 }
 
 /// Forgets what is translated to these ports' pods, and what reached these ports of the node untranslated.
@@ -58,33 +87,16 @@ pub(super) fn forget_udp(ports: &[HostPort]) -> io::Result<()> {
 }
 
 fn forget(v6: bool, meant: impl Fn(&Tuple, &Tuple) -> bool) -> io::Result<()> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let family = (if v6 { libc::AF_INET6 } else { libc::AF_INET }) as u8;
-    socket.send(&message(GET, NLM_F_REQUEST | NLM_F_DUMP, family, &[]), 0)?;
     let mut found = Vec::new();
-    answers(&socket, |body| {
-        let (mut orig, mut reply) = (None, None);
-        for (kind, value) in attributes(body) {
-            match kind {
-                TUPLE_ORIG => orig = tuple(value).map(|t| (t, value.to_vec())),
-                TUPLE_REPLY => reply = tuple(value),
-                _ => {}
-            }
-        }
-        if let (Some((orig, raw)), Some(reply)) = (orig, reply)
-            && meant(&orig, &reply)
-        {
-            found.push(raw);
+    let socket = dump(v6, |orig, reply, raw| {
+        if meant(&orig, &reply) {
+            found.push(raw.to_vec());
         }
     })?;
     for raw in found {
         let attribute = attribute(TUPLE_ORIG | NESTED, &raw);
-        socket.send(
-            &message(DELETE, NLM_F_REQUEST | NLM_F_ACK, family, &attribute),
-            0,
-        )?;
+        let flags = NLM_F_REQUEST | NLM_F_ACK;
+        socket.send(&message(DELETE, flags, family(v6), &attribute), 0)?;
         match answers(&socket, |_| {}) {
             // It has ended by itself meanwhile.
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
@@ -92,6 +104,33 @@ fn forget(v6: bool, meant: impl Fn(&Tuple, &Tuple) -> bool) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn family(v6: bool) -> u8 {
+    (if v6 { libc::AF_INET6 } else { libc::AF_INET }) as u8
+}
+
+/// Calls `each` with both tuples of every entry, and the first as it was read.
+fn dump(v6: bool, mut each: impl FnMut(Tuple, Tuple, &[u8])) -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let request = message(GET, NLM_F_REQUEST | NLM_F_DUMP, family(v6), &[]);
+    socket.send(&request, 0)?;
+    answers(&socket, |body| {
+        let (mut orig, mut reply) = (None, None);
+        for (kind, value) in attributes(body) {
+            match kind {
+                TUPLE_ORIG => orig = tuple(value).map(|t| (t, value)),
+                TUPLE_REPLY => reply = tuple(value),
+                _ => {}
+            }
+        }
+        if let (Some((orig, raw)), Some(reply)) = (orig, reply) {
+            each(orig, reply, raw);
+        }
+    })?;
+    Ok(socket)
 }
 
 /// Reads answers up to the last one, and calls `each` with the attributes of every entry.
@@ -163,7 +202,8 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 fn tuple(bytes: &[u8]) -> Option<Tuple> {
-    let (mut src, mut dst, mut protocol, mut dst_port) = (None, None, None, None);
+    let (mut src, mut dst, mut protocol) = (None, None, None);
+    let (mut src_port, mut dst_port) = (0, 0);
     for (kind, value) in attributes(bytes) {
         match kind {
             // CTA_TUPLE_IP
@@ -180,9 +220,11 @@ fn tuple(bytes: &[u8]) -> Option<Tuple> {
             // CTA_TUPLE_PROTO: number, source port, destination port
             2 => {
                 for (kind, value) in attributes(value) {
+                    let port = || value.try_into().map_or(0, u16::from_be_bytes);
                     match kind {
                         1 => protocol = value.first().copied(),
-                        3 => dst_port = value.try_into().ok().map(u16::from_be_bytes),
+                        2 => src_port = port(),
+                        3 => dst_port = port(),
                         _ => {}
                     }
                 }
@@ -194,7 +236,8 @@ fn tuple(bytes: &[u8]) -> Option<Tuple> {
         src: src?,
         dst: dst?,
         protocol: protocol?,
-        dst_port: dst_port.unwrap_or(0),
+        src_port,
+        dst_port,
     })
 }
 
@@ -223,6 +266,7 @@ mod tests {
             src: "10.0.0.1".parse().unwrap(),
             dst: "10.0.0.2".parse().unwrap(),
             protocol: 17,
+            src_port: 7,
             dst_port: 53,
         };
         assert_eq!(tuple(&raw), Some(expected));

@@ -15,7 +15,7 @@
 //! Where the rules cannot be had the agent runs without; it says so once in the log and in its status, and
 //! refuses pods that ask for a host port.
 
-mod conntrack;
+pub mod conntrack;
 mod forward;
 mod nft;
 mod ports;

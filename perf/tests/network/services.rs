@@ -262,6 +262,58 @@ fn usable(name: &str, tool: Tool) -> bool {
     usable
 }
 
+/// The server speaks first and the client only listens: after a restart nothing of the client tells the agent
+/// of the flow, and an answer that reaches the client untranslated is refused by it.
+#[test]
+fn a_download_through_a_service_survives_restarts_of_the_agent() {
+    let (name, tool) = (
+        "a_download_through_a_service_survives_restarts_of_the_agent",
+        Tool::Nft,
+    );
+    if !usable(name, tool) {
+        return;
+    }
+    network_test(name, Duration::from_secs(60), || {
+        let mut topology = Topology::ringway(Mode::Cloud, &RingwayOptions::default()).unwrap();
+        let [client, beside, far] = topology.add_three_pods().unwrap();
+        let node = topology.n1.ns.clone();
+        for family in Family::BOTH {
+            for (i, backend) in (0u16..).zip([&beside, &far]) {
+                let service = SocketAddr::new(vip(family), 90 + i);
+                let bind = SocketAddr::new(backend.ip(family), 8090 + i);
+                tool.service(&node, service, bind, false);
+                let listener = backend.ns.run(|| TcpListener::bind(bind)).unwrap().unwrap();
+                let mut stream = client
+                    .ns
+                    .run(|| TcpStream::connect_timeout(&service, LIMIT))
+                    .unwrap()
+                    .unwrap();
+                stream
+                    .set_read_timeout(Some(Duration::from_secs(10)))
+                    .unwrap();
+                let (mut server, _) = listener.accept().unwrap();
+                for kill in [false, true] {
+                    let agent = topology.n1.agent().unwrap();
+                    if kill {
+                        agent.kill();
+                    } else {
+                        assert!(agent.stop());
+                    }
+                    server.write_all(b"while nobody is there").unwrap();
+                    agent.start().unwrap();
+                    server.write_all(b"and after").unwrap();
+                    let mut text = [0; 30];
+                    stream
+                        .read_exact(&mut text)
+                        .unwrap_or_else(|e| panic!("{family}, kill {kill}: {e}"));
+                    assert_eq!(&text, b"while nobody is thereand after");
+                }
+                tool.clear(&node, family == Family::V6);
+            }
+        }
+    });
+}
+
 #[test]
 fn by_nftables_between_ringway_nodes() {
     let (name, tool) = ("by_nftables_between_ringway_nodes", Tool::Nft);

@@ -165,6 +165,58 @@ fn in_a_full_bucket_the_silent_one_makes_room() {
     assert_eq!([0, 1, 2, 3, 4].map(there), [true, false, true, true, true]);
 }
 
+#[test]
+fn many_short_exchanges_do_not_push_a_silent_connection_out() {
+    let table = Returns::new(1, [3, 4]);
+    let (a, b) = ENDS[0];
+    from_node(&table, &kit::tcp(a, b).frame(), 0);
+    for n in 0..1000u64 {
+        let client = format!("10.77.1.2:{}", 5000 + n);
+        let now = 3600 * SECOND + n * SECOND / 10;
+        from_node(&table, &kit::udp(client.as_str(), b).frame(), now);
+    }
+    assert!(takes(&table, &kit::tcp(b, a).frame(), 3800 * SECOND));
+}
+
+#[test]
+fn every_bit_of_a_tuple_counts() {
+    let table = Returns::new(16, [0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321]);
+    let key = FlowKey {
+        src: 0xfd77_0000_0000_0002_0000_0000_0000_0002,
+        dst: 0xfd77_0000_0000_0001_0000_0000_0000_0002,
+        src_port: 80,
+        dst_port: 4000,
+        proto: 6,
+    };
+    let (tag, _) = table.place(key);
+    for bit in 0..128 {
+        let src = FlowKey {
+            src: key.src ^ 1 << bit,
+            ..key
+        };
+        let dst = FlowKey {
+            dst: key.dst ^ 1 << bit,
+            ..key
+        };
+        assert_ne!(table.place(src).0, tag, "source, bit {bit}");
+        assert_ne!(table.place(dst).0, tag, "destination, bit {bit}");
+    }
+    for bit in 0..16 {
+        let src = FlowKey {
+            src_port: key.src_port ^ 1 << bit,
+            ..key
+        };
+        let dst = FlowKey {
+            dst_port: key.dst_port ^ 1 << bit,
+            ..key
+        };
+        assert_ne!(table.place(src).0, tag, "source port, bit {bit}");
+        assert_ne!(table.place(dst).0, tag, "destination port, bit {bit}");
+    }
+    let turned = key.reversed();
+    assert_ne!(table.place(turned).0, tag);
+}
+
 proptest! {
     /// As long as nothing has to make room, the table is a map.
     #[test]
