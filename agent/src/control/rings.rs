@@ -247,7 +247,8 @@ impl Rings {
         if !self.wanted {
             return;
         }
-        let now = Seen::of(underlay, link);
+        let mut link = link.cloned();
+        let now = Seen::of(underlay, link.as_ref());
         if let (Some(seen), Some(open)) = (self.open, &descriptors.rings) {
             let Some(reason) = seen.outdated(now, &open.attachment) else {
                 return;
@@ -257,11 +258,15 @@ impl Rings {
                 "AF_XDP rings are closed: {reason}"
             );
             self.close(workers, descriptors);
+            // Our program goes with the rings: that it is gone is no reason to try again at once.
+            if let Some(link) = &mut link {
+                link.xdp_program = None;
+            }
         } else if self.failed_at(now) && self.retry_at.is_none_or(|at| at > Instant::now()) {
             return;
         }
         match link {
-            Some(link) => self.open(config, underlay, link, workers, descriptors),
+            Some(link) => self.open(config, underlay, &link, workers, descriptors),
             None => {
                 self.failure = Some(("the interface is gone".into(), now));
                 self.retry_at = None;
