@@ -34,7 +34,7 @@ else
 fi
 check "rustdoc, warnings denied" rustdoc
 check "purity of the packet path" scripts/purity.sh
-check "shell syntax" bash -n scripts/*.sh .ci/run
+check "shell syntax" bash -n scripts/*.sh perf/tap-loop/*.sh .ci/run
 check "shell syntax, POSIX" sh -n perf/pktgen/pktgen.sh
 
 as_caller mkdir -p "$target_dir"
