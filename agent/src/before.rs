@@ -68,11 +68,6 @@ impl Before {
         }
     }
 
-    /// Whether there is nothing to put back.
-    pub fn is_empty(&self) -> bool {
-        self.sysctls.is_empty() && self.features.is_empty()
-    }
-
     /// Puts everything back. What was done, and what could not be.
     pub fn put_back(&self) -> (Vec<String>, Vec<String>) {
         let (mut done, mut failed) = (Vec::new(), Vec::new());

@@ -134,7 +134,12 @@ pub struct Orders {
 
 impl Orders {
     /// That of a family.
-    pub fn of(&mut self, v6: bool) -> &mut Order {
+    pub fn of(&self, v6: bool) -> &Order {
+        if v6 { &self.v6 } else { &self.v4 }
+    }
+
+    /// The same, to be changed.
+    pub fn of_mut(&mut self, v6: bool) -> &mut Order {
         if v6 { &mut self.v6 } else { &mut self.v4 }
     }
 }
@@ -172,7 +177,7 @@ impl State {
     pub fn forget(&mut self, name: &str) -> Option<PodRecord> {
         let record = self.pods.remove(name)?;
         for ip in &record.ips {
-            self.ipam.of(ip.is_ipv6()).released(*ip);
+            self.ipam.of_mut(ip.is_ipv6()).released(*ip);
         }
         Some(record)
     }

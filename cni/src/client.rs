@@ -1,6 +1,6 @@
-//! One HTTP/1.1 request to the agent's unix socket.
+//! Asks the agent, and tells what came of it in the specification's error codes.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc;
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::api::{CODE_FAILED, CODE_INVALID, CODE_LATER, CODE_TAKEN, CODE_UNKNOWN, Refusal};
 use crate::error::{Error, LATER};
+use crate::http;
 
 /// A little more than the agent allows itself.
 const TIMEOUT: Duration = Duration::from_secs(12);
@@ -72,7 +73,7 @@ fn ask<T: DeserializeOwned>(
     };
     let answer = exchange(socket, method, path, body)
         .map_err(|e| absent(format!("does not answer: {e}")))?;
-    let Some((status, body)) = split(&answer) else {
+    let Some((status, body)) = http::split(&answer) else {
         let what: String = String::from_utf8_lossy(&answer).chars().take(80).collect();
         return Err(absent(format!("ended its answer early: {what:?}")));
     };
@@ -116,67 +117,15 @@ fn ask<T: DeserializeOwned>(
 
 /// All of it within [`TIMEOUT`]: connecting waits without a limit where the agent does not accept.
 fn exchange(socket: &Path, method: &str, path: &str, body: &[u8]) -> io::Result<Vec<u8>> {
-    let (socket, line, body) = (socket.to_owned(), format!("{method} {path}"), body.to_vec());
+    let (socket, body) = (socket.to_owned(), body.to_vec());
+    let (method, path) = (method.to_owned(), path.to_owned());
     let (sender, answer) = mpsc::channel();
-    std::thread::Builder::new().spawn(move || sender.send(talk(&socket, &line, &body)))?;
+    let talk = move || {
+        let mut stream = UnixStream::connect(socket)?;
+        http::send(&mut stream, (&method, &path), &body, TIMEOUT, ANSWER_MAX)
+    };
+    std::thread::Builder::new().spawn(move || sender.send(talk()))?;
     answer
         .recv_timeout(TIMEOUT)
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-fn talk(socket: &Path, line: &str, body: &[u8]) -> io::Result<Vec<u8>> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    let mut request = format!(
-        "{line} HTTP/1.1\r\nHost: ringway\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    )
-    .into_bytes();
-    request.extend_from_slice(body);
-    stream.write_all(&request)?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
-    Ok(answer)
-}
-
-/// Status and body; `None` for what is not whole.
-fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
-    let end = answer.windows(4).position(|w| w == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&answer[..end]).ok()?;
-    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    let body = &answer[end + 4..];
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        let is_length = name.eq_ignore_ascii_case("content-length");
-        is_length.then(|| value.trim().parse::<usize>())
-    });
-    match length {
-        Some(length) => Some((status, body.get(..length.ok()?)?)),
-        None => Some((status, body)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_whole_answers_count() {
-        let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
-        assert_eq!(split(whole), Some((200, &b"{}"[..])));
-        for end in 0..whole.len() {
-            assert_eq!(split(&whole[..end]), None, "{end}");
-        }
-        let without = b"HTTP/1.1 404 Not Found\r\n\r\n{\"error\":";
-        assert_eq!(split(without), Some((404, &b"{\"error\":"[..])));
-        for bad in [
-            &b"HTTP/1.0 200 OK\r\n\r\n"[..],
-            b"HTTP/1.1 2\r\n\r\n",
-            b"\xff\r\n\r\n",
-        ] {
-            assert_eq!(split(bad), None);
-        }
-    }
 }

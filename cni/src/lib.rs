@@ -22,6 +22,7 @@ pub mod conf;
 pub mod delegate;
 pub mod env;
 pub mod error;
+pub mod http;
 pub mod pending;
 pub mod result;
 pub mod verbs;

@@ -69,22 +69,25 @@ impl Bucket {
 
     /// Takes tokens for what has passed already, into debt if need be.
     pub fn charge(&self, now: u64, bytes: u64) {
-        let earned = self.earned(now);
-        // Cannot fail: the closure always gives a value.
-        let _ = self.spent.fetch_update(Relaxed, Relaxed, |spent| {
-            Some(spent.max(earned).saturating_add(bytes))
-        });
+        self.spend(now, bytes);
     }
 
     /// Takes tokens for what is to pass later, and returns when that is. Whoever reserves has a place in
     /// the line: others who share the bucket cannot be faster each time.
     pub fn reserve(&self, now: u64, bytes: u64) -> u64 {
+        let before = self.spend(now, bytes);
+        self.ready_after(before, now, bytes)
+    }
+
+    /// Takes tokens whether there are any or not; what was spent before.
+    fn spend(&self, now: u64, bytes: u64) -> u64 {
         let earned = self.earned(now);
         let taken = self.spent.fetch_update(Relaxed, Relaxed, |spent| {
             Some(spent.max(earned).saturating_add(bytes))
         });
+        // Cannot fail: the closure always gives a value.
         let (Ok(before) | Err(before)) = taken;
-        self.ready_after(before, now, bytes)
+        before
     }
 
     /// Gives back what was reserved and not used.

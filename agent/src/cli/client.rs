@@ -1,10 +1,11 @@
 //! Asking the agent: one HTTP/1.1 request per connection to its unix socket.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ringway_cni::http;
 use serde::de::DeserializeOwned;
 
 use crate::api::ApiError;
@@ -104,11 +105,14 @@ impl Client {
             let socket = self.socket.clone();
             ClientError::Connect { socket, source }
         })?;
-        let answer = send(&mut stream, method, path, body).map_err(|source| {
+        let request = (method, path);
+        let answer = http::send(&mut stream, request, body, TIMEOUT, ANSWER_MAX);
+        let answer = answer.map_err(|source| {
             let socket = self.socket.clone();
             ClientError::Io { socket, source }
         })?;
-        let (status, body) = split(&answer).ok_or_else(|| self.not_understood(&"not HTTP"))?;
+        let (status, body) =
+            http::split(&answer).ok_or_else(|| self.not_understood(&"not HTTP"))?;
         if (200..300).contains(&status) {
             return Ok(body.to_vec());
         }
@@ -118,30 +122,6 @@ impl Client {
     }
 }
 
-fn send(stream: &mut UnixStream, method: &str, path: &str, body: &[u8]) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    let mut request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: ringway\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    )
-    .into_bytes();
-    request.extend_from_slice(body);
-    stream.write_all(&request)?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
-    Ok(answer)
-}
-
-/// Status and body of an answer whose length is the connection's.
-fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
-    let end = answer.windows(4).position(|w| w == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&answer[..end]).ok()?;
-    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    Some((status, &answer[end + 4..]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,14 +129,14 @@ mod tests {
     #[test]
     fn answers_are_split() {
         let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}";
-        assert_eq!(split(answer), Some((404, &b"{}"[..])));
+        assert_eq!(http::split(answer), Some((404, &b"{}"[..])));
         for bad in [
             &b""[..],
             b"HTTP/1.1 200 OK\r\n",
             b"HTTP/1.1 2\r\n\r\n",
             b"\xff\r\n\r\n",
         ] {
-            assert_eq!(split(bad), None);
+            assert_eq!(http::split(bad), None);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Which addresses a pod gets: those it asks for, and of each family it asks nothing of, the next.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ringway_cni::api::CODE_FULL;
@@ -19,23 +20,17 @@ impl Control {
         asked: Vec<IpAddr>,
     ) -> Result<(Vec<IpAddr>, Vec<IpAddr>), ApiError> {
         let (mut ips, mut chosen) = (asked, Vec::new());
+        // Recorded pods that are not served have theirs, too.
+        let records = self.state.pods.values();
+        let taken: HashSet<IpAddr> = records
+            .flat_map(|record| record.ips.iter().copied())
+            .collect();
         for pool in &self.pools {
             let v6 = pool.is_ipv6();
             if ips.iter().any(|ip| ip.is_ipv6() == v6) {
                 continue;
             }
-            let order = if v6 {
-                &self.state.ipam.v6
-            } else {
-                &self.state.ipam.v4
-            };
-            // Recorded pods that are not served have theirs, too.
-            let taken: std::collections::HashSet<IpAddr> = self
-                .state
-                .pods
-                .values()
-                .flat_map(|record| record.ips.iter().copied())
-                .collect();
+            let order = self.state.ipam.of(v6);
             let ip = order
                 .next(pool, |ip| taken.contains(&ip))
                 .ok_or_else(|| self.full(pool))?;
@@ -54,12 +49,7 @@ impl Control {
             Some(format!("{ip} {name}"))
         };
         let holders: Vec<String> = self.state.pods.iter().filter_map(held).collect();
-        let some = holders
-            .iter()
-            .take(3)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join(", ");
+        let some = holders[..holders.len().min(3)].join(", ");
         ApiError::new(
             507,
             format!(

@@ -141,7 +141,6 @@ impl Control {
                 queues,
             },
         );
-        record.pending = false;
         let made = made.and_then(|making| {
             if let Some(limits) = &limits {
                 let egress = limits.egress.as_ref();
@@ -149,11 +148,9 @@ impl Control {
             }
             Ok(making)
         });
-        let made = match made.map_err(of_interface) {
-            Ok(making) => self.record(name, &record).map(|()| making),
-            Err(e) => Err(e),
-        };
-        let making = match made {
+        record.pending = false;
+        let made = made.map_err(of_interface);
+        let making = match made.and_then(|making| self.record(name, &record).map(|()| making)) {
             Ok(making) => making,
             Err(e) => {
                 self.rules.drop_host_ports(name);
@@ -170,7 +167,7 @@ impl Control {
         };
         for ip in &record.ips {
             let chosen = new.chosen.contains(ip);
-            self.state.ipam.of(ip.is_ipv6()).given(*ip, chosen);
+            self.state.ipam.of_mut(ip.is_ipv6()).given(*ip, chosen);
         }
         self.tell_node(&record, true);
         let attached = Attached { port, record };

@@ -1,5 +1,6 @@
-//! Links: find, change, move to another namespace, delete.
+//! Links: find, change, delete.
 
+#[cfg(test)]
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::NLM_F_DUMP;
@@ -191,26 +192,6 @@ impl Netlink {
         a.extend(change.gso_max_segs.map(LinkAttribute::GsoMaxSegs));
         a.extend(change.tx_queue_len.map(LinkAttribute::TxQueueLen));
         let what = || format!("changing interface {index}: {change:?}");
-        self.ask(what, RouteNetlinkMessage::SetLink(message), 0)
-            .map(drop)
-    }
-
-    /// Moves a link into the namespace behind `netns`, where it is called
-    /// `name`. EEXIST when that name is taken there; the link may then already
-    /// have arrived under its old name, see [`crate::pod::interface`].
-    pub fn move_link(
-        &mut self,
-        index: u32,
-        netns: BorrowedFd<'_>,
-        name: &str,
-    ) -> Result<(), NetlinkError> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.attributes = vec![
-            LinkAttribute::NetNsFd(netns.as_raw_fd()),
-            LinkAttribute::IfName(name.to_owned()),
-        ];
-        let what = || format!("moving interface {index} into the pod's namespace as {name}");
         self.ask(what, RouteNetlinkMessage::SetLink(message), 0)
             .map(drop)
     }

@@ -11,7 +11,7 @@
 //!
 //! The interface is persistent from the first moment. Until [`Making::keep`] is called, dropping what was
 //! made takes the persistence back, and the interface vanishes with its last descriptor. What an agent
-//! leaves that is killed in between is found by its owner: see [`sweep`].
+//! leaves that is killed in between is known from the pod's record: see [`sweep`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -147,12 +147,6 @@ fn make(netns: &Netns, spec: &Spec) -> Result<Making, InterfaceError> {
         netns: netns.path().display().to_string(),
         ifname: spec.ifname.to_owned(),
     };
-    let mut netlink = Netlink::open()?;
-    match netlink.link(spec.ifname) {
-        Ok(_) => return Err(taken()),
-        Err(NetlinkError::NoLink { .. }) => {}
-        Err(e) => return Err(e.into()),
-    }
     let multi_queue = spec.queues > 1;
     let options = TapOptions {
         multi_queue,
@@ -174,7 +168,7 @@ fn make(netns: &Netns, spec: &Spec) -> Result<Making, InterfaceError> {
             queues.fds.push(Arc::new(more.fd));
         }
     }
-    configure(&mut netlink, netns, spec)?;
+    configure(&mut Netlink::open()?, netns, spec)?;
     Ok(making)
 }
 

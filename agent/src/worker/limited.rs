@@ -13,7 +13,8 @@
 //!
 //! Buckets are shared by all workers, queues are each worker's own: a flow stays on one worker, so its
 //! order is kept. Who waits has reserved its tokens: when all workers wait for the next ones, the same
-//! would be the first each time, and what the others have would starve. Bytes are counted as on the wire, headers of all segments included.
+//! would be the first each time, and what the others have would starve. Bytes are counted as on the wire,
+//! headers of all segments included.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -11,8 +11,9 @@
 //!
 //! A worker takes no lock and allocates nothing while packets flow. It visits only queues that epoll
 //! reported, each with a budget, so a silent pod costs nothing and a flooding one cannot starve the
-//! others; one with a bandwidth limit it visits when that allows (`limited.rs`). The control plane reaches it by a channel and a waker, the tables by a snapshot that is
-//! looked at once a round, the counters by shared cells of which it is the only writer.
+//! others; one with a bandwidth limit it visits when that allows (`limited.rs`). The control plane reaches
+//! it by a channel and a waker, the tables by a snapshot that is looked at once a round, the counters by
+//! shared cells of which it is the only writer.
 
 mod engine;
 mod found;

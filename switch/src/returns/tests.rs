@@ -189,30 +189,17 @@ fn every_bit_of_a_tuple_counts() {
         proto: 6,
     };
     let (tag, _) = table.place(key);
-    for bit in 0..128 {
-        let src = FlowKey {
-            src: key.src ^ 1 << bit,
-            ..key
-        };
-        let dst = FlowKey {
-            dst: key.dst ^ 1 << bit,
-            ..key
-        };
-        assert_ne!(table.place(src).0, tag, "source, bit {bit}");
-        assert_ne!(table.place(dst).0, tag, "destination, bit {bit}");
-    }
-    for bit in 0..16 {
-        let src = FlowKey {
-            src_port: key.src_port ^ 1 << bit,
-            ..key
-        };
-        let dst = FlowKey {
-            dst_port: key.dst_port ^ 1 << bit,
-            ..key
-        };
-        assert_ne!(table.place(src).0, tag, "source port, bit {bit}");
-        assert_ne!(table.place(dst).0, tag, "destination port, bit {bit}");
-    }
+    let counts = |what: &str, bits: u32, flip: &dyn Fn(&mut FlowKey, u32)| {
+        for bit in 0..bits {
+            let mut other = key;
+            flip(&mut other, bit);
+            assert_ne!(table.place(other).0, tag, "{what}, bit {bit}");
+        }
+    };
+    counts("source", 128, &|key, bit| key.src ^= 1 << bit);
+    counts("destination", 128, &|key, bit| key.dst ^= 1 << bit);
+    counts("source port", 16, &|key, bit| key.src_port ^= 1 << bit);
+    counts("destination port", 16, &|key, bit| key.dst_port ^= 1 << bit);
     let turned = key.reversed();
     assert_ne!(table.place(turned).0, tag);
 }
