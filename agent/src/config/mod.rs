@@ -8,6 +8,7 @@
 
 mod error;
 mod locate;
+mod pods;
 mod raw;
 mod show;
 mod validate;

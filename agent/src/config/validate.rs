@@ -9,14 +9,14 @@ use ringway_packet::addr::from_ip;
 use ringway_packet::mac::MacAddr;
 use ringway_tables::Cidr;
 
+use super::pods::{egress, ipam};
 use super::raw::{self, Raw};
-use super::{Checksum, Config, Egress, Family, Ipam, Node, Peer, Problem, Underlay, Workers};
-use crate::ipam::{Pool, Range};
+use super::{Checksum, Config, Family, Node, Peer, Problem, Underlay, Workers};
 use crate::mac;
 use crate::names::{interface_name, node_name};
 
 /// A problem and the key it belongs to.
-type Located<T> = Result<T, (String, Problem)>;
+pub(super) type Located<T> = Result<T, (String, Problem)>;
 
 /// `sun_path` holds 108 bytes with its terminating zero (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
@@ -136,46 +136,6 @@ fn underlay(raw: raw::Underlay, node: &Node) -> Located<Underlay> {
         udp_checksum: raw.udp_checksum,
         unfinished_checksums: raw.unfinished_checksums,
         xdp_busy_poll_us: raw.xdp_busy_poll_us,
-    })
-}
-
-fn ipam(raw: &raw::Ipam, node: &Node) -> Located<Ipam> {
-    let list = |key: &str, texts: &[String]| -> Located<Vec<Range>> {
-        let one = |(i, text): (usize, &String)| {
-            let key = format!("ipam.{key}[{i}]");
-            let range = Range::parse(text).map_err(|why| {
-                let value = text.clone();
-                (key.clone(), Problem::BadRange { value, why })
-            })?;
-            let inside = |c: &Cidr| c.contains(range.first) && c.contains(range.last);
-            if !node.pod_cidrs.iter().any(inside) {
-                let networks: Vec<String> = node.pod_cidrs.iter().map(Cidr::to_string).collect();
-                let (value, networks) = (text.clone(), networks.join(", "));
-                return Err((key, Problem::RangeOutside { value, networks }));
-            }
-            Ok(range)
-        };
-        texts.iter().enumerate().map(one).collect()
-    };
-    let (ranges, exclude) = (list("ranges", &raw.ranges)?, list("exclude", &raw.exclude)?);
-    for cidr in &node.pod_cidrs {
-        if Pool::new(*cidr, &ranges, &exclude).size() == 0 {
-            let network = cidr.to_string();
-            return Err(("ipam.exclude".into(), Problem::NothingLeft { network }));
-        }
-    }
-    Ok(Ipam { ranges, exclude })
-}
-
-fn egress(raw: &raw::Egress) -> Located<Egress> {
-    let mut exclude = Vec::new();
-    for (i, text) in raw.masquerade_exclude.iter().enumerate() {
-        exclude.push(cidr(&format!("egress.masquerade_exclude[{i}]"), text)?);
-    }
-    Ok(Egress {
-        masquerade: raw.masquerade,
-        masquerade_exclude: exclude,
-        accept_forward: raw.accept_forward,
     })
 }
 
@@ -389,7 +349,7 @@ fn in_cluster(key: &str, network: Cidr, config: &Config) -> Located<()> {
     Err((key.to_owned(), problem))
 }
 
-fn cidr(key: &str, text: &str) -> Located<Cidr> {
+pub(super) fn cidr(key: &str, text: &str) -> Located<Cidr> {
     text.parse::<Cidr>().map_err(|e| {
         let (value, why) = (text.to_owned(), e.to_string());
         (key.to_owned(), Problem::BadCidr { value, why })

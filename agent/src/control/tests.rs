@@ -1,6 +1,7 @@
 //! One node's control plane in a namespace of its own, pods in theirs.
 
 mod cni;
+mod neighbours;
 
 use std::path::Path;
 
@@ -119,43 +120,6 @@ fn attach_and_detach_leave_the_tables_as_they_were() {
 
         let again = detach(&mut control, "a");
         assert!(!again.existed && again.note.is_some());
-        control.stop();
-    });
-}
-
-#[test]
-fn the_nodes_stack_knows_where_pods_are_and_forgets_them() {
-    in_netns(|| {
-        let (node, pods) = (Node::new(), [Pod::new(), Pod::new()]);
-        let mut control = node.start(1);
-        let known = |c: &mut Control| {
-            let index = c.netlink.link("ringway0").unwrap().index;
-            let all = c.netlink.neighbours(index).unwrap();
-            let permanent = all
-                .iter()
-                .filter(|n| n.state == crate::netlink::NeighbourState::Permanent);
-            let pods = permanent.filter(|n| !crate::node::is_next_hop(n.ip));
-            let mut ips: Vec<String> = pods.map(|n| n.ip.to_string()).collect();
-            ips.sort();
-            ips
-        };
-        for (pod, name, ips) in [
-            (&pods[0], "a", ["10.77.1.2", "fd77:1::2"]),
-            (&pods[1], "b", ["10.77.1.3", "fd77:1::3"]),
-        ] {
-            control.attach(&request(pod, name, &ips)).unwrap();
-        }
-        assert_eq!(
-            known(&mut control),
-            ["10.77.1.2", "10.77.1.3", "fd77:1::2", "fd77:1::3"]
-        );
-        detach(&mut control, "a");
-        assert_eq!(known(&mut control), ["10.77.1.3", "fd77:1::3"]);
-        control.stop();
-        // What is gone meanwhile is corrected at the start.
-        pods[1].netlink().delete_link("eth0").unwrap();
-        let mut control = node.start(1);
-        assert_eq!(known(&mut control), [""; 0]);
         control.stop();
     });
 }

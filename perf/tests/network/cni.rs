@@ -218,18 +218,25 @@ fn a_hundred_adds_at_once() {
     });
 }
 
-/// Where the reference plugins of `containernetworking/plugins` are.
-fn reference() -> Option<std::path::PathBuf> {
+/// Where the reference plugins of `containernetworking/plugins` are; without them the test is skipped.
+fn reference(test: &str) -> Option<std::path::PathBuf> {
     let unpacked = std::env::var_os("RINGWAY_DEBS")
         .map(|debs| Path::new(&debs).join("containernetworking-plugins/usr/lib/cni"));
-    [
+    let found = [
         unpacked,
         Some("/usr/lib/cni".into()),
         Some("/opt/cni/bin".into()),
     ]
     .into_iter()
     .flatten()
-    .find(|folder| folder.join("bridge").is_file() && folder.join("host-local").is_file())
+    .find(|folder| folder.join("bridge").is_file() && folder.join("host-local").is_file());
+    if found.is_none() {
+        skipped(
+            test,
+            "no reference CNI plugins (containernetworking-plugins)",
+        );
+    }
+    found
 }
 
 fn bridge(folder: &Path, data: &Path, version: &str) -> Cni {
@@ -253,11 +260,7 @@ fn bridge(folder: &Path, data: &Path, version: &str) -> Cni {
 #[test]
 fn answers_and_times_beside_the_reference_plugins() {
     let name = "answers_and_times_beside_the_reference_plugins";
-    let Some(folder) = reference() else {
-        skipped(
-            name,
-            "no reference CNI plugins (containernetworking-plugins)",
-        );
+    let Some(folder) = reference(name) else {
         return;
     };
     network_test(name, Duration::from_secs(120), || {
@@ -335,11 +338,7 @@ fn answers_and_times_beside_the_reference_plugins() {
 #[test]
 fn chained_before_and_after_other_plugins() {
     let name = "chained_before_and_after_other_plugins";
-    let Some(folder) = reference() else {
-        skipped(
-            name,
-            "no reference CNI plugins (containernetworking-plugins)",
-        );
+    let Some(folder) = reference(name) else {
         return;
     };
     network_test(name, Duration::from_secs(60), || {
@@ -458,11 +457,7 @@ fn chained_before_and_after_other_plugins() {
 #[test]
 fn addresses_from_host_local() {
     let name = "addresses_from_host_local";
-    let Some(folder) = reference() else {
-        skipped(
-            name,
-            "no reference CNI plugins (containernetworking-plugins)",
-        );
+    let Some(folder) = reference(name) else {
         return;
     };
     network_test(name, Duration::from_secs(60), || {

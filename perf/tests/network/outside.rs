@@ -5,12 +5,12 @@
 //!            └─ out0 198.51.100.1, 2001:db8:51::1 ══ .2, ::2 outside (knows no pod)
 //! ```
 
+use crate::ask::ask;
 use crate::harness::{eventually, network_test, skipped};
 use ringway_perf::lab::{Cni, Family, Mode, Netns, Pod, RingwayOptions, Topology, installed};
 use ringway_perf::traffic::{ping, tcp_seen, udp_seen};
 use serde_json::json;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(3);
@@ -69,84 +69,6 @@ fn nft(name: &str) -> bool {
         skipped(name, "nft is not installed");
     }
     installed("nft")
-}
-
-/// Whom a server at `bind` in `to` sees when `from` asks `target`, over TCP and over UDP.
-fn asked(
-    from: &Netns,
-    target: SocketAddr,
-    to: &Netns,
-    bind: SocketAddr,
-) -> [Result<IpAddr, String>; 2] {
-    let text = |e: std::io::Error| e.to_string();
-    let tcp = || -> Result<IpAddr, String> {
-        let listener = to.run(|| TcpListener::bind(bind)).unwrap().map_err(text)?;
-        listener.set_nonblocking(true).map_err(text)?;
-        std::thread::scope(|scope| {
-            let server = scope.spawn(|| {
-                let end = std::time::Instant::now() + LIMIT;
-                loop {
-                    match listener.accept() {
-                        Ok((mut stream, peer)) => {
-                            stream.set_nonblocking(false).map_err(text)?;
-                            stream.set_read_timeout(Some(LIMIT)).map_err(text)?;
-                            let mut hello = [0; 5];
-                            stream.read_exact(&mut hello).map_err(text)?;
-                            stream.write_all(&hello).map_err(text)?;
-                            return Ok(peer.ip());
-                        }
-                        Err(_) if std::time::Instant::now() < end => {
-                            std::thread::sleep(Duration::from_millis(2));
-                        }
-                        Err(e) => return Err(format!("nobody came: {e}")),
-                    }
-                }
-            });
-            let client = from
-                .run(|| -> std::io::Result<()> {
-                    let mut stream = TcpStream::connect_timeout(&target, LIMIT)?;
-                    stream.set_read_timeout(Some(LIMIT))?;
-                    stream.write_all(b"hello")?;
-                    stream.read_exact(&mut [0; 5])
-                })
-                .unwrap();
-            let seen = server.join().unwrap();
-            client.map_err(|e| format!("client: {e}"))?;
-            seen
-        })
-    };
-    let udp = || -> Result<IpAddr, String> {
-        let server = to.run(|| UdpSocket::bind(bind)).unwrap().map_err(text)?;
-        let any: SocketAddr = if target.is_ipv4() {
-            "0.0.0.0:0"
-        } else {
-            "[::]:0"
-        }
-        .parse()
-        .unwrap();
-        let client = from
-            .run(|| {
-                let socket = UdpSocket::bind(any)?;
-                socket.connect(target)?;
-                Ok::<_, std::io::Error>(socket)
-            })
-            .unwrap()
-            .map_err(text)?;
-        for socket in [&server, &client] {
-            socket.set_read_timeout(Some(LIMIT)).map_err(text)?;
-        }
-        client.send(b"hello").map_err(text)?;
-        let mut buffer = [0; 16];
-        let (len, peer) = server
-            .recv_from(&mut buffer)
-            .map_err(|e| format!("server: {e}"))?;
-        server.send_to(&buffer[..len], peer).map_err(text)?;
-        client
-            .recv(&mut buffer)
-            .map_err(|e| format!("client: {e}"))?;
-        Ok(peer.ip())
-    };
-    [tcp(), udp()]
 }
 
 #[test]
@@ -268,18 +190,12 @@ fn ports_of_the_node_lead_to_a_pod() {
             for family in Family::BOTH {
                 let bind = SocketAddr::new(pod.ip(family), 80);
                 let check = |what: &str, from: &Netns, target: SocketAddr, saw: &[IpAddr]| {
-                    for (seen, protocol) in asked(from, target, &pod.ns, bind)
-                        .into_iter()
-                        .zip(["TCP", "UDP"])
-                    {
-                        let seen = seen.unwrap_or_else(|e| {
-                            panic!("{round}, {what} to {target}, {protocol}: {e}")
-                        });
-                        assert!(
-                            saw.contains(&seen),
-                            "{round}, {what} to {target}, {protocol}: seen as {seen}"
-                        );
-                    }
+                    let seen = ask(from, target, &pod.ns, bind, 1)
+                        .unwrap_or_else(|e| panic!("{round}, {what} to {target}: {e}"));
+                    assert!(
+                        !seen.is_empty() && seen.iter().all(|ip| saw.contains(ip)),
+                        "{round}, {what} to {target}: seen as {seen:?}"
+                    );
                 };
                 let at = |ip: IpAddr| SocketAddr::new(ip, 8080);
                 let out = at(Outside::node(family));
@@ -311,9 +227,8 @@ fn ports_of_the_node_lead_to_a_pod() {
             }
             let bind = SocketAddr::new(pod.ip(Family::V4), 81);
             let at = SocketAddr::new(Outside::node(Family::V4), 8081);
-            for seen in asked(&outside.ns, at, &pod.ns, bind) {
-                assert_eq!(seen.unwrap(), outside.ip(Family::V4));
-            }
+            let seen = ask(&outside.ns, at, &pod.ns, bind, 1).unwrap();
+            assert_eq!(seen, [outside.ip(Family::V4)].into());
             let elsewhere = SocketAddr::new(topology.n1.ip(Family::V4), 8081);
             let refused = node
                 .run(|| TcpStream::connect_timeout(&elsewhere, LIMIT))

@@ -1,15 +1,14 @@
 //! Services as kube-proxy makes them, by nftables and by iptables, in the node's namespace: a pod asks an
 //! address that is nobody's, the node translates, and the answer finds its way back through the node.
 
+use crate::ask::ask;
 use crate::harness::{network_test, skipped};
 use ringway_perf::lab::{
     Cni, Family, Mode, Netns, NodeKind, Pod, RingwayOptions, Topology, installed, run,
 };
 use serde_json::json;
-use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(2);
@@ -22,104 +21,6 @@ fn vip(family: Family) -> IpAddr {
         Family::V4 => "10.96.0.10".parse().unwrap(),
         Family::V6 => "fd96::10".parse().unwrap(),
     }
-}
-
-/// Asks `target` again and again, first by TCP, then by UDP; whom the server at `bind` has seen.
-fn ask(
-    from: &Netns,
-    target: SocketAddr,
-    to: &Netns,
-    bind: SocketAddr,
-) -> Result<BTreeSet<IpAddr>, String> {
-    let text = |what: &str| {
-        let what = what.to_owned();
-        move |e: std::io::Error| format!("{what}: {e}")
-    };
-    let listener = to
-        .run(|| TcpListener::bind(bind))
-        .unwrap()
-        .map_err(text("listen"))?;
-    listener.set_nonblocking(true).map_err(text("listen"))?;
-    let socket = to
-        .run(|| UdpSocket::bind(bind))
-        .unwrap()
-        .map_err(text("bind"))?;
-    socket
-        .set_read_timeout(Some(Duration::from_millis(50)))
-        .map_err(text("bind"))?;
-    let end = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let tcp = scope.spawn(|| {
-            let mut seen = BTreeSet::new();
-            while !end.load(Relaxed) {
-                match listener.accept() {
-                    Ok((mut stream, peer)) => {
-                        seen.insert(peer.ip());
-                        let mut word = [0; 4];
-                        let echo = stream
-                            .set_nonblocking(false)
-                            .and_then(|()| stream.set_read_timeout(Some(LIMIT)))
-                            .and_then(|()| stream.read_exact(&mut word))
-                            .and_then(|()| stream.write_all(&word));
-                        if let Err(e) = echo {
-                            return Err(format!("server: {e}"));
-                        }
-                    }
-                    Err(_) => std::thread::sleep(Duration::from_micros(100)),
-                }
-            }
-            Ok(seen)
-        });
-        let udp = scope.spawn(|| {
-            let mut seen = BTreeSet::new();
-            let mut word = [0; 4];
-            while !end.load(Relaxed) {
-                if let Ok((len, peer)) = socket.recv_from(&mut word) {
-                    seen.insert(peer.ip());
-                    let _ = socket.send_to(&word[..len], peer);
-                }
-            }
-            seen
-        });
-        let client = || -> Result<(), String> {
-            for i in 0..MANY {
-                let at = |what: &str| text(&format!("TCP connection {i} of {MANY}, {what}"));
-                let mut stream =
-                    TcpStream::connect_timeout(&target, LIMIT).map_err(at("connect"))?;
-                stream.set_read_timeout(Some(LIMIT)).map_err(at("set up"))?;
-                let word = (i as u32).to_be_bytes();
-                stream.write_all(&word).map_err(at("ask"))?;
-                let mut answer = [0; 4];
-                stream.read_exact(&mut answer).map_err(at("answer"))?;
-                if answer != word {
-                    return Err(format!("connection {i}: another's answer"));
-                }
-            }
-            let any: SocketAddr = if target.is_ipv4() {
-                "0.0.0.0:0"
-            } else {
-                "[::]:0"
-            }
-            .parse()
-            .unwrap();
-            // Each from a port of its own, as a resolver asks.
-            for i in 0..MANY {
-                let at = |what: &str| text(&format!("datagram {i} of {MANY}, {what}"));
-                let socket = UdpSocket::bind(any).map_err(at("bind"))?;
-                socket.connect(target).map_err(at("connect"))?;
-                socket.set_read_timeout(Some(LIMIT)).map_err(at("set up"))?;
-                socket.send(&(i as u32).to_be_bytes()).map_err(at("ask"))?;
-                let mut answer = [0; 4];
-                socket.recv(&mut answer).map_err(at("answer"))?;
-            }
-            Ok(())
-        };
-        let asked = from.run(client).unwrap();
-        end.store(true, Relaxed);
-        let (tcp, udp) = (tcp.join().unwrap(), udp.join().unwrap());
-        asked?;
-        Ok(tcp?.into_iter().chain(udp).collect())
-    })
 }
 
 /// Who makes the rules.
@@ -217,7 +118,7 @@ fn services(name: &str, tool: Tool, other: NodeKind) {
                 let service = SocketAddr::new(vip(family), PORT + i);
                 let bind = SocketAddr::new(backend.ip(family), 8080 + i);
                 tool.service(&node, service, bind, false);
-                let seen = ask(&client.ns, service, &backend.ns, bind)
+                let seen = ask(&client.ns, service, &backend.ns, bind, MANY)
                     .unwrap_or_else(|e| panic!("{tool:?}, {family}, backend {what}: {e}"));
                 assert_eq!(
                     seen,
@@ -227,7 +128,7 @@ fn services(name: &str, tool: Tool, other: NodeKind) {
                 tool.clear(&node, v6);
                 // What the client says to the backend directly is as ever, with the flows remembered.
                 if what != "itself" {
-                    let seen = ask(&client.ns, bind, &backend.ns, bind).unwrap();
+                    let seen = ask(&client.ns, bind, &backend.ns, bind, MANY).unwrap();
                     assert_eq!(seen, [own].into(), "{tool:?}, {family}, {what}, directly");
                 }
             }
@@ -236,7 +137,7 @@ fn services(name: &str, tool: Tool, other: NodeKind) {
                 let public = SocketAddr::new(topology.n1.ip(family), 30080 + i);
                 let bind = SocketAddr::new(backend.ip(family), 8080);
                 tool.service(&node, public, bind, true);
-                ask(&topology.n2.ns, public, &backend.ns, bind).unwrap_or_else(|e| {
+                ask(&topology.n2.ns, public, &backend.ns, bind, MANY).unwrap_or_else(|e| {
                     panic!("{tool:?}, {family}, node port, backend {what}: {e}")
                 });
                 tool.clear(&node, v6);
@@ -364,8 +265,8 @@ fn with_two_workers_a_host_port_from_a_pod_beside() {
         for family in Family::BOTH {
             let target = SocketAddr::new(topology.n1.ip(family), 8080);
             let bind = SocketAddr::new(pod.ip(family), 80);
-            let seen =
-                ask(&client.ns, target, &pod.ns, bind).unwrap_or_else(|e| panic!("{family}: {e}"));
+            let seen = ask(&client.ns, target, &pod.ns, bind, MANY)
+                .unwrap_or_else(|e| panic!("{family}: {e}"));
             assert_eq!(seen, [client.ip(family)].into(), "{family}");
         }
     });
