@@ -1,4 +1,4 @@
-/* The smallest possible switch between two TAPs, in two network namespaces: one thread that reads a frame
+/* The smallest possible switch between pairs of TAPs, in network namespaces: one thread that reads a frame
  * of the one and writes it to the other. What it reaches is the limit of anybody who reads and writes TAPs;
  * tap-loop.sh measures it beside a bridge. */
 #define _GNU_SOURCE
@@ -37,26 +37,30 @@ static int tap(const char *namespace) {
     return fd;
 }
 
+enum { MOST = 8 };
+
 int main(int count, char **arguments) {
     static char frame[70000];
-    if (count != 3) {
-        fprintf(stderr, "usage: loop NAMESPACE NAMESPACE   (paths)\n");
+    int n = count - 1, taps[MOST];
+    if (n < 2 || n > MOST || n % 2) {
+        fprintf(stderr, "usage: loop NAMESPACE NAMESPACE [NAMESPACE NAMESPACE ...]   (paths, at most %d)\n", MOST);
         return 2;
     }
-    int taps[2] = {tap(arguments[1]), tap(arguments[2])};
+    struct pollfd all[MOST];
+    for (int i = 0; i < n; i++) {
+        taps[i] = tap(arguments[1 + i]);
+        all[i] = (struct pollfd){taps[i], POLLIN, 0};
+    }
     for (;;) {
         int any = 0;
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < n; i++)
             for (int k = 0; k < 16; k++) {
                 long len = read(taps[i], frame, sizeof frame);
                 if (len <= 0) break;
                 any = 1;
                 /* A full queue drops, as any switch does. */
-                if (write(taps[1 - i], frame, len) < 0) continue;
+                if (write(taps[i ^ 1], frame, len) < 0) continue;
             }
-        if (!any) {
-            struct pollfd both[2] = {{taps[0], POLLIN, 0}, {taps[1], POLLIN, 0}};
-            poll(both, 2, -1);
-        }
+        if (!any) poll(all, n, -1);
     }
 }

@@ -18,14 +18,11 @@ use super::limited::Limited;
 use super::ready::Ready;
 use super::receive::Opener;
 use super::rings::MAX_RINGS;
+use super::share;
 use super::spin::Spin;
 use super::timers::Due;
 use super::{BufferStats, Command, Event, Load, Polling, Underlay, WorkerConfig, epoch};
 
-/// Frames of one visit to a queue when others wait, so that none starves.
-const SHARE: usize = 16;
-/// Bytes after which a visit ends while a quiet queue talks: one superframe.
-const TALK_BYTES: usize = 32 * 1024;
 /// Time between two looks at epoll while packets flow, in nanoseconds. At 10 µs a quiet pod waits half as
 /// long beside bulk, but sockets are visited for fewer datagrams and each costs 8 % more.
 const POLL_PERIOD: u64 = 100_000;
@@ -251,24 +248,25 @@ impl Engine {
         } = self;
         let snapshot = reader.load();
         let mut left = ready.len();
-        let budget = if left > 1 { SHARE } else { Batch::MAX_FRAMES };
+        let others = left > 1;
         let mut busy = false;
         let mut glanced = now;
         while left > 0 && !io.batch.is_full() {
             left -= 1;
             let Some(queue) = ready.pop() else { break };
-            let talk = left > 0 && now < *talk_until;
-            if talk {
-                io.batch.allow(TALK_BYTES);
-            }
+            let talk = now < *talk_until;
             let sockets = io.underlays.len();
+            let tap = queue >= sockets + MAX_RINGS;
+            let share = share::of(others, talk, tap, ready.is_small(queue));
+            io.batch.allow(share.bytes);
             let outcome = if queue < sockets {
-                io.serve_underlay(queue, snapshot, pipeline, opener, budget, now)
-            } else if queue < sockets + MAX_RINGS {
-                io.serve_ring(queue - sockets, snapshot, pipeline, opener, budget, now)
+                io.serve_underlay(queue, snapshot, pipeline, opener, share.frames, now)
+            } else if !tap {
+                let ring = queue - sockets;
+                io.serve_ring(ring, snapshot, pipeline, opener, share.frames, now)
             } else {
                 let port = queue - sockets - MAX_RINGS;
-                io.serve_tap(port, snapshot, pipeline, budget, now)
+                io.serve_tap(port, snapshot, pipeline, share.frames, now)
             };
             io.batch.allow(Batch::MAX_BYTES);
             busy |= matches!(outcome, Served::Drained | Served::MoreMayWait);
@@ -286,7 +284,12 @@ impl Engine {
             let was_quiet = ready.is_quiet(queue);
             match outcome {
                 Served::MoreMayWait => {
-                    ready.visited(queue, Found::Much);
+                    // Little, but not all there was.
+                    let found = match io.found {
+                        Found::Little | Found::Small => Found::Small,
+                        Found::Acks | Found::Much => Found::Much,
+                    };
+                    ready.visited(queue, found);
                     ready.again(queue);
                 }
                 Served::Drained => ready.visited(queue, io.found),

@@ -5,6 +5,8 @@ use ringway_packet::parse::Parsed;
 /// Most packets of a visit that found little, and most bytes of one of them.
 const LITTLE: usize = 2;
 const LITTLE_BYTES: u32 = 4096;
+/// Most bytes of a small packet.
+const SMALL_BYTES: u32 = 512;
 
 /// What a visit to a queue found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,26 +16,32 @@ pub(super) enum Found {
     /// The same, but only acknowledgements: nobody waits for those as for an answer, and the receiver of
     /// a bulk flow has nothing else to say.
     Acks,
+    /// More, in small packets that are not acknowledgements: each costs the worker as much as the head of
+    /// a superframe does, and carries next to nothing.
+    Small,
     /// More.
     Much,
 }
 
-/// What `count` packets are; of each its bytes and, if it could be parsed, its headers.
+/// What `count` packets are; of each its bytes and, if it could be parsed, its headers. Of more than a few
+/// the first two speak for the others.
 #[inline]
 pub(super) fn found(count: usize, packets: impl Iterator<Item = (u32, Option<Parsed>)>) -> Found {
-    if count > LITTLE {
-        return Found::Much;
-    }
-    let mut found = Found::Acks;
-    for (len, parsed) in packets {
-        if len > LITTLE_BYTES {
+    let more = count > LITTLE;
+    let most = if more { SMALL_BYTES } else { LITTLE_BYTES };
+    let mut acks = true;
+    for (len, parsed) in packets.take(LITTLE) {
+        if len > most {
             return Found::Much;
         }
-        if !parsed.is_some_and(|parsed| parsed.is_bare_tcp()) {
-            found = Found::Little;
-        }
+        acks &= parsed.is_some_and(|parsed| parsed.is_bare_tcp());
     }
-    found
+    match (more, acks) {
+        (false, true) => Found::Acks,
+        (false, false) => Found::Little,
+        (true, true) => Found::Much,
+        (true, false) => Found::Small,
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +69,11 @@ mod tests {
         assert_eq!(of(&[&query]), Found::Little);
         assert_eq!(of(&[&ack, &bulk]), Found::Much);
         assert_eq!(of(&[&ack, &ack, &ack]), Found::Much);
+        assert_eq!(of(&[&bulk, &query, &query]), Found::Much);
+        assert_eq!(of(&[&query, &query, &query]), Found::Small);
+        assert_eq!(of(&[&ack, &query, &query]), Found::Small);
+        let segment = kit::tcp(src, dst).payload_len(1400).frame();
+        assert_eq!(of(&[&segment, &segment, &segment]), Found::Much);
         // ARP and what cannot be parsed: somebody may wait for an answer.
         assert_eq!(found(1, [(42, None)].into_iter()), Found::Little);
     }

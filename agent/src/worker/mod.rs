@@ -24,6 +24,7 @@ mod ready;
 mod receive;
 mod ring;
 mod rings;
+mod share;
 mod spin;
 mod timers;
 mod tunnel;

@@ -53,6 +53,8 @@ struct Queue {
     listed: bool,
     /// Visits since it last held little, or was new; counted up to [`ACKS`], from where it is not quiet.
     score: u8,
+    /// It holds many small packets as a rule.
+    small: bool,
 }
 
 impl Ready {
@@ -79,11 +81,15 @@ impl Ready {
         let new = Queue {
             listed: false,
             score: 0,
+            small: false,
         };
         if self.queues.len() <= queue {
             self.queues.resize(queue + 1, new);
         }
-        self.queues[queue].score = 0;
+        self.queues[queue] = Queue {
+            listed: self.queues[queue].listed,
+            ..new
+        };
         self.resume(queue, fd)
     }
 
@@ -193,9 +199,15 @@ impl Ready {
             queue.score = match found {
                 Found::Little => 0,
                 Found::Acks => ACKS.min(queue.score + 1),
-                Found::Much => ACKS,
+                Found::Small | Found::Much => ACKS,
             };
+            queue.small = found == Found::Small;
         }
+    }
+
+    /// Whether a queue holds many small packets as a rule.
+    pub(super) fn is_small(&self, queue: usize) -> bool {
+        self.queues.get(queue).is_some_and(|queue| queue.small)
     }
 
     /// Lists a queue that may hold more, after those that wait already; also one that was kept for later.
@@ -318,6 +330,19 @@ mod tests {
         assert!(!quiet_after(&mut ready, Found::Acks));
         assert!(quiet_after(&mut ready, Found::Little));
         assert!(!quiet_after(&mut ready, Found::Much));
+    }
+
+    #[test]
+    fn small_packets_are_remembered_until_a_visit_finds_something_else() {
+        let (mut ready, _read, _write) = queues(2);
+        assert!(!ready.is_small(0));
+        ready.visited(0, Found::Small);
+        assert!(ready.is_small(0) && !ready.is_quiet(0) && !ready.is_small(1));
+        for found in [Found::Little, Found::Acks, Found::Much] {
+            ready.visited(0, Found::Small);
+            ready.visited(0, found);
+            assert!(!ready.is_small(0), "{found:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,64 @@
+//! How much one visit to a queue may take, so that none waits long for the others.
+
+use ringway_ports::Batch;
+
+/// Frames when other queues wait.
+const SHARE: usize = 16;
+/// The same of a pod that sends many small packets: each costs as much of the worker's and the receiver's
+/// time as a large one, so that a flood takes a core from everybody.
+const SMALL_SHARE: usize = 2;
+/// Frames of a pod, and bytes of any queue, while a quiet queue talks: two superframes, or acknowledgements
+/// that take the stack of their pod some 20 µs. What is quiet waits for one such visit at most.
+const TALK_FRAMES: usize = 4;
+const TALK_BYTES: usize = 96 * 1024;
+
+/// Most of one visit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Share {
+    pub(super) frames: usize,
+    /// The frame that passes this is the last.
+    pub(super) bytes: usize,
+}
+
+/// `others` wait besides; a quiet queue has said something of late (`talk`); the queue is a pod's (`tap`:
+/// each frame costs a system call or two, where sockets and rings give many at once), which sends many
+/// small packets as a rule (`small`).
+#[inline]
+pub(super) fn of(others: bool, talk: bool, tap: bool, small: bool) -> Share {
+    let frames = match (others, talk) {
+        (true, _) if tap && small => SMALL_SHARE,
+        (_, true) if tap => TALK_FRAMES,
+        (true, _) => SHARE,
+        (false, _) => Batch::MAX_FRAMES,
+    };
+    let bytes = if talk { TALK_BYTES } else { Batch::MAX_BYTES };
+    Share { frames, bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_visit_takes_less_the_more_others_depend_on_it() {
+        let frames = |others, talk, tap, small| of(others, talk, tap, small).frames;
+        // Alone, whatever it sends.
+        assert_eq!(frames(false, false, true, true), Batch::MAX_FRAMES);
+        // Beside others: a flood of small packets gets an eighth of what bulk gets.
+        assert_eq!(8 * frames(true, false, true, true), SHARE);
+        assert_eq!(frames(true, false, true, false), SHARE);
+        // While somebody waits for an answer, also the only queue that is ready.
+        for others in [true, false] {
+            assert_eq!(frames(others, true, true, false), TALK_FRAMES);
+            for tap in [true, false] {
+                assert_eq!(of(others, true, tap, false).bytes, TALK_BYTES);
+                assert_eq!(of(others, false, tap, false).bytes, Batch::MAX_BYTES);
+            }
+        }
+        // Sockets and rings give many frames at once.
+        for small in [true, false] {
+            assert_eq!(frames(true, true, false, small), SHARE);
+            assert_eq!(frames(false, true, false, small), Batch::MAX_FRAMES);
+        }
+    }
+}
