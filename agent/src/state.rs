@@ -20,6 +20,7 @@ use std::io::{self, Read, Seek, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ringway_cni::api::{Attachment, Bandwidth, PodIdentity, PortMapping};
 use ringway_packet::mac::MacAddr;
@@ -214,6 +215,23 @@ pub struct StateDir {
     _lock: File,
 }
 
+/// How long a lock may still be held by an agent that is gone: a child it was just making has its descriptors
+/// until the child begins its own program.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Locks a file, which somebody else may still hold for a moment.
+fn lock_within(file: &File, grace: Duration) -> Result<(), TryLockError> {
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if began.elapsed() < grace => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 impl StateDir {
     /// Creates the directory if need be and locks it.
     pub fn lock(dir: &Path) -> Result<Self, StateError> {
@@ -231,7 +249,7 @@ impl StateDir {
             .mode(0o600)
             .open(&path)
             .map_err(error("opening", &path))?;
-        match file.try_lock() {
+        match lock_within(&file, GRACE) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
