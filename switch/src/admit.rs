@@ -1,7 +1,6 @@
 //! 2. Admission: is the sender who it says it is?
 
 use ringway_encap::Encap;
-use ringway_packet::addr::mapped;
 use ringway_packet::offload::{Checksum, Offload};
 use ringway_packet::parse::{L3, Parsed};
 use ringway_packet::proto;
@@ -96,9 +95,9 @@ pub(crate) fn peer(
         return Err(DropReason::VlanTagged.into());
     }
     let l3 = usize::from(parsed.l3_off);
-    let (source, vtep) = match parsed.l3 {
-        L3::Ipv4 => (mapped(src4(head, l3)), snapshot.node.vtep_mac),
-        L3::Ipv6 => (src6(head, l3), snapshot.node.vtep_mac6),
+    let vtep = match parsed.l3 {
+        L3::Ipv4 => snapshot.node.vtep_mac,
+        L3::Ipv6 => snapshot.node.vtep_mac6,
         L3::Arp | L3::Other => return Err(DropReason::NotForwardedInner.into()),
     };
     if encap != Encap::Udp && mac(head, 0) != vtep {
@@ -109,7 +108,12 @@ pub(crate) fn peer(
         }
         .into());
     }
-    if let Some(Target::Path(id)) = snapshot.route(source)
+    let back = match parsed.l3 {
+        L3::Ipv4 => snapshot.routes4.lookup(src4(head, l3)),
+        // An IPv4-mapped source is nobody's.
+        _ => snapshot.routes6.lookup(src6(head, l3)),
+    };
+    if let Some(Target::Path(id)) = back
         && let Some(path) = snapshot.path(id)
         && path.peer == peer
     {

@@ -200,3 +200,17 @@ fn no_error_about_a_directed_broadcast() {
         assert_eq!(o.originated.is_empty(), to[3] == 255, "{to:?}");
     }
 }
+
+/// An IPv4-mapped address is for the inside of a machine; on the wire it would pass for the IPv4 address
+/// of the peer's pod.
+#[test]
+fn a_mapped_inner_source_is_nobodys() {
+    let mut mapped = [0; 16];
+    mapped[10..12].fill(0xff);
+    mapped[12..].copy_from_slice(&carol4());
+    let inner = |source| udp6((VTEP2, VTEP1), (source, v6(1, 2)), 63, 32);
+    let o = Stage::vxlan().from_underlay(&in_vxlan(&inner(v6(2, 2))));
+    assert_eq!(o.verdict, Verdict::Deliver(ALICE));
+    let o = Stage::vxlan().from_underlay(&in_vxlan(&inner(mapped)));
+    assert_eq!(o.verdict, Verdict::Drop(DropReason::ForeignInnerSource));
+}
