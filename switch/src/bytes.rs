@@ -2,28 +2,32 @@
 
 use ringway_packet::mac::MacAddr;
 
+/// One bounds check and one load; byte by byte it would be `N` of each.
+#[inline(always)]
+fn octets<const N: usize>(b: &[u8], at: usize) -> [u8; N] {
+    let mut octets = [0; N];
+    octets.copy_from_slice(&b[at..at + N]);
+    octets
+}
+
 #[inline]
 pub(crate) fn be16(b: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([b[at], b[at + 1]])
+    u16::from_be_bytes(octets(b, at))
 }
 
 #[inline]
 pub(crate) fn be32(b: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
+    u32::from_be_bytes(octets(b, at))
 }
 
 #[inline]
 pub(crate) fn be128(b: &[u8], at: usize) -> u128 {
-    let mut octets = [0; 16];
-    octets.copy_from_slice(&b[at..at + 16]);
-    u128::from_be_bytes(octets)
+    u128::from_be_bytes(octets(b, at))
 }
 
 #[inline]
 pub(crate) fn mac(b: &[u8], at: usize) -> MacAddr {
-    let mut octets = [0; 6];
-    octets.copy_from_slice(&b[at..at + 6]);
-    MacAddr(octets)
+    MacAddr(octets(b, at))
 }
 
 /// `fe80::/10`

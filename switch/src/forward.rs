@@ -164,14 +164,12 @@ fn to_peer<S: Sink>(
         }
     }
     hop(pipeline, snapshot, from, packet, parsed, now, sink)?;
-    let head = packet.head_mut();
     let tunnel = Tunnel {
         path: id,
-        hash: flow_hash(head, parsed),
+        hash: flow_hash(packet.head(), parsed),
         tos: ecn::encapsulate(parsed.tos),
     };
-    head[..6].copy_from_slice(&path.dst_mac.0);
-    head[6..12].copy_from_slice(&path.src_mac.0);
+    set_macs(packet, path.dst_mac.0, path.src_mac.0);
     // Segments get their checksums when they are cut; a single packet gets its own here, because
     // a tunnel has no field that says "still to be done".
     if packet.offload.gso == Gso::None {
@@ -205,7 +203,7 @@ fn begun_right(head: &[u8], parsed: &Parsed, start: u16, offset: u16) -> bool {
 
 /// One routing hop: TTL checked and decremented. A packet from the node's stack has had its hop
 /// there.
-#[inline]
+#[inline(always)]
 fn hop<S: Sink>(
     pipeline: &mut Pipeline,
     snapshot: &Snapshot,
@@ -233,23 +231,24 @@ fn hop<S: Sink>(
         return Err(DropReason::TtlExceeded.into());
     }
     let l3 = usize::from(parsed.l3_off);
-    let head = packet.head_mut();
+    // As much of the header as is touched of either.
+    let ip = &mut packet.head_mut()[l3..l3 + 12];
     if parsed.l3 == L3::Ipv4 {
-        head[l3 + 8] -= 1;
+        ip[8] -= 1;
         // RFC 1624: TTL is the high octet of its word, so the checksum grows by 0x0100.
-        let (sum, carry) = be16(head, l3 + 10).overflowing_add(0x0100);
-        head[l3 + 10..l3 + 12].copy_from_slice(&(sum + u16::from(carry)).to_be_bytes());
+        let (sum, carry) = be16(ip, 10).overflowing_add(0x0100);
+        ip[10..].copy_from_slice(&(sum + u16::from(carry)).to_be_bytes());
     } else {
-        head[l3 + 7] -= 1;
+        ip[7] -= 1;
     }
     Ok(())
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) fn set_macs(packet: &mut Packet<'_>, to: [u8; 6], from: [u8; 6]) {
-    let head = packet.head_mut();
-    head[..6].copy_from_slice(&to);
-    head[6..12].copy_from_slice(&from);
+    let macs = &mut packet.head_mut()[..12];
+    macs[..6].copy_from_slice(&to);
+    macs[6..].copy_from_slice(&from);
 }
 
 /// Destinations that are never routed (RFC 6890): "this network", loopback, link-local, multicast

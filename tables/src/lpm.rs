@@ -101,7 +101,14 @@ impl<A: Address, V: Copy + Default> Lpm<A, V> {
     /// Value of the longest prefix that contains `addr`.
     #[inline]
     pub fn lookup(&self, addr: A) -> Option<V> {
-        self.levels.iter().find_map(|level| level.get(addr))
+        // A plain loop: `find_map` becomes a function that keeps its state in memory.
+        for level in self.levels.iter() {
+            let found = level.get(addr);
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
     }
 
     /// The same with the prefix's length.

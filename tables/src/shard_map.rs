@@ -3,7 +3,7 @@
 //! ```text
 //! root  [ shard | shard | … ]      2^d entries, indexed by the low hash bits
 //!            └─ [ bucket | bucket | … ]   home by the high hash bits, then linear
-//!                    └─ 5 keys, 5 values, a count: one cache line for IPv4 routes and MACs
+//!                    └─ 5 keys, 5 values, which are used: one cache line for IPv4 routes and MACs
 //! ```
 //! A lookup is hash, root entry, bucket: two dependent loads and, 19 times in 20, one cache line.
 //! Within a bucket all keys are compared without a branch, so nothing is mispredicted.
@@ -66,6 +66,7 @@ impl Key for u128 {
 struct Bucket<K, V> {
     keys: [K; SLOTS],
     values: [V; SLOTS],
+    /// A bit for each slot in use; they are filled from the first on.
     used: u8,
 }
 
@@ -78,14 +79,14 @@ impl<K: Key, V: Copy + Default> Bucket<K, V> {
         }
     }
 
-    /// Slot of `key`. Unused slots hold a default key, hence the mask.
+    /// Slot of `key`. Unused slots hold a default key, hence the last step.
     #[inline(always)]
     fn find(&self, key: K) -> Option<usize> {
         let mut hits = 0u32;
         for (slot, candidate) in self.keys.iter().enumerate() {
             hits |= u32::from(*candidate == key) << slot;
         }
-        hits &= (1u32 << (self.used & 7)) - 1;
+        hits &= u32::from(self.used);
         if hits == 0 {
             None
         } else {
@@ -95,7 +96,11 @@ impl<K: Key, V: Copy + Default> Bucket<K, V> {
 
     #[inline(always)]
     fn is_full(&self) -> bool {
-        usize::from(self.used) == SLOTS
+        self.used == (1 << SLOTS) - 1
+    }
+
+    fn len(&self) -> usize {
+        self.used.count_ones() as usize
     }
 }
 
@@ -279,20 +284,26 @@ impl<K: Key, V: Copy + Default> Shard<K, V> {
 
     #[inline(always)]
     fn get(&self, key: K, hash: u64) -> Option<V> {
-        let mut at = self.home(hash);
-        for _ in 0..self.buckets.len() {
-            let bucket = self.buckets.get(at)?;
+        let home = self.home(hash);
+        let bucket = self.buckets.get(home)?;
+        match bucket.find(key) {
+            Some(slot) => bucket.values.get(slot).copied(),
+            None if bucket.is_full() => self.get_beyond(home, key),
+            None => None,
+        }
+    }
+
+    /// The same behind a full home bucket: rare, and so not in the way of the other 19 of 20.
+    #[cold]
+    fn get_beyond(&self, home: usize, key: K) -> Option<V> {
+        let (before, from_home) = self.buckets.split_at_checked(home)?;
+        for bucket in from_home.iter().skip(1).chain(before) {
             if let Some(slot) = bucket.find(key) {
                 return bucket.values.get(slot).copied();
             }
             if !bucket.is_full() {
                 return None;
             }
-            at = if at + 1 == self.buckets.len() {
-                0
-            } else {
-                at + 1
-            };
         }
         None
     }
@@ -309,8 +320,8 @@ impl<K: Key, V: Copy + Default> Shard<K, V> {
 
     fn entries(&self) -> impl Iterator<Item = (K, V)> + '_ {
         self.buckets.iter().flat_map(|bucket| {
-            let used = usize::from(bucket.used);
-            bucket.keys.into_iter().zip(bucket.values).take(used)
+            let pairs = bucket.keys.into_iter().zip(bucket.values);
+            pairs.take(bucket.len())
         })
     }
 
@@ -347,10 +358,10 @@ impl<K: Key, V: Copy + Default> Shard<K, V> {
             at = (at + 1) % buckets.len();
         }
         let bucket = &mut buckets[at];
-        let slot = usize::from(bucket.used);
+        let slot = bucket.len();
         bucket.keys[slot] = key;
         bucket.values[slot] = value;
-        bucket.used += 1;
+        bucket.used |= 1 << slot;
         self.len += 1;
     }
 

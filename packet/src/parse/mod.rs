@@ -124,7 +124,7 @@ impl Parsed {
 ///
 /// # Errors
 /// The first thing found wrong; every header must lie within `head`, every length within `len`.
-#[inline]
+#[inline(always)]
 pub fn parse(head: &[u8], len: usize) -> Result<Parsed, ParseError> {
     let head = &head[..head.len().min(len)];
     if let Some((ethernet, ip)) = head.split_first_chunk::<ETHERNET>() {
