@@ -1,21 +1,30 @@
 //! Big-endian fields at an offset whose presence the caller has checked. Out of range they panic,
 //! so every module that uses them has one length gate in front.
 
+/// One bounds check and one load; byte by byte it would be `N` of each.
 #[inline(always)]
-pub(crate) fn be16(b: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([b[at], b[at + 1]])
+fn octets<const N: usize>(b: &[u8], at: usize) -> [u8; N] {
+    let mut octets = [0; N];
+    octets.copy_from_slice(&b[at..at + N]);
+    octets
 }
 
+/// 16 bits.
 #[inline(always)]
-pub(crate) fn be32(b: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
+pub fn be16(b: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes(octets(b, at))
 }
 
+/// 32 bits.
 #[inline(always)]
-pub(crate) fn be128(b: &[u8], at: usize) -> u128 {
-    let mut octets = [0; 16];
-    octets.copy_from_slice(&b[at..at + 16]);
-    u128::from_be_bytes(octets)
+pub fn be32(b: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(octets(b, at))
+}
+
+/// 128 bits.
+#[inline(always)]
+pub fn be128(b: &[u8], at: usize) -> u128 {
+    u128::from_be_bytes(octets(b, at))
 }
 
 #[inline(always)]

@@ -213,5 +213,17 @@ pub fn verify<'a>(pseudo: Sum, pieces: impl IntoIterator<Item = &'a [u8]>) -> bo
     fold(summer.sum()) == 0xffff
 }
 
+/// Whether an IPv4 header without options, which begins with 0x45, has a correct checksum. For the short
+/// cuts: no loop and no fold.
+#[inline(always)]
+pub fn is_plain_ipv4_right(header: &[u8; 20]) -> bool {
+    // Byte order does not matter here (RFC 1071 section 2 B), so no word is swapped; 32-bit words in
+    // 64 bits need no carries before the fold.
+    let words = header.as_chunks::<4>().0.iter();
+    let sum: u64 = words.map(|w| u64::from(u32::from_le_bytes(*w))).sum();
+    // The sum of a right header is a multiple of 0xffff; not 0, which the first byte excludes.
+    sum.is_multiple_of(0xffff)
+}
+
 #[cfg(test)]
 mod tests;

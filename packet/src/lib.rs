@@ -6,7 +6,7 @@
 
 pub mod addr;
 pub mod arp;
-mod bytes;
+pub mod bytes;
 pub mod checksum;
 pub mod ethernet;
 pub mod ethertype;

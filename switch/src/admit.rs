@@ -95,9 +95,16 @@ pub(crate) fn peer(
         return Err(DropReason::VlanTagged.into());
     }
     let l3 = usize::from(parsed.l3_off);
-    let vtep = match parsed.l3 {
-        L3::Ipv4 => snapshot.node.vtep_mac,
-        L3::Ipv6 => snapshot.node.vtep_mac6,
+    // Each family in its own table: an IPv4-mapped source is nobody's.
+    let (back, vtep) = match parsed.l3 {
+        L3::Ipv4 => (
+            snapshot.routes4.lookup(src4(head, l3)),
+            snapshot.node.vtep_mac,
+        ),
+        L3::Ipv6 => (
+            snapshot.routes6.lookup(src6(head, l3)),
+            snapshot.node.vtep_mac6,
+        ),
         L3::Arp | L3::Other => return Err(DropReason::NotForwardedInner.into()),
     };
     if encap != Encap::Udp && mac(head, 0) != vtep {
@@ -108,11 +115,6 @@ pub(crate) fn peer(
         }
         .into());
     }
-    let back = match parsed.l3 {
-        L3::Ipv4 => snapshot.routes4.lookup(src4(head, l3)),
-        // An IPv4-mapped source is nobody's.
-        _ => snapshot.routes6.lookup(src6(head, l3)),
-    };
     if let Some(Target::Path(id)) = back
         && let Some(path) = snapshot.path(id)
         && path.peer == peer

@@ -1,33 +1,13 @@
 //! Big-endian fields of a header whose extent `parse` has checked.
 
+pub(crate) use ringway_packet::bytes::{be16, be32, be128};
 use ringway_packet::mac::MacAddr;
-
-/// One bounds check and one load; byte by byte it would be `N` of each.
-#[inline(always)]
-fn octets<const N: usize>(b: &[u8], at: usize) -> [u8; N] {
-    let mut octets = [0; N];
-    octets.copy_from_slice(&b[at..at + N]);
-    octets
-}
-
-#[inline]
-pub(crate) fn be16(b: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes(octets(b, at))
-}
-
-#[inline]
-pub(crate) fn be32(b: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes(octets(b, at))
-}
-
-#[inline]
-pub(crate) fn be128(b: &[u8], at: usize) -> u128 {
-    u128::from_be_bytes(octets(b, at))
-}
 
 #[inline]
 pub(crate) fn mac(b: &[u8], at: usize) -> MacAddr {
-    MacAddr(octets(b, at))
+    let mut octets = [0; 6];
+    octets.copy_from_slice(&b[at..at + 6]);
+    MacAddr(octets)
 }
 
 /// `fe80::/10`

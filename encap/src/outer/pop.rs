@@ -13,6 +13,7 @@
 
 use super::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, UDP_LEN};
 use ringway_packet::addr::{mapped, unmap};
+use ringway_packet::bytes::{be16, be32, be128};
 use ringway_packet::{checksum, ethertype, proto};
 
 const MAX_VLAN_TAGS: usize = 2;
@@ -150,26 +151,26 @@ pub fn pop_outer(frame: &[u8], len: usize) -> Result<Outer, PopError> {
 #[inline(always)]
 fn fast4(frame: &[u8], len: usize) -> Option<Outer> {
     const UDP: usize = ETHERNET_LEN + IPV4_LEN;
-    let (h, _) = frame.split_first_chunk::<{ UDP + UDP_LEN }>()?;
-    if field(h, 12) != ethertype::IPV4 || h[14] != 0x45 {
+    let h = frame.first_chunk::<{ UDP + UDP_LEN }>()?;
+    if be16(h, 12) != ethertype::IPV4 || h[14] != 0x45 {
         return None;
     }
-    let (ip, _) = h[ETHERNET_LEN..].split_first_chunk()?;
-    let total = usize::from(field(h, 16));
-    let udp_len = usize::from(field(h, UDP + 4));
-    let good = field(h, 20) & IPV4_FRAGMENT == 0
+    let ip = h[ETHERNET_LEN..].first_chunk()?;
+    let total = usize::from(be16(h, 16));
+    let udp_len = usize::from(be16(h, UDP + 4));
+    let good = be16(h, 20) & IPV4_FRAGMENT == 0
         && h[23] == proto::UDP
         && total <= len - ETHERNET_LEN
         && udp_len >= UDP_LEN
         && udp_len + IPV4_LEN <= total
-        && is_multiple_of_ffff(ip);
+        && checksum::is_plain_ipv4_right(ip);
     good.then(|| Outer {
-        src: mapped(word(h, 26)),
-        dst: mapped(word(h, 30)),
-        src_port: field(h, UDP),
-        dst_port: field(h, UDP + 2),
+        src: mapped(be32(h, 26)),
+        dst: mapped(be32(h, 30)),
+        src_port: be16(h, UDP),
+        dst_port: be16(h, UDP + 2),
         tos: h[15],
-        checksum: field(h, UDP + 6),
+        checksum: be16(h, UDP + 6),
         payload_off: UDP + UDP_LEN,
         payload_len: udp_len - UDP_LEN,
     })
@@ -179,14 +180,14 @@ fn fast4(frame: &[u8], len: usize) -> Option<Outer> {
 #[inline(always)]
 fn fast6(frame: &[u8], len: usize) -> Option<Outer> {
     const UDP: usize = ETHERNET_LEN + IPV6_LEN;
-    let (h, _) = frame.split_first_chunk::<{ UDP + UDP_LEN }>()?;
-    if field(h, 12) != ethertype::IPV6 || h[14] >> 4 != 6 {
+    let h = frame.first_chunk::<{ UDP + UDP_LEN }>()?;
+    if be16(h, 12) != ethertype::IPV6 || h[14] >> 4 != 6 {
         return None;
     }
-    let payload = usize::from(field(h, 18));
-    let udp_len = usize::from(field(h, UDP + 4));
-    let (src, dst) = (address(h, 22), address(h, 38));
-    let checksum = field(h, UDP + 6);
+    let payload = usize::from(be16(h, 18));
+    let udp_len = usize::from(be16(h, UDP + 4));
+    let (src, dst) = (be128(h, 22), be128(h, 38));
+    let checksum = be16(h, UDP + 6);
     let good = h[20] == proto::UDP
         && payload <= len - UDP
         && udp_len >= UDP_LEN
@@ -197,42 +198,13 @@ fn fast6(frame: &[u8], len: usize) -> Option<Outer> {
     good.then(|| Outer {
         src,
         dst,
-        src_port: field(h, UDP),
-        dst_port: field(h, UDP + 2),
-        tos: (field(h, 14) >> 4) as u8,
+        src_port: be16(h, UDP),
+        dst_port: be16(h, UDP + 2),
+        tos: (be16(h, 14) >> 4) as u8,
         checksum,
         payload_off: UDP + UDP_LEN,
         payload_len: udp_len - UDP_LEN,
     })
-}
-
-/// RFC 1071 over a header without options. Byte order does not matter (section 2 B), and 32-bit
-/// words in 64 bits need no carries; a header that begins with 0x45 does not sum up to 0.
-#[inline(always)]
-fn is_multiple_of_ffff(ip: &[u8; IPV4_LEN]) -> bool {
-    let words = ip.as_chunks::<4>().0;
-    let sum: u64 = words
-        .iter()
-        .map(|w| u64::from(u32::from_le_bytes(*w)))
-        .sum();
-    sum.is_multiple_of(0xffff)
-}
-
-#[inline(always)]
-fn field<const N: usize>(h: &[u8; N], at: usize) -> u16 {
-    u16::from_be_bytes([h[at], h[at + 1]])
-}
-
-#[inline(always)]
-fn word<const N: usize>(h: &[u8; N], at: usize) -> u32 {
-    u32::from_be_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]])
-}
-
-#[inline(always)]
-fn address<const N: usize>(h: &[u8; N], at: usize) -> u128 {
-    let mut octets = [0; 16];
-    octets.copy_from_slice(&h[at..at + 16]);
-    u128::from_be_bytes(octets)
 }
 
 /// The full walk.
@@ -327,12 +299,7 @@ fn pop4(frame: &[u8], at: usize, len: usize) -> Result<Outer, PopError> {
             have: frame.len(),
         });
     };
-    let sum = if header_len == IPV4_LEN {
-        sum_plain(ip)
-    } else {
-        sum_header(whole)
-    };
-    if sum != 0xffff {
+    if checksum::fold(checksum::sum(whole)) != 0xffff {
         return Err(PopError::Ipv4Checksum);
     }
     let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
@@ -428,118 +395,5 @@ fn pop_udp(frame: &[u8], at: usize, max: usize, ip: Addresses) -> Result<Outer, 
     })
 }
 
-/// Folded sum of an IPv4 header, which is a multiple of 4 long.
-#[inline(always)]
-fn sum_header(header: &[u8]) -> u16 {
-    let mut sum = 0u64;
-    for word in header.chunks_exact(4) {
-        sum += u64::from(u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
-    }
-    fold64(sum)
-}
-
-/// The same for a header without options: no loop.
-#[inline(always)]
-fn sum_plain(ip: &[u8; IPV4_LEN]) -> u16 {
-    let word = |at: usize| {
-        u64::from(u32::from_be_bytes([
-            ip[at],
-            ip[at + 1],
-            ip[at + 2],
-            ip[at + 3],
-        ]))
-    };
-    fold64(word(0) + word(4) + word(8) + word(12) + word(16))
-}
-
-#[inline(always)]
-fn fold64(sum: u64) -> u16 {
-    // At most 15 words of 32 bits: 36 bits, then 17, then 16.
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ringway_packet::kit;
-
-    fn fast(frame: &[u8], len: usize) -> Option<Outer> {
-        fast4(frame, len).or_else(|| fast6(frame, len))
-    }
-
-    fn frames() -> Vec<(Vec<u8>, bool)> {
-        let (a4, b4) = ("192.0.2.1:40000", "192.0.2.2:8472");
-        let (a6, b6) = ("[2001:db8::1]:40000", "[2001:db8::2]:8472");
-        let mut frames = Vec::new();
-        for (a, b) in [(a4, b4), (a6, b6)] {
-            let udp = || kit::udp(a, b);
-            for build in [
-                udp(),
-                udp().payload_len(1400).tos(0xb9),
-                udp().payload_len(3).padding(9),
-            ] {
-                frames.push((build.frame(), true));
-            }
-            let tcp = kit::tcp(a, b).frame();
-            let tagged = udp().vlan(7).frame();
-            let fragments = udp().payload_len(3000).fragments(1280);
-            let others = [tcp, tagged].into_iter().chain(fragments);
-            frames.extend(others.map(|frame| (frame, false)));
-        }
-        frames.push((kit::udp(a4, b4).options(&[1; 4]).frame(), false));
-        frames
-    }
-
-    #[test]
-    fn the_short_cut_takes_what_is_common() {
-        for (frame, common) in frames() {
-            let outer = fast(&frame, frame.len());
-            assert_eq!(outer.is_some(), common, "{frame:02x?}");
-            if common {
-                assert_eq!(outer, walk(&frame, frame.len()).ok());
-            }
-        }
-    }
-
-    #[test]
-    fn the_short_cut_takes_nothing_that_the_walk_refuses_or_sees_otherwise() {
-        let (mut taken, mut left) = (0, 0);
-        let mut agree = |frame: &[u8], len: usize| {
-            let outer = fast(frame, len);
-            let count = if outer.is_some() {
-                &mut taken
-            } else {
-                &mut left
-            };
-            *count += 1;
-            if let Some(outer) = outer {
-                assert_eq!(walk(frame, len), Ok(outer), "{len}: {frame:02x?}");
-            }
-        };
-        for (frame, _) in frames() {
-            for at in 0..frame.len().min(80) {
-                agree(&frame[..at], at);
-                agree(&frame[..at], frame.len());
-                for flip in 1..=255 {
-                    let mut other = frame.clone();
-                    other[at] ^= flip;
-                    agree(&other, other.len());
-                    // What the header's checksum would have caught.
-                    if frame[12] == 8 && (14..34).contains(&at) {
-                        other[24..26].fill(0);
-                        let sum = checksum::finish(checksum::sum(&other[14..34]));
-                        other[24..26].copy_from_slice(&sum.to_be_bytes());
-                        agree(&other, other.len());
-                    }
-                }
-            }
-        }
-        assert!(
-            taken > 10_000 && left > 10_000,
-            "{taken} taken, {left} left"
-        );
-    }
-}
+mod tests;

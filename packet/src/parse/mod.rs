@@ -21,6 +21,7 @@ mod walk;
 pub use error::{Layer, ParseError};
 
 use crate::bytes::be16;
+use crate::checksum::is_plain_ipv4_right;
 use crate::{ethertype, proto};
 
 /// Most VLAN tags skipped: 802.1ad, one in the other.
@@ -165,9 +166,11 @@ pub fn parse_ip(head: &[u8], len: usize) -> Result<Parsed, ParseError> {
 #[inline(always)]
 fn fast4(ip: &[u8], len: usize, at: u16) -> Option<Parsed> {
     let h = ip.first_chunk::<28>()?;
+    let header = h.first_chunk()?;
     let fragment = be16(h, 6);
     let total = usize::from(be16(h, 2));
-    if h[0] != 0x45 || fragment & FRAGMENT_BITS != 0 || total > len || !ipv4_checksum_is_right(h) {
+    if h[0] != 0x45 || fragment & FRAGMENT_BITS != 0 || total > len || !is_plain_ipv4_right(header)
+    {
         return None;
     }
     let proto = h[9];
@@ -232,17 +235,6 @@ fn l4_fast(ip: &[u8], proto: u8, at: usize, total: usize) -> Option<u16> {
     } else {
         None
     }
-}
-
-/// RFC 1071 over the 20 bytes of a header without options.
-#[inline(always)]
-fn ipv4_checksum_is_right(h: &[u8; 28]) -> bool {
-    // Byte order does not matter here (RFC 1071 section 2 B), so no word is swapped; 32-bit words in
-    // 64 bits need no carries before the fold.
-    let word = |at: usize| u64::from(u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]));
-    let sum = word(0) + word(4) + word(8) + word(12) + word(16);
-    // The sum of a right header is a multiple of 0xffff; not 0, which the first byte excludes.
-    sum.is_multiple_of(0xffff)
 }
 
 #[cfg(test)]
