@@ -20,7 +20,6 @@ use std::io::{self, Read, Seek, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use ringway_cni::api::{Attachment, Bandwidth, PodIdentity, PortMapping};
 use ringway_packet::mac::MacAddr;
@@ -212,23 +211,14 @@ pub fn boot_id() -> String {
 #[derive(Debug)]
 pub struct StateDir {
     dir: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
-/// How long a lock may still be held by an agent that is gone: a child it was just making has its descriptors
-/// until the child begins its own program.
-const GRACE: Duration = Duration::from_millis(500);
-
-/// Locks a file, which somebody else may still hold for a moment.
-fn lock_within(file: &File, grace: Duration) -> Result<(), TryLockError> {
-    let began = Instant::now();
-    loop {
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) if began.elapsed() < grace => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            outcome => return outcome,
-        }
+impl Drop for StateDir {
+    /// Unlocks by name: a child that is just being made shares the open file until it begins its own
+    /// program, so that closing it here would not.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
     }
 }
 
@@ -249,7 +239,7 @@ impl StateDir {
             .mode(0o600)
             .open(&path)
             .map_err(error("opening", &path))?;
-        match lock_within(&file, GRACE) {
+        match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
@@ -270,7 +260,7 @@ impl StateDir {
         written.map_err(error("writing", &path))?;
         Ok(Self {
             dir: dir.to_owned(),
-            _lock: file,
+            lock: file,
         })
     }
 
