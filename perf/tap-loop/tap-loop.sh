@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What the smallest loop over TAPs (loop.c) reaches beside a kernel bridge, in turns: the
 # limit of anybody who reads and writes TAPs on this machine. TCP between two hosts by
-# iperf3, and meanwhile pings between two others.
+# iperf3, then the same with pings between two others beside it.
 #
 #   sudo perf/tap-loop/tap-loop.sh [STREAMS] [ROUNDS] [SECONDS]     (4, 5, 3)
 #
@@ -45,23 +45,27 @@ for name in $loop_hosts; do host "$prefix$name" $octet; octet=$((octet + 1)); do
 octet=2
 for name in $bridge_hosts; do host "$prefix$name" $octet; octet=$((octet + 1)); done
 
-turn() { # NAME CLIENT SERVER CLIENT: Gbit/s; median and 99th percentile of pings meanwhile, in ms
-    ip netns exec "$prefix$3" iperf3 -s -1 >/dev/null 2>&1 &
+streams() { # CLIENT SERVER: Gbit/s
+    ip netns exec "$prefix$2" iperf3 -s -1 >/dev/null 2>&1 &
     sleep 0.3
-    ip netns exec "$prefix$4" ping -i 0.004 -w "$seconds" 10.77.9.5 |
-        sed -n 's/.*time=\([0-9.]*\) ms/\1/p' | sort -n >"$work/$1.pings" &
-    local pings=$!
-    ip netns exec "$prefix$2" iperf3 -c 10.77.9.3 -t "$seconds" -P "$streams" -J |
-        sed -n '/"sum_received"/,/}/s/.*"bits_per_second":[^0-9]*\([0-9.e+]*\).*/\1/p' |
-        awk '{printf "%.2f ", $1 / 1e9}' >"$work/$1"
-    wait "$pings"
-    awk '{t[NR] = $1} END {printf "%.3f %.3f\n", t[int((NR + 1) / 2)], t[int((NR + 1) * 0.99)]}' "$work/$1.pings" >>"$work/$1"
+    ip netns exec "$prefix$1" iperf3 -c 10.77.9.3 -t "$seconds" -P "$streams" -J |
+        sed -n '/"sum_received"/,/}/s/.*"bits_per_second":[^0-9]*\([0-9.e+]*\).*/\1/p' | awk '{printf "%.2f", $1 / 1e9}'
+}
+turn() { # CLIENT SERVER CLIENT: Gbit/s; median and 99th percentile of pings beside the same, in ms
+    streams "$1" "$2"
+    streams "$1" "$2" >/dev/null &
+    local load=$!
+    sleep 0.5
+    ip netns exec "$prefix$3" ping -i 0.004 -w $((seconds > 1 ? seconds - 1 : 1)) 10.77.9.5 |
+        sed -n 's/.*time=\([0-9.]*\) ms/\1/p' | sort -n |
+        awk '{t[NR] = $1} END {printf " %.3f %.3f\n", t[int((NR + 1) / 2)], t[int((NR + 1) * 0.99)]}'
+    wait "$load"
 }
 for ((round = 1; round <= rounds; round++)); do
-    turn loop a b c
-    turn bridge e f g
+    turn a b c >"$work/loop"
+    turn e f g >"$work/bridge"
     paste -d' ' "$work/loop" "$work/bridge" | awk -v n="$round" '{
-        printf "%d: loop %s, bridge %s Gbit/s, ratio %.2f; ping meanwhile, median %s and %s ms, ratio %.1f, p99 %s and %s, ratio %.1f\n",
+        printf "%d: loop %s, bridge %s Gbit/s, ratio %.2f; ping beside, median %s and %s ms, ratio %.1f, p99 %s and %s, ratio %.1f\n",
             n, $1, $4, $1 / $4, $2, $5, $2 / $5, $3, $6, $3 / $6
         print $1 / $4, $2 / $5, $3 / $6 >>"'"$work/ratios"'"}'
 done
