@@ -259,14 +259,14 @@ impl Engine {
             let tap = queue >= sockets + MAX_RINGS;
             let share = share::of(others, talk, tap, ready.is_small(queue));
             io.batch.allow(share.bytes);
+            let frames = share.frames;
             let outcome = if queue < sockets {
-                io.serve_underlay(queue, snapshot, pipeline, opener, share.frames, now)
+                io.serve_underlay(queue, snapshot, pipeline, opener, frames, now)
             } else if !tap {
-                let ring = queue - sockets;
-                io.serve_ring(ring, snapshot, pipeline, opener, share.frames, now)
+                io.serve_ring(queue - sockets, snapshot, pipeline, opener, frames, now)
             } else {
                 let port = queue - sockets - MAX_RINGS;
-                io.serve_tap(port, snapshot, pipeline, share.frames, now)
+                io.serve_tap(port, snapshot, pipeline, frames, now)
             };
             io.batch.allow(Batch::MAX_BYTES);
             busy |= matches!(outcome, Served::Drained | Served::MoreMayWait);
@@ -284,12 +284,7 @@ impl Engine {
             let was_quiet = ready.is_quiet(queue);
             match outcome {
                 Served::MoreMayWait => {
-                    // Little, but not all there was.
-                    let found = match io.found {
-                        Found::Little | Found::Small => Found::Small,
-                        Found::Acks | Found::Much => Found::Much,
-                    };
-                    ready.visited(queue, found);
+                    ready.visited(queue, io.found.and_more());
                     ready.again(queue);
                 }
                 Served::Drained => ready.visited(queue, io.found),

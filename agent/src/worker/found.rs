@@ -16,11 +16,22 @@ pub(super) enum Found {
     /// The same, but only acknowledgements: nobody waits for those as for an answer, and the receiver of
     /// a bulk flow has nothing else to say.
     Acks,
-    /// More, in small packets that are not acknowledgements: each costs the worker as much as the head of
-    /// a superframe does, and carries next to nothing.
+    /// More, in small packets that are not acknowledgements: they cost a lot of time and carry next to
+    /// nothing.
     Small,
     /// More.
     Much,
+}
+
+impl Found {
+    /// The same, if it was not all there was.
+    #[inline]
+    pub(super) fn and_more(self) -> Found {
+        match self {
+            Found::Little | Found::Small => Found::Small,
+            Found::Acks | Found::Much => Found::Much,
+        }
+    }
 }
 
 /// What `count` packets are; of each its bytes and, if it could be parsed, its headers. Of more than a few
@@ -74,6 +85,8 @@ mod tests {
         assert_eq!(of(&[&ack, &query, &query]), Found::Small);
         let segment = kit::tcp(src, dst).payload_len(1400).frame();
         assert_eq!(of(&[&segment, &segment, &segment]), Found::Much);
+        assert_eq!(of(&[&query]).and_more(), Found::Small);
+        assert_eq!(of(&[&ack]).and_more(), Found::Much);
         // ARP and what cannot be parsed: somebody may wait for an answer.
         assert_eq!(found(1, [(42, None)].into_iter()), Found::Little);
     }

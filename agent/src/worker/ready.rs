@@ -46,8 +46,8 @@ pub(super) struct Ready {
     woken: bool,
 }
 
-/// What is known of a queue.
-#[derive(Clone, Copy)]
+/// What is known of a queue; at first that it is quiet.
+#[derive(Clone, Copy, Default)]
 struct Queue {
     /// In one of the lists.
     listed: bool,
@@ -78,18 +78,11 @@ impl Ready {
 
     /// Watches a descriptor under a queue number.
     pub(super) fn add(&mut self, queue: usize, fd: RawFd) -> io::Result<()> {
-        let new = Queue {
-            listed: false,
-            score: 0,
-            small: false,
-        };
         if self.queues.len() <= queue {
-            self.queues.resize(queue + 1, new);
+            self.queues.resize(queue + 1, Queue::default());
         }
-        self.queues[queue] = Queue {
-            listed: self.queues[queue].listed,
-            ..new
-        };
+        let known = &mut self.queues[queue];
+        (known.score, known.small) = (0, false);
         self.resume(queue, fd)
     }
 

@@ -4,8 +4,8 @@ use ringway_ports::Batch;
 
 /// Frames when other queues wait.
 const SHARE: usize = 16;
-/// The same of a pod that sends many small packets: each costs as much of the worker's and the receiver's
-/// time as a large one, so that a flood takes a core from everybody.
+/// The same of a pod that sends many small packets: each costs two system calls and the receiver's stack,
+/// and what a flood takes of a core others have not.
 const SMALL_SHARE: usize = 2;
 /// Frames of a pod, and bytes of any queue, while a quiet queue talks: two superframes, or acknowledgements
 /// that take the stack of their pod some 20 µs. What is quiet waits for one such visit at most.
