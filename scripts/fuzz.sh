@@ -18,7 +18,10 @@ seconds=${FUZZ_SECONDS:-30}
 fuzz_dir=$target_dir/fuzz
 host=$(run_cargo -vV | sed -n 's/^host: //p')
 targets=("$@")
-[ $# -gt 0 ] || mapfile -t targets < <(sed -n 's/^name = "fuzz_\(.*\)"/\1/p' fuzz/Cargo.toml)
+if [ $# = 0 ]; then
+    names=$(sed -n 's/^name = "fuzz_\(.*\)"/\1/p' fuzz/Cargo.toml)
+    mapfile -t targets <<<"$names"
+fi
 
 flags="-Cpasses=sancov-module -Ccodegen-units=1"
 for flag in level=4 inline-8bit-counters pc-table trace-compares; do

@@ -4,6 +4,22 @@
 # that nothing in target/ or ~/.cargo ends up owned by root. Only what makes
 # network namespaces runs as root.
 
+# No script ends without a word: an unexpected failure is printed with its
+# command and place. A command whose failure is handled (`if`, `||`, `!`) does
+# not count. `set -E` and inherit_errexit take this into functions and $( ).
+set -E
+shopt -s inherit_errexit
+report_failure() { # exit-code "exit codes of the pipeline" command
+    local code=$1 pipeline=$2 command=${3%%$'\n'*} frame
+    [[ $pipeline != *" "* ]] || command+="  (its pipeline ended with $pipeline)"
+    printf 'error: %s: exit code %d from: %s\n' "$(place 1)" "$code" "$command" >&2
+    for ((frame = 2; frame < ${#FUNCNAME[@]}; frame++)); do printf '       in %s, called at %s\n' "${FUNCNAME[frame - 1]}" "$(place "$frame")" >&2; done
+}
+place() { # frames above the caller's: file:line
+    printf '%s:%d' "${BASH_SOURCE[$1 + 1]#"$root_dir/"}" "${BASH_LINENO[$1]}"
+}
+trap 'report_failure $? "${PIPESTATUS[*]}" "$BASH_COMMAND"' ERR
+
 root_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root_dir"
 target_dir=${CARGO_TARGET_DIR:-$root_dir/target}
@@ -80,4 +96,11 @@ skip() { # name reason
     say "── $1"
     say "   SKIPPED: $2"
     count 0 0 1 "$1"
+}
+
+# may_skip LINE: whether scripts/may-skip.txt lets a test print it.
+may_skip() {
+    local allowed
+    allowed=$(grep -vE '^(#|$)' scripts/may-skip.txt)
+    grep -qFe "$allowed" <<<"$1"
 }

@@ -40,26 +40,29 @@ for crate in $pure_crates; do
         esac
     done
 
+    files=$(find "$crate/src" -name '*.rs' | sort)
     while IFS= read -r file; do
         case $file in */tests.rs | */tests/*) continue ;; esac
         hits=$(code "$file" | grep -nE "$impure" | cut -d: -f2- || true)
         [ -z "$hits" ] || complain "$file is not pure: $hits"
-    done < <(find "$crate/src" -name '*.rs' | sort)
+    done <<<"$files"
 done
 
 plugin_may_depend="ringway-cni serde serde_core serde_derive serde_json itoa ryu zmij memchr
 proc-macro2 quote syn unicode-ident"
-for dependency in $(run_cargo tree --locked -p ringway-cni -e normal,build --prefix none --format '{p}' | cut -d' ' -f1 | sort -u); do
+tree=$(run_cargo tree --locked -p ringway-cni -e normal,build --prefix none --format '{p}' | cut -d' ' -f1 | sort -u)
+for dependency in $tree; do
     case " $(echo $plugin_may_depend) " in
     *" $dependency "*) ;;
     *) complain "ringway-cni depends on $dependency: the plugin shall start in a few milliseconds" ;;
     esac
 done
 
+files=$(find . -name '*.rs' -not -path './target/*' -not -path './.git/*' | sed 's,^\./,,' | sort)
 while IFS= read -r file; do
     [[ $file =~ $may_be_unsafe ]] && continue
     hits=$(awk '{l=$0; sub(/\/\/.*/, "", l); gsub(/"[^"]*"/, "", l); print FNR ":" l}' "$file" | grep -wE 'unsafe' || true)
     [ -z "$hits" ] || complain "unsafe outside ports/: $file:$hits"
-done < <(find . -name '*.rs' -not -path './target/*' -not -path './.git/*' | sed 's,^\./,,' | sort)
+done <<<"$files"
 
 exit "$bad"

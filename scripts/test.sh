@@ -58,7 +58,7 @@ tally() { # suite log exit-code seconds
     printf '%-44s %4d passed %3d failed %3d skipped %6.1f s\n' "$suite" $((p - s)) "$f" $((i + s)) "$seconds"
     grep -E '^SKIPPED|^test .* \.\.\. ignored' "$log" | sed 's/^/   /' || true
     while IFS= read -r line; do
-        if ! grep -vE '^(#|$)' scripts/may-skip.txt | grep -qFf - <<<"$line"; then
+        if ! may_skip "$line"; then
             say "   not allowed by scripts/may-skip.txt: $line"
             failed_suites+=("$suite (skipped what may not be)")
             failed_tests=$((failed_tests + 1))
@@ -93,6 +93,7 @@ run_suite() { # suite folder kind-of-run program
 
 before=$(scripts/leftovers.sh list)
 begin_all=$(now)
+run_suite scripts "$root_dir" pure scripts/tests.sh
 while read -r manifest target_kind name program; do
     folder=$(dirname "$manifest")
     crate=$(basename "$folder")

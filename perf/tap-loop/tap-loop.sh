@@ -7,9 +7,10 @@
 #
 # Everything happens in namespaces of its own, which are removed at the end.
 set -euo pipefail
+. "$(dirname "$0")/../../scripts/lib.sh"
 streams=${1:-4} rounds=${2:-5} seconds=${3:-3}
-cd "$(dirname "$0")"
-[ "$(id -u)" = 0 ] || { echo "error: it makes network namespaces: run:  sudo $0 $*" >&2; exit 1; }
+cd perf/tap-loop
+is_root || die "it makes network namespaces" "run:  sudo perf/tap-loop/tap-loop.sh $*"
 
 prefix=rwtap$$
 work=$(mktemp -d)
