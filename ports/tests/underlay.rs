@@ -438,7 +438,11 @@ fn the_path_mtu_of_an_icmp_error_is_reported() {
             ns.ip(&format!("addr add fd09:1::{host}/64 dev {dev} nodad"));
             ns.ip(&format!("link set {dev} up"));
         }
-        r.exec("sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        r.enter(|| {
+            for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+                std::fs::write(format!("/proc/sys/net/{setting}"), "1").unwrap();
+            }
+        });
         for (ns, v4, v6) in [(&a, "10.9.0.2", "fd09::2"), (&b, "10.9.1.1", "fd09:1::1")] {
             ns.ip(&format!("route add default via {v4}"));
             ns.ip(&format!("route add default via {v6}"));
