@@ -56,7 +56,7 @@ tally() { # suite log exit-code seconds
     s=$(grep -c '^SKIPPED' "$log" || true)
     passed=$((passed + p - s)) failed_tests=$((failed_tests + f)) skipped=$((skipped + i + s))
     printf '%-44s %4d passed %3d failed %3d skipped %6.1f s\n' "$suite" $((p - s)) "$f" $((i + s)) "$seconds"
-    grep -E '^SKIPPED|^test .* \.\.\. ignored' "$log" | sed 's/^/   /' || true
+    grep -E '^SKIPPED|^XFAIL|^test .* \.\.\. ignored' "$log" | sed 's/^/   /' || true
     while IFS= read -r line; do
         if ! may_skip "$line"; then
             say "   not allowed by scripts/may-skip.txt: $line"

@@ -7,6 +7,7 @@ mod cni;
 mod common;
 mod containerd;
 mod errors;
+mod expected;
 mod flannel;
 mod foreign;
 mod harness;
