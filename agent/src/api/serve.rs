@@ -8,8 +8,8 @@
 //! ever by sending slowly.
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -27,7 +27,7 @@ use axum::{Json, Router};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream, unix};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval, sleep_until, timeout};
 
 use ringway_cni::api as cni;
 
@@ -42,8 +42,34 @@ pub const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// Longest a connection may live.
 pub const CONNECTION_LIMIT: Duration = Duration::from_secs(12);
 
-/// Binds the socket: a stale file is replaced, a live agent's is not.
+/// How often it is made sure that the socket is still where clients look for it.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Binds the socket: a stale file is replaced, a live agent's is not. If somebody takes it away it is made
+/// again.
 pub fn bind(path: &Path) -> anyhow::Result<Limited> {
+    let (listener, identity) = open(path)?;
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Ok(Limited {
+        listener,
+        path: path.to_owned(),
+        identity,
+        look,
+        failing: false,
+        places: Arc::new(Semaphore::new(CONCURRENT)),
+    })
+}
+
+/// Device and inode of a file.
+type Identity = (u64, u64);
+
+fn identity(path: &Path) -> Option<Identity> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+fn open(path: &Path) -> anyhow::Result<(UnixListener, Option<Identity>)> {
     if let Some(dir) = path.parent() {
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -69,10 +95,7 @@ pub fn bind(path: &Path) -> anyhow::Result<Limited> {
         UnixListener::bind(path).map_err(|e| anyhow::anyhow!("binding {}: {e}", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
         .map_err(|e| anyhow::anyhow!("setting the mode of {}: {e}", path.display()))?;
-    Ok(Limited {
-        listener,
-        places: Arc::new(Semaphore::new(CONCURRENT)),
-    })
+    Ok((listener, identity(path)))
 }
 
 /// Serves until `stop` resolves.
@@ -109,7 +132,34 @@ fn router(requests: Requests) -> Router {
 /// A listener that checks who connects and limits how many and how long.
 pub struct Limited {
     listener: UnixListener,
+    path: PathBuf,
+    identity: Option<Identity>,
+    look: Interval,
+    /// It could not be made again.
+    failing: bool,
     places: Arc<Semaphore>,
+}
+
+impl Limited {
+    /// Binds the socket again if it is not at its path any more.
+    fn make_again(&mut self) {
+        if identity(&self.path) == self.identity {
+            return;
+        }
+        let socket = self.path.display();
+        match open(&self.path) {
+            Ok((listener, identity)) => {
+                tracing::warn!(%socket, "somebody took the API socket away; it is made again");
+                (self.listener, self.identity, self.failing) = (listener, identity, false);
+            }
+            Err(e) if !std::mem::replace(&mut self.failing, true) => {
+                tracing::error!(
+                    "the API socket is gone, and cannot be made again; tried once a second: {e}"
+                );
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 impl Listener for Limited {
@@ -123,7 +173,14 @@ impl Listener for Limited {
                 std::future::pending::<()>().await;
                 continue;
             };
-            match self.listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = self.look.tick() => {
+                    self.make_again();
+                    continue;
+                }
+            };
+            match accepted {
                 Ok((stream, address)) if permitted(&stream) => {
                     let connection = Connection {
                         stream,

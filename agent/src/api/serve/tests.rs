@@ -173,3 +173,27 @@ fn only_the_owner_may_connect_and_a_live_socket_is_not_taken() {
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
     bind(&stale).unwrap();
 }
+
+#[test]
+fn a_socket_that_is_taken_away_is_made_again() {
+    let served = served(refusing);
+    let path = served.dir.path().join("s");
+    let answers = |served: &Served| status_of(&served.ask("POST", "/v1/attach", ATTACH)) == "409";
+    for whole_folder in [false, true] {
+        assert!(answers(&served));
+        std::fs::remove_file(&path).unwrap();
+        if whole_folder {
+            std::fs::remove_dir(served.dir.path()).unwrap();
+        }
+        let end = std::time::Instant::now() + Duration::from_secs(3);
+        while !path.exists() {
+            assert!(std::time::Instant::now() < end, "it is not made again");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // The mode is set after the socket is there.
+        std::thread::sleep(Duration::from_millis(50));
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    assert!(answers(&served));
+}
