@@ -11,14 +11,14 @@
 //! A pod is recorded as pending before anything of it is made. An agent that is
 //! killed in between finds it there, and takes away what it had got to.
 //!
-//! `lock` in the same directory is held with flock(2) for the agent's life: two
-//! agents with one state would fight over the same TAPs.
+//! The directory is locked for the agent's life (`lock`). One that cannot be written, full or read-only, is
+//! read all the same; one that is taken away from a living agent is made again.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ringway_cni::api::{Attachment, Bandwidth, PodIdentity, PortMapping};
@@ -29,12 +29,13 @@ use crate::before::Before;
 use crate::ipam::Order;
 use crate::netns::Identity;
 
+mod lock;
+
 /// Version of the file's format this program writes.
 pub const SCHEMA: u64 = 2;
 const FILE: &str = "state.json";
 const TEMPORARY: &str = "state.json.tmp";
 const DAMAGED: &str = "state.json.damaged";
-const LOCK: &str = "lock";
 
 /// Why the state could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +58,7 @@ pub enum StateError {
     Locked {
         /// The state directory.
         dir: PathBuf,
-        /// Its process id as it wrote it.
+        /// Its process id, or `unknown`.
         pid: String,
     },
     /// Written by a newer version.
@@ -211,6 +212,7 @@ pub fn boot_id() -> String {
 #[derive(Debug)]
 pub struct StateDir {
     dir: PathBuf,
+    /// The directory, open and locked.
     lock: File,
 }
 
@@ -223,45 +225,35 @@ impl Drop for StateDir {
 }
 
 impl StateDir {
-    /// Creates the directory if need be and locks it.
+    /// Creates the directory if need be and locks it, waiting for an owner that was killed and has not ended.
+    ///
+    /// # Errors
+    /// It cannot be made or opened, or a living agent has it.
     pub fn lock(dir: &Path) -> Result<Self, StateError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(error("creating", dir))?;
-        let path = dir.join(LOCK);
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(error("opening", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                let _ = (&mut file).take(32).read_to_string(&mut pid);
-                let pid = match pid.trim() {
-                    "" => "unknown".to_owned(),
-                    pid => pid.to_owned(),
-                };
-                let dir = dir.to_owned();
-                return Err(StateError::Locked { dir, pid });
-            }
-            Err(TryLockError::Error(source)) => return Err(error("locking", &path)(source)),
-        }
-        let written = file
-            .set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", std::process::id()));
-        written.map_err(error("writing", &path))?;
         Ok(Self {
             dir: dir.to_owned(),
-            lock: file,
+            lock: locked(dir)?,
         })
+    }
+
+    /// Makes the directory again if somebody took it away or put another in its place; true if so. The state
+    /// has to be saved then.
+    ///
+    /// # Errors
+    /// As [`lock`](Self::lock).
+    pub fn make_again(&mut self) -> Result<bool, StateError> {
+        let identity = |m: fs::Metadata| (m.dev(), m.ino());
+        let there = fs::metadata(&self.dir).ok().map(identity);
+        if there.is_some() && there == self.lock.metadata().ok().map(identity) {
+            return Ok(false);
+        }
+        self.lock = locked(&self.dir)?;
+        Ok(true)
+    }
+
+    /// Whether there is a state file.
+    pub fn is_saved(&self) -> bool {
+        self.dir.join(FILE).exists()
     }
 
     /// Reads the state; pods of an earlier boot are left out.
@@ -328,8 +320,11 @@ impl StateDir {
             .mode(0o600)
             .open(&temporary)
             .map_err(error("creating", &temporary))?;
-        file.write_all(&bytes)
-            .map_err(error("writing", &temporary))?;
+        file.write_all(&bytes).map_err(|e| {
+            // What did not fit takes room from others.
+            let _ = fs::remove_file(&temporary);
+            error("writing", &temporary)(e)
+        })?;
         fs::rename(&temporary, &path).map_err(error("renaming", &temporary))
     }
 
@@ -337,6 +332,24 @@ impl StateDir {
     pub fn path(&self) -> &Path {
         &self.dir
     }
+}
+
+/// The directory, made if need be, open and locked.
+fn locked(dir: &Path) -> Result<File, StateError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(error("creating", dir))?;
+    let directory = File::open(dir).map_err(error("opening", dir))?;
+    lock::take(&directory).map_err(|refused| match refused {
+        lock::Refused::Io(e) => error("locking", dir)(e),
+        lock::Refused::Held(pid) => StateError::Locked {
+            dir: dir.to_owned(),
+            pid: pid.map_or("unknown".into(), |pid| pid.to_string()),
+        },
+    })?;
+    Ok(directory)
 }
 
 fn error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {

@@ -391,9 +391,8 @@ async fn cni_gc(State(requests): State<Requests>, body: ReadBody) -> Answer<cni:
     ))
 }
 
-/// That the control thread answers is the answer.
 async fn cni_status(State(requests): State<Requests>) -> Answer<cni::Done> {
-    Ok(Json(ask(&requests, Request::CniStatus).await?))
+    Ok(Json(ask(&requests, Request::CniStatus).await??))
 }
 
 /// A body as axum read it.

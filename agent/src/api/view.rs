@@ -39,6 +39,9 @@ pub struct Status {
     /// Number of peers.
     pub peers: usize,
     /// Version of the tables.
+    /// Why the state is not on disk, if it is not: pods cannot be added then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_error: Option<String>,
     pub snapshot: u64,
     /// Frames and packets since the agent started.
     pub totals: Totals,

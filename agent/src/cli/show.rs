@@ -186,6 +186,11 @@ pub(super) fn status(s: &Status) -> String {
     }
     out.push_str(&format!("peers     {}\n", s.peers));
     out.push_str(&format!("firewall  {}\n", s.rules));
+    if let Some(error) = &s.state_error {
+        out.push_str(&format!(
+            "state     not on disk, so that pods cannot be added:\n          {error}\n"
+        ));
+    }
     for worker in &s.workers {
         let busy = worker.busy_rounds as f64 * 100.0 / worker.rounds.max(1) as f64;
         out.push_str(&format!(

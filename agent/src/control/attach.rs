@@ -21,6 +21,7 @@ use ringway_tables::{Port, PortId, PortKind, Snapshot, Target};
 use super::Control;
 use super::addresses::pod_addresses;
 use super::pods::Attached;
+use super::saving::unsaved;
 use super::tables::{as_v4, as_v6};
 use crate::api::{ApiError, Attach, view};
 use crate::limits::{LimitError, Limits};
@@ -156,7 +157,7 @@ impl Control {
                 self.rules.drop_host_ports(name);
                 // Its addresses were never heard of: their order stays as it was.
                 self.state.pods.remove(name);
-                if let Err(e) = self.state_dir.save(&self.state) {
+                if let Err(e) = self.save() {
                     tracing::error!(
                         pod = name,
                         "not attached, but still on disk as pending: {e}"
@@ -186,12 +187,9 @@ impl Control {
     /// Writes a pod down.
     fn record(&mut self, name: &str, record: &PodRecord) -> Result<(), ApiError> {
         self.state.pods.insert(name.to_owned(), record.clone());
-        self.state_dir.save(&self.state).map_err(|e| {
+        self.save().map_err(|e| {
             self.state.pods.remove(name);
-            ApiError::internal(
-                format!("pod {name} was not attached: {e}"),
-                "make room on, or repair, the file system of node.state_dir",
-            )
+            unsaved(&format!("pod {name} was not attached: {e}"))
         })
     }
 

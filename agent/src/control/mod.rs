@@ -24,6 +24,7 @@ mod pods;
 mod rings;
 mod start;
 mod tables;
+mod saving;
 mod watchdog;
 
 use std::collections::BTreeMap;
@@ -71,7 +72,7 @@ pub enum Request {
     /// Forget what is gone.
     CniGc(Gc, Reply<Collected>),
     /// Can an ADD be served?
-    CniStatus(Reply<Done>),
+    CniStatus(Reply<Result<Done, ApiError>>),
     /// All there is to see.
     View(Reply<View>),
     /// End, leaving pods and the node port in place.
@@ -110,6 +111,8 @@ pub struct Control {
     pools: Vec<Pool>,
     rules: Rules,
     /// Flows whose answers return to the node, shared with the workers.
+    /// Why the state is not on disk, if it is not.
+    unsaved: Option<String>,
     returns: Arc<Returns>,
     path_mtus: PathMtus,
     /// Index of the underlay interface.
@@ -205,7 +208,7 @@ impl Control {
             Request::CniDel(attachment, reply) => reply(self.cni_del(&attachment)),
             Request::CniCheck(check, reply) => reply(self.cni_check(&check)),
             Request::CniGc(gc, reply) => reply(self.cni_gc(&gc)),
-            Request::CniStatus(reply) => reply(Done::default()),
+            Request::CniStatus(reply) => reply(self.cni_status()),
             Request::View(reply) => reply(self.view()),
             Request::Stop => {}
         }
@@ -251,6 +254,7 @@ impl Control {
         }
         self.look_at_underlay();
         self.rules.look_around();
+        self.keep_state();
         self.publisher.reclaim();
     }
 
@@ -303,6 +307,7 @@ impl Control {
         use std::sync::atomic::Ordering::Relaxed;
         let load = worker.load();
         view::WorkerStatus {
+            state_error: self.unsaved.clone(),
             index: worker.index(),
             cpu: self.config.workers.cpus.get(worker.index()).copied(),
             rounds: load.rounds.load(Relaxed),

@@ -77,7 +77,7 @@ impl Control {
             (None, Some(record)) => note = remove_dormant(record),
             _ => {}
         }
-        if let Err(e) = self.state_dir.save(&self.state) {
+        if let Err(e) = self.save() {
             // Found to be gone at the next start.
             tracing::error!(pod = name, "detached, but not on disk: {e}");
             note = Some(format!("detached, but the state was not written: {e}"));
@@ -149,7 +149,7 @@ impl Control {
         self.restore_host_ports();
         self.correct_node();
         if self.state.pods.len() != before
-            && let Err(e) = self.state_dir.save(&self.state)
+            && let Err(e) = self.save()
         {
             tracing::error!("dropped pods are still on disk: {e}");
         }
@@ -242,7 +242,7 @@ impl Control {
             }
             tracing::info!(pod = name, "its namespace is gone; forgotten");
         }
-        if let Err(e) = self.state_dir.save(&self.state) {
+        if let Err(e) = self.save() {
             tracing::error!("vanished pods are still on disk: {e}");
         }
     }
@@ -266,7 +266,7 @@ impl Control {
         self.unpublish(&name);
         self.state.forget(&name);
         tracing::warn!(pod = name, "forgotten: {reason}");
-        if let Err(e) = self.state_dir.save(&self.state) {
+        if let Err(e) = self.save() {
             tracing::error!(pod = name, "forgotten, but not on disk: {e}");
         }
     }

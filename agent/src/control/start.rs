@@ -14,7 +14,7 @@ use ringway_tables::{PortId, Publisher};
 
 use super::path_mtu::PathMtus;
 use super::rings::{self, Rings};
-use super::{Control, Descriptors, tables};
+use super::{Control, Descriptors, saving, tables};
 use crate::api::view::SocketStatus;
 use crate::before::Before;
 use crate::config::{Checksum, Config, EncapKind, Gro};
@@ -57,7 +57,8 @@ impl Control {
         let count = config.workers.count;
         let queues = node::setup(&mut netlink, &config, mtu, count, &mut state.before);
         // Also when it failed: what was changed by then is changed.
-        state_dir.save(&state)?;
+        let unsaved = state_dir.save(&state).err();
+        unsaved.iter().for_each(saving::warn_unsaved);
         let queues = queues?;
         let rules = Rules::new(&config);
 
@@ -122,6 +123,7 @@ impl Control {
             next_hops: NextHops::new(interface),
             sockets,
             started: Instant::now(),
+            unsaved: unsaved.map(|e| e.to_string()),
         };
         control.find_next_hops();
         control.restore();

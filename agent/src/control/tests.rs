@@ -2,6 +2,7 @@
 
 mod cni;
 mod neighbours;
+mod saving;
 
 use std::path::Path;
 

@@ -196,5 +196,26 @@ fn only_root_reads_it() {
     let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&dir), 0o700);
     assert_eq!(mode(&dir.join(FILE)), 0o600);
-    assert_eq!(mode(&dir.join(LOCK)), 0o600);
+}
+
+#[test]
+fn a_directory_that_is_taken_away_is_made_and_locked_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("state");
+    let mut held = StateDir::lock(&dir).unwrap();
+    held.save(&state(1)).unwrap();
+    assert!(!held.make_again().unwrap());
+    for another in [false, true] {
+        fs::remove_dir_all(&dir).unwrap();
+        if another {
+            fs::create_dir(&dir).unwrap();
+        }
+        assert!(!held.is_saved());
+        assert!(held.make_again().unwrap());
+        assert!(!held.make_again().unwrap());
+        let refused = StateDir::lock(&dir).unwrap_err();
+        assert!(matches!(refused, StateError::Locked { .. }), "{refused}");
+        held.save(&state(1)).unwrap();
+        assert_eq!(held.load().unwrap(), state(1));
+    }
 }

@@ -147,6 +147,20 @@ impl Agent {
         }
     }
 
+    /// SIGKILL without waiting for the end: the process, which may take a while to die. The next start is
+    /// another one.
+    pub fn kill_at_once(&mut self) -> Option<Process> {
+        let mut process = self.process.take()?;
+        process.signal(Signal::SIGKILL);
+        Some(process)
+    }
+
+    /// Sends it a signal by number, as real-time signals have no name.
+    pub fn signal(&mut self, number: i32) -> Result<()> {
+        let pid = self.pid().unwrap_or_default();
+        command::run("kill", &[format!("-{number}"), pid.to_string()]).map(drop)
+    }
+
     /// Its process id while it runs.
     pub fn pid(&mut self) -> Option<u32> {
         match self.ended() {

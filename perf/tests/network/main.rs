@@ -21,6 +21,7 @@ mod restart;
 mod rings;
 mod routed;
 mod services;
+mod state;
 mod transfers;
 mod xdp;
 mod xdp_faults;

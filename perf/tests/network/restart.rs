@@ -5,6 +5,9 @@ use crate::common::{LIMIT, assert_none, check_traffic};
 use crate::harness::{eventually, network_test};
 use ringway_perf::lab::{Family, Mode, Netns, RingwayOptions, Topology};
 use ringway_perf::traffic::{OutageProbe, Stream, ping};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long packets may stop over a restart.
@@ -137,6 +140,76 @@ fn attach_and_detach_over_a_restart() {
             topology.n1.detach(&p2).unwrap();
         },
     );
+}
+
+/// kill -9 while 50 pods are being removed: threads that close their interfaces wait in the kernel, and what the
+/// process has open and locked stays so until the last of them returns.
+#[test]
+fn a_start_waits_for_an_agent_that_is_dying() {
+    network_test(
+        "a_start_waits_for_an_agent_that_is_dying",
+        Duration::from_secs(180),
+        || {
+            let mut topology = Topology::ringway(Mode::Full, &RingwayOptions::default()).unwrap();
+            let [p1, _, p3] = topology.add_three_pods().unwrap();
+            for round in 0..3 {
+                let pods: Vec<_> = (0..50).map(|_| topology.n1.add_pod().unwrap()).collect();
+                let agent = topology.n1.agent().unwrap();
+                // As a runtime does it: a DEL, then the namespace.
+                std::thread::scope(|scope| {
+                    for part in pods.chunks(7) {
+                        let socket = agent.socket();
+                        scope.spawn(move || {
+                            for pod in part {
+                                detach(&socket, &pod.name());
+                                pod.ns.delete().unwrap();
+                            }
+                        });
+                    }
+                });
+                let dying = agent.kill_at_once().unwrap();
+                println!("round {round}: killed: {}", threads(dying.pid()));
+                let begin = Instant::now();
+                agent.start().unwrap();
+                println!("round {round}: ready after {:?}", begin.elapsed());
+                drop(dying);
+                for family in Family::BOTH {
+                    let answers = ping(&p1.ns, p3.ip(family), 2, 56, LIMIT).unwrap();
+                    assert!(answers.all(), "round {round}: {family}: {answers}");
+                }
+            }
+        },
+    );
+}
+
+/// Detaches a pod, as a runtime does it: without a process of its own for each.
+fn detach(socket: &Path, name: &str) {
+    let body = format!("{{\"name\":\"{name}\"}}");
+    let mut stream = UnixStream::connect(socket).unwrap();
+    write!(
+        stream,
+        "POST /v1/detach HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("\"existed\":true"), "{answer}");
+}
+
+/// The threads of a process with their state and where in the kernel they are.
+fn threads(pid: u32) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter();
+    let of = |task: std::fs::DirEntry| {
+        let read = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        let stat = read("stat");
+        let state = stat.rsplit(')').next().unwrap_or("").trim();
+        let (stack, state) = (read("stack"), state.get(..1).unwrap_or("?").to_owned());
+        let at = stack.lines().next().unwrap_or("");
+        format!("{} {state} {at}", read("comm").trim())
+    };
+    let all: Vec<String> = tasks.flatten().flatten().map(of).collect();
+    all.join("; ")
 }
 
 #[test]

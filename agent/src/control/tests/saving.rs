@@ -1,0 +1,118 @@
+//! A state directory that is full, read-only, or taken away.
+
+use super::*;
+use crate::state::{StateDir, StateError};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use ringway_cni::api::CODE_LATER;
+
+/// A node whose state directory is a small file system of its own, in mounts that go with the test.
+fn on_a_small_file_system() -> Node {
+    let none: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    let node = Node::new();
+    let dir = node.dir.path().join("state");
+    std::fs::create_dir(&dir).unwrap();
+    let flags = MsFlags::empty();
+    mount(Some("tmpfs"), &dir, Some("tmpfs"), flags, Some("size=64k")).unwrap();
+    node
+}
+
+/// Served, but nothing can be added until `cure`; then all is as ever.
+fn serves_and_refuses_an_add(spoil: impl Fn(&Path), reason: &str, cure: impl Fn(&Path)) {
+    let (node, pod, gone, other) = (on_a_small_file_system(), Pod::new(), Pod::new(), Pod::new());
+    let dir = node.dir.path().join("state");
+    let mut control = node.start(1);
+    control
+        .attach(&request(&pod, "a", &["10.77.1.2", "fd77:1::2"]))
+        .unwrap();
+    control
+        .attach(&request(&gone, "gone", &["10.77.1.4"]))
+        .unwrap();
+    control.stop();
+    spoil(&dir);
+
+    let mut control = node.start(1);
+    for ip in ["10.77.1.2", "fd77:1::2"] {
+        let found = target(&control, ip);
+        assert!(matches!(found, Some(Target::Port(_))), "{ip}: {found:?}");
+    }
+    let b = request(&other, "b", &["10.77.1.3"]);
+    for _ in 0..2 {
+        let refused = control.attach(&b).unwrap_err();
+        let place = dir.join("state.json").display().to_string();
+        for word in [place.as_str(), reason, "os error"] {
+            assert!(refused.error.contains(word), "no {word:?}: {refused:?}");
+        }
+        assert!(refused.remedy.contains("node.state_dir"), "{refused:?}");
+        assert_eq!(refused.code, CODE_LATER);
+        assert_eq!(links(&other), ["lo"]);
+        assert_eq!(target(&control, "10.77.1.3"), Some(Target::Unreachable));
+    }
+    // A runtime that asks is told, and so is a person.
+    assert!(control.cni_status().unwrap_err().error.contains(reason));
+    let said = control.view().status.state_error.unwrap();
+    assert!(said.contains(reason), "{said}");
+    // A DEL succeeds.
+    assert!(detach(&mut control, "gone").existed);
+    control.look_around();
+    assert_eq!(node.saved(), ["a", "gone"]);
+
+    cure(&dir);
+    control.look_around();
+    assert_eq!(node.saved(), ["a"]);
+    control.cni_status().unwrap();
+    assert_eq!(control.view().status.state_error, None);
+    control.attach(&b).unwrap();
+    assert_eq!(node.saved(), ["a", "b"]);
+    control.stop();
+}
+
+#[test]
+fn a_full_state_directory_costs_an_add_only() {
+    in_netns(|| {
+        let fill = |dir: &Path| {
+            let bytes = vec![1; 128 * 1024];
+            std::fs::write(dir.join("ballast"), bytes).unwrap_err();
+        };
+        let empty = |dir: &Path| std::fs::remove_file(dir.join("ballast")).unwrap();
+        serves_and_refuses_an_add(fill, "No space left", empty);
+    });
+}
+
+#[test]
+fn a_read_only_state_directory_costs_an_add_only() {
+    in_netns(|| {
+        let remount = |dir: &Path, flag: MsFlags| {
+            let none: Option<&str> = None;
+            let flags = MsFlags::MS_REMOUNT | flag;
+            mount(none, dir, none, flags, Some("size=64k")).unwrap();
+        };
+        let read_only = |dir: &Path| remount(dir, MsFlags::MS_RDONLY);
+        let writable = |dir: &Path| remount(dir, MsFlags::empty());
+        serves_and_refuses_an_add(read_only, "Read-only", writable);
+    });
+}
+
+#[test]
+fn a_state_directory_taken_away_from_a_living_agent_is_made_again() {
+    in_netns(|| {
+        let (node, pod) = (Node::new(), Pod::new());
+        let dir = node.dir.path().join("state");
+        let mut control = node.start(1);
+        control.attach(&request(&pod, "a", &["10.77.1.2"])).unwrap();
+        for whole in [true, false] {
+            if whole {
+                std::fs::remove_dir_all(&dir).unwrap();
+            } else {
+                std::fs::remove_file(dir.join("state.json")).unwrap();
+            }
+            control.look_around();
+            assert_eq!(node.saved(), ["a"]);
+            let refused = StateDir::lock(&dir).unwrap_err();
+            assert!(matches!(refused, StateError::Locked { .. }), "{refused}");
+        }
+        control.stop();
+    });
+}
