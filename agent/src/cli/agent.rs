@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use crossbeam_channel::unbounded;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
-use super::{Failure, privileges};
+use super::{Failure, privileges, reload, signals};
 use crate::api::serve;
 use crate::config::Config;
 use crate::control::{Control, Request};
@@ -35,7 +34,7 @@ pub(super) fn run(file: &Path, socket: Option<&Path>) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("starting the runtime of the API")?;
-    runtime.block_on(serve_until_stopped(config))?;
+    runtime.block_on(serve_until_stopped(config, file))?;
     Ok(())
 }
 
@@ -61,10 +60,10 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
+async fn serve_until_stopped(config: Config, file: &Path) -> anyhow::Result<()> {
     // Before anything is made, so that an early signal is not lost.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals = signals::catch().context("catching signals")?;
+    let running = config.clone();
 
     let (node, path) = (config.node.name.clone(), config.node.socket.clone());
     let (pods, peers) = (config.node.pod_cidrs.clone(), config.peers.len());
@@ -73,7 +72,7 @@ async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
     let control = Control::start(config)?;
     let listener = serve::bind(&path)?;
 
-    let (hangs, mut hang) = oneshot::channel();
+    let (hangs, hang) = oneshot::channel();
     control
         .watch(|reason| {
             let _ = hangs.send(reason);
@@ -99,11 +98,28 @@ async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
     tracing::info!(node, pod_cidrs = ?pods, peers, socket = %path.display(), "ready");
 
     let mut end = end;
-    tokio::select! {
-        outcome = &mut end => fail(&reason(outcome)),
-        Ok(reason) = &mut hang => fail(&reason),
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    // Nothing comes of a watchdog that has ended by itself.
+    let mut hang = std::pin::pin!(async {
+        match hang.await {
+            Ok(reason) => reason,
+            Err(_) => std::future::pending().await,
+        }
+    });
+    loop {
+        let number = tokio::select! {
+            outcome = &mut end => fail(&reason(outcome)),
+            reason = &mut hang => fail(&reason),
+            Some(number) = signals.recv() => number,
+        };
+        let name = signals::name(number);
+        match number {
+            libc::SIGTERM | libc::SIGINT => {
+                tracing::info!("{name}: stopping");
+                break;
+            }
+            libc::SIGHUP => read_again(&running, file),
+            _ => tracing::info!("{name} is ignored; SIGTERM stops the agent"),
+        }
     }
     let _ = stop.send(());
     let orderly = async {
@@ -120,6 +136,23 @@ async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
         Err(_) => tracing::warn!("stopped without waiting for everything to end"),
     }
     Ok(())
+}
+
+/// Says what of the configuration file is different from what runs.
+fn read_again(running: &Config, file: &Path) {
+    match reload::differences(running, file) {
+        Ok(lines) if lines.is_empty() => {
+            tracing::info!(file = %file.display(), "SIGHUP: the configuration is what runs");
+        }
+        Ok(lines) => {
+            for line in lines {
+                tracing::warn!("SIGHUP: {line}; it takes effect when the agent is started again");
+            }
+        }
+        Err(e) => {
+            tracing::error!("SIGHUP: the agent goes on as it was, and would not start again: {e}")
+        }
+    }
 }
 
 fn reason(outcome: Result<Result<(), String>, oneshot::error::RecvError>) -> String {

@@ -3,7 +3,9 @@
 mod agent;
 mod client;
 mod privileges;
+mod reload;
 mod show;
+mod signals;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,7 +42,9 @@ enum Verb {
     /// Run the agent of this node
     #[command(after_help = "Needs CAP_NET_ADMIN, CAP_SYS_ADMIN and /dev/net/tun.\n\
         Logs to stderr; RUST_LOG sets the level (error, warn, info, debug).\n\
-        SIGTERM and SIGINT stop it; pods keep their interfaces.")]
+        SIGTERM and SIGINT stop it; pods keep their interfaces. SIGHUP reads the\n\
+        configuration again and says what a restart would change. Other signals\n\
+        are ignored.")]
     Agent,
     /// What runs here, and what it does
     Status(Json),

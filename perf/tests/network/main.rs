@@ -21,6 +21,7 @@ mod restart;
 mod rings;
 mod routed;
 mod services;
+mod signals;
 mod state;
 mod transfers;
 mod xdp;

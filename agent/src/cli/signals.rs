@@ -1,0 +1,52 @@
+//! Signals: TERM and INT stop the agent, HUP has it read its configuration file again, and no other that can
+//! be caught ends it: an agent that a stray signal kills takes every pod's network along.
+//!
+//! Left as they are: what a fault raises (ABRT, BUS, FPE, ILL, SEGV, SYS, TRAP; sent on purpose, they end the
+//! process with a core dump), what does nothing by itself, and PIPE, which the standard library ignores.
+//! Signals are caught rather than ignored, for a program that the agent starts would inherit the latter.
+
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+const UNTOUCHED: [i32; 14] = [
+    libc::SIGKILL,
+    libc::SIGSTOP,
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGSEGV,
+    libc::SIGSYS,
+    libc::SIGTRAP,
+    libc::SIGCHLD,
+    libc::SIGCONT,
+    libc::SIGURG,
+    libc::SIGWINCH,
+    libc::SIGPIPE,
+];
+
+/// Catches all others from now on; their numbers come out.
+///
+/// # Errors
+/// The kernel refuses a handler.
+pub(super) fn catch() -> io::Result<UnboundedReceiver<i32>> {
+    let (sender, numbers) = unbounded_channel();
+    // Between the two the C library has its own.
+    let all = (1..32).chain(libc::SIGRTMIN()..=libc::SIGRTMAX());
+    for number in all.filter(|number| !UNTOUCHED.contains(number)) {
+        let mut caught = signal(SignalKind::from_raw(number))?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while caught.recv().await.is_some() && sender.send(number).is_ok() {}
+        });
+    }
+    Ok(numbers)
+}
+
+/// `SIGHUP`, or the number of one without a name.
+pub(super) fn name(number: i32) -> String {
+    nix::sys::signal::Signal::try_from(number)
+        .map_or_else(|_| format!("signal {number}"), |known| known.to_string())
+}
