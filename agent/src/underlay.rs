@@ -2,12 +2,20 @@
 //! and which outer addresses carry which pods to which peer.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use crate::config::{Config, ConfigError, EncapKind, Family, Peer, Problem};
 use crate::config::{common_family, family_name};
-use crate::netlink::{Netlink, NetlinkError};
+use crate::netlink::{Address, Netlink, NetlinkError};
 use ringway_encap::mtu;
 use ringway_packet::addr::from_ip;
+
+mod source;
+
+pub use source::{Choice, PassedOver};
+
+/// How long duplicate address detection may take: one probe a second apart by default (RFC 4862).
+const TENTATIVE: Duration = Duration::from_secs(4);
 
 /// The underlay interface, examined.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +28,8 @@ pub struct Underlay {
     pub v4: Option<IpAddr>,
     /// Outer IPv6 address.
     pub v6: Option<IpAddr>,
+    /// Why the addresses are these, and which they are not.
+    pub choices: Vec<Choice>,
     /// A veth: what comes by it may have checksums that nobody has finished.
     pub veth: bool,
 }
@@ -62,13 +72,8 @@ impl Underlay {
                 Problem::InterfaceDown { value },
             ));
         }
-        let present: Vec<IpAddr> = netlink
-            .addresses(link.index)
-            .map_err(failed)?
-            .into_iter()
-            .filter(|a| a.global)
-            .map(|a| a.ip)
-            .collect();
+        let all = netlink.addresses(link.index).map_err(failed)?;
+        let present: Vec<IpAddr> = all.iter().filter(|a| a.global).map(|a| a.ip).collect();
         for (i, wanted) in config.underlay.addresses.iter().enumerate() {
             if !present.contains(wanted) {
                 let problem = Problem::AddressNotThere {
@@ -80,29 +85,66 @@ impl Underlay {
             }
         }
         let given = &config.underlay.addresses;
-        let pool = if given.is_empty() { &present } else { given };
+        let kernel = match given.as_slice() {
+            [] => source::Kernel::ask(config, netlink),
+            _ => source::Kernel::default(),
+        };
         let of = |v6: bool| {
             let usable = match config.underlay.family {
                 Family::Match => true,
                 Family::Ipv4 => !v6,
                 Family::Ipv6 => v6,
             };
-            pool.iter()
-                .copied()
+            if !usable {
+                return None;
+            }
+            let first = given.iter().find(|a| a.is_ipv6() == v6);
+            match (first, given.is_empty()) {
+                (Some(first), _) => Some(source::configured(&all, *first)),
+                (None, true) => source::choose(&all, v6, &kernel),
+                (None, false) => None,
+            }
+        };
+        let choices: Vec<Choice> = [false, true].into_iter().filter_map(of).collect();
+        let chosen = |v6: bool| {
+            choices
+                .iter()
+                .map(|c| c.address)
                 .find(|a| a.is_ipv6() == v6)
-                .filter(|_| usable)
         };
         let underlay = Underlay {
             interface: name.clone(),
             mtu: link.mtu,
-            v4: of(false),
-            v6: of(true),
+            v4: chosen(false),
+            v6: chosen(true),
+            choices,
             veth: link.veth,
         };
         underlay
             .check(config)
             .map_err(|(key, p)| mistake(&key, p))?;
         Ok(underlay)
+    }
+
+    /// Waits for duplicate address detection on the underlay interface, which takes a second or two after it
+    /// came up, as at boot: until then its addresses cannot be used, and the one that is best may be among them.
+    pub fn await_addresses(config: &Config, netlink: &mut Netlink) {
+        let deadline = Instant::now() + TENTATIVE;
+        let mut told = false;
+        let mut tentative = || {
+            let link = netlink.link(&config.underlay.interface)?;
+            let all = netlink.addresses(link.index)?;
+            let waiting = |a: &Address| a.global && a.tentative && !a.duplicate;
+            Ok::<bool, NetlinkError>(link.up && all.iter().any(waiting))
+        };
+        while Instant::now() < deadline && tentative().unwrap_or(false) {
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!(
+                    "waiting for duplicate address detection of the underlay's addresses"
+                );
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Checks that there is an address and that it is nobody else's, that every
@@ -269,6 +311,7 @@ pod_cidrs = ["10.77.3.0/24", "fd77:3::/64"]
             mtu: 1500,
             v4: v4.then(|| "192.168.77.1".parse().unwrap()),
             v6: v6.then(|| "fd00:77::1".parse().unwrap()),
+            choices: Vec::new(),
             veth: false,
         }
     }

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::underlay::Choice;
 use crate::worker::BufferStats;
 use ringway_cni::api::{Bandwidth, PortMapping};
 use serde::{Deserialize, Serialize};
@@ -34,14 +35,14 @@ pub struct Status {
     /// What the node's firewall was told.
     #[serde(default)]
     pub rules: String,
+    /// Why the state is not on disk, if it is not: pods cannot be added then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_error: Option<String>,
     /// Number of pods.
     pub pods: usize,
     /// Number of peers.
     pub peers: usize,
     /// Version of the tables.
-    /// Why the state is not on disk, if it is not: pods cannot be added then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state_error: Option<String>,
     pub snapshot: u64,
     /// Frames and packets since the agent started.
     pub totals: Totals,
@@ -54,6 +55,12 @@ pub struct UnderlayStatus {
     pub interface: String,
     /// Outer addresses.
     pub addresses: Vec<IpAddr>,
+    /// Why each was chosen, and which were passed over.
+    #[serde(default)]
+    pub choices: Vec<Choice>,
+    /// What is wrong with the addresses in use; a new start takes others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outdated: Option<String>,
     /// MTU in bytes.
     pub mtu: u32,
     /// `xdp` or `socket`, and why.

@@ -158,6 +158,20 @@ pub(super) fn status(s: &Status) -> String {
         u.mtu,
         u.io,
     );
+    for choice in &u.choices {
+        out.push_str(&format!("          {}: {}\n", choice.address, choice.why));
+        for other in &choice.passed_over {
+            out.push_str(&format!(
+                "            not {}: {}\n",
+                other.address, other.why
+            ));
+        }
+    }
+    if let Some(outdated) = &u.outdated {
+        out.push_str(&format!(
+            "          OUTDATED, start the agent again: {outdated}\n"
+        ));
+    }
     for ring in &u.rings {
         out.push_str(&format!("          {}\n", ring_line(ring)));
     }

@@ -18,13 +18,14 @@ mod attach;
 mod cni;
 mod descriptors;
 mod neighbours;
+mod outer;
 mod path_mtu;
 mod paths;
 mod pods;
 mod rings;
+mod saving;
 mod start;
 mod tables;
-mod saving;
 mod watchdog;
 
 use std::collections::BTreeMap;
@@ -107,14 +108,15 @@ pub struct Control {
     pods: BTreeMap<String, pods::Attached>,
     state: State,
     state_dir: StateDir,
+    /// Why the state is not on disk, if it is not.
+    unsaved: Option<String>,
     /// Addresses to give out, by family.
     pools: Vec<Pool>,
     rules: Rules,
     /// Flows whose answers return to the node, shared with the workers.
-    /// Why the state is not on disk, if it is not.
-    unsaved: Option<String>,
     returns: Arc<Returns>,
     path_mtus: PathMtus,
+    outer: outer::Outer,
     /// Index of the underlay interface.
     interface: u32,
     changes: Watch,
@@ -248,13 +250,14 @@ impl Control {
     fn look_around(&mut self) {
         self.apply_pending();
         self.drop_vanished();
+        self.keep_state();
         for dest in self.path_mtus.expire(Instant::now()) {
             tracing::info!(%dest, "learnt path MTU expired");
             self.refresh_paths();
         }
         self.look_at_underlay();
+        self.look_at_outer_addresses();
         self.rules.look_around();
-        self.keep_state();
         self.publisher.reclaim();
     }
 
@@ -287,6 +290,8 @@ impl Control {
             underlay: view::UnderlayStatus {
                 interface: self.underlay.interface.clone(),
                 addresses: self.underlay.addresses(),
+                choices: self.underlay.choices.clone(),
+                outdated: self.outer.outdated(),
                 mtu: self.underlay.mtu,
                 io: self.rings.describe(),
                 rings: rings::Rings::status(&self.descriptors),
@@ -296,6 +301,7 @@ impl Control {
             },
             workers: self.workers.iter().map(|w| self.worker_status(w)).collect(),
             rules: self.rules.describe(),
+            state_error: self.unsaved.clone(),
             pods: self.pods.len(),
             peers: c.peers.len(),
             snapshot: snapshot.version,
@@ -307,7 +313,6 @@ impl Control {
         use std::sync::atomic::Ordering::Relaxed;
         let load = worker.load();
         view::WorkerStatus {
-            state_error: self.unsaved.clone(),
             index: worker.index(),
             cpu: self.config.workers.cpus.get(worker.index()).copied(),
             rounds: load.rounds.load(Relaxed),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use crossbeam_channel::unbounded;
@@ -12,6 +12,7 @@ use ringway_switch::returns::BUCKETS;
 use ringway_switch::{Counters, Ports, Returns};
 use ringway_tables::{PortId, Publisher};
 
+use super::outer::Outer;
 use super::path_mtu::PathMtus;
 use super::rings::{self, Rings};
 use super::{Control, Descriptors, saving, tables};
@@ -27,9 +28,6 @@ use crate::state::StateDir;
 use crate::underlay::Underlay;
 use crate::worker::{self, Worker, WorkerConfig};
 
-/// How long duplicate address detection may take: one probe a second apart by default (RFC 4862).
-const TENTATIVE: Duration = Duration::from_secs(4);
-
 impl Control {
     /// Sets up everything in the calling thread's network namespace. On an error
     /// nothing but the node port is left behind.
@@ -37,8 +35,16 @@ impl Control {
         let state_dir = StateDir::lock(&config.node.state_dir)?;
         let mut state = state_dir.load()?;
         let mut netlink = Netlink::open()?;
+        Underlay::await_addresses(&config, &mut netlink);
         let underlay = Underlay::examine(&config, &mut netlink)?;
-        await_addresses(&mut netlink, &underlay);
+        for choice in &underlay.choices {
+            tracing::info!(
+                address = %choice.address,
+                passed_over = choice.passed_over.len(),
+                "outer address: {}",
+                choice.why
+            );
+        }
         receive_offload(&config, &underlay, &mut state.before);
         let publisher = Publisher::new(tables::first(&config, &underlay)?);
         let mut descriptors = Descriptors::default();
@@ -114,16 +120,17 @@ impl Control {
             pods: std::collections::BTreeMap::new(),
             state,
             state_dir,
+            unsaved: unsaved.map(|e| e.to_string()),
             pools,
             rules,
             returns,
             path_mtus: PathMtus::default(),
+            outer: Outer::default(),
             interface,
             changes: Watch::open()?,
             next_hops: NextHops::new(interface),
             sockets,
             started: Instant::now(),
-            unsaved: unsaved.map(|e| e.to_string()),
         };
         control.find_next_hops();
         control.restore();
@@ -140,28 +147,6 @@ impl Control {
 fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0)
-}
-
-/// Waits for duplicate address detection of the underlay's addresses, which takes a second or two after
-/// the interface came up, as at boot. Until then nobody may use them, and opening a socket says so.
-fn await_addresses(netlink: &mut Netlink, underlay: &Underlay) {
-    let deadline = Instant::now() + TENTATIVE;
-    let mut told = false;
-    while Instant::now() < deadline {
-        let tentative = netlink.link(&underlay.interface).and_then(|link| {
-            let all = netlink.addresses(link.index)?;
-            Ok(all
-                .iter()
-                .any(|a| a.tentative && underlay.addresses().contains(&a.ip)))
-        });
-        if !tentative.unwrap_or(false) {
-            return;
-        }
-        if !std::mem::replace(&mut told, true) {
-            tracing::info!("waiting for duplicate address detection of the underlay's addresses");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Has the kernel put received datagrams of a flow together before the socket sees them: nearly twice

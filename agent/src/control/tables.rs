@@ -151,6 +151,7 @@ mod tests {
             mtu: 1500,
             v4: Some("192.168.77.1".parse().unwrap()),
             v6: Some("fd00:77::1".parse().unwrap()),
+            choices: Vec::new(),
             veth: false,
         };
         first(&config, &underlay).unwrap()

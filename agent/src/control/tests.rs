@@ -2,6 +2,7 @@
 
 mod cni;
 mod neighbours;
+mod outer;
 mod saving;
 
 use std::path::Path;

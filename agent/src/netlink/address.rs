@@ -21,6 +21,23 @@ pub struct Address {
     pub global: bool,
     /// Duplicate address detection is not done yet: it cannot be used.
     pub tentative: bool,
+    /// Duplicate address detection found that another station has it: it cannot be used.
+    pub duplicate: bool,
+    /// Its preferred lifetime is over: not for new connections (RFC 4862 section 5.5.4).
+    pub deprecated: bool,
+    /// How long it is to last.
+    pub lifetime: Lifetime,
+}
+
+/// How long an address lasts; longer ones first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lifetime {
+    /// For good, as set by hand.
+    Permanent,
+    /// As long as a server or a router says, as by DHCP or SLAAC.
+    Dynamic,
+    /// Changed every day, for privacy (RFC 8981).
+    Temporary,
 }
 
 impl Netlink {
@@ -110,11 +127,28 @@ impl Netlink {
                         _ => None,
                     })
                 });
+            // IFA_FLAGS has all of them, the header's field the first eight.
+            let flags = m.attributes.iter().find_map(|a| match a {
+                AddressAttribute::Flags(flags) => Some(*flags),
+                _ => None,
+            });
+            let flags =
+                flags.unwrap_or(AddressFlags::from_bits_retain(m.header.flags.bits().into()));
             found.extend(ip.map(|ip| Address {
                 ip,
                 prefix_len: m.header.prefix_len,
                 global: m.header.scope == AddressScope::Universe,
-                tentative: m.header.flags.contains(AddressHeaderFlags::Tentative),
+                tentative: flags.contains(AddressFlags::Tentative),
+                duplicate: flags.contains(AddressFlags::Dadfailed),
+                deprecated: flags.contains(AddressFlags::Deprecated),
+                // For IPv6 the kernel calls a temporary address secondary (linux/if_addr.h).
+                lifetime: if ip.is_ipv6() && flags.contains(AddressFlags::Secondary) {
+                    Lifetime::Temporary
+                } else if flags.contains(AddressFlags::Permanent) {
+                    Lifetime::Permanent
+                } else {
+                    Lifetime::Dynamic
+                },
             }));
         }
         Ok(found)

@@ -26,7 +26,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 
 use exchange::Exchange;
 
-pub use address::Address;
+pub use address::{Address, Lifetime};
 pub use link::{Link, LinkChange, OperState};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use route::Route;

@@ -104,6 +104,9 @@ fn addresses_are_added_once_and_usable_at_once() {
             prefix_len,
             global: true,
             tentative: false,
+            duplicate: false,
+            deprecated: false,
+            lifetime: Lifetime::Permanent,
         });
         assert_eq!(found, expected);
         nl.remove_address(link.index, ip("10.77.1.0"), 32).unwrap();

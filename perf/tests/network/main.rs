@@ -1,6 +1,7 @@
 //! Network tests: Ringway and the kernel in network namespaces. They need root (`sudo -E make
 //! test`), run one at a time, and remove what they make.
 
+mod addresses;
 mod ask;
 mod cleanup;
 mod cni;

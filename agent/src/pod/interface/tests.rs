@@ -54,6 +54,9 @@ fn everything_is_as_asked() {
                 prefix_len: a.prefix_len,
                 global: true,
                 tentative: false,
+                duplicate: false,
+                deprecated: false,
+                lifetime: crate::netlink::Lifetime::Permanent,
             };
             assert!(found.contains(&expected), "{found:?}");
         }
