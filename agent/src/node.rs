@@ -14,7 +14,8 @@
 //! ```
 //!
 //! The interface is left in place when the agent stops, and found again; what
-//! is on it from an earlier configuration is taken away.
+//! is on it from an earlier configuration is taken away. What it shall be is in
+//! `desired`, and set again when somebody changes it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -22,12 +23,14 @@ use std::sync::Arc;
 use ringway_ports::tap::{self, TapError, TapOptions};
 
 use crate::before::Before;
-use crate::config::{Config, gateway};
-use crate::gso;
-use crate::mac;
-use crate::netlink::{LinkChange, Netlink, NetlinkError, Route};
+use crate::config::Config;
+use crate::netlink::{Link, LinkChange, Netlink, NetlinkError};
 use crate::pod::interface::{Queues, TAP_OWNER_UID};
-use crate::sysctl::{self, SysctlError};
+use crate::sysctl::SysctlError;
+
+mod desired;
+
+pub use desired::Desired;
 
 /// Next hop of all IPv4 routes to peers' pods. Link-local, so nothing else can
 /// mean it; only ringway0 has a neighbour entry for it.
@@ -81,32 +84,100 @@ pub fn setup(
     queues: usize,
     before: &mut Before,
 ) -> Result<Queues, NodeError> {
-    let name = &config.node.interface;
-    let queues = open(netlink, name, queues)?;
-    let link = netlink.link(name)?;
-    kernel_settings(config, before)?;
-    let gso = gso::limits(mtu);
-    netlink.change_link(
-        link.index,
-        &LinkChange {
-            mac: Some(mac::GATEWAY).filter(|m| link.mac != Some(*m)),
-            mtu: Some(mtu.into()),
-            gso_max_size: Some(gso.size),
-            gso_max_segs: Some(gso.segments),
-            ..LinkChange::default()
-        },
-    )?;
-    addresses(netlink, config, link.index)?;
-    netlink.change_link(
-        link.index,
-        &LinkChange {
-            up: Some(true),
-            ..LinkChange::default()
-        },
-    )?;
-    routes(netlink, config, link.index)?;
+    let desired = Desired::of(config, mtu);
+    let queues = open(netlink, &desired.name, queues)?;
+    let link = netlink.link(&desired.name)?;
+    desired.sweep(netlink, link.index)?;
+    let mut changed = Vec::new();
+    for part in PARTS {
+        changed.extend(part(&desired, netlink, &link, before)?);
+    }
+    if !changed.is_empty() {
+        tracing::info!(interface = desired.name, "set: {}", changed.join(", "));
+    }
     Ok(queues)
 }
+
+/// What a look at the node port came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// What had to be set again.
+    pub mended: Vec<String>,
+    /// What cannot be set.
+    pub failed: Vec<String>,
+}
+
+/// Sets what is not as it should be on the interface with this index; `whole`: routes and neighbours, too,
+/// which are many. One part that fails keeps no other from being set.
+pub fn mend(
+    netlink: &mut Netlink,
+    desired: &Desired,
+    index: u32,
+    before: &mut Before,
+    whole: bool,
+) -> Look {
+    let mut look = Look::default();
+    let link = match name_back(netlink, desired, index, &mut look) {
+        Ok(link) => link,
+        Err(e) => {
+            look.failed.push(e.to_string());
+            return look;
+        }
+    };
+    let parts = if whole { &PARTS[..] } else { &PARTS[..SMALL] };
+    for part in parts {
+        match part(desired, netlink, &link, before) {
+            Ok(mended) => look.mended.extend(mended),
+            Err(e) => look.failed.push(e.to_string()),
+        }
+    }
+    look
+}
+
+/// The link, which somebody may have given another name.
+fn name_back(
+    netlink: &mut Netlink,
+    desired: &Desired,
+    index: u32,
+    look: &mut Look,
+) -> Result<Link, NodeError> {
+    let name = &desired.name;
+    let gone = || NetlinkError::NoLink { name: name.clone() };
+    let link = netlink.link_at(index)?.ok_or_else(gone)?;
+    if link.name == *name {
+        return Ok(link);
+    }
+    let change = |up: Option<bool>, name| LinkChange {
+        up,
+        name,
+        ..LinkChange::default()
+    };
+    // Before Linux 6.2 an interface that is up keeps its name.
+    if netlink
+        .change_link(index, &change(None, Some(name)))
+        .is_err()
+    {
+        netlink.change_link(index, &change(Some(false), None))?;
+        netlink.change_link(index, &change(None, Some(name)))?;
+    }
+    look.mended.push(format!("name {name}, was {}", link.name));
+    netlink.link_at(index)?.ok_or_else(|| gone().into())
+}
+
+/// Sets one part of what is desired; what had to be set.
+type Part = fn(&Desired, &mut Netlink, &Link, &mut Before) -> Result<Vec<String>, NodeError>;
+
+/// In the order in which they can be set: IPv6 needs an MTU of 1,280 and, for its addresses, its settings;
+/// routes need the interface up and addresses on it. The first [`SMALL`] are looked at every second.
+const PARTS: [Part; 6] = [
+    |desired, netlink, link, _| desired.set_link(netlink, link),
+    |desired, _, _, before| Ok(desired.set_settings(before)?),
+    |desired, netlink, link, _| desired.set_addresses(netlink, link.index),
+    |desired, netlink, link, _| desired.set_up(netlink, link),
+    |desired, netlink, link, _| desired.set_neighbours(netlink, link.index),
+    |desired, netlink, link, _| desired.set_routes(netlink, link.index),
+];
+const SMALL: usize = 4;
 
 /// Opens the queues of the TAP, making it if there is none. One made for
 /// another number of workers keeps its queue mode: the kernel allows no other.
@@ -150,125 +221,6 @@ fn open(netlink: &mut Netlink, name: &str, wanted: usize) -> Result<Queues, Node
         }
     }
     Ok(queues)
-}
-
-/// Forwarding, and what would get in its way.
-fn kernel_settings(config: &Config, before: &mut Before) -> Result<(), NodeError> {
-    let name = &config.node.interface;
-    let mut changed = Vec::new();
-    // Those of our own interface go with it.
-    let own = format!("/{name}/");
-    let mut set = |key: String, value: &str| -> Result<(), SysctlError> {
-        let set = if key.contains(&own) {
-            sysctl::set(&key, value)
-        } else {
-            before.set(&key, value)
-        };
-        if set? {
-            changed.push(format!("{key}={value}"));
-        }
-        Ok(())
-    };
-    if config.pod_cidr(false).is_some() {
-        set("ipv4/ip_forward".into(), "1")?;
-        // The effective value is the larger of all and the interface's own: 2
-        // (loose) is the largest, so it holds whatever `all` says. Replies that
-        // a DNAT brought here come with sources the strict mode may not expect.
-        set(format!("ipv4/conf/{name}/rp_filter"), "2")?;
-        // Effective if either is set, so both have to be off: pods behind one
-        // interface would be told to talk to each other directly. Other
-        // interfaces keep their own value, which is on by default.
-        set(format!("ipv4/conf/{name}/send_redirects"), "0")?;
-        set("ipv4/conf/all/send_redirects".into(), "0")?;
-        // The switch sends ICMP errors from the gateway's address, which is the
-        // node's own; a packet from an own address is a martian otherwise, and
-        // the node would never learn a path's MTU. Nobody else can send from it:
-        // the switch knows where every other source belongs.
-        set(format!("ipv4/conf/{name}/accept_local"), "1")?;
-    }
-    // Without link-local address the node sends no router or listener messages,
-    // and no redirects, by this interface.
-    let v6 = |key: &str| format!("ipv6/conf/{name}/{key}");
-    if config.pod_cidr(true).is_some() {
-        set(v6("disable_ipv6"), "0")?;
-        set(v6("addr_gen_mode"), "1")?;
-        set(v6("accept_ra"), "0")?;
-        set(v6("accept_dad"), "0")?;
-        if sysctl::get("ipv6/conf/all/forwarding")? != "1" {
-            // A forwarding node ignores router advertisements unless told
-            // otherwise (2): the underlay would lose its default route.
-            let accept = format!("ipv6/conf/{}/accept_ra", config.underlay.interface);
-            if sysctl::get(&accept)? == "1" {
-                set(accept, "2")?;
-            }
-            set("ipv6/conf/all/forwarding".into(), "1")?;
-        }
-    } else {
-        sysctl::set_if_present(&v6("disable_ipv6"), "1")?;
-    }
-    if !changed.is_empty() {
-        tracing::info!("kernel settings changed: {}", changed.join(", "));
-    }
-    Ok(())
-}
-
-/// Gateways, and the IPv4 network address: what Flannel nodes have as their own
-/// on the overlay (flannel.1) and take as their source.
-fn addresses(netlink: &mut Netlink, config: &Config, index: u32) -> Result<(), NodeError> {
-    let mut wanted = Vec::new();
-    for cidr in &config.node.pod_cidrs {
-        wanted.push((gateway(*cidr), cidr.prefix_len()));
-    }
-    wanted.extend(config.pod_cidr(false).map(|c| (c.network(), 32)));
-    for old in netlink.addresses(index)? {
-        if old.global && !wanted.contains(&(old.ip, old.prefix_len)) {
-            tracing::info!("removing {}/{} from the node port", old.ip, old.prefix_len);
-            netlink.remove_address(index, old.ip, old.prefix_len)?;
-        }
-    }
-    for (ip, len) in wanted {
-        netlink.add_address(index, ip, len)?;
-    }
-    Ok(())
-}
-
-/// Routes to the pods of peers.
-fn routes(netlink: &mut Netlink, config: &Config, index: u32) -> Result<(), NodeError> {
-    for v6 in [false, true] {
-        let Some(own) = config.pod_cidr(v6) else {
-            continue;
-        };
-        let next_hop: IpAddr = if v6 {
-            NEXT_HOP_V6.into()
-        } else {
-            NEXT_HOP.into()
-        };
-        netlink.set_neighbour(index, next_hop, mac::GATEWAY)?;
-        let cidrs = config.peers.iter().flat_map(|p| &p.pod_cidrs);
-        let wanted: Vec<Route> = cidrs
-            .filter(|c| c.is_ipv6() == v6)
-            .map(|c| Route {
-                destination: c.network(),
-                prefix_len: c.prefix_len(),
-                gateway: Some(next_hop),
-                onlink: true,
-                source: Some(gateway(own)),
-                interface: index,
-            })
-            .collect();
-        for old in netlink.routes(index)? {
-            let same =
-                |w: &Route| (w.destination, w.prefix_len) == (old.destination, old.prefix_len);
-            if old.gateway == Some(next_hop) && !wanted.iter().any(same) {
-                tracing::info!("removing route {}/{}", old.destination, old.prefix_len);
-                netlink.remove_route(&old)?;
-            }
-        }
-        for route in &wanted {
-            netlink.set_route(route)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -26,6 +26,9 @@ pub struct Status {
     pub gateways: Vec<IpAddr>,
     /// Name of the node port.
     pub interface: String,
+    /// What became of it.
+    #[serde(default)]
+    pub node_port: NodePortStatus,
     /// MTU of pods and of the node port, bytes.
     pub pod_mtu: u16,
     /// Underlay.
@@ -46,6 +49,19 @@ pub struct Status {
     pub snapshot: u64,
     /// Frames and packets since the agent started.
     pub totals: Totals,
+}
+
+/// What was found at the node port.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct NodePortStatus {
+    /// Things that somebody had changed and that were set again, since the start.
+    pub mended: u64,
+    /// The last of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_mended: Option<String>,
+    /// What is wrong and cannot be set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// The underlay as it is used.

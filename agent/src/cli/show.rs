@@ -198,6 +198,17 @@ pub(super) fn status(s: &Status) -> String {
             bytes(socket.receive_buffer_bytes as u64),
         ));
     }
+    if let Some(last) = &s.node_port.last_mended {
+        let n = s.node_port.mended;
+        out.push_str(&format!(
+            "node port {n} times changed by somebody and set again, at last:\n          {last}\n"
+        ));
+    }
+    if let Some(failure) = &s.node_port.failure {
+        out.push_str(&format!(
+            "node port NOT as it should be:\n          {failure}\n"
+        ));
+    }
     out.push_str(&format!("peers     {}\n", s.peers));
     out.push_str(&format!("firewall  {}\n", s.rules));
     if let Some(error) = &s.state_error {

@@ -162,6 +162,7 @@ impl Control {
             )));
         }
         self.in_kernel(&netns, name, record).map_err(broken)?;
+        self.node_port.check(&self.config.node.interface)?;
         Ok(Done::default())
     }
 

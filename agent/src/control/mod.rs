@@ -18,6 +18,7 @@ mod attach;
 mod cni;
 mod descriptors;
 mod neighbours;
+mod node_port;
 mod outer;
 mod path_mtu;
 mod paths;
@@ -116,6 +117,7 @@ pub struct Control {
     /// Flows whose answers return to the node, shared with the workers.
     returns: Arc<Returns>,
     path_mtus: PathMtus,
+    node_port: node_port::NodePort,
     outer: outer::Outer,
     /// Index of the underlay interface.
     interface: u32,
@@ -257,6 +259,7 @@ impl Control {
         }
         self.look_at_underlay();
         self.look_at_outer_addresses();
+        self.look_at_node_port();
         self.rules.look_around();
         self.publisher.reclaim();
     }
@@ -286,6 +289,7 @@ impl Control {
                 .map(|c| crate::config::gateway(*c))
                 .collect(),
             interface: c.node.interface.clone(),
+            node_port: self.node_port.status(),
             pod_mtu: self.underlay.pod_mtu(c),
             underlay: view::UnderlayStatus {
                 interface: self.underlay.interface.clone(),

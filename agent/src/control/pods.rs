@@ -258,7 +258,7 @@ impl Control {
             if port == PortId::NODE {
                 tracing::error!(
                     interface = self.config.node.interface,
-                    "the node port is not served any more, restart the agent: {reason}"
+                    "the node port is not served any more, it is looked at within a second: {reason}"
                 );
             }
             return;
@@ -280,10 +280,15 @@ impl Control {
         let mut next = Snapshot::clone(&self.publisher.current());
         next.remove_port(pod.port);
         self.publisher.publish(next);
+        self.take_from_workers(pod.port)
+    }
+
+    /// Takes a port's queues from the workers; they are the last descriptors then.
+    pub(super) fn take_from_workers(&mut self, port: PortId) -> Option<Queues> {
         let (sender, done) = unbounded();
         for worker in &self.workers {
             worker.send(Command::RemoveTap {
-                port: pod.port,
+                port,
                 done: sender.clone(),
             });
         }
@@ -291,11 +296,11 @@ impl Control {
         let deadline = Instant::now() + REMOVE_TIMEOUT;
         for _ in &self.workers {
             if done.recv_deadline(deadline).is_err() {
-                tracing::error!(pod = name, "a worker did not let go of the port in time");
+                tracing::error!(port = port.0, "a worker did not let go of the port in time");
                 break;
             }
         }
-        self.descriptors.taps.remove(&pod.port)
+        self.descriptors.taps.remove(&port)
     }
 
     /// Gives every worker a queue of the port. With fewer queues than workers,

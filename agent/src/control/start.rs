@@ -12,6 +12,7 @@ use ringway_switch::returns::BUCKETS;
 use ringway_switch::{Counters, Ports, Returns};
 use ringway_tables::{PortId, Publisher};
 
+use super::node_port::NodePort;
 use super::outer::Outer;
 use super::path_mtu::PathMtus;
 use super::rings::{self, Rings};
@@ -66,6 +67,7 @@ impl Control {
         let unsaved = state_dir.save(&state).err();
         unsaved.iter().for_each(saving::warn_unsaved);
         let queues = queues?;
+        let node_port = NodePort::new(netlink.link(&config.node.interface)?.index);
         let rules = Rules::new(&config);
 
         let returns = Arc::new(Returns::new(BUCKETS, [random(), random()]));
@@ -125,6 +127,7 @@ impl Control {
             rules,
             returns,
             path_mtus: PathMtus::default(),
+            node_port,
             outer: Outer::default(),
             interface,
             changes: Watch::open()?,

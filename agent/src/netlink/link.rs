@@ -28,6 +28,8 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up (`IFF_UP`).
     pub up: bool,
+    /// It neither asks nor answers by ARP and neighbour discovery (`IFF_NOARP`).
+    pub no_arp: bool,
     /// Largest superframe in bytes the stack hands over.
     pub gso_max_size: Option<u32>,
     /// Largest number of segments in one superframe.
@@ -55,6 +57,7 @@ impl Link {
         let mut link = Link {
             index: message.header.index,
             up: message.header.flags.contains(LinkFlags::Up),
+            no_arp: message.header.flags.contains(LinkFlags::Noarp),
             ..Link::default()
         };
         for attribute in message.attributes {
@@ -111,6 +114,8 @@ pub struct LinkChange<'a> {
     pub mtu: Option<u32>,
     /// Up or down.
     pub up: Option<bool>,
+    /// ARP and neighbour discovery on or off.
+    pub arp: Option<bool>,
     /// `IFLA_GSO_MAX_SIZE`, bytes; the kernel applies it to IPv4 and IPv6.
     pub gso_max_size: Option<u32>,
     /// `IFLA_GSO_MAX_SEGS`.
@@ -176,13 +181,15 @@ impl Netlink {
     pub fn change_link(&mut self, index: u32, change: &LinkChange) -> Result<(), NetlinkError> {
         let mut message = LinkMessage::default();
         message.header.index = index;
-        if let Some(up) = change.up {
-            message.header.change_mask = LinkFlags::Up;
-            message.header.flags = if up {
-                LinkFlags::Up
-            } else {
-                LinkFlags::empty()
-            };
+        let flags = [
+            (LinkFlags::Up, change.up),
+            (LinkFlags::Noarp, change.arp.map(|arp| !arp)),
+        ];
+        for (flag, set) in flags {
+            if let Some(set) = set {
+                message.header.change_mask |= flag;
+                message.header.flags.set(flag, set);
+            }
         }
         let a = &mut message.attributes;
         a.extend(change.name.map(|n| LinkAttribute::IfName(n.to_owned())));

@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::in_netns;
+use crate::{mac, sysctl};
 
 fn config(extra: &str, cidrs: &str) -> Config {
     let text = include_str!("../../ringway.toml")

@@ -162,6 +162,11 @@ impl Rules {
         self.forward();
     }
 
+    /// Whether any pod has one: answers to 127.0.0.1 come by the node port then.
+    pub fn has_host_ports(&self) -> bool {
+        !self.desired.ports.is_empty()
+    }
+
     /// One line for `ringway status`.
     pub fn describe(&self) -> String {
         let mut what = Vec::new();

@@ -17,6 +17,7 @@ mod idle;
 mod kernel;
 mod load;
 mod matrix;
+mod node_port;
 mod outside;
 mod restart;
 mod rings;
