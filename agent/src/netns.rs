@@ -78,7 +78,7 @@ pub enum NetnsError {
 }
 
 /// Which namespace it is, however it is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity {
     /// Device of the nsfs mount.
     pub dev: u64,

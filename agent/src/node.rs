@@ -24,8 +24,10 @@ use ringway_ports::tap::{self, TapError, TapOptions};
 
 use crate::before::Before;
 use crate::config::Config;
+use crate::mac;
 use crate::netlink::{Link, LinkChange, Netlink, NetlinkError};
 use crate::pod::interface::{Queues, TAP_OWNER_UID};
+use crate::rules;
 use crate::sysctl::SysctlError;
 
 mod desired;
@@ -85,6 +87,7 @@ pub fn setup(
     before: &mut Before,
 ) -> Result<Queues, NodeError> {
     let desired = Desired::of(config, mtu);
+    remove_renamed(netlink, &desired.name)?;
     let queues = open(netlink, &desired.name, queues)?;
     let link = netlink.link(&desired.name)?;
     desired.sweep(netlink, link.index)?;
@@ -96,6 +99,32 @@ pub fn setup(
         tracing::info!(interface = desired.name, "set: {}", changed.join(", "));
     }
     Ok(queues)
+}
+
+/// Takes away a node port of an earlier configuration, under another name: with the same addresses and routes
+/// it would go on in place of this one. It is known by its MAC address; one that an agent has open stays.
+fn remove_renamed(netlink: &mut Netlink, name: &str) -> Result<(), NodeError> {
+    for link in netlink.links()? {
+        if link.mac != Some(mac::GATEWAY) || link.name == name {
+            continue;
+        }
+        match tap::delete(&link.name) {
+            Ok(()) => {
+                tracing::info!(
+                    "removed {}, the node port before node.interface was changed",
+                    link.name
+                );
+                if let Err(e) = rules::close_forward(&link.name) {
+                    tracing::warn!("rules for {} may be left in forward chains: {e}", link.name);
+                }
+            }
+            Err(e) => tracing::warn!(
+                "{} has the node port's MAC address and stays: {e}; its routes may go before ours",
+                link.name
+            ),
+        }
+    }
+    Ok(())
 }
 
 /// What a look at the node port came to.

@@ -1,6 +1,7 @@
 //! The shapes of the answers. Field names carry their units; the command line
 //! reads the same types, so nothing it prints can differ from the API.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -43,6 +44,9 @@ pub struct Status {
     pub state_error: Option<String>,
     /// Number of pods.
     pub pods: usize,
+    /// Pods that are recorded and cannot be served, and why.
+    #[serde(default)]
+    pub not_served: BTreeMap<String, String>,
     /// Number of peers.
     pub peers: usize,
     /// Version of the tables.

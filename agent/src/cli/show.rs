@@ -211,6 +211,9 @@ pub(super) fn status(s: &Status) -> String {
     }
     out.push_str(&format!("peers     {}\n", s.peers));
     out.push_str(&format!("firewall  {}\n", s.rules));
+    for (pod, why) in &s.not_served {
+        out.push_str(&format!("not served: {pod}\n          {why}\n"));
+    }
     if let Some(error) = &s.state_error {
         out.push_str(&format!(
             "state     not on disk, so that pods cannot be added:\n          {error}\n"

@@ -107,6 +107,8 @@ pub struct Control {
     closing: Vec<pods::Closing>,
     /// Attached pods by name.
     pods: BTreeMap<String, pods::Attached>,
+    /// Pods that are recorded and cannot be served, and why.
+    dormant: BTreeMap<String, String>,
     state: State,
     state_dir: StateDir,
     /// Why the state is not on disk, if it is not.
@@ -307,6 +309,7 @@ impl Control {
             rules: self.rules.describe(),
             state_error: self.unsaved.clone(),
             pods: self.pods.len(),
+            not_served: self.dormant.clone(),
             peers: c.peers.len(),
             snapshot: snapshot.version,
             totals: crate::api::totals(&self.counters),

@@ -3,13 +3,17 @@
 //! All ways in and out change the same three things (tables, workers' queues, state), in orders that mirror
 //! each other.
 
+use std::cell::LazyCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded, unbounded};
+use ringway_packet::mac::MacAddr;
 use ringway_ports::tap::TapError;
 use ringway_tables::{PortId, Snapshot};
 
@@ -70,6 +74,7 @@ impl Control {
     /// Takes a recorded pod out of tables, workers and state, and its interface away; what is worth knowing.
     pub(super) fn remove(&mut self, name: &str) -> Option<String> {
         let mut note = None;
+        self.dormant.remove(name);
         let queues = self.unpublish(name);
         let record = self.state.forget(name);
         match (queues, &record) {
@@ -121,8 +126,10 @@ impl Control {
         let records: Vec<(String, PodRecord)> = self.state.pods.clone().into_iter().collect();
         let before = records.len();
         let mut found = Vec::with_capacity(before);
+        // Looked for once, and only if an interface is not where it was made.
+        let places: LazyCell<Places> = LazyCell::new(interface::everywhere);
         for (name, record) in records {
-            match self.restore_one(&name, &record) {
+            match self.restore_one(&name, &record, &places) {
                 Ok((port, queues)) => {
                     tracing::info!(pod = name, "found again");
                     // A record of another version: better without limits than without the pod.
@@ -138,6 +145,7 @@ impl Control {
                 }
                 Err(Lost::Dormant(why)) => {
                     tracing::error!(pod = name, "cannot be served: {why}");
+                    self.dormant.insert(name, why);
                 }
             }
         }
@@ -168,7 +176,12 @@ impl Control {
     }
 
     /// Puts the pod into the tables; its queues are still to be handed to the workers.
-    fn restore_one(&mut self, name: &str, record: &PodRecord) -> Result<(PortId, Queues), Lost> {
+    fn restore_one(
+        &mut self,
+        name: &str,
+        record: &PodRecord,
+        places: &LazyCell<Places>,
+    ) -> Result<(PortId, Queues), Lost> {
         let path = record.netns.display();
         if record.pending {
             let swept = Netns::open(&record.netns)
@@ -197,12 +210,13 @@ impl Control {
             .map_err(|e| Lost::Dormant(e.error))?;
         let workers = self.config.workers.count;
         let queues = if record.multi_queue { workers } else { 1 };
-        let queues = match interface::reopen(&netns, &record.ifname, record.multi_queue, queues) {
-            Ok(queues) => queues,
+        let opened = interface::reopen(&netns, &record.ifname, record.multi_queue, queues);
+        let queues = match opened {
+            // Renamed, moved to another namespace, or gone.
             Err(InterfaceError::Tap(e @ TapError::NotFound { .. })) => {
-                return Err(Lost::Gone(e.to_string()));
+                moved(name, record, places, queues).ok_or_else(|| Lost::Gone(e.to_string()))?
             }
-            Err(e) => return Err(Lost::Dormant(e.to_string())),
+            opened => opened.map_err(|e| Lost::Dormant(e.to_string()))?,
         };
         let limit = self.underlay.pod_mtu(&self.config);
         if record.mtu > limit {
@@ -388,6 +402,42 @@ impl Closing {
     fn is_done(&self) -> bool {
         self.done.try_recv() == Err(TryRecvError::Disconnected)
     }
+}
+
+/// Interfaces by MAC address: namespace and name.
+type Places = BTreeMap<MacAddr, Vec<(PathBuf, String)>>;
+
+/// The queues of a pod's interface that somebody renamed or moved, if it is found by its MAC address: in its
+/// own namespace, else in any other.
+fn moved(
+    name: &str,
+    record: &PodRecord,
+    places: &LazyCell<Places>,
+    queues: usize,
+) -> Option<Queues> {
+    let open = |path: &Path, ifname: &str| {
+        let netns = Netns::open(path).ok()?;
+        // A TAP, so not what somebody else gave the same address.
+        let queues = interface::reopen(&netns, ifname, record.multi_queue, queues).ok()?;
+        tracing::info!(
+            pod = name,
+            namespace = %path.display(),
+            "its {} is called {ifname} now",
+            record.ifname
+        );
+        Some(queues)
+    };
+    let own = Netns::open(&record.netns).ok()?;
+    let mut own = interface::by_mac(&own).into_iter();
+    let own = own.find_map(|(mac, ifname)| {
+        (mac == record.mac)
+            .then(|| open(&record.netns, &ifname))
+            .flatten()
+    });
+    own.or_else(|| {
+        let others = places.get(&record.mac)?;
+        others.iter().find_map(|(path, ifname)| open(path, ifname))
+    })
 }
 
 /// Why a recorded pod is not served.

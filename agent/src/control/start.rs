@@ -120,6 +120,7 @@ impl Control {
             events,
             closing: Vec::new(),
             pods: std::collections::BTreeMap::new(),
+            dormant: std::collections::BTreeMap::new(),
             state,
             state_dir,
             unsaved: unsaved.map(|e| e.to_string()),

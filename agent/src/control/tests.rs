@@ -1,6 +1,7 @@
 //! One node's control plane in a namespace of its own, pods in theirs.
 
 mod cni;
+mod moved;
 mod neighbours;
 mod outer;
 mod saving;

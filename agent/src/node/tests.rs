@@ -225,3 +225,41 @@ fn errors_of_the_switch_are_believed() {
 fn tap_header() -> usize {
     ringway_packet::offload::VNET_HDR_LEN
 }
+
+#[test]
+fn a_port_under_another_name_makes_way() {
+    in_netns(|| {
+        let _under = underlay();
+        let mut nl = Netlink::open().unwrap();
+        let first = config(PEER, BOTH);
+        let held = setup(&mut nl, &first, 1430, 1).unwrap();
+        let text = include_str!("../../ringway.toml")
+            .replace("\"eth0\"", "\"under0\"")
+            .replace("[node]", "[node]\ninterface = \"pods0\"");
+        let second = Config::parse(std::path::Path::new("t"), &text).unwrap();
+        // One that a living agent has open stays.
+        drop(setup(&mut nl, &second, 1430, 1).unwrap());
+        nl.link("ringway0").unwrap();
+        drop(held);
+        setup(&mut nl, &second, 1430, 1).unwrap();
+        let gone = nl.link("ringway0");
+        assert!(matches!(gone, Err(NetlinkError::NoLink { .. })), "{gone:?}");
+        let index = nl.link("pods0").unwrap().index;
+        let found = nl.addresses(index).unwrap();
+        let gateways = found.iter().filter(|a| a.ip == gateway_of(&a.ip));
+        assert_eq!(gateways.count(), 2, "{found:?}");
+        let via = nl.routes(index).unwrap();
+        assert_eq!(
+            via.iter().filter(|r| r.gateway.is_some()).count(),
+            2,
+            "{via:?}"
+        );
+    });
+}
+
+fn gateway_of(like: &IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => "10.77.1.1".parse().unwrap(),
+        IpAddr::V6(_) => "fd77:1::1".parse().unwrap(),
+    }
+}

@@ -13,8 +13,10 @@
 //! made takes the persistence back, and the interface vanishes with its last descriptor. What an agent
 //! leaves that is killed in between is known from the pod's record: see [`sweep`].
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ringway_packet::mac::MacAddr;
@@ -22,7 +24,7 @@ use ringway_ports::tap::{self, TapError, TapOptions};
 
 use crate::gso;
 use crate::netlink::{LinkChange, Netlink, NetlinkError, Route};
-use crate::netns::{Netns, NetnsError, run_in};
+use crate::netns::{NAMED, Netns, NetnsError, run_in};
 use crate::sysctl::{self, SysctlError};
 
 /// Owner of our TAPs: no account has it, so that no unprivileged process that
@@ -261,6 +263,37 @@ pub fn reopen(
         }
         Ok(Queues { fds, uso })
     })?
+}
+
+/// Interfaces by MAC address, in every network namespace that a process is in or that has a name, with the
+/// path of the namespace: where one is that is no longer where it was made.
+pub fn everywhere() -> BTreeMap<MacAddr, Vec<(PathBuf, String)>> {
+    let names = |folder: &str| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_processes = names("/proc").map(|entry| entry.path().join("ns/net"));
+    let named = names(NAMED).map(|entry| entry.path());
+    let (mut seen, mut found) = (BTreeSet::new(), BTreeMap::<_, Vec<_>>::new());
+    for path in named.chain(of_processes) {
+        let Ok(netns) = Netns::open(&path) else {
+            continue;
+        };
+        if !seen.insert(netns.identity()) {
+            continue;
+        }
+        for (mac, name) in by_mac(&netns) {
+            let place = (path.clone(), name);
+            found.entry(mac).or_default().push(place);
+        }
+    }
+    found
+}
+
+/// The interfaces of one namespace, by MAC address; none if they cannot be listed.
+pub fn by_mac(netns: &Netns) -> Vec<(MacAddr, String)> {
+    let links = run_in(netns, || Netlink::open().and_then(|mut n| n.links()));
+    let links = links.into_iter().flatten().flatten();
+    links
+        .filter_map(|link| Some((link.mac?, link.name)))
+        .collect()
 }
 
 /// Removes what an agent left that was killed while it made `ifname`, so that no record says how to reopen

@@ -333,6 +333,14 @@ impl Rules {
     }
 }
 
+/// Takes the rules for an interface of ours out of foreign forward chains.
+///
+/// # Errors
+/// They cannot be listed or deleted.
+pub fn close_forward(interface: &str) -> Result<Vec<String>, RulesError> {
+    forward::close(interface)
+}
+
 /// Takes away all rules of ours. What was done, and what could not be; nothing is no error.
 pub fn remove(interface: &str) -> (Vec<String>, Vec<String>) {
     let (mut done, mut failed) = (Vec::new(), Vec::new());
