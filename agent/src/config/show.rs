@@ -100,7 +100,7 @@ pub const KEYS: &[KeyDoc] = &[
     key("ipam.exclude", "addresses of them that are never given out"),
     key(
         "egress.masquerade",
-        "packets of pods to outside the cluster get the node's address",
+        "packets of pods to outside the cluster get the node's address, and those of others to remote pods the gateway's",
     ),
     key(
         "egress.masquerade_exclude",

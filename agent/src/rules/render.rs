@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::{Desired, HostPort, TABLE};
+use crate::config::gateway;
 
 /// A family's words in nft's language.
 struct Family {
@@ -14,6 +15,8 @@ struct Family {
     /// Suffix of our sets.
     suffix: char,
     multicast: &'static str,
+    /// What never leaves the link: link-local and multicast.
+    on_link: &'static str,
 }
 
 const FAMILIES: [Family; 2] = [
@@ -23,6 +26,7 @@ const FAMILIES: [Family; 2] = [
         address: "ipv4_addr",
         suffix: '4',
         multicast: "224.0.0.0/4",
+        on_link: "169.254.0.0/16, 224.0.0.0/4",
     },
     Family {
         v6: true,
@@ -30,6 +34,7 @@ const FAMILIES: [Family; 2] = [
         address: "ipv6_addr",
         suffix: '6',
         multicast: "ff00::/8",
+        on_link: "fe80::/10, ff00::/8",
     },
 ];
 
@@ -185,6 +190,9 @@ fn postrouting<'a>(
         }
     }
     if desired.masquerade {
+        for family in families.clone() {
+            to_remote_pods(out, desired, family);
+        }
         let _ = writeln!(out, "\t\toifname \"{interface}\" accept");
         for Family { v6, ip, suffix, .. } in families {
             for cidr in desired.own.iter().filter(|c| c.is_ipv6() == *v6) {
@@ -196,4 +204,25 @@ fn postrouting<'a>(
         }
     }
     out.push_str("\t}\n");
+}
+
+/// Peers take from this node what its pod networks send, and nothing else: to their pods the node and the
+/// outside speak as the gateway. By the node port go packets to pods only, so that those of peers need not be
+/// listed.
+fn to_remote_pods(out: &mut String, desired: &Desired, family: &Family) {
+    let Family {
+        v6, ip, on_link, ..
+    } = family;
+    let own = || desired.own.iter().filter(|c| c.is_ipv6() == *v6);
+    let Some(gateway) = own().next().map(|cidr| gateway(*cidr)) else {
+        return;
+    };
+    let pods: Vec<String> = own().map(ToString::to_string).collect();
+    let pods = pods.join(", ");
+    let _ = writeln!(
+        out,
+        "\t\toifname \"{}\" {ip} saddr != {{ {pods} }} {ip} daddr != {{ {pods}, {on_link} }} \
+         snat {ip} to {gateway} fully-random",
+        desired.interface
+    );
 }

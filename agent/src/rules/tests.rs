@@ -83,6 +83,8 @@ table inet ringway {
 \t}
 \tchain postrouting {
 \t\ttype nat hook postrouting priority srcnat; policy accept;
+\t\toifname \"ringway0\" ip saddr != { 10.77.1.0/24 } ip daddr != { 10.77.1.0/24, 169.254.0.0/16, 224.0.0.0/4 } snat ip to 10.77.1.1 fully-random
+\t\toifname \"ringway0\" ip6 saddr != { fd77:1::/64 } ip6 daddr != { fd77:1::/64, fe80::/10, ff00::/8 } snat ip6 to fd77:1::1 fully-random
 \t\toifname \"ringway0\" accept
 \t\tip saddr 10.77.1.0/24 ip daddr != @inside4 masquerade fully-random
 \t\tip6 saddr fd77:1::/64 ip6 daddr != @inside6 masquerade fully-random

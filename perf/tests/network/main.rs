@@ -27,5 +27,6 @@ mod signals;
 mod state;
 mod transfers;
 mod xdp;
+mod translated;
 mod xdp_faults;
 mod xdp_node;

@@ -16,12 +16,12 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(3);
 
 /// The world outside, joined to node 1.
-struct Outside {
-    ns: Netns,
+pub(crate) struct Outside {
+    pub(crate) ns: Netns,
 }
 
 impl Outside {
-    fn join(topology: &Topology) -> Self {
+    pub(crate) fn join(topology: &Topology) -> Self {
         let ns = Netns::create(&topology.lab.name("out")).unwrap();
         let node = &topology.n1.ns;
         node.ip(&format!(
@@ -49,14 +49,14 @@ impl Outside {
         outside
     }
 
-    fn ip(&self, family: Family) -> IpAddr {
+    pub(crate) fn ip(&self, family: Family) -> IpAddr {
         match family {
             Family::V4 => "198.51.100.2".parse().unwrap(),
             Family::V6 => "2001:db8:51::2".parse().unwrap(),
         }
     }
 
-    fn node(family: Family) -> IpAddr {
+    pub(crate) fn node(family: Family) -> IpAddr {
         match family {
             Family::V4 => "198.51.100.1".parse().unwrap(),
             Family::V6 => "2001:db8:51::1".parse().unwrap(),

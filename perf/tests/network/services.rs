@@ -25,7 +25,7 @@ fn vip(family: Family) -> IpAddr {
 
 /// Who makes the rules.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Tool {
+pub(crate) enum Tool {
     Nft,
     Iptables,
 }
@@ -33,7 +33,13 @@ enum Tool {
 impl Tool {
     /// Translates `service` to `backend` for TCP and UDP, from pods and from the node, and lets a backend
     /// that asks for itself come from the node. `masquerade` does that for everybody, as a NodePort does.
-    fn service(self, node: &Netns, service: SocketAddr, backend: SocketAddr, masquerade: bool) {
+    pub(crate) fn service(
+        self,
+        node: &Netns,
+        service: SocketAddr,
+        backend: SocketAddr,
+        masquerade: bool,
+    ) {
         let (v6, vip, port) = (service.is_ipv6(), service.ip(), service.port());
         let to = backend.ip();
         if self == Tool::Nft {
@@ -77,7 +83,7 @@ impl Tool {
         rule("-w -t nat -A POSTROUTING -m mark --mark 0x4000 -j MASQUERADE".into());
     }
 
-    fn clear(self, node: &Netns, v6: bool) {
+    pub(crate) fn clear(self, node: &Netns, v6: bool) {
         let program = match (self, v6) {
             (Tool::Nft, _) => {
                 let table = if v6 { "ip6" } else { "ip" };
