@@ -1,6 +1,7 @@
 //! 2. Admission: is the sender who it says it is?
 
 use ringway_encap::Encap;
+use ringway_packet::addr::{mapped, unmap};
 use ringway_packet::offload::{Checksum, Offload};
 use ringway_packet::parse::{L3, Parsed};
 use ringway_packet::proto;
@@ -81,8 +82,17 @@ pub(crate) fn offload(offload: &Offload, parsed: &Parsed) -> Stage<()> {
     }
 }
 
+/// Who sent the frame that a peer's tunnel carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// One of the peer's pod networks, to which this path leads.
+    Pod(PathId),
+    /// The peer's node, under its own underlay address.
+    Node,
+}
+
 /// A frame out of a tunnel: to our VTEP's MAC (VXLAN), from an address in the CIDRs of the peer
-/// that the outer source named, by the encapsulation set for it. Gives the path back to the source.
+/// that the outer source named, by the encapsulation set for it, or from the peer's own address.
 #[inline]
 pub(crate) fn peer(
     snapshot: &Snapshot,
@@ -90,7 +100,7 @@ pub(crate) fn peer(
     encap: Encap,
     head: &[u8],
     parsed: &Parsed,
-) -> Stage<PathId> {
+) -> Stage<Sender> {
     if parsed.vlan_tags > 0 {
         return Err(DropReason::VlanTagged.into());
     }
@@ -122,7 +132,25 @@ pub(crate) fn peer(
         if path.encap != encap {
             return Err(DropReason::EncapMismatch.into());
         }
-        return Ok(id);
+        return Ok(Sender::Pod(id));
+    }
+    if is_node(snapshot, peer, head, parsed) {
+        return Ok(Sender::Node);
     }
     Err(DropReason::ForeignInnerSource.into())
+}
+
+/// Whether the inner source is an underlay address of the peer. What a node answers to a pod that came to it
+/// outside the tunnel, under the pod's own address, has that source and takes the route to the pod.
+#[cold]
+fn is_node(snapshot: &Snapshot, peer: PeerId, head: &[u8], parsed: &Parsed) -> bool {
+    let l3 = usize::from(parsed.l3_off);
+    let source = match parsed.l3 {
+        L3::Ipv4 => mapped(src4(head, l3)),
+        L3::Ipv6 => src6(head, l3),
+        L3::Arp | L3::Other => return false,
+    };
+    // An IPv4-mapped source in an IPv6 packet is nobody's.
+    let honest = parsed.l3 == L3::Ipv4 || unmap(source).is_none();
+    honest && snapshot.sources.get(source) == Some(peer)
 }

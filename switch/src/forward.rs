@@ -1,6 +1,7 @@
 //! 4–6. Lookup, decide, rewrite: switch by MAC within the node, route by IP beyond it.
 
 use ringway_encap::ecn;
+use ringway_packet::addr::mapped;
 use ringway_packet::checksum;
 use ringway_packet::flow::flow_hash;
 use ringway_packet::offload::{Checksum, Gso, complete_checksum};
@@ -62,7 +63,7 @@ pub(crate) fn route<S: Sink>(
         L3::Ipv4 => {
             let to = dst4(head, l3);
             let target = snapshot.routes4.lookup(to);
-            sink.step(|| Step::Route(ringway_packet::addr::mapped(to), target));
+            sink.step(|| Step::Route(mapped(to), target));
             if target.is_none() && is_martian4(to) {
                 return Err(DropReason::MartianDestination.into());
             }
@@ -124,6 +125,36 @@ pub(crate) fn route<S: Sink>(
             );
             Err(DropReason::NoSuchPod.into())
         }
+    }
+}
+
+/// From a peer's node to a pod: an answer to what the pod sent by this node's stack, outside the tunnel. The
+/// stack gets it and passes it on, so that its connection tracking sees both directions.
+#[cold]
+pub(crate) fn from_peer_node<S: Sink>(
+    snapshot: &Snapshot,
+    packet: &mut Packet<'_>,
+    parsed: &Parsed,
+    sink: &mut S,
+) -> Stage<Verdict> {
+    let (head, l3) = (packet.head(), usize::from(parsed.l3_off));
+    // Each family in its own table.
+    let (to, target) = match parsed.l3 {
+        L3::Ipv4 => {
+            let to = dst4(head, l3);
+            (mapped(to), snapshot.routes4.lookup(to))
+        }
+        _ => (dst6(head, l3), snapshot.routes6.lookup(dst6(head, l3))),
+    };
+    sink.step(|| Step::Route(to, target));
+    match target {
+        Some(Target::Port(_)) => {
+            let node = &snapshot.node;
+            set_macs(packet, node.gateway_mac.0, node.vtep_mac.0);
+            Ok(Verdict::Deliver(PortId::NODE))
+        }
+        Some(Target::Unreachable) => Err(DropReason::NoSuchPod.into()),
+        Some(Target::Path(_)) | None => Err(DropReason::NotOurs.into()),
     }
 }
 

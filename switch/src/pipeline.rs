@@ -25,7 +25,7 @@ use ringway_tables::{PeerId, PortId, PortKind, Snapshot, Target};
 use crate::counters::Counters;
 use crate::limiter::Limiter;
 use crate::outbox::Outbox;
-use crate::returns::Returns;
+use crate::returns::{Returns, Role};
 use crate::trace::{Sink, Step};
 use crate::{DropReason, Packet, Verdict, admit, forward, neighbour, underlay};
 
@@ -182,53 +182,58 @@ impl Pipeline {
         let verdict = self.onward(snapshot, from, packet, parsed, now, sink)?;
         match from {
             forward::From::Port(_, PortKind::Node) => {
-                self.note_return(snapshot, packet, parsed, now);
+                self.note_return(snapshot, verdict, packet, parsed, now);
                 return Ok(verdict);
             }
-            forward::From::Port(port, _) if verdict != Verdict::Deliver(PortId::NODE) => {
-                self.returns.direct(port, packet.head(), parsed);
+            _ if verdict == Verdict::Deliver(PortId::NODE) => return Ok(verdict),
+            forward::From::Port(port, _) => {
+                let returns = &self.returns;
+                returns.direct(port, Role::Client, packet.head(), parsed);
             }
-            _ => {}
+            forward::From::Peer(_) => {
+                if let Verdict::Deliver(pod) = verdict {
+                    let returns = &self.returns;
+                    returns.direct(pod, Role::Backend, packet.head(), parsed);
+                }
+            }
         }
-        Ok(self.symmetric(snapshot, verdict, mac, packet, parsed, now, sink))
+        // Which pod's flow it may be an answer of.
+        let (pod, role) = match (verdict, from) {
+            (Verdict::Deliver(client), _) => (client, Role::Client),
+            (_, forward::From::Port(backend, _)) => (backend, Role::Backend),
+            _ => return Ok(verdict),
+        };
+        if !self.returns.takes(pod, role, packet.head(), parsed, now) {
+            return Ok(verdict);
+        }
     }
 
-    /// A packet from the node under a pod's address: its answers are to return to the node.
+    /// A packet from the node under the address of a pod, of this node or for a pod of this node: its answers
+    /// are to return to the node.
     #[inline]
-    fn note_return(&self, snapshot: &Snapshot, packet: &Packet<'_>, parsed: &Parsed, now: u64) {
+    fn note_return(
+        &self,
+        sink.step(|| Step::Returned(pod));
+        self.counters.returned.add(packet.packets);
+        forward::set_macs(packet, snapshot.node.gateway_mac.0, mac);
+        Ok(Verdict::Deliver(PortId::NODE))
+        snapshot: &Snapshot,
+        verdict: Verdict,
+        packet: &Packet<'_>,
+        parsed: &Parsed,
+        now: u64,
+    ) {
         let Some((source, _)) = flow::addresses(packet.head(), parsed) else {
             return;
         };
-        if let Some(Target::Port(pod)) = snapshot.route(source)
-            && pod != PortId::NODE
-        {
-            self.returns.from_node(pod, packet.head(), parsed, now);
-        }
-    }
-
-    /// Turns the delivery of such an answer into one to the node; `from` is whose MAC address it has then.
-    #[inline]
-    #[allow(clippy::too_many_arguments)]
-    fn symmetric<S: Sink>(
-        &self,
-        snapshot: &Snapshot,
-        verdict: Verdict,
-        from: [u8; 6],
-        packet: &mut Packet<'_>,
-        parsed: &Parsed,
-        now: u64,
-        sink: &mut S,
-    ) -> Verdict {
-        let Verdict::Deliver(pod) = verdict else {
-            return verdict;
+        let (pod, role) = match (snapshot.route(source), verdict) {
+            (Some(Target::Port(PortId::NODE)), _) => return,
+            (Some(Target::Port(client)), _) => (client, Role::Client),
+            (Some(Target::Path(_)), Verdict::Deliver(backend)) => (backend, Role::Backend),
+            _ => return,
         };
-        if pod == PortId::NODE || !self.returns.takes(pod, packet.head(), parsed, now) {
-            return verdict;
-        }
-        sink.step(|| Step::Returned(pod));
-        self.counters.returned.add(packet.packets);
-        forward::set_macs(packet, snapshot.node.gateway_mac.0, from);
-        Verdict::Deliver(PortId::NODE)
+        self.returns
+            .from_node(pod, role, packet.head(), parsed, now);
     }
 
     /// A whole outer frame from an underlay port that carries frames (memory, AF_XDP).
@@ -350,7 +355,7 @@ impl Pipeline {
         };
         sink.step(|| Step::Parsed(parsed));
         // 2. Admit: addressed to our VTEP, from an address that is the peer's.
-        let source = admit::peer(snapshot, peer, encap, packet.head(), &parsed)?;
+        let sender = admit::peer(snapshot, peer, encap, packet.head(), &parsed)?;
         underlay::congestion(tos, packet, &mut parsed)?;
         sink.step(|| Step::Admitted);
         // 4–6. Route.
@@ -360,6 +365,9 @@ impl Pipeline {
         }
         // 7. Answers to what the node has translated go back to it.
         let vtep = snapshot.node.vtep_mac.0;
+        let admit::Sender::Pod(source) = sender else {
+            return forward::from_peer_node(snapshot, packet, &parsed, sink);
+        };
         self.onward_and_back(snapshot, from, vtep, packet, &parsed, now, sink)
     }
 

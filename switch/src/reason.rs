@@ -81,7 +81,7 @@ DropReason {
     MalformedUdpEncap = "malformed_udp_encap", "A UDP-encapsulated payload that is neither IPv4 nor IPv6 by its version.", "Compare `encap` with the peer's.";
     EncapMismatch = "encap_mismatch", "A known peer used an encapsulation other than the one configured for it.", "Set the same `encap` on both nodes.";
     VtepMac = "vtep_mac", "The inner destination MAC from a peer is not this node's VTEP MAC.", "The peer has an old MAC for this node: compare `vtep_mac` in `ringway status` with the peer's table.";
-    ForeignInnerSource = "foreign_inner_source", "The inner source address is not in the sending peer's pod CIDRs.", "Compare the peer's `pod_cidrs` here with what it really has; otherwise somebody spoofs.";
+    ForeignInnerSource = "foreign_inner_source", "The inner source address is not in the sending peer's pod CIDRs, nor its own.", "Compare the peer's `pod_cidrs` here with what it really has; otherwise somebody spoofs.";
     EcnNotCapable = "ecn_not_capable", "The underlay marked congestion on a packet whose inner header does not know ECN (RFC 6040 section 4.2): it must be dropped.", "The underlay is congested; see its queues.";
     NotForwardedInner = "not_forwarded_inner", "A peer sent ARP, a multicast, or something that is not IP through the tunnel.", "Nothing of the kind crosses a Flannel-like overlay: a bridge or another overlay is tied to it.";
     // 4. Lookup

@@ -9,7 +9,8 @@
 //! kube-proxy and host ports translate in the node's stack. What comes back from there has a pod's source
 //! address, so its receiver answers that pod directly, and the pod hears from an address it never spoke to.
 //! So the switch remembers what came from the node under a pod's address, and gives the answers to the node,
-//! whose connection tracking translates them back.
+//! whose connection tracking translates them back. The pod may be another node's, which asked this one for a
+//! backend that is here: then the answers are taken on their way to the tunnel.
 //!
 //! **State.** A fixed table shared by all workers: the request may be one worker's, the answer another's.
 //! Buckets of four entries, one cache line; an entry is a keyed fingerprint of the *answer's* five-tuple and
@@ -52,6 +53,15 @@ const WAYS: usize = 4;
 /// Buckets of a table that workers share: 65,536 flows, 1 MB.
 pub const BUCKETS: usize = 16 * 1024;
 
+/// What the pod of this node is in a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It asks: answers are taken on their way to it.
+    Client,
+    /// It is asked by a pod of another node: answers are taken on their way from it.
+    Backend,
+}
+
 #[derive(Debug, Default)]
 struct Entry {
     /// 0: empty.
@@ -67,8 +77,8 @@ pub struct Returns {
     key: [u64; 2],
     /// Whether there ever was a flow: a node without translation pays for one load.
     used: AtomicBool,
-    /// By port number, whether one of its pod's.
-    ports: [AtomicBool; MAX_PORTS],
+    /// By role and port number, whether one of its pod's.
+    ports: [[AtomicBool; MAX_PORTS]; 2],
 }
 
 impl Default for Returns {
@@ -86,7 +96,7 @@ impl Returns {
             buckets: (0..buckets).map(|_| Default::default()).collect(),
             key,
             used: AtomicBool::new(false),
-            ports: std::array::from_fn(|_| AtomicBool::new(false)),
+            ports: std::array::from_fn(|_| std::array::from_fn(|_| AtomicBool::new(false))),
         }
     }
 
@@ -96,8 +106,8 @@ impl Returns {
         self.used.load(Relaxed)
     }
 
-    /// A packet came from the node under the address of the pod at `port`. `now`: monotonic nanoseconds.
-    pub fn from_node(&self, port: PortId, head: &[u8], parsed: &Parsed, now: u64) {
+    /// A packet of a flow of the pod at `port` came from the node. `now`: monotonic nanoseconds.
+    pub fn from_node(&self, port: PortId, role: Role, head: &[u8], parsed: &Parsed, now: u64) {
         let Some(key) = key_of(head, parsed) else {
             return;
         };
@@ -121,29 +131,29 @@ impl Returns {
         if key.proto != proto::TCP && parsed.fragment == Fragment::None {
             self.enter(without_ports(answer), now);
         }
-        self.mark(port);
+        self.mark(port, role);
     }
 
     /// Enters a flow of the pod at `port` that the node is known to translate, by the tuple of its answers:
     /// an agent that starts anew has not seen it.
-    pub fn known_to_node(&self, port: PortId, answer: FlowKey, now: u64) {
+    pub fn known_to_node(&self, port: PortId, role: Role, answer: FlowKey, now: u64) {
         self.enter(answer, now);
         if answer.proto != proto::TCP {
             self.enter(without_ports(answer), now);
         }
-        self.mark(port);
+        self.mark(port, role);
     }
 
-    fn mark(&self, port: PortId) {
-        self.port(port).store(true, Relaxed);
+    fn mark(&self, port: PortId, role: Role) {
+        self.port(port, role).store(true, Relaxed);
         self.used.store(true, Relaxed);
     }
 
-    /// The pod at `port` has sent a packet to another pod itself. A flow that it had through the node under
-    /// the same tuple is over: its port is used again, and the answers are for the pod.
+    /// A client has sent a packet to another pod itself. A flow that it had through the node under the same
+    /// tuple is over: its port is used again, and the answers are for the client.
     #[inline]
-    pub fn direct(&self, port: PortId, head: &[u8], parsed: &Parsed) {
-        if self.port(port).load(Relaxed) {
+    pub fn direct(&self, port: PortId, role: Role, head: &[u8], parsed: &Parsed) {
+        if self.port(port, role).load(Relaxed) {
             self.forget(head, parsed);
         }
     }
@@ -163,10 +173,10 @@ impl Returns {
         }
     }
 
-    /// Whether a packet for the pod at `port` is an answer of such a flow.
+    /// Whether a packet to a client at `port`, or from a backend there, is an answer of such a flow.
     #[inline]
-    pub fn takes(&self, port: PortId, head: &[u8], parsed: &Parsed, now: u64) -> bool {
-        self.port(port).load(Relaxed) && self.known(head, parsed, now)
+    pub fn takes(&self, port: PortId, role: Role, head: &[u8], parsed: &Parsed, now: u64) -> bool {
+        self.port(port, role).load(Relaxed) && self.known(head, parsed, now)
     }
 
     #[cold]
@@ -215,8 +225,8 @@ impl Returns {
         entry.tag.store(tag, Relaxed);
     }
 
-    fn port(&self, port: PortId) -> &AtomicBool {
-        &self.ports[(port.0 as usize).min(MAX_PORTS - 1)]
+    fn port(&self, port: PortId, role: Role) -> &AtomicBool {
+        &self.ports[role as usize][(port.0 as usize).min(MAX_PORTS - 1)]
     }
 
     /// Fingerprint, never 0, and the bucket it belongs in.

@@ -8,7 +8,7 @@ use cast::*;
 use ringway_packet::kit;
 use ringway_packet::mac::MacAddr;
 use ringway_switch::trace::{Recorder, Step};
-use ringway_switch::{Returns, Verdict};
+use ringway_switch::{DropReason, Returns, Verdict};
 
 const A: MacAddr = MacAddr([0x0a, 0x58, 10, 77, 1, 2]);
 const B: MacAddr = MacAddr([0x0a, 0x58, 10, 77, 1, 3]);
@@ -114,6 +114,106 @@ fn an_answer_from_another_node_goes_back_to_the_node() {
             o.verdict,
             Verdict::Deliver(ALICE),
             "forgotten after three minutes"
+        );
+    }
+}
+
+/// Carol asks for a port of this node that leads to Bob.
+#[test]
+fn an_answer_to_a_pod_of_another_node_goes_back_to_the_node() {
+    for [_, bob, carol] in ENDS {
+        for make in [
+            |s: &str, d: &str| kit::tcp(s, d),
+            |s: &str, d: &str| kit::udp(s, d).payload(b"x"),
+        ] {
+            let mut stage = Stage::vxlan();
+            let answer = make(bob, carol).macs(B, GW).frame();
+            let direct = [
+                ("received", 1),
+                ("tunnelled", 1),
+                ("bob rx", 1),
+                ("node2 tx", 1),
+            ];
+            stage.from_port(BOB, &answer).moved(&direct);
+
+            let request = make(carol, bob).macs(GW, B).frame();
+            let o = stage.from_port(NODE, &request);
+            assert_eq!(o.verdict, Verdict::Deliver(BOB));
+            let o = stage.from_port(BOB, &answer);
+            assert_eq!(o.verdict, Verdict::Deliver(NODE));
+            assert_eq!((&o.frame[..6], &o.frame[6..12]), (&GATEWAY[..], &B.0[..]));
+            o.moved(&[
+                ("received", 1),
+                ("delivered", 1),
+                ("returned", 1),
+                ("bob rx", 1),
+                ("node tx", 1),
+            ]);
+            // Another of Bob's is his own.
+            let own = make(bob.replace(":80", ":81").as_str(), carol);
+            stage
+                .from_port(BOB, &own.macs(B, GW).frame())
+                .moved(&direct);
+            // Carol speaks to Bob herself from the same port.
+            let inner = make(carol, bob)
+                .macs(MacAddr(VTEP2), MacAddr(VTEP1))
+                .frame();
+            let o = stage.from_underlay(&in_vxlan(&inner));
+            assert_eq!(o.verdict, Verdict::Deliver(BOB));
+            stage.from_port(BOB, &answer).moved(&direct);
+        }
+    }
+}
+
+/// What a node answers to a pod that came under its own address, outside the tunnel.
+#[test]
+fn a_peers_own_address_is_admitted_and_goes_to_the_nodes_stack() {
+    let own = [
+        ("192.168.77.2:80", "10.77.1.2:4000"),
+        ("[fd00:77::2]:80", "[fd77:1::2]:4000"),
+    ];
+    for (node2, alice) in own {
+        let inner = |to: &str| {
+            let frame = kit::tcp(node2, to).macs(MacAddr(VTEP2), MacAddr(VTEP1));
+            in_vxlan(&frame.frame())
+        };
+        let mut stage = Stage::vxlan();
+        let o = stage.from_underlay(&inner(alice));
+        assert_eq!(o.verdict, Verdict::Deliver(NODE));
+        assert_eq!((&o.frame[..6], &o.frame[6..12]), (&GATEWAY[..], &VTEP1[..]));
+        o.moved(&[
+            ("received", 1),
+            ("delivered", 1),
+            ("node2 rx", 1),
+            ("node tx", 1),
+        ]);
+        for (node, host, reason) in [
+            (1, 99, DropReason::NoSuchPod),
+            (2, 9, DropReason::NotOurs),
+            (9, 9, DropReason::NotOurs),
+        ] {
+            let to = if alice.starts_with('[') {
+                format!("[fd77:{node}::{host}]:1")
+            } else {
+                format!("10.77.{node}.{host}:1")
+            };
+            let o = stage.from_underlay(&inner(&to));
+            assert_eq!(o.verdict, Verdict::Drop(reason), "{to}");
+        }
+    }
+    // The address of the other family's mapped form, and of nobody, are still foreign.
+    for (from, to) in [
+        ("[::ffff:192.168.77.2]:80", "[fd77:1::2]:4000"),
+        ("192.168.77.3:80", "10.77.1.2:4000"),
+        ("192.168.77.1:80", "10.77.1.2:4000"),
+        ("[fd00:77::3]:80", "[fd77:1::2]:4000"),
+    ] {
+        let frame = kit::tcp(from, to).macs(MacAddr(VTEP2), MacAddr(VTEP1));
+        let o = Stage::vxlan().from_underlay(&in_vxlan(&frame.frame()));
+        assert_eq!(
+            o.verdict,
+            Verdict::Drop(DropReason::ForeignInnerSource),
+            "{from}"
         );
     }
 }

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use ringway_switch::returns::Role;
 use ringway_tables::{PortId, Target};
 
 use super::Control;
@@ -80,10 +81,14 @@ impl Control {
         let now = epoch().elapsed().as_nanos() as u64;
         let mut learnt = 0;
         for answer in flows {
-            if let Some(Target::Port(port)) = snapshot.route(answer.dst)
-                && port != PortId::NODE
-            {
-                self.returns.known_to_node(port, answer, now);
+            let ends = (snapshot.route(answer.dst), snapshot.route(answer.src));
+            let (port, role) = match ends {
+                (Some(Target::Port(client)), _) => (client, Role::Client),
+                (Some(Target::Path(_)), Some(Target::Port(backend))) => (backend, Role::Backend),
+                _ => continue,
+            };
+            if port != PortId::NODE {
+                self.returns.known_to_node(port, role, answer, now);
                 learnt += 1;
             }
         }

@@ -10,11 +10,11 @@ fn parsed(frame: &[u8]) -> Parsed {
 }
 
 fn from_node(table: &Returns, frame: &[u8], now: u64) {
-    table.from_node(A, frame, &parsed(frame), now);
+    table.from_node(A, Role::Client, frame, &parsed(frame), now);
 }
 
 fn takes(table: &Returns, frame: &[u8], now: u64) -> bool {
-    table.takes(A, frame, &parsed(frame), now)
+    table.takes(A, Role::Client, frame, &parsed(frame), now)
 }
 
 /// Client, backend.
@@ -44,7 +44,13 @@ fn answers_are_taken_and_nothing_else_is() {
             let other = b.replace(":80", ":81");
             assert!(!takes(&table, &make(&other, a), 1), "another port");
             assert!(
-                !table.takes(PortId(2), &make(b, a), &parsed(&make(b, a)), 1),
+                !table.takes(
+                    PortId(2),
+                    Role::Client,
+                    &make(b, a),
+                    &parsed(&make(b, a)),
+                    1
+                ),
                 "another pod"
             );
         }
@@ -242,8 +248,8 @@ proptest! {
         let quote = kit::icmp("fd77:9::1", "fd77:1::2", 2, 0, [0; 4]).payload(&bytes).frame();
         takes(&table, &quote, 1);
         if let Ok(parsed) = parse::parse(&bytes, bytes.len()) {
-            table.from_node(A, &bytes, &parsed, 0);
-            table.takes(A, &bytes, &parsed, 0);
+            table.from_node(A, Role::Client, &bytes, &parsed, 0);
+            table.takes(A, Role::Client, &bytes, &parsed, 0);
         }
     }
 }
