@@ -147,6 +147,29 @@ pub fn write_reply(
     Some(ethernet::LEN + LEN)
 }
 
+/// Writes the whole Ethernet frame that tells everybody that `ip` is at `mac`, and gives its length; `None` if
+/// `out` is too small. A request for the sender's own address, to all (RFC 5227 section 3), as Linux sends
+/// (`arp_notify`): who knows the address takes the MAC address at once.
+pub fn write_announcement(out: &mut [u8], mac: MacAddr, ip: u32) -> Option<usize> {
+    let frame = out.get_mut(..ethernet::LEN + LEN)?;
+    let (header, body) = frame.split_first_chunk_mut::<{ ethernet::LEN }>()?;
+    ethernet::Repr {
+        dst: MacAddr::BROADCAST,
+        src: mac,
+        ethertype: ethertype::ARP,
+    }
+    .emit(header);
+    Repr {
+        operation: REQUEST,
+        sender_mac: mac,
+        sender_ip: ip,
+        target_mac: MacAddr::default(),
+        target_ip: ip,
+    }
+    .emit(body.first_chunk_mut()?);
+    Some(ethernet::LEN + LEN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +197,22 @@ mod tests {
             write_reply(&mut out[..41], GATEWAY, 0x0a4d_0101, ASKER, 0x0a4d_0102),
             None
         );
+    }
+
+    #[test]
+    fn announcement_is_these_bytes() {
+        #[rustfmt::skip]
+        const EXPECTED: [u8; 42] = [
+            0xff, 0xff, 0xff, 0xff, 0xff, 0xff,  0x0a, 0x58, 0x0a, 0x4d, 0x01, 0x02,  0x08, 0x06,
+            0x00, 0x01,  0x08, 0x00,  0x06, 0x04,  0x00, 0x01,
+            0x0a, 0x58, 0x0a, 0x4d, 0x01, 0x02,  0x0a, 0x4d, 0x01, 0x02,
+            0x00, 0x00, 0x00, 0x00, 0x00, 0x00,  0x0a, 0x4d, 0x01, 0x02,
+        ];
+        let mut out = [0xee; 50];
+        assert_eq!(write_announcement(&mut out, ASKER, 0x0a4d_0102), Some(42));
+        assert_eq!(out[..42], EXPECTED);
+        assert_eq!(out[42..], [0xee; 8]);
+        assert_eq!(write_announcement(&mut out[..41], ASKER, 0x0a4d_0102), None);
     }
 
     #[test]

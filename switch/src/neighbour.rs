@@ -1,6 +1,7 @@
 //! Third stage: ARP, IPv6 neighbour discovery and other multicast: answered here, ignored, or
 //! dropped; never flooded. The tables know every address there is, so nobody has to be asked.
 
+use ringway_packet::addr::unmap;
 use ringway_packet::mac::MacAddr;
 use ringway_packet::parse::{Fragment, L3, Parsed};
 use ringway_packet::{arp, icmpv6};
@@ -129,6 +130,15 @@ fn answer_solicitation<S: Sink>(
         icmpv6::write_advertisement(out, answer, target, asker, source, router)
     });
     answered(put)
+}
+
+/// Leaves in the outbox what tells the port `to` that `ip` (IPv4 mapped) is at `mac` from now on: a gratuitous
+/// ARP request, or an unsolicited neighbour advertisement that overrides (RFC 4861 section 7.2.6).
+pub(crate) fn announce(pipeline: &mut Pipeline, to: PortId, ip: u128, mac: MacAddr) -> bool {
+    pipeline.outbox.put(Out::Port(to), |out| match unmap(ip) {
+        Some(v4) => arp::write_announcement(out, mac, v4),
+        None => icmpv6::write_advertisement(out, mac, ip, MacAddr::default(), 0, false),
+    })
 }
 
 fn answered(put: bool) -> Verdict {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use ringway_encap::Encap;
 use ringway_encap::outer::Outer;
 use ringway_packet::flow;
+use ringway_packet::mac::MacAddr;
 use ringway_packet::parse::{self, Layer, Parsed};
 use ringway_tables::{PeerId, PortId, PortKind, Snapshot, Target};
 
@@ -84,6 +85,12 @@ impl Pipeline {
     /// Frames the switch made; send them, then clear.
     pub fn outbox(&mut self) -> &mut Outbox {
         &mut self.outbox
+    }
+
+    /// Leaves a frame in the outbox that tells the port `to` that `ip` (IPv4 mapped) is at `mac` from now on;
+    /// `false` when there is no room.
+    pub fn announce(&mut self, to: PortId, ip: u128, mac: MacAddr) -> bool {
+        neighbour::announce(self, to, ip, mac)
     }
 
     /// A frame from a local port, pod or node. `now`: monotonic nanoseconds.
@@ -206,6 +213,10 @@ impl Pipeline {
         if !self.returns.takes(pod, role, packet.head(), parsed, now) {
             return Ok(verdict);
         }
+        sink.step(|| Step::Returned(pod));
+        self.counters.returned.add(packet.packets);
+        forward::set_macs(packet, snapshot.node.gateway_mac.0, mac);
+        Ok(Verdict::Deliver(PortId::NODE))
     }
 
     /// A packet from the node under the address of a pod, of this node or for a pod of this node: its answers
@@ -213,10 +224,6 @@ impl Pipeline {
     #[inline]
     fn note_return(
         &self,
-        sink.step(|| Step::Returned(pod));
-        self.counters.returned.add(packet.packets);
-        forward::set_macs(packet, snapshot.node.gateway_mac.0, mac);
-        Ok(Verdict::Deliver(PortId::NODE))
         snapshot: &Snapshot,
         verdict: Verdict,
         packet: &Packet<'_>,
@@ -358,6 +365,9 @@ impl Pipeline {
         let sender = admit::peer(snapshot, peer, encap, packet.head(), &parsed)?;
         underlay::congestion(tos, packet, &mut parsed)?;
         sink.step(|| Step::Admitted);
+        let admit::Sender::Pod(source) = sender else {
+            return forward::from_peer_node(snapshot, packet, &parsed, sink);
+        };
         // 4–6. Route.
         let from = forward::From::Peer(source);
         if !self.returns.in_use() {
@@ -365,9 +375,6 @@ impl Pipeline {
         }
         // 7. Answers to what the node has translated go back to it.
         let vtep = snapshot.node.vtep_mac.0;
-        let admit::Sender::Pod(source) = sender else {
-            return forward::from_peer_node(snapshot, packet, &parsed, sink);
-        };
         self.onward_and_back(snapshot, from, vtep, packet, &parsed, now, sink)
     }
 

@@ -481,3 +481,41 @@ fn mend4(frame: &mut [u8]) {
     sum = (sum & 0xffff) + (sum >> 16);
     frame[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
 }
+
+#[test]
+fn an_announcement_is_one_frame_in_the_outbox_and_no_verdict() {
+    let mut stage = Stage::vxlan();
+    let mac = ringway_packet::mac::MacAddr([2, 0, 0, 0, 0, 0x22]);
+    let v4 = ringway_packet::addr::mapped(0x0a4d_0102);
+    let v6 = u128::from_be_bytes(v6(1, 2));
+    assert!(stage.pipeline.announce(BOB, v4, mac));
+    assert!(stage.pipeline.announce(BOB, v6, mac));
+    let frames: Vec<(Out, Vec<u8>)> = stage
+        .pipeline
+        .outbox()
+        .frames()
+        .map(|(out, frame)| (out, frame.to_vec()))
+        .collect();
+    assert!(frames.iter().all(|(out, _)| *out == Out::Port(BOB)));
+    let (arp, nd) = (&frames[0].1, &frames[1].1);
+    assert_eq!((&arp[..6], &arp[6..12]), (&[0xff; 6][..], &mac.0[..]));
+    // Operation, sender, and as target the address itself.
+    assert_eq!(arp[20..22], [0, 1]);
+    assert_eq!(
+        (&arp[22..28], &arp[28..32]),
+        (&mac.0[..], &[10, 77, 1, 2][..])
+    );
+    assert_eq!(arp[38..42], [10, 77, 1, 2]);
+    assert_eq!(
+        (&nd[..6], &nd[6..12]),
+        (&[0x33, 0x33, 0, 0, 0, 1][..], &mac.0[..])
+    );
+    // Advertisement, override and nothing else, target, and the MAC address as option.
+    assert_eq!((nd[54], nd[58]), (136, 0x20));
+    assert_eq!(nd[62..78], v6.to_be_bytes());
+    assert_eq!((&nd[78..80], &nd[80..86]), (&[2, 1][..], &mac.0[..]));
+    let parsed = ringway_packet::parse::parse(nd, nd.len());
+    assert!(parsed.is_ok(), "{parsed:?}");
+    while stage.pipeline.announce(BOB, v4, mac) {}
+    assert!(stage.pipeline.outbox().frames().count() < 100);
+}

@@ -166,6 +166,7 @@ impl Control {
                 return Err(e);
             }
         };
+        let moved = self.other_mac_before(&record);
         for ip in &record.ips {
             let chosen = new.chosen.contains(ip);
             self.state.ipam.of_mut(ip.is_ipv6()).given(*ip, chosen);
@@ -179,6 +180,9 @@ impl Control {
         // The tables first: what the pod says as soon as it is read must not be a stranger's.
         self.publisher.publish(next);
         self.hand_to_workers(port, making.queues(), limits);
+        if !moved.is_empty() {
+            self.announce(port, moved, mac);
+        }
         making.keep();
         self.pods.insert(name.clone(), attached);
         Ok(view)

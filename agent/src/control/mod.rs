@@ -29,12 +29,14 @@ mod start;
 mod tables;
 mod watchdog;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use ringway_cni::api::{Add, Added, Attachment, Check, Collected, Done, Gc};
+use ringway_packet::mac::MacAddr;
 use ringway_switch::{Counters, Returns};
 use ringway_tables::{Publisher, Snapshot};
 
@@ -116,6 +118,8 @@ pub struct Control {
     /// Addresses to give out, by family.
     pools: Vec<Pool>,
     rules: Rules,
+    /// Addresses of pods that went, and the MAC addresses that others may still know for them.
+    former_macs: HashMap<IpAddr, MacAddr>,
     /// Flows whose answers return to the node, shared with the workers.
     returns: Arc<Returns>,
     path_mtus: PathMtus,

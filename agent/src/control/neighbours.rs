@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use ringway_packet::mac::MacAddr;
 use ringway_switch::returns::Role;
 use ringway_tables::{PortId, Target};
 
@@ -11,7 +12,10 @@ use crate::netlink::NeighbourState;
 use crate::node;
 use crate::rules::conntrack;
 use crate::state::PodRecord;
-use crate::worker::epoch;
+use crate::worker::{Command, epoch};
+
+/// Former MAC addresses that are remembered.
+const FORMER: usize = 8192;
 
 impl Control {
     /// Tells the node's stack a pod's MAC address, or that it has it no longer. It could ask by ARP, but not
@@ -60,6 +64,36 @@ impl Control {
             });
         if let Err(e) = outcome {
             tracing::warn!("the node's stack may still know of pods that are gone: {e}");
+        }
+    }
+
+    /// Remembers at which MAC address others know a pod that goes.
+    pub(super) fn note_macs(&mut self, record: &PodRecord) {
+        if self.former_macs.len() >= FORMER {
+            // Those announce themselves once without need.
+            self.former_macs.clear();
+        }
+        for ip in &record.ips {
+            self.former_macs.insert(*ip, record.mac);
+        }
+    }
+
+    /// Those of a new pod's addresses that others may know at another MAC address. Of what was released in an
+    /// earlier agent's life the MAC address is not known.
+    pub(super) fn other_mac_before(&self, record: &PodRecord) -> Vec<IpAddr> {
+        let moved = |ip: &IpAddr| match self.former_macs.get(ip) {
+            Some(mac) => *mac != record.mac,
+            None => self.state.ipam.of(ip.is_ipv6()).released.contains(ip),
+        };
+        record.ips.iter().copied().filter(moved).collect()
+    }
+
+    /// Tells the node and its pods at which MAC address these addresses are now: until they have asked again,
+    /// which takes them some 20 s, they would send to one that nobody has. One worker does it for all; pods of
+    /// other nodes know the gateway's MAC address only.
+    pub(super) fn announce(&self, port: PortId, ips: Vec<IpAddr>, mac: MacAddr) {
+        if let Some(worker) = self.workers.first() {
+            worker.send(Command::Announce { port, ips, mac });
         }
     }
 

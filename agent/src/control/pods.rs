@@ -294,6 +294,7 @@ impl Control {
         let mut next = Snapshot::clone(&self.publisher.current());
         next.remove_port(pod.port);
         self.publisher.publish(next);
+        self.note_macs(&pod.record);
         self.take_from_workers(pod.port)
     }
 

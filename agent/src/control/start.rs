@@ -126,6 +126,7 @@ impl Control {
             unsaved: unsaved.map(|e| e.to_string()),
             pools,
             rules,
+            former_macs: std::collections::HashMap::new(),
             returns,
             path_mtus: PathMtus::default(),
             node_port,

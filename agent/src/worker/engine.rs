@@ -396,6 +396,11 @@ impl Engine {
                         self.resume(index);
                     }
                 }
+                Command::Announce { port, ips, mac } => {
+                    let snapshot = self.reader.load();
+                    self.io
+                        .announce(snapshot, &mut self.pipeline, port, &ips, mac);
+                }
                 Command::RemoveTap { port, done } => {
                     self.remove(port);
                     let _ = done.send(());

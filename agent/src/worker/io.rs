@@ -410,7 +410,7 @@ impl Io {
     }
 
     #[cold]
-    fn send_originated(&mut self, snapshot: &Snapshot, pipeline: &mut Pipeline) {
+    pub(super) fn send_originated(&mut self, snapshot: &Snapshot, pipeline: &mut Pipeline) {
         let counters = pipeline.counters().clone();
         for (out, bytes) in pipeline.outbox().frames() {
             counters.originated.add(1);

@@ -15,6 +15,7 @@
 //! it by a channel and a waker, the tables by a snapshot that is looked at once a round, the counters by
 //! shared cells of which it is the only writer.
 
+mod announce;
 mod engine;
 mod found;
 mod half;
@@ -40,6 +41,7 @@ use std::time::Instant;
 use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender};
 use ringway_encap::Encap;
+use ringway_packet::mac::MacAddr;
 use ringway_ports::socket::UdpUnderlay;
 use ringway_ports::xsk::{XskConfig, XskError};
 use ringway_switch::{Counters, Ports, Returns};
@@ -119,6 +121,15 @@ pub enum Command {
         port: PortId,
         /// The same for all workers.
         limits: Option<Arc<Limits>>,
+    },
+    /// Tell all other local ports that a pod's addresses are at its MAC address from now on.
+    Announce {
+        /// The pod's port.
+        port: PortId,
+        /// Its addresses.
+        ips: Vec<IpAddr>,
+        /// Its MAC address.
+        mac: MacAddr,
     },
     /// Close the port's queue; `done` is told when no descriptor of it is held any more.
     RemoveTap {

@@ -1,0 +1,36 @@
+//! What a worker tells its ports of a pod whose addresses have moved to another MAC address.
+
+use std::net::IpAddr;
+
+use ringway_packet::addr::from_ip;
+use ringway_packet::mac::MacAddr;
+use ringway_switch::Pipeline;
+use ringway_tables::{PortId, Snapshot};
+
+use super::io::Io;
+
+impl Io {
+    /// Tells all local ports but the pod's own that its addresses are at `mac` from now on.
+    pub(super) fn announce(
+        &mut self,
+        snapshot: &Snapshot,
+        pipeline: &mut Pipeline,
+        pod: PortId,
+        ips: &[IpAddr],
+        mac: MacAddr,
+    ) {
+        for (number, port) in snapshot.ports.iter().filter(|(n, _)| *n != pod.0) {
+            for ip in ips {
+                let of_family = match ip {
+                    IpAddr::V4(_) => port.ip4.is_some(),
+                    IpAddr::V6(_) => port.ip6.is_some(),
+                };
+                if of_family {
+                    pipeline.announce(PortId(number), from_ip(*ip), mac);
+                }
+            }
+            // The outbox has room for one port's.
+            self.send_originated(snapshot, pipeline);
+        }
+    }
+}
