@@ -24,11 +24,11 @@ use super::pods::Attached;
 use super::saving::unsaved;
 use super::tables::{as_v4, as_v6};
 use crate::api::{ApiError, Attach, view};
-use crate::limits::{LimitError, Limits};
+use crate::limits::{Limit, LimitError, Limits};
 use crate::mac;
 use crate::netns::{Netns, NetnsError};
 use crate::pod::interface::{self, InterfaceError, PodRoute, Spec};
-use crate::pod::queue;
+use crate::pod::queue::Queue;
 use crate::rules::{HostPort, PortError, RulesError};
 use crate::state::{CniRecord, PodRecord};
 
@@ -140,15 +140,9 @@ impl Control {
                 addresses: &addresses,
                 routes: &new.routes,
                 queues,
+                queue: Queue::of(mtu, egress_of(limits.as_deref())),
             },
         );
-        let made = made.and_then(|making| {
-            if let Some(limits) = &limits {
-                let egress = limits.egress.as_ref();
-                queue::fit(&netns, &new.ifname, mtu, queues > 1, egress)?;
-            }
-            Ok(making)
-        });
         record.pending = false;
         let made = made.map_err(of_interface);
         let making = match made.and_then(|making| self.record(name, &record).map(|()| making)) {
@@ -276,6 +270,11 @@ pub(super) fn of_interface(error: InterfaceError) -> ApiError {
         ),
         _ => ApiError::internal(text, "see the agent's log; nothing was left behind"),
     }
+}
+
+/// What a pod may send at most.
+pub(super) fn egress_of(limits: Option<&Limits>) -> Option<&Limit> {
+    limits.and_then(|limits| limits.egress.as_ref())
 }
 
 /// Limits of a pod; `None` if nothing is limited.

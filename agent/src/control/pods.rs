@@ -19,13 +19,14 @@ use ringway_tables::{PortId, Snapshot};
 
 use super::Control;
 use super::addresses::pod_addresses;
-use super::attach::{host_ports, limits};
+use super::attach::{egress_of, host_ports, limits};
 use crate::api::view;
 use crate::api::{ApiError, Detach};
 use crate::config::gateway;
 use crate::limits::Limits;
 use crate::netns::{Identity, Netns, NetnsError};
 use crate::pod::interface::{self, InterfaceError, Queues};
+use crate::pod::queue::Queue;
 use crate::state::PodRecord;
 use crate::worker::Command;
 
@@ -137,6 +138,7 @@ impl Control {
                         tracing::error!(pod = name, "its bandwidth is not limited any more: {e}");
                         None
                     });
+                    mend_queue(&name, &record, limits.as_deref());
                     found.push((port, queues, limits));
                 }
                 Err(Lost::Gone(why)) => {
@@ -447,6 +449,19 @@ enum Lost {
     Gone(String),
     /// It exists, but something is in the way; it stays recorded.
     Dormant(String),
+}
+
+/// A TAP that an earlier version made loses the packets of a burst, and takes up to 6 MB.
+fn mend_queue(name: &str, record: &PodRecord, limits: Option<&Limits>) {
+    let queue = Queue::of(record.mtu, egress_of(limits));
+    let mended = Netns::open(&record.netns)
+        .map_err(InterfaceError::from)
+        .and_then(|netns| queue.mend(&netns, &record.ifname));
+    match mended {
+        Ok(false) => {}
+        Ok(true) => tracing::info!(pod = name, "its queue is as this version makes it"),
+        Err(e) => tracing::warn!(pod = name, "its queue stays as it was: {e}"),
+    }
 }
 
 /// Which queue a worker writes, and whether it reads it.

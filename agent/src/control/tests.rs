@@ -14,6 +14,7 @@ use ringway_tables::{PathId, PortId, Target};
 
 use super::*;
 use crate::netlink::LinkChange;
+use crate::netns::run_in;
 use crate::testing::{Pod, in_netns};
 
 /// A node in the current namespace: an underlay interface and a directory.
@@ -295,6 +296,61 @@ fn pods_are_found_again_also_with_other_numbers_of_workers() {
         settle(&mut control);
         assert_eq!(links(&pod), ["lo"]);
         assert_eq!(links(&second), ["lo"]);
+        control.stop();
+    });
+}
+
+/// Makes the interface `name` of the calling thread's namespace anew as earlier versions did: with the
+/// default queueing discipline, and in a pod with short queues.
+fn as_earlier_versions_made_it(name: &str, tx_queue_len: Option<u32>) {
+    tap::delete(name).unwrap();
+    let options = TapOptions {
+        multi_queue: true,
+        ..TapOptions::default()
+    };
+    drop(tap::create_persistent(name, &options).unwrap());
+    let mut netlink = Netlink::open().unwrap();
+    let change = LinkChange {
+        tx_queue_len,
+        up: Some(true),
+        ..LinkChange::default()
+    };
+    let index = netlink.link(name).unwrap().index;
+    netlink.change_link(index, &change).unwrap();
+    assert!(netlink.has_default_qdisc(index).unwrap());
+}
+
+#[test]
+fn taps_of_an_earlier_version_are_made_to_hold_a_burst() {
+    in_netns(|| {
+        let (node, pods) = (Node::new(), [Pod::new(), Pod::new()]);
+        let mut control = node.start(2);
+        for (pod, name, ip) in [(&pods[0], "a", "10.77.1.2"), (&pods[1], "b", "10.77.1.3")] {
+            control.attach(&request(pod, name, &[ip])).unwrap();
+        }
+        control.stop();
+        as_earlier_versions_made_it("ringway0", None);
+        for pod in &pods {
+            let make = || as_earlier_versions_made_it("eth0", Some(128));
+            run_in(&pod.netns(), make).unwrap();
+        }
+        // What somebody has chosen stays.
+        let mut chosen = pods[1].netlink();
+        let index = chosen.link("eth0").unwrap().index;
+        chosen.set_qdisc(index, "pfifo").unwrap();
+        let control = node.start(2);
+        assert_eq!(control.pods.len(), 2);
+        let queue = |netlink: &mut Netlink, name| {
+            let link = netlink.link(name).unwrap();
+            let default = netlink.has_default_qdisc(link.index).unwrap();
+            (link.tx_queue_len.unwrap(), default)
+        };
+        assert_eq!(
+            queue(&mut Netlink::open().unwrap(), "ringway0"),
+            (1000, false)
+        );
+        assert_eq!(queue(&mut pods[0].netlink(), "eth0"), (1000, false));
+        assert_eq!(queue(&mut pods[1].netlink(), "eth0"), (128, false));
         control.stop();
     });
 }

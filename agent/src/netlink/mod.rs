@@ -1,4 +1,4 @@
-//! Synchronous rtnetlink: links, addresses, routes and neighbours. Changes of them as they happen
+//! Synchronous rtnetlink: links, their queueing disciplines, addresses, routes and neighbours. Changes of them as they happen
 //! are for [`watch`], what a driver can do with XDP is for [`xdp_features`].
 //!
 //! One socket, one request at a time, each acknowledged before the next: the
@@ -14,6 +14,7 @@ mod address;
 mod exchange;
 mod link;
 mod neighbour;
+mod qdisc;
 mod route;
 mod route_to;
 pub mod watch;

@@ -178,3 +178,25 @@ fn a_dump_of_many_parts_is_read_whole() {
         assert_eq!(nl.addresses(link.index).unwrap().len(), 1500);
     });
 }
+
+#[test]
+fn a_queueing_discipline_is_the_kernels_or_chosen() {
+    in_netns(|| {
+        let mut nl = Netlink::open().unwrap();
+        let (link, _fd) = link(&mut nl, "t0");
+        assert!(nl.has_default_qdisc(link.index).unwrap(), "none yet");
+        set_up(&mut nl, link.index, true);
+        assert!(nl.has_default_qdisc(link.index).unwrap());
+        nl.set_qdisc(link.index, "pfifo").unwrap();
+        assert!(!nl.has_default_qdisc(link.index).unwrap());
+        nl.set_noqueue(link.index).unwrap();
+        assert!(!nl.has_default_qdisc(link.index).unwrap());
+        let refused = nl.set_qdisc(link.index, "no-such").unwrap_err();
+        let words = "setting the queueing discipline no-such on interface";
+        assert!(refused.to_string().contains(words), "{refused}");
+        assert_eq!(
+            nl.has_default_qdisc(9999).unwrap_err().errno(),
+            Some(libc::ENODEV)
+        );
+    });
+}

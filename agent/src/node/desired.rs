@@ -180,6 +180,11 @@ impl Desired {
             ..LinkChange::default()
         };
         let mut changed = Vec::new();
+        // Of no use on a TAP, and 256 of them on one of several queues (`pod::queue`).
+        let default_qdisc = netlink.has_default_qdisc(link.index)?;
+        if default_qdisc {
+            netlink.set_noqueue(link.index)?;
+        }
         changed.extend(change.mac.map(|m| format!("MAC address {m}")));
         changed.extend(change.mtu.map(|n| format!("MTU {n}")));
         changed.extend(change.gso_max_size.map(|n| format!("gso_max_size {n}")));
@@ -188,6 +193,7 @@ impl Desired {
         if !changed.is_empty() {
             netlink.change_link(link.index, &change)?;
         }
+        changed.extend(default_qdisc.then(|| "no queueing discipline".to_owned()));
         Ok(changed)
     }
 

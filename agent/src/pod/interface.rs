@@ -6,7 +6,7 @@
 //! namespace has to be watched, and they are closed within a second or two after its path is gone.
 //!
 //! ```text
-//! pod:  create eth0, open queues ─ MAC, MTU, GSO limits ─ addresses ─ up ─ routes
+//! pod:  create eth0, open queues ─ no qdisc ─ MAC, MTU, GSO limits, queue length ─ addresses ─ up ─ routes
 //! ```
 //!
 //! The interface is persistent from the first moment. Until [`Making::keep`] is called, dropping what was
@@ -19,21 +19,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
 use ringway_packet::mac::MacAddr;
 use ringway_ports::tap::{self, TapError, TapOptions};
 
-use crate::gso;
 use crate::netlink::{LinkChange, Netlink, NetlinkError, Route};
 use crate::netns::{NAMED, Netns, NetnsError, run_in};
+use crate::pod::queue::Queue;
 use crate::sysctl::{self, SysctlError};
 
 /// Owner of our TAPs: no account has it, so that no unprivileged process that
 /// may open /dev/net/tun can take one while the agent is down. (65534 is
 /// `nobody`, and `(uid_t)-1` means "no owner".)
 pub const TAP_OWNER_UID: u32 = 4_294_967_290;
-/// Queue length in packets of a multi-queue TAP: the kernel allots it for each
-/// of 256 possible queues, which at the usual 500 is 3 MB for each pod.
-pub(super) const MULTI_QUEUE_TX_LEN: u32 = 128;
 
 /// What the pod's interface shall be.
 #[derive(Clone, Debug)]
@@ -50,6 +49,8 @@ pub struct Spec<'a> {
     pub routes: &'a [PodRoute],
     /// Number of queues; more than one makes a multi-queue TAP.
     pub queues: usize,
+    /// How long they are, and how large a superframe.
+    pub queue: Queue,
 }
 
 /// A route of a pod.
@@ -177,19 +178,17 @@ fn make(netns: &Netns, spec: &Spec) -> Result<Making, InterfaceError> {
 /// Sets everything on it.
 fn configure(netlink: &mut Netlink, netns: &Netns, spec: &Spec) -> Result<(), InterfaceError> {
     let ifname = spec.ifname;
-    let index = netlink.link(ifname)?.index;
-    let gso = gso::limits(spec.mtu);
-    let multi_queue = spec.queues > 1;
+    let index = index(ifname)?.ok_or_else(|| NetlinkError::NoLink {
+        name: ifname.to_owned(),
+    })?;
+    // Before it is up, or the default one is made first.
+    netlink.set_noqueue(index)?;
     netlink.change_link(
         index,
         &LinkChange {
             mac: Some(spec.mac),
             mtu: Some(spec.mtu.into()),
-            gso_max_size: Some(gso.size),
-            gso_max_segs: Some(gso.segments),
-            // Before it is up, or the queues are allotted at full length first.
-            tx_queue_len: multi_queue.then_some(MULTI_QUEUE_TX_LEN),
-            ..LinkChange::default()
+            ..spec.queue.change()
         },
     )?;
     ipv6_settings(ifname, spec.addresses.iter().any(|a| a.ip.is_ipv6()))?;
@@ -308,11 +307,19 @@ pub fn sweep(netns: &Netns, ifname: &str) -> Result<bool, InterfaceError> {
 
 /// Whether the namespace has an interface of that name.
 pub fn exists(netns: &Netns, ifname: &str) -> Result<bool, InterfaceError> {
-    let found = run_in(netns, || Netlink::open().and_then(|mut n| n.link(ifname)))?;
-    match found {
-        Ok(_) => Ok(true),
-        Err(NetlinkError::NoLink { .. }) => Ok(false),
-        Err(e) => Err(e.into()),
+    Ok(run_in(netns, || index(ifname))??.is_some())
+}
+
+/// Index of an interface of the current namespace. `SIOCGIFINDEX` takes no lock, where rtnetlink waits for
+/// whoever changes any interface of the machine.
+fn index(ifname: &str) -> Result<Option<u32>, NetlinkError> {
+    match if_nametoindex(ifname) {
+        Ok(index) => Ok(Some(index)),
+        Err(Errno::ENODEV) => Ok(None),
+        Err(e) => Err(NetlinkError::Io {
+            what: format!("looking up interface {ifname}"),
+            source: e.into(),
+        }),
     }
 }
 

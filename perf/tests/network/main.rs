@@ -3,6 +3,7 @@
 
 mod addresses;
 mod ask;
+mod bursts;
 mod cleanup;
 mod cni;
 mod common;

@@ -23,6 +23,7 @@ fn spec(addresses: &[PodAddress], queues: usize) -> Spec<'_> {
         addresses,
         routes: &[],
         queues,
+        queue: Queue::of(1450, None),
     }
 }
 
@@ -42,11 +43,13 @@ fn everything_is_as_asked() {
         assert_eq!(names(&mut node), ["lo"], "nothing stays in the node");
         let mut inside = pod.netlink();
         let link = inside.link("eth0").unwrap();
-        let gso = gso::limits(1450);
+        let queue = Queue::of(1450, None);
         assert_eq!(link.mac, Some(MacAddr([0x0a, 0x58, 10, 77, 1, 2])));
         assert_eq!((link.mtu, link.up), (1450, true));
-        assert_eq!(link.gso_max_size, Some(gso.size));
-        assert_eq!(link.gso_max_segs, Some(gso.segments));
+        assert_eq!(link.gso_max_size, Some(queue.gso.size));
+        assert_eq!(link.gso_max_segs, Some(queue.gso.segments));
+        assert_eq!(link.tx_queue_len, Some(1000));
+        assert!(!inside.has_default_qdisc(link.index).unwrap());
         let found = inside.addresses(link.index).unwrap();
         for a in &addresses {
             let expected = Address {

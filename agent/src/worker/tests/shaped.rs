@@ -11,10 +11,9 @@ use std::thread;
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
 use super::*;
-use crate::netlink::LinkChange;
 use crate::netns::run_in;
 use crate::pod::interface::{self, Making, PodAddress, Spec};
-use crate::pod::queue;
+use crate::pod::queue::Queue;
 use crate::testing::{Pod, in_netns};
 
 const RATE: u64 = 20_000_000;
@@ -53,6 +52,7 @@ impl Lab {
                 addresses: &addresses,
                 routes: &[],
                 queues: workers,
+                queue: Queue::of(MTU, None),
             };
             let making = interface::create(&inside.netns(), &spec).unwrap();
             node.attach_all(n, &making.queues().fds, limits.as_ref());
@@ -67,15 +67,11 @@ impl Lab {
         run_in(&self.pods[n as usize - 2].0.netns(), work).unwrap()
     }
 
-    /// Packets or superframes that the TAP of pod `n` holds.
-    fn set_queue(&self, n: u32, len: u32) {
+    /// How the TAP of pod `n` queues.
+    fn set_queue(&self, n: u32, queue: &Queue) {
         let mut inside = self.pods[n as usize - 2].0.netlink();
         let index = inside.link("eth0").unwrap().index;
-        let change = LinkChange {
-            tx_queue_len: Some(len),
-            ..LinkChange::default()
-        };
-        inside.change_link(index, &change).unwrap();
+        inside.change_link(index, &queue.change()).unwrap();
     }
 
     /// Bytes per second on the wire of a connection.
@@ -233,7 +229,11 @@ fn a_flood_to_a_limited_pod_is_dropped_and_counted() {
 fn a_flood_from_a_limited_pod_wakes_the_worker_seldom_and_loses_nothing_here() {
     in_netns(|| {
         let lab = Lab::new(1, Polling::Interrupt);
-        lab.set_queue(2, 100);
+        let queue = Queue {
+            len: 100,
+            ..Queue::of(MTU, None)
+        };
+        lab.set_queue(2, &queue);
         let (rounds, before) = (lab.node.rounds(), lab.node.sum(|c| &c.received.packets));
         let flood = lab.flood(2, 4, false);
         let (sent, arrived) = (flood.sent, flood.arrived);
@@ -261,8 +261,7 @@ fn whoever_sends_beside_bulk_does_not_wait_long() {
     in_netns(|| {
         let lab = Lab::new(1, Polling::Adaptive);
         let limits = egress(RATE, 0);
-        let netns = lab.pods[0].0.netns();
-        queue::fit(&netns, "eth0", MTU, false, limits.egress.as_ref()).unwrap();
+        lab.set_queue(2, &Queue::of(MTU, limits.egress.as_ref()));
         let echo = lab.within(5, || UdpSocket::bind((ip(5, false), 7)).unwrap());
         let ask = lab.within(2, || UdpSocket::bind((ip(2, false), 0)).unwrap());
         for socket in [&echo, &ask] {
