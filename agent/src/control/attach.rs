@@ -115,7 +115,7 @@ impl Control {
         // Before anything is made: addresses or a MAC that somebody has.
         let next = self.with_port(port, name, &record)?;
         self.not_dormant(&record)?;
-        self.await_closing(netns.identity(), &new.ifname);
+        self.closing.clear(netns.identity());
         // What is swept away after a crash must be ours.
         if interface::exists(&netns, &new.ifname).map_err(of_interface)? {
             return Err(of_interface(InterfaceError::NameTaken {

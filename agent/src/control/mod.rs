@@ -15,6 +15,7 @@
 
 mod addresses;
 mod attach;
+mod closing;
 mod cni;
 mod descriptors;
 mod neighbours;
@@ -51,6 +52,7 @@ use crate::state::{State, StateDir};
 use crate::underlay::Underlay;
 use crate::worker::{Event, Worker};
 
+use closing::Closing;
 pub use cni::PENDING;
 pub use descriptors::{Descriptors, SocketDescriptors};
 use path_mtu::PathMtus;
@@ -105,8 +107,7 @@ pub struct Control {
     workers: Vec<Worker>,
     counters: Vec<Arc<Counters>>,
     events: Receiver<Event>,
-    /// Interfaces on their way out.
-    closing: Vec<pods::Closing>,
+    closing: Closing,
     /// Attached pods by name.
     pods: BTreeMap<String, pods::Attached>,
     /// Pods that are recorded and cannot be served, and why.
@@ -185,6 +186,7 @@ impl Control {
     fn serve(&mut self, request: Request) {
         match request {
             Request::Attach(attach, reply) => {
+                let _attaching = self.closing.attaching();
                 let started = Instant::now();
                 let outcome = self.attach(&attach);
                 let elapsed_us = started.elapsed().as_micros() as u64;
@@ -198,6 +200,7 @@ impl Control {
             }
             Request::Detach(detach, reply) => reply(self.detach(&detach)),
             Request::CniAdd(add, reply) => {
+                let _attaching = self.closing.attaching();
                 let started = Instant::now();
                 let outcome = self.cni_add(&add);
                 let elapsed_us = started.elapsed().as_micros() as u64;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TryRecvError, bounded, unbounded};
+use crossbeam_channel::unbounded;
 use ringway_packet::mac::MacAddr;
 use ringway_ports::tap::TapError;
 use ringway_tables::{PortId, Snapshot};
@@ -92,34 +92,10 @@ impl Control {
         note
     }
 
-    /// Lets the interface vanish, on a thread of its own so that others are served meanwhile.
+    /// Lets the interface vanish; others are served meanwhile.
     fn close(&mut self, queues: Queues, record: &PodRecord) {
         interface::remove(&queues);
-        let (sender, done) = bounded(0);
-        let work = move || {
-            drop(queues);
-            drop(sender);
-        };
-        // Without a thread the closure is dropped, and the descriptors with it.
-        if let Err(e) = std::thread::Builder::new().name("close".into()).spawn(work) {
-            tracing::warn!("no thread to close a pod's interface, closed at once: {e}");
-        }
-        self.closing.retain(|other| !other.is_done());
-        self.closing.push(Closing {
-            netns_id: record.netns_id,
-            ifname: record.ifname.clone(),
-            done,
-        });
-    }
-
-    /// Waits until an interface of that name that was there has gone.
-    pub(super) fn await_closing(&mut self, netns_id: Identity, ifname: &str) {
-        for other in &self.closing {
-            if other.netns_id == netns_id && other.ifname == ifname {
-                other.wait();
-            }
-        }
-        self.closing.retain(|other| !other.is_done());
+        self.closing.push(queues, record.netns_id);
     }
 
     /// Opens the pods of the state file again.
@@ -279,8 +255,10 @@ impl Control {
             }
             return;
         };
-        self.unpublish(&name);
-        self.state.forget(&name);
+        let queues = self.unpublish(&name);
+        if let (Some(queues), Some(record)) = (queues, self.state.forget(&name)) {
+            self.close(queues, &record);
+        }
         tracing::warn!(pod = name, "forgotten: {reason}");
         if let Err(e) = self.save() {
             tracing::error!(pod = name, "forgotten, but not on disk: {e}");
@@ -383,27 +361,6 @@ impl Control {
             to_pod,
             drops,
         }
-    }
-}
-
-/// A pod's interface that is being taken away: the kernel takes some milliseconds, mostly waiting for its
-/// readers, when the last descriptor is closed. Nobody waits for it but who wants the same name in the same
-/// namespace.
-pub(super) struct Closing {
-    netns_id: Identity,
-    ifname: String,
-    /// Disconnected when it is done.
-    done: Receiver<()>,
-}
-
-impl Closing {
-    /// Until it is gone.
-    pub(super) fn wait(&self) {
-        let _ = self.done.recv_timeout(REMOVE_TIMEOUT);
-    }
-
-    fn is_done(&self) -> bool {
-        self.done.try_recv() == Err(TryRecvError::Disconnected)
     }
 }
 

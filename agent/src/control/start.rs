@@ -12,6 +12,7 @@ use ringway_switch::returns::BUCKETS;
 use ringway_switch::{Counters, Ports, Returns};
 use ringway_tables::{PortId, Publisher};
 
+use super::closing::Closing;
 use super::node_port::NodePort;
 use super::outer::Outer;
 use super::path_mtu::PathMtus;
@@ -118,7 +119,7 @@ impl Control {
             workers,
             counters,
             events,
-            closing: Vec::new(),
+            closing: Closing::start().context("thread that closes interfaces")?,
             pods: std::collections::BTreeMap::new(),
             dormant: std::collections::BTreeMap::new(),
             state,

@@ -88,10 +88,8 @@ fn detach(control: &mut Control, name: &str) -> view::Detached {
 }
 
 /// Waits until no interface is on its way out.
-fn settle(control: &mut Control) {
-    for closing in std::mem::take(&mut control.closing) {
-        closing.wait();
-    }
+fn settle(control: &Control) {
+    control.closing.settle();
 }
 
 #[test]
@@ -117,7 +115,7 @@ fn attach_and_detach_leave_the_tables_as_they_were() {
         assert!(gone.existed && gone.note.is_none(), "{gone:?}");
         assert_eq!(target(&control, "10.77.1.2"), Some(Target::Unreachable));
         assert_eq!(routes(&control), before);
-        settle(&mut control);
+        settle(&control);
         assert_eq!(links(&pod), ["lo"]);
         assert!(node.saved().is_empty());
         assert_eq!(control.descriptors.taps.len(), 1);
@@ -293,7 +291,7 @@ fn pods_are_found_again_also_with_other_numbers_of_workers() {
         for name in ["a", "b"] {
             assert!(detach(&mut control, name).existed);
         }
-        settle(&mut control);
+        settle(&control);
         assert_eq!(links(&pod), ["lo"]);
         assert_eq!(links(&second), ["lo"]);
         control.stop();
