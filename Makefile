@@ -4,9 +4,10 @@
 
 FUZZ_SECONDS ?= 30
 export FUZZ_SECONDS
-ROOT_RUN = sudo -E env "PATH=$$PATH" make
+MAKEFLAGS += --no-print-directory
+NEED_ROOT = demo test test-long compare perf soak
 
-.PHONY: help demo test test-unit test-long lint bench pipeline instructions instructions-update fuzz compare perf soak zerocopy
+.PHONY: help $(NEED_ROOT) test-unit lint bench pipeline instructions instructions-update fuzz zerocopy
 
 help:
 	@echo 'make demo        two nodes and three pods on this machine, real traffic, a table of results   (root)'
@@ -23,8 +24,12 @@ help:
 	@echo 'make fuzz        every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) each; TARGET=name for one'
 	@echo 'make lint        format, clippy, rustdoc, purity of the packet path, licences'
 	@echo
-	@echo 'root: $(ROOT_RUN) test'
+	@echo 'root: as root, or as you: sudo is then called once, before the build, which still runs as you'
 
+ifneq ($(shell id -u),0)
+$(NEED_ROOT):
+	@scripts/as-root.sh make $@
+else
 demo:
 	@scripts/need-root.sh make demo
 	@scripts/deps.sh cc ip ethtool iperf3 ping nft
@@ -36,15 +41,35 @@ test:
 	@scripts/deps.sh cc ip ethtool iperf3 ping nft ip6tables
 	@scripts/test.sh all
 
-test-unit:
-	@scripts/deps.sh cc
-	@scripts/test.sh unit
-
 test-long:
 	@scripts/need-root.sh make test-long
 	@scripts/deps.sh cc c++ ip ethtool iperf3 ping nft ip6tables
 	@RINGWAY_LONG=1 RINGWAY_TRANSFER_MB=1024 PROPTEST_CASES=20000 scripts/test.sh all
 	@FUZZ_SECONDS=600 scripts/fuzz.sh $(TARGET)
+
+compare:
+	@scripts/need-root.sh make compare
+	@scripts/deps.sh cc ip ethtool iperf3 ping nft
+	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
+	@scripts/perf.sh compare
+
+# Under 15 minutes: a test of compare sums the plan of this line up.
+perf:
+	@scripts/need-root.sh make perf
+	@scripts/deps.sh cc git ip ethtool iperf3 ping nft
+	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
+	@scripts/perf.sh compare --publish perf/results --readme README.md --modes full,cloud,bare --pairs 5 --seconds 2 --tests same,across,udp,rtt,idle,wake,loaded,flood,memory
+
+soak:
+	@scripts/need-root.sh make soak
+	@scripts/deps.sh cc ip ethtool iperf3 ping nft
+	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
+	@scripts/perf.sh soak
+endif
+
+test-unit:
+	@scripts/deps.sh cc
+	@scripts/test.sh unit
 
 lint:
 	@scripts/deps.sh cc
@@ -62,38 +87,16 @@ pipeline:
 
 instructions:
 	@scripts/deps.sh cc
-	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
 	@scripts/instructions.sh check
 
 instructions-update:
 	@scripts/deps.sh cc
-	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
 	@scripts/instructions.sh update '$(subst ','\'',$(REASON))'
 
 fuzz:
 	@scripts/deps.sh cc c++
 	@scripts/fuzz.sh $(TARGET)
 
-compare:
-	@scripts/need-root.sh make compare
-	@scripts/deps.sh cc ip ethtool iperf3 ping
-	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
-	@scripts/perf.sh compare
-
-# Under 15 minutes: a test of compare sums the plan of this line up.
-perf:
-	@scripts/need-root.sh make perf
-	@scripts/deps.sh cc git ip ethtool iperf3 ping
-	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
-	@scripts/perf.sh compare --publish perf/results --readme README.md --modes full,cloud,bare --pairs 5 --seconds 2 --tests same,across,udp,rtt,idle,wake,loaded,flood,memory
-
-soak:
-	@scripts/need-root.sh make soak
-	@scripts/deps.sh cc ip ethtool iperf3 ping
-	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
-	@scripts/perf.sh soak
-
 zerocopy:
 	@scripts/deps.sh cc
-	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
 	@scripts/zerocopy.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sees to it that the named commands exist: deps.sh ip iperf3 ethtool ping c++ cc
-# Installs what is missing with apt-get when root on Debian or Ubuntu, after one
-# line that lists it; otherwise says exactly what to run. Starts no service.
+# Installs what is missing with apt-get on Debian or Ubuntu, as root or by sudo,
+# after one line that lists it; otherwise says exactly what to run. Starts no service.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -28,14 +28,22 @@ done
 if ! command -v apt-get >/dev/null; then
     die "missing: ${packages[*]} (Debian's names), and this machine has no apt-get" "install them with its own package manager"
 fi
+root=()
 if ! is_root; then
-    die "missing packages: ${packages[*]}" "run:  sudo apt-get install --no-install-recommends ${packages[*]}"
+    command -v sudo >/dev/null ||
+        die "missing packages: ${packages[*]}" "run as root:  apt-get install --no-install-recommends ${packages[*]}"
+    root=(sudo)
 fi
-say "installing with apt-get: ${packages[*]}"
-export DEBIAN_FRONTEND=noninteractive
-install() { apt-get install -y -q --no-install-recommends "${packages[@]}" </dev/null; }
+say "installing with ${root[*]:+sudo }apt-get: ${packages[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+apt_get() { "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q "$@" </dev/null >>"$log" 2>&1; }
+install() { apt_get install -y --no-install-recommends "${packages[@]}"; }
 # Fresh images come without package lists, old ones with stale lists.
-install >/dev/null 2>&1 || { apt-get update -q && install; } || die "apt-get could not install ${packages[*]}"
+if ! install && ! { : >"$log" && apt_get update && install; }; then
+    cat "$log" >&2
+    die "apt-get could not install ${packages[*]}"
+fi
 for command in "$@"; do
     command -v "$command" >/dev/null || die "'$command' is still not there after installing ${packages[*]}"
 done

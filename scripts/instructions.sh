@@ -23,6 +23,7 @@ if ! scripts/deps.sh valgrind; then
     exit 0
 fi
 
+run_cargo build --locked --release -p ringway-agent -p ringway-perf
 compiler="$(as_caller rustc -V)${RUSTFLAGS:+, RUSTFLAGS $RUSTFLAGS}"
 count_them() { as_caller "$target_dir/release/ringway-perf" instructions --compiler "$compiler" "$@" </dev/null; }
 

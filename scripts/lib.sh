@@ -60,10 +60,11 @@ run_cargo() {
     as_caller cargo "$@"
 }
 
-# need_root COMMAND: before anything is built, not after ten minutes of it.
+# need_root COMMAND: fails unless root may do here what COMMAND does; before
+# anything is built, not after ten minutes of it.
 need_root() {
-    is_root || die "$1 makes network namespaces and TAP interfaces: it must start as root (the build still runs as you)" \
-        "run:  sudo -E env \"PATH=\$PATH\" $1"
+    is_root || die "this makes network namespaces and TAP interfaces: it must start as root (the build still runs as you)" \
+        "run:  $1   (it calls sudo where there is one)"
     unshare --net true 2>/dev/null || die "this root may not make network namespaces (a container without CAP_SYS_ADMIN?)" \
         "run it on the machine itself, or in a container started with --privileged"
     [ -c /dev/net/tun ] || die "/dev/net/tun does not exist" "run:  modprobe tun   (in a container: start it with --device /dev/net/tun)"

@@ -6,7 +6,7 @@
 # and the release binaries an initramfs is made (scripts/vm-initrd.sh), which
 # `ringway-perf vm` boots under qemu, to show what is found in there. The console
 # goes to target/vm/console.log. Root is not needed, except to install what is
-# missing. Where qemu or a kernel cannot be had, the check is SKIPPED.
+# missing, before the build. Where qemu or a kernel cannot be had, the check is SKIPPED.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -26,6 +26,7 @@ if ! need_commands; then
     exit 0
 fi
 
+run_cargo build --locked --release -p ringway-agent -p ringway-perf
 as_caller mkdir -p "$vm_dir"
 code=0
 as_caller scripts/vm-kernel.sh "$vm_dir/kernel" 2>"$vm_dir/why" || code=$?

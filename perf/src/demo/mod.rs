@@ -158,15 +158,20 @@ fn where_next(topology: &mut Topology, hold: bool) -> Result<(), DemoError> {
     let pod = pod_name(1, "2");
     let node = topology.n1.ns.name().to_owned();
     let agent = topology.n1.agent()?;
+    // Who called sudo is somebody else in the next terminal.
+    let sudo = match std::env::var_os("SUDO_UID") {
+        Some(_) => "sudo ",
+        None => "",
+    };
     if !hold {
         println!(
-            "    {} demo --hold",
+            "    {sudo}{} demo --hold",
             binary("ringway-perf", "RINGWAY_PERF_BIN")?.display()
         );
         println!("      keeps the nodes up and prints these with their real names:");
     }
     let line = |args: &str| match hold {
-        true => agent.command_line(args),
+        true => format!("{sudo}{}", agent.command_line(args)),
         false => format!("ringway --socket … {args}"),
     };
     let lines = [
@@ -192,12 +197,12 @@ fn where_next(topology: &mut Topology, hold: bool) -> Result<(), DemoError> {
         let target = crate::lab::plan::pod(2, 2, Family::V4);
         table.row(vec![
             "".into(),
-            format!("ip netns exec {pod} ping {target}").into(),
+            format!("{sudo}ip netns exec {pod} ping {target}").into(),
             "traffic of your own".into(),
         ]);
         table.row(vec![
             "".into(),
-            format!("ip netns exec {node} tcpdump -ni eth0 udp port 8472").into(),
+            format!("{sudo}ip netns exec {node} tcpdump -ni eth0 udp port 8472").into(),
             "the wire".into(),
         ]);
     }

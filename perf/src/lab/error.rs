@@ -8,7 +8,9 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
     /// Network namespaces need CAP_SYS_ADMIN.
-    #[error("uid {uid} is not root, and network namespaces need it: use `sudo -E make test`")]
+    #[error(
+        "uid {uid} is not root, and network namespaces need it: start it with sudo (make test and make demo call it themselves)"
+    )]
     NotRoot {
         /// The effective uid.
         uid: u32,

@@ -29,7 +29,7 @@ impl Netns {
             .uid();
         assert_eq!(
             uid, 0,
-            "this test makes network namespaces and needs root; run: sudo -E make test"
+            "this test makes network namespaces and needs root; run: make test"
         );
         let name = format!(
             "rwports-{}-{}",

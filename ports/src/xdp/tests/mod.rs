@@ -38,7 +38,7 @@ fn xdp_socket() -> Option<OwnedFd> {
             println!("SKIPPED: no AF_XDP in this kernel");
             None
         }
-        Err(error) => panic!("{error}; this test needs root; run: sudo -E make test"),
+        Err(error) => panic!("{error}; this test needs root; run: make test"),
     }
 }
 
