@@ -21,14 +21,13 @@ dir=$1
 cannot() { warn "$*"; exit 3; }
 
 name=unknown
-if [ -r /etc/os-release ]; then name=$(. /etc/os-release && printf '%s %s %s' "$ID" "${VERSION_CODENAME:-?}" "$PRETTY_NAME"); fi
-read -r id codename pretty <<<"$name"
+if [ -r /etc/os-release ]; then name=$(. /etc/os-release && printf '%s %s' "$ID" "$PRETTY_NAME"); fi
+read -r id pretty <<<"$name"
 [ "$(uname -m)" = x86_64 ] || cannot "the virtual machine's kernel comes from Debian's amd64 packages, and this is $(uname -m)"
 [ "$id" = debian ] || cannot "the virtual machine's kernel (>= $oldest) comes from a Debian mirror, and this is ${pretty:-$id}"
 
-mirror=$(apt-get indextargets --no-release-info --format '$(CREATED_BY) $(COMPONENT) $(RELEASE) $(REPO_URI)' |
-    awk -v codename="$codename" '$1 == "Packages" && $2 == "main" && ($3 == codename || $3 ~ /^(old)?stable$/) {print $4; exit}')
-[ -n "$mirror" ] || cannot "apt's sources name no Debian mirror for $codename"
+sources=$(scripts/apt-sources.sh 2>&1) || cannot "${sources#error: }"
+read -r mirror _ <<<"$sources"
 
 rm -rf "$dir"
 mkdir -p "$dir"/apt/{lists/partial,cache/archives/partial,empty.d} "$dir/debs"
