@@ -23,6 +23,13 @@ find_cargo_deny() { # sets $deny, or $deny_missing to the reason
     return 1
 }
 
+# One by one: bash reads the first file only, the others are its arguments.
+shell_syntax() {
+    local file code=0
+    for file in scripts/*.sh perf/tap-loop/*.sh .ci/run; do bash -n "$file" || code=1; done
+    return "$code"
+}
+
 can_update_advisories() { timeout 20 git ls-remote -q https://github.com/rustsec/advisory-db HEAD >/dev/null 2>&1; }
 
 check "rustfmt" run_cargo fmt --all --check
@@ -34,7 +41,7 @@ else
 fi
 check "rustdoc, warnings denied" rustdoc
 check "purity of the packet path" scripts/purity.sh
-check "shell syntax" bash -n scripts/*.sh perf/tap-loop/*.sh .ci/run
+check "shell syntax" shell_syntax
 check "shell syntax, POSIX" sh -n perf/pktgen/pktgen.sh
 
 as_caller mkdir -p "$target_dir"
