@@ -42,7 +42,7 @@ install() { apt_get install -y --no-install-recommends "${packages[@]}"; }
 # Fresh images come without package lists, old ones with stale lists.
 if ! install && ! { : >"$log" && apt_get update && install; }; then
     cat "$log" >&2
-    die "apt-get could not install ${packages[*]}"
+    die "apt-get could not install ${packages[*]}" "to try it by hand, as root:  apt-get install --no-install-recommends ${packages[*]}"
 fi
 for command in "$@"; do
     command -v "$command" >/dev/null || die "'$command' is still not there after installing ${packages[*]}"
