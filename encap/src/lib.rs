@@ -17,6 +17,7 @@ pub mod ecn;
 pub mod entropy;
 pub mod mtu;
 pub mod outer;
+pub mod split;
 pub mod udp;
 pub mod vxlan;
 

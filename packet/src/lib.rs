@@ -23,5 +23,6 @@ pub mod offload;
 pub mod parse;
 pub mod proto;
 pub mod sctp;
+pub mod superframe;
 pub mod tcp;
 pub mod udp;

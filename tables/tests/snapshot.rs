@@ -104,6 +104,32 @@ fn removing_undoes_adding_in_any_order() {
 }
 
 #[test]
+fn the_smallest_mtu_of_the_ports_is_known() {
+    let mut s = cluster();
+    assert_eq!(s.least_mtu(), 1450);
+    for (id, mtu) in [(3, 1300), (4, 1280), (5, 1500)] {
+        let pod = Port {
+            mtu,
+            ..pod(id + 10)
+        };
+        s.add_port(PortId(id), pod).unwrap();
+    }
+    assert_eq!(s.least_mtu(), 1280);
+    s.remove_port(PortId(5));
+    assert_eq!(s.least_mtu(), 1280);
+    s.remove_port(PortId(4));
+    assert_eq!(s.least_mtu(), 1300);
+    s.remove_port(PortId(3));
+    assert_eq!(s.least_mtu(), 1450);
+    for id in 0..3 {
+        s.remove_port(PortId(id));
+    }
+    assert_eq!(s.least_mtu(), 0);
+    s.add_port(PortId(1), pod(2)).unwrap();
+    assert_eq!(s.least_mtu(), 1450);
+}
+
+#[test]
 fn numbers_are_reused_lowest_first() {
     let mut s = cluster();
     s.remove_peer(PeerId(0));

@@ -6,6 +6,9 @@
 //!            ▶ leaders in order of arrival: gather tail, rewrite head ▶ pipeline, once per superframe
 //! ```
 //!
+//! A message may also be one datagram with a superpacket in it, of a kernel's VXLAN device over a link
+//! that passes such (veth). It then goes on as the superframe it is: see [`split`] and `superframe.rs`.
+//!
 //! Nothing is held back beyond one batch. Within a flow the order of arrival is kept; flows overtake
 //! each other by at most a batch.
 //!
@@ -13,10 +16,16 @@
 //! from the second datagram of a buffer on, are the end of the datagram before. That one has been
 //! delivered by then: leaders are handled in order, and a port copies a frame before `transmit` returns.
 
+mod superframe;
+#[cfg(test)]
+mod tests;
+
 use ringway_encap::outer::Outer;
+use ringway_encap::split::split;
 use ringway_encap::{Encap, vxlan};
 use ringway_packet::checksum;
 use ringway_packet::gro::{Coalescer, Offer};
+use ringway_packet::gso::Segmenter;
 use ringway_packet::offload::Checksum;
 use ringway_packet::parse::{self, Parsed};
 use ringway_ports::socket::{Datagrams, Received};
@@ -26,6 +35,8 @@ use ringway_switch::{
     DropReason, InnerSum, Pipeline, congestion, outer_checksum, put_ethernet, reason_of,
 };
 use ringway_tables::{PeerId, Snapshot};
+
+use superframe::{MAX_CUT, segment_size};
 
 use super::view::{frame_of, packet_of};
 
@@ -51,6 +62,27 @@ struct Inner {
     joined: bool,
     /// The coalescer knows it: it leads a group, of one at least.
     leads: bool,
+    /// Which superframe it is to be cut from, and as which segment: `at << 16 | i`; or `NONE`.
+    cut: u32,
+}
+
+impl Inner {
+    /// One by itself.
+    #[inline]
+    fn of(frame: Frame, parsed: Parsed, peer: PeerId, tos: u8, encap: Encap) -> Inner {
+        Inner {
+            frame,
+            parsed,
+            peer,
+            tos,
+            encap,
+            next: NONE,
+            last: NONE,
+            joined: false,
+            leads: false,
+            cut: NONE,
+        }
+    }
 }
 
 /// A frame ready for the pipeline, and what is known about it.
@@ -79,6 +111,8 @@ pub(super) struct Opener {
     coalescer: Coalescer,
     inners: Vec<Inner>,
     tail: Vec<Slice>,
+    /// Superframes of this batch that are to be cut.
+    cut: Vec<Segmenter>,
 }
 
 impl Opener {
@@ -88,6 +122,7 @@ impl Opener {
             coalescer: Coalescer::new(),
             inners: Vec::with_capacity(MAX_INNER),
             tail: Vec::with_capacity(MAX_INNER),
+            cut: Vec::with_capacity(MAX_CUT),
         }
     }
 
@@ -142,6 +177,7 @@ impl Opener {
 
     fn begin(&mut self) {
         self.inners.clear();
+        self.cut.clear();
         self.coalescer.begin();
     }
 
@@ -154,19 +190,19 @@ impl Opener {
         kind: Kind,
         outer: Option<&Outer>,
     ) {
-        let segment = if d.segment == 0 { d.len } else { d.segment };
-        let (mut off, end) = (d.start, d.start + d.len);
-        // A datagram without payload is one, too.
-        loop {
-            let len = segment.min(end - off);
+        let message = pool.slice(d.buf, d.start, d.len).unwrap_or(&[]);
+        let split = split(kind.encap, message, d.segment as usize);
+        // The kernel has it in 16 bits.
+        let segment = split.is_superframe().then_some(d.segment as u16);
+        for range in split {
+            let (off, len) = (d.start + range.start as u32, range.len() as u32);
             let payload = pool.slice(d.buf, off, len).unwrap_or(&[]);
             match pipeline.open(snapshot, d.source, kind.encap, payload) {
-                Ok(peer) => self.add(snapshot, pool, pipeline, d, (off, len), peer, kind, outer),
+                Ok(peer) => {
+                    let datagram = (off, len, segment);
+                    self.add(snapshot, pool, pipeline, d, datagram, peer, kind, outer);
+                }
                 Err((peer, reason)) => pipeline.refuse(reason, 1, peer),
-            }
-            off += len;
-            if off >= end || len == 0 {
-                break;
             }
         }
     }
@@ -178,7 +214,7 @@ impl Opener {
         pool: &mut Pool,
         pipeline: &Pipeline,
         d: &Datagrams,
-        (off, len): (u32, u32),
+        (off, len, segment): (u32, u32, Option<u16>),
         peer: PeerId,
         kind: Kind,
         outer: Option<&Outer>,
@@ -232,14 +268,31 @@ impl Opener {
             port: 0,
             slot: SHARED,
         };
+        if let Some(partial) = partial {
+            frame.offload.checksum = partial;
+        }
         // A frame that will be refused must not hide behind a leader that will not, and a congestion
         // mark must be in the inner header before the coalescer compares.
         let admitted = pipeline.admits(snapshot, peer, encap, head, &parsed)
             && carry_congestion(d.tos, pool, &mut frame, &mut parsed);
         let head = pool.slice(d.buf, off, len).unwrap_or(&[]);
-        if let Some(partial) = partial {
-            frame.offload.checksum = partial;
+        let long = parsed.proto == PROTO_TCP && parsed.ip_len > u32::from(snapshot.least_mtu());
+        if long || segment.is_some() {
+            let added = match segment_size(snapshot, head, &parsed, segment) {
+                Ok(Some(size)) if admitted => {
+                    let inner = Inner::of(frame, parsed, peer, d.tos, encap);
+                    self.add_superframe(pool, inner, size, uso)
+                }
+                Ok(_) => Ok(false),
+                Err(reason) => Err(reason),
+            };
+            match added {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(reason) => return pipeline.refuse(reason, 1, Some(peer)),
+            }
         }
+        let head = pool.slice(d.buf, off, len).unwrap_or(&[]);
         let offer = if !admitted || parsed.proto == PROTO_UDP && !uso {
             Offer::Alone
         } else {
@@ -256,15 +309,10 @@ impl Opener {
             Offer::First | Offer::Alone => false,
         };
         self.inners.push(Inner {
-            frame,
-            parsed,
-            peer,
-            tos: d.tos,
-            encap,
-            next: NONE,
             last: id,
             joined,
             leads: matches!(offer, Offer::First),
+            ..Inner::of(frame, parsed, peer, d.tos, encap)
         });
     }
 
@@ -302,6 +350,8 @@ impl Opener {
             frame.offload = self
                 .coalescer
                 .finish(i as u32, &mut pool.bytes_mut(frame.buf)[range]);
+        } else if inner.cut != NONE {
+            self.write_headers(inner.cut, &frame, &parsed, pool);
         }
         let mut opened = Opened {
             frame,

@@ -27,6 +27,7 @@ mod routed;
 mod services;
 mod signals;
 mod state;
+mod superpackets;
 mod transfers;
 mod translated;
 mod xdp;

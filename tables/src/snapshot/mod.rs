@@ -53,6 +53,7 @@ pub struct Snapshot {
     /// Paths by [`PathId`].
     pub paths: Chunked<Path>,
     claims: Claims,
+    least_mtu: u16,
 }
 
 impl Snapshot {
@@ -82,6 +83,12 @@ impl Snapshot {
     #[inline]
     pub fn port(&self, id: PortId) -> Option<&Port> {
         self.ports.get(id.0)
+    }
+
+    /// The smallest MTU of all local ports; 0 without any.
+    #[inline]
+    pub fn least_mtu(&self) -> u16 {
+        self.least_mtu
     }
 
     /// A peer.

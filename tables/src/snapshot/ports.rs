@@ -21,6 +21,10 @@ impl Snapshot {
             self.set_host_route(addr, Target::Port(id));
             self.neighbours.insert(addr, port.mac);
         }
+        self.least_mtu = match self.ports.is_empty() {
+            true => port.mtu,
+            false => self.least_mtu.min(port.mtu),
+        };
         self.ports.set(id.0, port);
         Ok(())
     }
@@ -29,6 +33,10 @@ impl Snapshot {
     /// the node's CIDRs.
     pub fn remove_port(&mut self, id: PortId) -> Option<Port> {
         let port = self.ports.remove(id.0)?;
+        if port.mtu == self.least_mtu {
+            let mtus = self.ports.iter().map(|(_, port)| port.mtu);
+            self.least_mtu = mtus.min().unwrap_or(0);
+        }
         self.macs.remove(port.mac.to_u64());
         for addr in port.addresses() {
             if !self.node.gateway_addresses().any(|gateway| gateway == addr) {
