@@ -74,7 +74,7 @@ pub(crate) fn route<S: Sink>(
             let target = snapshot.routes6.lookup(to);
             sink.step(|| Step::Route(to, target));
             // RFC 4291 section 2.5.6: a link-local source goes no further than the gateway itself.
-            let on_link = target == Some(Target::Port(PortId::NODE));
+            let on_link = target == Some(Target::Port(PortId::NODE)) || is_link_local(to);
             if target.is_none() && is_martian6(to) || !on_link && is_link_local(src6(head, l3)) {
                 return Err(DropReason::MartianDestination.into());
             }
@@ -282,12 +282,13 @@ pub(crate) fn set_macs(packet: &mut Packet<'_>, to: [u8; 6], from: [u8; 6]) {
     macs[6..].copy_from_slice(&from);
 }
 
-/// Destinations that are never routed (RFC 6890): "this network", loopback, link-local, multicast
-/// and reserved.
-fn is_martian4(a: u32) -> bool {
-    matches!(a >> 24, 0 | 127 | 224..=255) || a >> 16 == 0xa9fe
+/// Destinations that can never be right behind a gateway (RFC 6890): "this network", loopback, multicast and
+/// broadcast. Link-local and reserved ones the node's stack may have, or routes for.
+pub(crate) fn is_martian4(a: u32) -> bool {
+    matches!(a >> 24, 0 | 127 | 224..=239) || a == u32::MAX
 }
 
-fn is_martian6(a: u128) -> bool {
-    a <= 1 || is_link_local(a) || is_multicast6(a)
+/// The same for IPv6: unspecified, loopback and multicast.
+pub(crate) fn is_martian6(a: u128) -> bool {
+    a <= 1 || is_multicast6(a)
 }

@@ -1,13 +1,19 @@
 //! Third stage: ARP, IPv6 neighbour discovery and other multicast: answered here, ignored, or
 //! dropped; never flooded. The tables know every address there is, so nobody has to be asked.
+//!
+//! A pod that takes an address for its neighbour which is in no pod network (a route like
+//! `169.254.0.0/16 dev eth0`) is answered with the gateway's MAC: the node has that address, or knows
+//! the way. Not so a probe: who looks for an address of its own (RFC 5227, RFC 4862 section 5.4) must
+//! not be told that it is taken.
 
 use ringway_packet::addr::unmap;
 use ringway_packet::mac::MacAddr;
 use ringway_packet::parse::{Fragment, L3, Parsed};
-use ringway_packet::{arp, icmpv6};
-use ringway_tables::{Port, PortId, Snapshot};
+use ringway_packet::{addr, arp, icmpv6};
+use ringway_tables::{Port, PortId, PortKind, Snapshot};
 
 use crate::bytes::{be16, be32, be128, dst4, dst6, is_link_local, mac, src6};
+use crate::forward::{is_martian4, is_martian6};
 use crate::outbox::Out;
 use crate::pipeline::Pipeline;
 use crate::trace::{Sink, Step};
@@ -83,10 +89,12 @@ fn answer_arp<S: Sink>(
     if entry.ip4 == Some(target) || sender == target {
         return IgnoreReason::DuplicateAddressProbe.into();
     }
-    let Some(answer) = snapshot
-        .neighbours
-        .get(ringway_packet::addr::mapped(target))
-    else {
+    let known = snapshot.neighbours.get(addr::mapped(target));
+    let beyond = sender != 0
+        && entry.kind == PortKind::Pod
+        && snapshot.routes4.lookup(target).is_none()
+        && !is_martian4(target);
+    let Some(answer) = known.or(beyond.then_some(snapshot.node.gateway_mac)) else {
         return DropReason::NoNeighbour.into();
     };
     sink.step(|| Step::Originated("ARP reply"));
@@ -112,7 +120,13 @@ fn answer_solicitation<S: Sink>(
         return DropReason::MalformedIcmp.into();
     }
     let (source, target) = (src6(head, l3), be128(head, l4 + 8));
-    let Some(answer) = snapshot.neighbours.get(target) else {
+    let beyond = source != 0
+        && entry.kind == PortKind::Pod
+        && snapshot.routes6.lookup(target).is_none()
+        && !is_link_local(target)
+        && !is_martian6(target);
+    let known = snapshot.neighbours.get(target);
+    let Some(answer) = known.or(beyond.then_some(snapshot.node.gateway_mac)) else {
         // Nobody else has a link-local address that the tables know; probes for one are unanswered.
         return if source == 0 || is_link_local(target) {
             IgnoreReason::DuplicateAddressProbe.into()

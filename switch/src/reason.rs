@@ -92,7 +92,7 @@ DropReason {
     NoRoute = "no_route", "The node sent a packet whose destination is no pod CIDR that is known here.", "Add the peer that owns it, or look at the node's routes over ringway0.";
     NotOurs = "not_ours", "A peer sent a packet whose destination is not on this node.", "The peer's tables are old, or a pod CIDR moved: compare `pod_cidrs`.";
     Hairpin = "hairpin", "The packet would leave by the port it came in by.", "A pod sends to its own address over the wire, or the node routes a pod CIDR wrongly.";
-    MartianDestination = "martian_destination", "An address that is never routed: a loopback, unspecified or reserved destination, or a link-local one at either end.", "Capture at the port named.";
+    MartianDestination = "martian_destination", "An address that is never routed: a loopback, unspecified, multicast or broadcast destination, or a link-local IPv6 source beyond its link.", "Capture at the port named.";
     Multicast = "multicast", "Multicast or broadcast that no pod network service answers.", "The pod network carries no multicast; use unicast.";
     // 5. Decide
     TtlExceeded = "ttl_exceeded", "The TTL or hop limit ran out here; the sender gets an ICMP error.", "A traceroute, or a routing loop when it goes on.";

@@ -83,6 +83,7 @@ fn removing_undoes_adding_in_any_order() {
     assert_eq!(s.remove_peer(PeerId(0)), Some(peer(2)));
     assert_eq!(s.remove_peer(PeerId(0)), None);
     assert_eq!(s.route(addr("10.77.2.9")), None);
+    assert_eq!(s.route(addr("fe80::1")), NODE, "the gateway's");
     assert_eq!(s.sources.get(addr("192.168.77.2")), None);
     assert_eq!(s.remove_port(PortId(1)), Some(pod(2)));
     assert_eq!(s.remove_port(PortId(1)), None);

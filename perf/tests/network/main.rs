@@ -16,6 +16,7 @@ mod harness;
 mod hostile;
 mod idle;
 mod kernel;
+mod link_local;
 mod load;
 mod matrix;
 mod node_port;

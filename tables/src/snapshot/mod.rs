@@ -6,7 +6,7 @@
 //!
 //! | Change   | macs | routes | neighbours | sources |
 //! |----------|------|--------|------------|---------|
-//! | node     |      | its CIDRs → unreachable; gateways, network addresses → port 0 | the same addresses and the link-local gateway → gateway MAC | |
+//! | node     |      | its CIDRs → unreachable; gateways, the link-local one too, network addresses → port 0 | the same addresses → gateway MAC | |
 //! | port     | MAC → port | each address → port | each address → MAC | |
 //! | peer     |      | its CIDRs → path of that family | | each underlay address → peer |
 

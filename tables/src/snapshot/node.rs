@@ -90,6 +90,7 @@ impl Snapshot {
             self.neighbours.insert(addr, node.gateway_mac);
         }
         if let Some(addr) = node.gateway_link_local {
+            self.set_host_route(addr, Target::Port(PortId::NODE));
             self.neighbours.insert(addr, node.gateway_mac);
         }
         self.node = node;
