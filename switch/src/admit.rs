@@ -11,13 +11,10 @@ use crate::bytes::{be32, dst6, is_link_local, is_multicast6, mac, src4, src6};
 use crate::pipeline::Stage;
 use crate::{DropReason, IgnoreReason};
 
-/// A frame from a pod: untagged, from the pod's own MAC and address. Admitted besides: `::` to
+/// A frame from a pod: from the pod's own MAC and address. Admitted besides: `::` to
 /// groups (duplicate-address probes, first MLD reports), link-local, and `0.0.0.0` in ARP probes.
 #[inline]
 pub(crate) fn pod(port: &Port, head: &[u8], parsed: &Parsed) -> Stage<()> {
-    if parsed.vlan_tags > 0 {
-        return Err(DropReason::VlanTagged.into());
-    }
     if mac(head, 6) != port.mac {
         return Err(DropReason::SpoofedMac.into());
     }

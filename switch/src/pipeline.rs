@@ -28,7 +28,7 @@ use crate::limiter::Limiter;
 use crate::outbox::Outbox;
 use crate::returns::{Returns, Role};
 use crate::trace::{Sink, Step};
-use crate::{DropReason, Packet, Verdict, admit, forward, neighbour, underlay};
+use crate::{DropReason, Packet, Verdict, admit, forward, neighbour, priority, underlay};
 
 /// UDP ports by which an outer packet's encapsulation is told.
 #[derive(Clone, Copy, Debug)]
@@ -128,14 +128,18 @@ impl Pipeline {
         sink: &mut S,
     ) -> Stage<Verdict> {
         // 1. Parse: one bounded pass; every later stage trusts these offsets.
-        let parsed = parse::parse(packet.head(), packet.len).map_err(malformed)?;
+        let mut parsed = parse::parse(packet.head(), packet.len).map_err(malformed)?;
         sink.step(|| Step::Parsed(parsed));
         // 2. Admit: is this frame the port's own?
         let entry = snapshot.port(port).ok_or(DropReason::UnknownPort)?;
+        if parsed.vlan_tags > 0 {
+            match packet.head()[..6] == snapshot.node.gateway_mac.0 {
+                true => priority::untag(packet, &mut parsed)?,
+                false => priority::accept(packet.head(), &mut parsed)?,
+            }
+        }
         if entry.kind == PortKind::Pod {
             admit::pod(entry, packet.head(), &parsed)?;
-        } else if parsed.vlan_tags > 0 {
-            return Err(DropReason::VlanTagged.into());
         }
         admit::offload(&packet.offload, &parsed)?;
         sink.step(|| Step::Admitted);
@@ -362,6 +366,9 @@ impl Pipeline {
         };
         sink.step(|| Step::Parsed(parsed));
         // 2. Admit: addressed to our VTEP, from an address that is the peer's.
+        if parsed.vlan_tags > 0 {
+            priority::untag(packet, &mut parsed)?;
+        }
         let sender = admit::peer(snapshot, peer, encap, packet.head(), &parsed)?;
         underlay::congestion(tos, packet, &mut parsed)?;
         sink.step(|| Step::Admitted);

@@ -67,7 +67,7 @@ DropReason {
     BadOffload = "bad_offload", "Offload metadata that contradicts the frame: a checksum to be done where none is, segment size or kind.", "A raw socket with PACKET_VNET_HDR in the pod, or a kernel bug: capture at the port named.";
     // 2. Admission at a local port
     UnknownPort = "unknown_port", "The frame came in by a port that the tables do not know, as in the moment of a detach.", "Nothing, unless it goes on: then detach and attach the pod again.";
-    VlanTagged = "vlan_tagged", "A pod or a peer sent a VLAN tag; the pod network has no VLANs.", "Take the VLAN device out of the pod.";
+    VlanTagged = "vlan_tagged", "A pod or a peer sent a VLAN tag other than a priority tag (VLAN 0); the pod network has no VLANs.", "Take the VLAN device out of the pod.";
     SpoofedMac = "spoofed_mac", "The source MAC is not the pod's.", "The pod changed its MAC, bridges a guest, or is hostile: see `ringway pods` for the right MAC.";
     SpoofedIpv4 = "spoofed_ipv4", "The IPv4 source, or the sender of an ARP message, is not the pod's address.", "The pod holds an address it was not given, forwards for others, or is hostile.";
     SpoofedIpv6 = "spoofed_ipv6", "The IPv6 source is not the pod's address nor link-local, or is :: towards a single host.", "The pod holds an address it was not given, forwards for others, or is hostile.";

@@ -32,7 +32,7 @@ use ringway_ports::socket::{Datagrams, Received};
 use ringway_ports::xsk::RxFrame;
 use ringway_ports::{Batch, Frame, Pool, SHARED, Slice, Tail};
 use ringway_switch::{
-    DropReason, InnerSum, Pipeline, congestion, outer_checksum, put_ethernet, reason_of,
+    DropReason, InnerSum, Pipeline, congestion, outer_checksum, put_ethernet, reason_of, untag,
 };
 use ringway_tables::{PeerId, Snapshot};
 
@@ -271,6 +271,11 @@ impl Opener {
         if let Some(partial) = partial {
             frame.offload.checksum = partial;
         }
+        if parsed.vlan_tags > 0 {
+            take_tags_off(pool, &mut frame, &mut parsed);
+        }
+        let (off, len) = (frame.start, frame.linear);
+        let head = pool.slice(d.buf, off, len).unwrap_or(&[]);
         // A frame that will be refused must not hide behind a leader that will not, and a congestion
         // mark must be in the inner header before the coalescer compares.
         let admitted = pipeline.admits(snapshot, peer, encap, head, &parsed)
@@ -405,6 +410,15 @@ impl Opener {
         frame.len = length;
         frame.packets = packets;
         parsed.ip_len = length - u32::from(parsed.l3_off);
+    }
+}
+
+/// Of priority tags; one that names a VLAN stays, and the pipeline refuses it.
+#[cold]
+fn take_tags_off(pool: &mut Pool, frame: &mut Frame, parsed: &mut Parsed) {
+    let mut packet = packet_of(pool, frame);
+    if untag(&mut packet, parsed).is_ok() {
+        *frame = frame_of(&packet, frame);
     }
 }
 

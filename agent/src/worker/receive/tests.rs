@@ -416,3 +416,24 @@ fn nothing_of_its_flow_overtakes_a_superframe() {
         assert_eq!(stage.counted(), (5, 5, vec![]));
     }
 }
+
+#[test]
+fn a_priority_tag_hides_no_superpacket() {
+    for v6 in BOTH {
+        let stage = Stage::new(VXLAN);
+        let (sent, offload) = udp(v6, 450).offloaded(Some(200));
+        let tagged = udp(v6, 450).vlan(0).offloaded(Some(200)).0;
+        let out = stage.open(&[(stage.message(&tagged), 200)]);
+        let expected = Out {
+            bytes: delivered(sent, 2),
+            offload,
+            packets: 3,
+        };
+        assert_eq!(out, [expected]);
+        assert_eq!(stage.counted(), (3, 3, vec![]));
+        let stage = Stage::new(VXLAN);
+        let vlan = udp(v6, 450).vlan(7).offloaded(Some(200)).0;
+        assert_eq!(stage.open(&[(stage.message(&vlan), 200)]), []);
+        assert_eq!(stage.counted(), (1, 0, vec![("vlan_tagged", 1)]));
+    }
+}
