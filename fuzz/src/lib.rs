@@ -17,6 +17,7 @@ pub mod pcap;
 pub mod pipeline;
 pub mod repair;
 pub mod seeds;
+pub mod split;
 mod world;
 
 /// A target by name.
@@ -28,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     ("gso", gso::run),
     ("gro", gro::run),
     ("fragment", fragment::run),
+    ("split", split::run),
     ("pipeline", pipeline::run),
     ("api", api::run),
     ("config", config::run),

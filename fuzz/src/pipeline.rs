@@ -219,9 +219,15 @@ fn forwarded(
     let after = parse(head, packet.len).expect("what goes on is well-formed");
     let (src, _) = addresses(head, &after).expect("only IP goes on");
     let v4 = after.l3 == L3::Ipv4;
-    assert_eq!(after.vlan_tags, 0);
+    let vlans =
+        (0..usize::from(after.vlan_tags)).map(|tag| head[15 + 4 * tag] | head[14 + 4 * tag] & 15);
+    assert!(vlans.sum::<u8>() == 0, "a VLAN");
     match entry {
         Entry::Port(id) => {
+            assert!(
+                after.vlan_tags == 0 || before[..6] != tables.node.gateway_mac.0,
+                "routed with tags"
+            );
             let port = tables.port(id).expect("its port is known");
             if port.kind == PortKind::Pod {
                 assert_eq!(before[6..12], port.mac.0, "source MAC");
@@ -241,6 +247,7 @@ fn forwarded(
             }
         }
         Entry::Peer(..) | Entry::Underlay => {
+            assert_eq!(after.vlan_tags, 0);
             let peers = (0..2).filter_map(|i| tables.peer(PeerId(i)));
             let claims = peers.filter(|peer| {
                 peer.cidrs

@@ -29,6 +29,10 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
             [&u16::to_be_bytes(mtu)[..], &packet].concat(),
         ));
     }
+    for (name, flags, size, message) in messages() {
+        let input = [&[flags][..], &u16::to_be_bytes(size), &message].concat();
+        seeds.push(("split", name.to_owned(), input));
+    }
     for (name, ops) in journeys() {
         for variant in 0..4u8 {
             let mut input = vec![variant];
@@ -49,6 +53,44 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
     }
     seeds.push(("pcap", "two-packets".to_owned(), capture()));
     seeds
+}
+
+/// Messages of a socket: flags of the target, the size that came with it, and the bytes.
+fn messages() -> Vec<(&'static str, u8, u16, Vec<u8>)> {
+    let vxlan = |frame: Vec<u8>| [&[8, 0, 0, 0, 0, 0, 1, 0][..], &frame].concat();
+    let udp4 = |len| kit::udp("10.77.2.2:1", "10.77.1.2:2").payload_len(len);
+    let udp6 = |len| kit::udp("[fd77:2::2]:1", "[fd77:1::2]:2").payload_len(len);
+    let run = |one: Vec<u8>| [&one[..], &one, &one[..one.len() / 2]].concat();
+    vec![
+        ("superframe4", 2, 200, vxlan(udp4(450).frame())),
+        ("superframe6", 2, 200, vxlan(udp6(450).frame())),
+        (
+            "superframe-tagged",
+            2,
+            200,
+            vxlan(udp4(450).vlan(0).frame()),
+        ),
+        ("superframe-bare", 1, 200, udp6(450).packet()),
+        ("run4", 2, 150, run(vxlan(udp4(100).frame()))),
+        ("run6", 2, 170, run(vxlan(udp6(100).frame()))),
+        ("run-bare", 1, 128, run(udp4(100).packet())),
+        (
+            "tcp4",
+            2,
+            1000,
+            vxlan(
+                kit::tcp("10.77.2.2:1", "10.77.1.2:2")
+                    .payload_len(2500)
+                    .frame(),
+            ),
+        ),
+        (
+            "arp",
+            0,
+            60,
+            run(vxlan(kit::arp_request("10.77.2.2", "10.77.1.2"))),
+        ),
+    ]
 }
 
 fn append(input: &mut Vec<u8>, frame: &[u8]) {

@@ -12,7 +12,7 @@ use ringway_perf::traffic::Pattern;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PORT: u16 = 7777;
 
@@ -73,17 +73,14 @@ fn check(
         .collect();
     let got = send_segmented(pods, family, payload, size as i32, expected.len());
     let drops = topology.n1.drops().unwrap().since(&before);
-    let what = |got: &[(IpAddr, Vec<u8>)]| -> Vec<String> {
-        got.iter()
-            .map(|(ip, bytes)| format!("{} bytes from {ip}", bytes.len()))
-            .collect()
-    };
+    let right = got.iter().zip(&expected).filter(|(a, b)| a == b).count();
     (got != expected || drops.total() > 0).then(|| {
+        let from: BTreeSet<IpAddr> = got.iter().map(|(source, _)| *source).collect();
         format!(
-            "{family}, {} bytes by {size}: {:?} arrived, {:?} expected; drops: {drops}",
+            "{family}, {} bytes by {size}: {} datagrams arrived, from {from:?}, {right} of {} right; drops: {drops}",
             payload.len(),
-            what(&got),
-            what(&expected)
+            got.len(),
+            expected.len(),
         )
     })
 }
@@ -173,7 +170,7 @@ fn translate(node: &Netns, service: SocketAddr, backend: SocketAddr) {
     let (vip, port) = (service.ip(), service.port());
     let script = format!(
         "table {ip} services {{ chain pre {{ type nat hook prerouting priority dstnat;
-         {ip} daddr {vip} tcp dport {port} dnat {ip} to {backend}; }} }}"
+         {ip} daddr {vip} tcp dport {port} dnat {ip} to {backend}; }}\n}}"
     );
     node.run(|| run("nft", &[script])).unwrap().unwrap();
 }
@@ -217,6 +214,7 @@ fn echo(
         });
         let mut got = vec![0; len];
         let mut done = 0;
+        let begin = Instant::now();
         let read = loop {
             match client.read(&mut got[done..]) {
                 Ok(0) => break Ok(()),
@@ -225,6 +223,10 @@ fn echo(
             }
             if done == len {
                 break Ok(());
+            }
+            // A byte now and then, by retransmission, is a stall too.
+            if begin.elapsed() > 5 * LIMIT {
+                break Err(std::io::ErrorKind::TimedOut.into());
             }
         };
         let _ = client.shutdown(Shutdown::Both);
