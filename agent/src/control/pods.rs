@@ -150,7 +150,10 @@ impl Control {
                 Err(e) => tracing::error!(pod = name, "has lost its host ports: {e}"),
             }
         }
-        self.rules.restore(all);
+        // Those that cannot be served now have their addresses still.
+        let live = self.state.pods.values().flat_map(|record| &record.ips);
+        let live: Vec<IpAddr> = live.copied().collect();
+        self.rules.restore(all, &live);
     }
 
     /// Puts the pod into the tables; its queues are still to be handed to the workers.
@@ -271,10 +274,10 @@ impl Control {
         let pod = self.pods.remove(name)?;
         self.rules.drop_host_ports(name);
         self.tell_node(&pod.record, false);
+        self.note_macs(&pod.record);
         let mut next = Snapshot::clone(&self.publisher.current());
         next.remove_port(pod.port);
         self.publisher.publish(next);
-        self.note_macs(&pod.record);
         self.take_from_workers(pod.port)
     }
 

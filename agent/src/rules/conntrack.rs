@@ -14,6 +14,7 @@ use std::net::IpAddr;
 
 use ringway_packet::addr::from_ip;
 use ringway_packet::flow::FlowKey;
+use ringway_tables::Cidr;
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
@@ -80,6 +81,25 @@ pub(super) fn forget_udp(ports: &[HostPort]) -> io::Result<()> {
                     && orig.dst_port == port.host_port
                     && (reply.src == port.pod_ip || untranslated)
             })
+        };
+        forget(v6, meant)?;
+    }
+    Ok(())
+}
+
+/// Forgets what is translated to an address in the pod networks `own` that is not one of `live`: a pod that
+/// went while no agent was there to notice.
+pub(super) fn forget_udp_to_gone(own: &[Cidr], live: &[IpAddr]) -> io::Result<()> {
+    for v6 in [false, true] {
+        if !own.iter().any(|cidr| cidr.is_ipv6() == v6) {
+            continue;
+        }
+        let meant = |orig: &Tuple, reply: &Tuple| {
+            let pod = from_ip(reply.src);
+            orig.protocol == UDP
+                && reply.src != orig.dst
+                && own.iter().any(|cidr| cidr.contains(pod))
+                && !live.contains(&reply.src)
         };
         forget(v6, meant)?;
     }

@@ -22,11 +22,12 @@ mod ports;
 mod render;
 mod watch;
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ringway_tables::Cidr;
 
-use crate::config::Config;
+use crate::config::{Config, gateway};
 use crate::sysctl::{self, SysctlError};
 
 pub use ports::{HostPort, HostPorts, PortError, Protocol};
@@ -144,8 +145,9 @@ impl Rules {
     }
 
     /// Sets what the configuration asks for and the host ports of the pods that were found again, at once, so
-    /// that those have theirs all the time. Never fails: see [`describe`](Self::describe).
-    pub fn restore(&mut self, pods: Vec<(String, Vec<HostPort>)>) {
+    /// that those have theirs all the time. UDP is led to no address in the pod networks any more but to those
+    /// of `live` pods. Never fails: see [`describe`](Self::describe).
+    pub fn restore(&mut self, pods: Vec<(String, Vec<HostPort>)>, live: &[IpAddr]) {
         for (owner, ports) in pods {
             if let Err(e) = self.ports.claim(&owner, ports) {
                 tracing::error!(pod = owner, "has lost its host ports: {e}");
@@ -157,6 +159,16 @@ impl Rules {
             Err(e) => tracing::error!(
                 "pods are not masqueraded and have no host ports: {e}. Install nftables and start the agent \
                  again, or set egress.masquerade = false if something else does it"
+            ),
+        }
+        let gateways = self.desired.own.iter().map(|cidr| gateway(*cidr));
+        let live: Vec<IpAddr> = gateways.chain(live.iter().copied()).collect();
+        match conntrack::forget_udp_to_gone(&self.desired.own, &live) {
+            Ok(()) => {}
+            // Without connection tracking nothing is translated.
+            Err(e) if !self.set() => tracing::debug!("no connection tracking: {e}"),
+            Err(e) => tracing::warn!(
+                "clients that send UDP to pods that are gone may not reach their successors: {e}"
             ),
         }
         self.forward();
@@ -221,8 +233,7 @@ impl Rules {
     fn change(&mut self) -> Result<(), RulesError> {
         let after = self.ports.all();
         let before = std::mem::replace(&mut self.desired.ports, after);
-        let set = matches!(self.table, Table::Listed(_) | Table::Set);
-        if set && !before.is_empty() && !self.desired.ports.is_empty() {
+        if self.set() && !before.is_empty() && !self.desired.ports.is_empty() {
             let script = render::difference(&before, &self.desired.ports);
             // If somebody has taken something away, all of it is made anew.
             if nft::run(&script).is_ok() {
@@ -231,6 +242,11 @@ impl Rules {
             }
         }
         self.apply()
+    }
+
+    /// Whether the kernel has our table.
+    fn set(&self) -> bool {
+        matches!(self.table, Table::Listed(_) | Table::Set)
     }
 
     /// Looks whether everything is still there, when somebody has changed something or it is time.

@@ -36,7 +36,7 @@ fn run(words: &str) -> String {
 
 fn start(config: &Config) -> Rules {
     let mut rules = Rules::new(config);
-    rules.restore(Vec::new());
+    rules.restore(Vec::new(), &[]);
     rules
 }
 

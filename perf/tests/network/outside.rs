@@ -11,6 +11,8 @@ use ringway_perf::lab::{Cni, Family, Mode, Netns, Pod, RingwayOptions, Topology,
 use ringway_perf::traffic::{ping, tcp_seen, udp_seen};
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(3);
@@ -270,5 +272,66 @@ fn ports_of_the_node_lead_to_a_pod() {
             .unwrap()
             .unwrap();
         assert!(!listed.contains("8080"), "{listed}");
+    });
+}
+
+/// A client that never stops sending keeps the kernel's entry for the pod before alive: the pod goes while the
+/// agent is away, and its successor has to be found all the same.
+#[test]
+fn a_client_that_never_stops_finds_the_successor_of_a_pod_that_went_unseen() {
+    let name = "a_client_that_never_stops_finds_the_successor_of_a_pod_that_went_unseen";
+    if !nft(name) {
+        return;
+    }
+    network_test(name, Duration::from_secs(60), || {
+        let mut topology = Topology::ringway(Mode::Cloud, &RingwayOptions::default()).unwrap();
+        let outside = Outside::join(&topology);
+        let pod = web(&mut topology, "web");
+        let clients = Family::BOTH.map(|family| {
+            let any = SocketAddr::new(outside.ip(family), 4000);
+            let client = outside.ns.run(|| UdpSocket::bind(any)).unwrap().unwrap();
+            client
+                .connect(SocketAddr::new(Outside::node(family), 8080))
+                .unwrap();
+            client
+        });
+        let server = |pod: &Pod, family| {
+            let bind = SocketAddr::new(pod.ip(family), 80);
+            let server = pod.ns.run(|| UdpSocket::bind(bind)).unwrap().unwrap();
+            server.set_read_timeout(Some(LIMIT)).unwrap();
+            server
+        };
+        let end = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !end.load(Relaxed) {
+                    for client in &clients {
+                        // Refused while nobody listens.
+                        let _ = client.send(b"x");
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                for family in Family::BOTH {
+                    server(&pod, family).recv_from(&mut [0; 8]).unwrap();
+                }
+                let cni = Cni::ringway(topology.n1.agent().unwrap(), "1.0.0").unwrap();
+                topology.n1.agent().unwrap().kill();
+                cni.del("web", Some(&pod.ns)).unwrap().unwrap();
+                pod.ns.delete().unwrap();
+                topology.n1.agent().unwrap().start().unwrap();
+                let second = web(&mut topology, "second");
+                for family in Family::BOTH {
+                    server(&second, family)
+                        .recv_from(&mut [0; 8])
+                        .unwrap_or_else(|e| panic!("{family}: the successor gets nothing: {e}"));
+                }
+            }));
+            end.store(true, Relaxed);
+            if let Err(panic) = outcome {
+                std::panic::resume_unwind(panic);
+            }
+        });
     });
 }
