@@ -42,6 +42,9 @@ pub struct Status {
     /// Why the state is not on disk, if it is not: pods cannot be added then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_error: Option<String>,
+    /// What keeps packets from their way, each with the command that helps.
+    #[serde(default)]
+    pub conditions: Vec<String>,
     /// Number of pods.
     pub pods: usize,
     /// Pods that are recorded and cannot be served, and why.

@@ -219,6 +219,9 @@ pub(super) fn status(s: &Status) -> String {
             "state     not on disk, so that pods cannot be added:\n          {error}\n"
         ));
     }
+    for condition in &s.conditions {
+        out.push_str(&format!("attention {condition}\n"));
+    }
     for worker in &s.workers {
         let busy = worker.busy_rounds as f64 * 100.0 / worker.rounds.max(1) as f64;
         out.push_str(&format!(

@@ -315,6 +315,7 @@ impl Control {
             workers: self.workers.iter().map(|w| self.worker_status(w)).collect(),
             rules: self.rules.describe(),
             state_error: self.unsaved.clone(),
+            conditions: self.rules.conditions().to_vec(),
             pods: self.pods.len(),
             not_served: self.dormant.clone(),
             peers: c.peers.len(),

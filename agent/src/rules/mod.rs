@@ -114,6 +114,8 @@ pub struct Rules {
     ports: HostPorts,
     accept_forward: bool,
     table: Table,
+    /// What of somebody else's firewall may stop pods' packets, with the command that helps.
+    conditions: Vec<String>,
     watch: Option<Watch>,
     /// Somebody has changed something since the last look.
     told: bool,
@@ -130,6 +132,7 @@ impl Rules {
             ports: HostPorts::default(),
             accept_forward: config.egress.accept_forward,
             table: Table::None,
+            conditions: Vec::new(),
             // Before the first rule, so that no change is missed.
             watch: Watch::open()
                 .inspect_err(|e| {
@@ -193,6 +196,11 @@ impl Rules {
             (_, true) => "none wanted".into(),
             (_, false) => format!("table {TABLE}: {}", what.join(", ")),
         }
+    }
+
+    /// What of somebody else's firewall may stop pods' packets, each with the command that helps.
+    pub fn conditions(&self) -> &[String] {
+        &self.conditions
     }
 
     /// Gives a pod its host ports, in place of those it had.
@@ -321,23 +329,24 @@ impl Rules {
             .ok_or_else(|| RulesError::Nft("the table that was set is not listed".into()))
     }
 
-    fn forward(&self) {
+    /// Opens the way through firewalls, and says once what cannot be opened.
+    fn forward(&mut self) {
         if !self.accept_forward {
             return;
         }
-        match forward::open(&self.desired.interface) {
-            Ok(opened) => {
-                for chain in opened {
-                    tracing::info!(
-                        "the firewall forwards nothing by default; pods' packets are let through in {chain} \
-                         (egress.accept_forward = false leaves it)"
-                    );
-                }
-            }
-            Err(e) => {
-                tracing::warn!("a firewall may stop packets between pods and the outside: {e}");
+        let opened = forward::open(&self.desired.interface);
+        for chain in opened.chains {
+            tracing::info!(
+                "the firewall forwards nothing by default; pods' packets are let through in {chain} \
+                 (egress.accept_forward = false leaves it)"
+            );
+        }
+        for condition in &opened.conditions {
+            if !self.conditions.contains(condition) {
+                tracing::warn!("{condition}");
             }
         }
+        self.conditions = opened.conditions;
     }
 
     /// Has the kernel decide anew where UDP to these ports goes.

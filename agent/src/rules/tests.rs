@@ -287,6 +287,165 @@ fn a_firewall_of_iptables_lets_pods_through() {
 }
 
 #[test]
+fn a_firewall_that_rejects_by_its_last_rule_lets_pods_through() {
+    if !usable("a_firewall_that_rejects_by_its_last_rule_lets_pods_through") {
+        return;
+    }
+    in_netns(|| {
+        for family in ["ip", "ip6", "inet"] {
+            nft::run(&format!(
+                "table {family} strict {{
+                    chain no {{ log; reject; }}
+                    chain rejects {{ type filter hook forward priority 0; policy accept;
+                        ct state established,related accept; counter reject; }}
+                    chain drops {{ type filter hook forward priority 1; policy accept;
+                        meta l4proto icmp accept; jump no; }}
+                    chain open {{ type filter hook forward priority 2; policy accept;
+                        ct state established,related accept; iifname eth1 reject; }}
+                }}"
+            ))
+            .unwrap();
+        }
+        // As firewalld writes it.
+        nft::run(
+            "table inet firewalld {
+                chain filter_FORWARD { type filter hook forward priority filter + 10; policy accept;
+                    ct state { established, related } accept
+                    ct status dnat accept
+                    iifname \"lo\" accept
+                    jump filter_FORWARD_ZONES
+                    reject with icmpx admin-prohibited
+                }
+                chain filter_FORWARD_ZONES { goto filter_FWD_public; }
+                chain filter_FWD_public { jump filter_FWD_public_allow; reject with icmpx admin-prohibited; }
+                chain filter_FWD_public_allow { }
+            }",
+        )
+        .unwrap();
+        let before = run("nft list ruleset");
+        let mut rules = start(&config(""));
+        let of = |chain: &str| {
+            run(&format!("nft list chain {chain}"))
+                .matches("\"ringway0\"")
+                .count()
+        };
+        for _ in 0..2 {
+            for family in ["ip", "ip6", "inet"] {
+                assert_eq!(of(&format!("{family} strict rejects")), 2);
+                assert_eq!(of(&format!("{family} strict drops")), 2);
+                assert_eq!(of(&format!("{family} strict open")), 0);
+                assert_eq!(of(&format!("{family} strict no")), 0);
+            }
+            assert_eq!(of("inet firewalld filter_FORWARD"), 2);
+            let listed = run("nft list chain inet firewalld filter_FORWARD");
+            let at = |text: &str| listed.find(text).unwrap();
+            assert!(at("\"ringway0\"") < at("established"), "{listed}");
+            look(&mut rules);
+        }
+        assert_eq!(rules.conditions(), [""; 0]);
+        let (done, failed) = remove("ringway0");
+        assert_eq!((done.len(), failed.len()), (8, 0), "{done:?} {failed:?}");
+        assert_eq!(run("nft list ruleset"), before);
+    });
+}
+
+/// Newer versions of firewalld own their table: nobody else may change it.
+#[test]
+fn a_firewall_that_cannot_be_opened_is_said_with_the_command_that_helps() {
+    if !usable("a_firewall_that_cannot_be_opened_is_said_with_the_command_that_helps") {
+        return;
+    }
+    in_netns(|| {
+        let mut owner = Command::new("nft")
+            .arg("-i")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut pipe = owner.stdin.take().unwrap();
+        std::io::Write::write_all(
+            &mut pipe,
+            b"add table inet firewalld { flags owner; }\n\
+              add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; policy accept; }\n\
+              add rule inet firewalld filter_FORWARD reject with icmpx admin-prohibited\n",
+        )
+        .unwrap();
+        let begin = Instant::now();
+        while !run("nft list ruleset").contains("reject") {
+            assert!(begin.elapsed() < Duration::from_secs(5), "nft -i is slow");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let mut rules = start(&config(""));
+        let [condition] = rules.conditions() else {
+            panic!("{:?}", rules.conditions());
+        };
+        for words in [
+            "inet firewalld filter_FORWARD",
+            "Operation not permitted",
+            "firewall-cmd --permanent --zone=trusted --add-interface=ringway0 && firewall-cmd --reload",
+        ] {
+            assert!(condition.contains(words), "{condition}");
+        }
+        // The table goes with its owner, and the condition with the table.
+        drop(pipe);
+        owner.wait().unwrap();
+        look(&mut rules);
+        assert_eq!(rules.conditions(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_firewall_of_iptables_of_either_kind_lets_pods_through() {
+    let name = "a_firewall_of_iptables_of_either_kind_lets_pods_through";
+    let legacy = in_netns(|| Command::new("iptables-legacy").arg("-S").output());
+    if !legacy.is_ok_and(|output| output.status.success()) {
+        println!("SKIPPED {name}: no older iptables tables in this kernel, or no iptables");
+        return;
+    }
+    for (deny, how) in [
+        ("-A FORWARD -j REJECT", "rejects by its last rule"),
+        ("-P FORWARD DROP", "drops by policy"),
+    ] {
+        for kind in ["", "-legacy"] {
+            in_netns(move || {
+                let programs = ["iptables", "ip6tables"].map(|program| format!("{program}{kind}"));
+                for program in &programs {
+                    run(&format!(
+                        "{program} -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT"
+                    ));
+                    run(&format!("{program} {deny}"));
+                }
+                let ours = |program: &String| {
+                    let listed = run(&format!("{program} -S FORWARD"));
+                    let rules: Vec<&str> = listed.lines().skip(1).take(2).collect();
+                    rules
+                        .iter()
+                        .filter(|rule| rule.contains("ringway0"))
+                        .count()
+                };
+                let mut rules = start(&config(""));
+                look(&mut rules);
+                for program in &programs {
+                    assert_eq!(ours(program), 2, "{program} {how}");
+                }
+                assert_eq!(rules.conditions(), [""; 0]);
+                let (done, failed) = remove("ringway0");
+                assert_eq!((done.len(), failed.len()), (3, 0), "{done:?} {failed:?}");
+                for program in &programs {
+                    assert_eq!(ours(program), 0, "{program}");
+                }
+            });
+        }
+    }
+    // Nobody asks the older programs where they have nothing: they would make tables.
+    in_netns(|| {
+        drop(start(&config("")));
+        let names = std::fs::read_to_string("/proc/thread-self/net/ip_tables_names");
+        assert_eq!(names.unwrap_or_default(), "");
+    });
+}
+
+#[test]
 fn rules_that_could_not_be_had_are_tried_again() {
     if !usable("rules_that_could_not_be_had_are_tried_again") {
         return;

@@ -79,7 +79,7 @@ fn pods_reach_the_outside_under_the_nodes_address_and_each_other_under_their_own
     if !nft(name) {
         return;
     }
-    network_test(name, Duration::from_secs(60), || {
+    network_test(name, Duration::from_secs(240), || {
         let mut topology = Topology::ringway(Mode::Cloud, &RingwayOptions::default()).unwrap();
         let outside = Outside::join(&topology);
         let [a, _, c] = topology.add_three_pods().unwrap();
@@ -89,6 +89,8 @@ fn pods_reach_the_outside_under_the_nodes_address_and_each_other_under_their_own
             "as set",
             "after a flush",
             "behind a firewall that forwards nothing",
+            "behind one that rejects by its last rule",
+            "behind one of the older tables",
         ] {
             match round {
                 "after a flush" => {
@@ -109,11 +111,40 @@ fn pods_reach_the_outside_under_the_nodes_address_and_each_other_under_their_own
                         .unwrap()
                         .unwrap();
                 }
+                "behind one that rejects by its last rule" => {
+                    let strict = "add chain inet strict last { type filter hook forward priority 1; policy accept; }; \
+                                  add rule inet strict last ct state established,related accept; \
+                                  add rule inet strict last reject with icmpx admin-prohibited";
+                    topology
+                        .n1
+                        .ns
+                        .run(|| ringway_perf::lab::run("nft", &[strict]))
+                        .unwrap()
+                        .unwrap();
+                }
+                "behind one of the older tables" => {
+                    let node = &topology.n1.ns;
+                    if node.command("iptables-legacy", "-S").is_err() {
+                        skipped(
+                            name,
+                            "no older iptables tables in this kernel, or no iptables",
+                        );
+                        continue;
+                    }
+                    for program in ["iptables-legacy", "ip6tables-legacy"] {
+                        node.command(program, "-P FORWARD DROP").unwrap();
+                    }
+                    // netfilter tells of changes of the newer kind only.
+                    node.command("nft", "add table inet news").unwrap();
+                }
                 _ => {}
             }
             if round != "as set" {
-                // The agent looks once a second, or less often where a look takes long.
-                std::thread::sleep(Duration::from_secs(6));
+                // A look takes half a per cent of the time at most, and a firewall's rules some 20 ms.
+                eventually(round, Duration::from_secs(50), || {
+                    tcp_seen(&a.ns, &outside.ns, outside.ip(Family::V4), LIMIT)
+                        .is_ok_and(|seen| seen.receiver_saw.ip() == Outside::node(Family::V4))
+                });
             }
             for family in Family::BOTH {
                 let seen = [
