@@ -81,7 +81,7 @@ pub struct UnderlayStatus {
     /// Why each was chosen, and which were passed over.
     #[serde(default)]
     pub choices: Vec<Choice>,
-    /// What is wrong with the addresses in use; a new start takes others.
+    /// What is wrong with the addresses in use, if anything is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outdated: Option<String>,
     /// MTU in bytes.

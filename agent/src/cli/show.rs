@@ -168,9 +168,7 @@ pub(super) fn status(s: &Status) -> String {
         }
     }
     if let Some(outdated) = &u.outdated {
-        out.push_str(&format!(
-            "          OUTDATED, start the agent again: {outdated}\n"
-        ));
+        out.push_str(&format!("          OUTDATED: {outdated}\n"));
     }
     for ring in &u.rings {
         out.push_str(&format!("          {}\n", ring_line(ring)));

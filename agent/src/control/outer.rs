@@ -1,20 +1,34 @@
-//! Whether the outer addresses are still those that would be chosen. The sockets and every peer's path have
-//! them, so another takes a new start; until then it is said.
+//! Another outer address than the one in use: it was given to the interface in place of the other, or is the
+//! better one now.
+//!
+//! ```text
+//! the kernel tells of addresses or routes ─ examined anew ─ the same twice ─▶ sockets ─ tables ─ next hops, rings
+//! ```
+//!
+//! A family keeps its old address while there is no other, for one that is taken away often comes back. One that
+//! the agent did not start with has no sockets: that takes a new start, which is said.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::Control;
+use ringway_tables::Snapshot;
+
+use super::start::open_sockets;
+use super::{Control, Descriptors, tables};
 use crate::netlink::Change;
 use crate::underlay::Underlay;
+use crate::worker::Command;
 
 /// Looks are this far apart at least: every peer's route is asked for.
-const PERIOD: Duration = Duration::from_secs(2);
+const PERIOD: Duration = Duration::from_secs(1);
 
 /// What is known of it.
 #[derive(Debug, Default)]
 pub(super) struct Outer {
     told: bool,
     looked: Option<Instant>,
+    /// What the last look would have taken.
+    seen: Option<Vec<IpAddr>>,
     /// What is wrong with the addresses in use, if anything is.
     outdated: Option<String>,
 }
@@ -42,35 +56,110 @@ impl Control {
         }
         self.outer.told = false;
         self.outer.looked = Some(Instant::now());
-        let used = self.underlay.addresses();
         let outdated = match Underlay::examine(&self.config, &mut self.netlink) {
-            Ok(now) if now.addresses() == used => None,
-            Ok(now) => {
-                let other = now.choices.iter().filter(|c| !used.contains(&c.address));
-                let other: Vec<String> = other
-                    .map(|c| format!("{} ({})", c.address, c.why))
-                    .collect();
-                let left: Vec<String> = used
-                    .iter()
-                    .filter(|ip| !now.addresses().contains(ip))
-                    .map(ToString::to_string)
-                    .collect();
-                Some(match other.as_slice() {
-                    [] => format!("{} cannot be used any more", left.join(", ")),
-                    other => format!("{} would be chosen now", other.join(", ")),
-                })
-            }
+            Ok(now) => self.compare(now),
             Err(e) => Some(e.problem.to_string()),
         };
         if outdated != self.outer.outdated {
             match &outdated {
-                Some(what) => tracing::warn!(
-                    in_use = ?used,
-                    "outer addresses: {what}; start the agent again to change them"
-                ),
+                Some(what) => tracing::warn!("outer addresses: {what}"),
                 None => tracing::info!("the outer addresses in use are the right ones again"),
             }
         }
         self.outer.outdated = outdated;
+    }
+
+    /// Takes what a second look in a row finds; what is left to say.
+    fn compare(&mut self, now: Underlay) -> Option<String> {
+        let addresses = now.addresses();
+        let settled = self.outer.seen.replace(addresses.clone()) == Some(addresses);
+        let mut left = Vec::new();
+        let mut one = |used: Option<IpAddr>, now: Option<IpAddr>| match (used, now) {
+            (Some(used), None) => {
+                left.push(format!(
+                    "{used} cannot be used, and there is no other of its family"
+                ));
+                Some(used)
+            }
+            (None, Some(now)) => {
+                left.push(format!(
+                    "{now} is of a family that was not there at the start: start the agent again"
+                ));
+                None
+            }
+            (_, now) => now,
+        };
+        let (v4, v6) = (one(self.underlay.v4, now.v4), one(self.underlay.v6, now.v6));
+        let next = Underlay { v4, v6, ..now };
+        let (before, after) = (self.underlay.addresses(), next.addresses());
+        if before != after {
+            if !settled {
+                // One that was taken away may come back at once.
+                self.outer.told = true;
+                return self.outer.outdated.clone();
+            }
+            match self.change_outer_addresses(next) {
+                Ok(()) => tracing::warn!("outer addresses are {after:?} now, and were {before:?}"),
+                Err(e) => left.push(format!("{after:?} cannot be taken: {e:#}")),
+            }
+        } else if left.is_empty() {
+            self.underlay.choices = next.choices;
+        }
+        (!left.is_empty()).then(|| left.join("; "))
+    }
+
+    /// Sockets, tables and rings at other addresses of the same families.
+    fn change_outer_addresses(&mut self, next: Underlay) -> anyhow::Result<()> {
+        let mut tables = Snapshot::clone(&self.publisher.current());
+        let fresh = tables::first(&self.config, &next)?;
+        tables.set_node(fresh.node.clone())?;
+        for (number, path) in fresh.paths.iter() {
+            tables.replace_path(ringway_tables::PathId(number), path.clone());
+        }
+        let changed = |v6: bool, ip: Option<IpAddr>| {
+            let used = if v6 {
+                self.underlay.v6
+            } else {
+                self.underlay.v4
+            };
+            ip.filter(|_| ip != used)
+        };
+        let changing = Underlay {
+            v4: changed(false, next.v4),
+            v6: changed(true, next.v6),
+            ..next.clone()
+        };
+        let (mut descriptors, mut status) = (Descriptors::default(), Vec::new());
+        let mut opened = Vec::new();
+        for worker in &self.workers {
+            let index = worker.index();
+            let sockets = open_sockets(
+                &self.config,
+                &changing,
+                index,
+                &mut descriptors,
+                &mut status,
+            )?;
+            opened.push(sockets);
+        }
+        // From here on nothing fails.
+        for (worker, sockets) in self.workers.iter().zip(opened) {
+            for socket in sockets {
+                worker.send(Command::ReplaceSocket(Box::new(socket)));
+            }
+        }
+        let family = |v6: bool| if v6 { changing.v6 } else { changing.v4 };
+        let stays = |v6: bool| family(v6).is_none();
+        self.descriptors.sockets.retain(|socket| stays(socket.v6));
+        self.descriptors.sockets.append(&mut descriptors.sockets);
+        let is_v6 = |local: &str| local.parse().is_ok_and(|a: SocketAddr| a.is_ipv6());
+        self.sockets.retain(|socket| stays(is_v6(&socket.local)));
+        self.sockets.append(&mut status);
+        self.underlay = next;
+        self.publisher.publish(tables);
+        self.find_next_hops();
+        // Their program takes packets to the old addresses; they are opened anew within a second.
+        self.rings.close(&self.workers, &mut self.descriptors);
+        Ok(())
     }
 }

@@ -185,7 +185,7 @@ pub(super) fn receive_offload(config: &Config, underlay: &Underlay, before: &mut
 }
 
 /// Opens a worker's sockets: one for each outer family and encapsulation.
-fn open_sockets(
+pub(super) fn open_sockets(
     config: &Config,
     underlay: &Underlay,
     worker: usize,

@@ -19,6 +19,7 @@ use super::ready::Ready;
 use super::receive::Opener;
 use super::rings::MAX_RINGS;
 use super::share;
+use super::sockets;
 use super::spin::Spin;
 use super::timers::Due;
 use super::{BufferStats, Command, Event, Load, Polling, Underlay, WorkerConfig, epoch};
@@ -427,11 +428,11 @@ impl Engine {
                 Command::Listen => {
                     self.listening = true;
                     self.watch_rings();
-                    for (i, underlay) in self.io.underlays.iter().enumerate() {
-                        if let Err(error) = self.ready.add(i, underlay.socket.rx_fd().as_raw_fd()) {
-                            tracing::error!(%error, "cannot watch an underlay socket");
-                        }
-                    }
+                    sockets::watch(&self.io.underlays, &mut self.ready);
+                }
+                Command::ReplaceSocket(new) => {
+                    let underlays = &mut self.io.underlays;
+                    sockets::replace(underlays, *new, &mut self.ready, self.listening);
                 }
                 Command::Stop => return false,
             }

@@ -26,6 +26,7 @@ mod receive;
 mod ring;
 mod rings;
 mod share;
+mod sockets;
 mod spin;
 mod timers;
 mod tunnel;
@@ -138,6 +139,8 @@ pub enum Command {
         /// Told when it is closed.
         done: Sender<()>,
     },
+    /// A socket at another address, in place of that of the same family and encapsulation.
+    ReplaceSocket(Box<Underlay>),
     /// Open rings on queues of the underlay interface, in place of those that are open. The worker does
     /// it, for the memory they use is its own.
     OpenRings {
