@@ -215,6 +215,13 @@ impl Control {
             if hidden(&file) {
                 continue;
             }
+            // Applied before, on a file system that cannot be written.
+            if self.applied.contains(&file) {
+                if std::fs::remove_file(&file).is_ok() {
+                    self.applied.remove(&file);
+                }
+                continue;
+            }
             match std::fs::read(&file).map(|text| serde_json::from_slice::<Attachment>(&text)) {
                 Ok(Ok(attachment)) => {
                     self.cni_del(&attachment);
@@ -238,6 +245,7 @@ impl Control {
             }
             if let Err(e) = std::fs::remove_file(&file) {
                 tracing::error!(file = %file.display(), "an applied DEL cannot be removed: {e}");
+                self.applied.insert(file);
             }
         }
     }

@@ -30,8 +30,9 @@ mod start;
 mod tables;
 mod watchdog;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -116,6 +117,8 @@ pub struct Control {
     state_dir: StateDir,
     /// Why the state is not on disk, if it is not.
     unsaved: Option<String>,
+    /// DELs the plugin left, applied, whose files cannot be removed.
+    applied: BTreeSet<PathBuf>,
     /// Addresses to give out, by family.
     pools: Vec<Pool>,
     rules: Rules,

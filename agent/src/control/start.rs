@@ -125,6 +125,7 @@ impl Control {
             state,
             state_dir,
             unsaved: unsaved.map(|e| e.to_string()),
+            applied: std::collections::BTreeSet::new(),
             pools,
             rules,
             former_macs: std::collections::HashMap::new(),

@@ -1,7 +1,7 @@
 //! `ringway0` is looked after: whatever somebody else changes on it is back within seconds.
 
-use crate::harness::network_test;
-use ringway_perf::lab::{Family, Mode, Netns, Pod, RingwayOptions, Topology};
+use crate::harness::{eventually, network_test};
+use ringway_perf::lab::{Cni, Family, Mode, Netns, Pod, RingwayOptions, Topology};
 use ringway_perf::traffic::ping;
 use std::time::{Duration, Instant};
 
@@ -350,6 +350,55 @@ fn a_restart_mends_what_somebody_changed() {
                 }
             }
             assert!(failures.is_empty(), "{}", failures.join("\n"));
+        },
+    );
+}
+
+/// Somebody else's interface in the place of the node port: CNI says so, and all is well when it is gone.
+#[test]
+fn what_cannot_be_set_right_fails_status_and_check() {
+    network_test(
+        "what_cannot_be_set_right_fails_status_and_check",
+        Duration::from_secs(60),
+        || {
+            let mut topology = Topology::ringway(Mode::Full, &RingwayOptions::default()).unwrap();
+            let [p1, _, p3] = topology.add_three_pods().unwrap();
+            let pod = topology.n1.new_pod().unwrap();
+            let agent = topology.n1.agent().unwrap();
+            let cni = Cni::ringway(agent, "1.1.0").unwrap();
+            let result = cni.add("c1", &pod.ns).unwrap().unwrap();
+            let cni = cni.with("prevResult", result);
+            let verbs = |code: u64| {
+                let calls = [
+                    cni.call("STATUS", "", None).unwrap(),
+                    cni.call("CHECK", "c1", Some(&pod.ns)).unwrap(),
+                ];
+                // 50: the specification's, for STATUS; 102: ours.
+                match code {
+                    0 => calls.iter().all(Result::is_ok),
+                    _ => calls
+                        .iter()
+                        .zip([50, 102])
+                        .all(|(call, code)| call.as_ref().is_err_and(|e| e.code == code)),
+                }
+            };
+            assert!(verbs(0));
+            let node = topology.n1.ns.clone();
+            node.ip_batch("link del ringway0\nlink add ringway0 type dummy\n")
+                .unwrap();
+            eventually("STATUS and CHECK fail", WITHIN, || verbs(50));
+            let status = topology.n1.agent().unwrap().json(&["status"]).unwrap();
+            let failure = status["node_port"]["failure"].to_string();
+            assert!(
+                failure.contains("not a TAP") && failure.contains("node.interface"),
+                "{failure}"
+            );
+            // Pods among each other do not need it.
+            let answers = ping(&p1.ns, p3.ip(Family::V4), 1, 56, WITHIN).unwrap();
+            assert!(answers.all(), "{answers}");
+            node.ip("link del ringway0").unwrap();
+            eventually("STATUS and CHECK succeed", WITHIN, || verbs(0));
+            assert!(reaches(&node, &[&p1, &p3]));
         },
     );
 }

@@ -23,6 +23,11 @@ fn on_a_small_file_system() -> Node {
 fn serves_and_refuses_an_add(spoil: impl Fn(&Path), reason: &str, cure: impl Fn(&Path)) {
     let (node, pod, gone, other) = (on_a_small_file_system(), Pod::new(), Pod::new(), Pod::new());
     let dir = node.dir.path().join("state");
+    let left = Pod::new();
+    let attachment = Attachment {
+        container_id: "left".into(),
+        ifname: "eth0".into(),
+    };
     let mut control = node.start(1);
     control
         .attach(&request(&pod, "a", &["10.77.1.2", "fd77:1::2"]))
@@ -30,7 +35,21 @@ fn serves_and_refuses_an_add(spoil: impl Fn(&Path), reason: &str, cure: impl Fn(
     control
         .attach(&request(&gone, "gone", &["10.77.1.4"]))
         .unwrap();
+    control
+        .cni_add(&Add {
+            attachment: attachment.clone(),
+            netns: left.path().display().to_string(),
+            ..Add::default()
+        })
+        .unwrap();
     control.stop();
+    let pending = dir.join(PENDING).join("left@eth0");
+    // On a full file system its removal would make the room that is missing.
+    let leave = reason == "Read-only";
+    if leave {
+        std::fs::create_dir(dir.join(PENDING)).unwrap();
+        std::fs::write(&pending, serde_json::to_vec(&attachment).unwrap()).unwrap();
+    }
     spoil(&dir);
 
     let mut control = node.start(1);
@@ -50,6 +69,10 @@ fn serves_and_refuses_an_add(spoil: impl Fn(&Path), reason: &str, cure: impl Fn(
         assert_eq!(links(&other), ["lo"]);
         assert_eq!(target(&control, "10.77.1.3"), Some(Target::Unreachable));
     }
+    // What the plugin left while no agent was there is applied, once.
+    assert_eq!(control.pods.contains_key("left/eth0"), !leave);
+    assert_eq!(control.applied.len(), usize::from(leave));
+    control.cni_del(&attachment);
     // A runtime that asks is told, and so is a person.
     assert!(control.cni_status().unwrap_err().error.contains(reason));
     let said = control.view().status.state_error.unwrap();
@@ -57,11 +80,12 @@ fn serves_and_refuses_an_add(spoil: impl Fn(&Path), reason: &str, cure: impl Fn(
     // A DEL succeeds.
     assert!(detach(&mut control, "gone").existed);
     control.look_around();
-    assert_eq!(node.saved(), ["a", "gone"]);
+    assert_eq!(node.saved(), ["a", "gone", "left/eth0"]);
 
     cure(&dir);
     control.look_around();
     assert_eq!(node.saved(), ["a"]);
+    assert!(!pending.exists() && control.applied.is_empty());
     control.cni_status().unwrap();
     assert_eq!(control.view().status.state_error, None);
     control.attach(&b).unwrap();
