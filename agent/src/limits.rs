@@ -16,9 +16,9 @@ use ringway_switch::bucket::MAX_RATE;
 pub const RATE_MIN: u64 = 1000;
 /// A burst of so many bytes or more is refused, as the reference plugin does.
 pub const BURST_LIMIT: u64 = u32::MAX as u64;
-/// What container runtimes write where nobody asked for a burst (CRI-O and containerd): half a gigabyte,
-/// behind which no limit would be felt. Kubernetes has no way to ask for one.
-const NO_BURST: [u64; 2] = [i32::MAX as u64, u32::MAX as u64];
+/// What container runtimes write where nobody asked for a burst (older ones, containerd, CRI-O): a quarter
+/// of a gigabyte to 4 GiB, behind which no limit would be felt. Kubernetes has no way to ask for one.
+const NO_BURST: [u64; 3] = [i32::MAX as u64, u32::MAX as u64, BURST_LIMIT * 8 - 1];
 
 const MS: u64 = 1_000_000;
 /// Burst that nobody asked for, in time at the rate.
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_burst_that_nobody_chose_is_what_passes_in_100_ms() {
-        for burst in [0, i32::MAX as u64, u32::MAX as u64] {
+        for burst in [0, i32::MAX as u64, u32::MAX as u64, 34_359_738_359] {
             assert_eq!(of(100_000_000, burst).1, 1_250_000);
             assert_eq!(of(1000, burst).1, SUPERFRAME);
         }

@@ -62,6 +62,9 @@ pub struct Add {
     /// Who it is to people.
     #[serde(default)]
     pub pod: Option<PodIdentity>,
+    /// Keys of the network configuration that the plugin does not know, for the agent's log.
+    #[serde(default)]
+    pub ignored: Vec<String>,
 }
 
 /// An address of another IPAM plugin.
@@ -103,9 +106,11 @@ pub struct Bandwidth {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortMapping {
-    /// Port of the node.
+    /// Port of the node; 0 asks for none.
+    #[serde(default)]
     pub host_port: u16,
     /// Port of the pod.
+    #[serde(default)]
     pub container_port: u16,
     /// `tcp`, `udp` or `sctp`, in any case.
     #[serde(default = "tcp")]

@@ -32,7 +32,7 @@ impl Args {
             };
             match key {
                 "IgnoreUnknown" => {
-                    ignore = matches!(value, "1" | "true" | "True" | "TRUE" | "t" | "T");
+                    ignore = matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "t");
                 }
                 "IP" => args.ips = list(value),
                 "MAC" => args.mac = Some(value.to_owned()),

@@ -17,6 +17,7 @@
 pub mod annotations;
 pub mod api;
 pub mod args;
+pub mod asked;
 pub mod client;
 pub mod conf;
 pub mod delegate;
@@ -25,5 +26,6 @@ pub mod error;
 pub mod http;
 pub mod pending;
 pub mod result;
+pub mod shape;
 pub mod verbs;
 pub mod version;

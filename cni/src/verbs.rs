@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::annotations;
 use crate::api::{Add, Added, Attachment, Collected, Done, Gc, PodIdentity};
 use crate::args::Args;
+use crate::asked;
 use crate::client::{self, Failure};
 use crate::conf::Conf;
 use crate::delegate::{self, Given};
@@ -39,12 +40,17 @@ fn verb(env: &Env, stdin: &[u8], spoken: &mut String) -> Result<Value> {
     }
     let conf = match env.command.as_str() {
         "DEL" => Conf::parse_for_del(stdin)?,
+        "GC" | "STATUS" => Conf::parse_for_all(stdin)?,
         _ => Conf::parse(stdin)?,
     };
     if !conf.cni_version.is_empty() {
         spoken.clone_from(&conf.cni_version);
     }
-    let version = Version::parse(&conf.cni_version)?;
+    let version = match Version::parse(&conf.cni_version) {
+        // It answers nothing that would need one, and what an ADD was refused for must end all the same.
+        Err(_) if env.command == "DEL" => Version::V0_3_1,
+        other => other?,
+    };
     let call = Call {
         env,
         stdin,
@@ -74,8 +80,9 @@ impl Call<'_> {
         if let Some(before) = &self.conf.prev_result {
             result::convert(self.version, before)?;
         }
+        let said = |dns: &Value| dns.as_object().is_some_and(|dns| !dns.is_empty());
         let runtime = self.conf.runtime_config.dns.as_ref().map(result::dns);
-        let mut dns = runtime.or_else(|| self.conf.dns.clone());
+        let mut dns = runtime.filter(said).or_else(|| self.conf.dns.clone());
         let Some(plugin) = self.conf.delegate() else {
             return self.added(&add, dns.as_ref());
         };
@@ -107,34 +114,40 @@ impl Call<'_> {
     }
 
     /// What the runtime asks for: a capability goes before an annotation, that before `args.cni`, that
-    /// before `CNI_ARGS`.
+    /// before `CNI_ARGS`. Of a capability zero and empty ask for nothing.
     fn asked(&self) -> Result<Add> {
+        self.conf.supported()?;
         let runtime = &self.conf.runtime_config;
         let args = Args::parse(&self.env.args)?;
         let noted = annotations::read(&runtime.annotations)?;
         let outer = &self.conf.args.cni;
-        let first = [&runtime.ips, &noted.ips, &outer.ips, &args.ips];
-        let ips = first.into_iter().find(|ips| !ips.is_empty());
-        let given = |mac: &Option<String>| mac.clone().filter(|mac| !mac.is_empty());
+        let ips = [
+            ("runtimeConfig.ips", &runtime.ips),
+            (annotations::IPS, &noted.ips),
+            ("args.cni.ips", &outer.ips),
+            ("CNI_ARGS: IP", &args.ips),
+        ];
+        let macs = [
+            ("runtimeConfig.mac", &runtime.mac),
+            (annotations::MAC, &noted.mac),
+            ("args.cni.mac", &outer.mac),
+            ("CNI_ARGS: MAC", &args.mac),
+        ];
+        let ips = ips.into_iter().find(|(_, ips)| !ips.is_empty());
+        let mac = macs
+            .into_iter()
+            .find_map(|(place, mac)| Some((place, mac.as_deref().filter(|mac| !mac.is_empty())?)));
         Ok(Add {
             attachment: self.attachment(),
             netns: self.env.netns.clone(),
             network: self.conf.name.clone(),
-            ips: ips.cloned().unwrap_or_default(),
-            mac: given(&runtime.mac)
-                .or(given(&noted.mac))
-                .or(given(&outer.mac))
-                .or(given(&args.mac)),
+            ips: ips.map_or(Ok(Vec::new()), |(place, ips)| asked::ips(place, ips))?,
+            mac: mac.map(|(place, mac)| asked::mac(place, mac)).transpose()?,
             mtu: self.conf.mtu.filter(|mtu| *mtu > 0),
-            bandwidth: runtime.bandwidth.or(noted.bandwidth),
-            // A host port of 0 asks for none.
-            port_mappings: runtime
-                .port_mappings
-                .iter()
-                .filter(|mapping| mapping.host_port > 0)
-                .cloned()
-                .collect(),
+            bandwidth: asked::bandwidth(runtime.bandwidth, noted.bandwidth),
+            port_mappings: asked::ports(&runtime.port_mappings),
             pod: (args.pod != PodIdentity::default()).then_some(args.pod),
+            ignored: self.conf.unknown.clone(),
             ..Add::default()
         })
     }
@@ -158,9 +171,7 @@ impl Call<'_> {
         let mut check = result::to_check(self.env, self.conf.prev_result.as_ref())?;
         check.attachment = self.attachment();
         check.netns.clone_from(&self.env.netns);
-        check
-            .port_mappings
-            .clone_from(&self.conf.runtime_config.port_mappings);
+        check.port_mappings = asked::ports(&self.conf.runtime_config.port_mappings);
         let _: Done =
             client::post(&self.conf.socket(), "/v1/cni/check", &check).map_err(Failure::error)?;
         Ok(Value::Null)
@@ -194,6 +205,10 @@ impl Call<'_> {
     /// Passes the verb on to the IPAM plugin, if there is another.
     fn ipam(&self, verb: &str) -> Result<Value> {
         match self.conf.delegate() {
+            Some(plugin) if verb == "DEL" => {
+                let stdin = self.conf.readable(self.stdin, self.version);
+                delegate::call(plugin, verb, self.env, &stdin)
+            }
             Some(plugin) => delegate::call(plugin, verb, self.env, self.stdin),
             None => Ok(Value::Null),
         }

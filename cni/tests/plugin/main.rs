@@ -1,6 +1,7 @@
 //! The program itself, as a runtime starts it, with a small agent of the test's behind the socket.
 
 mod node;
+mod runtimes;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -108,6 +109,69 @@ fn refusals_of_the_agent_are_passed_on_with_a_code() {
     );
     refused(call("DEL", &text(&node.conf("1.0.0")), &[]), 102, "disk");
     assert_eq!(node.pending(), [""; 0]);
+}
+
+#[test]
+fn a_del_is_accepted_whatever_version_its_configuration_names() {
+    let id = "a".repeat(255);
+    for answer in ["agent", "none"] {
+        for version in [
+            json!("0.1.0"),
+            json!("0.2.0"),
+            json!("0.3.0"),
+            json!("9.9.9"),
+            json!("x"),
+            json!(7),
+            Value::Null,
+        ] {
+            let node = match answer {
+                "agent" => Node::answering(200, &json!({})),
+                _ => Node::new(""),
+            };
+            let mut conf = node.conf("1.0.0");
+            conf["cniVersion"] = version.clone();
+            let all = [("CNI_CONTAINERID", id.as_str())];
+            // A second one, for an id that begins as the first does.
+            let other = format!("{}b", &id[1..]);
+            for more in [
+                &all[..],
+                &[("CNI_CONTAINERID", other.as_str())],
+                &all[..],
+                &[],
+            ] {
+                let done = call("DEL", &text(&conf), more);
+                assert_eq!(done, (Value::Null, true), "{answer} {version}");
+            }
+            match answer {
+                "agent" => assert_eq!(node.asked().len(), 4),
+                _ => assert_eq!(node.pending().len(), 3, "{:?}", node.pending()),
+            }
+            refused(
+                call("ADD", &text(&conf), &[]),
+                if version == 7 { 6 } else { 1 },
+                "",
+            );
+        }
+    }
+    let node = Node::answering(200, &json!({}));
+    let mut conf = node.conf("1.0.0");
+    conf.as_object_mut().unwrap().remove("cniVersion");
+    assert_eq!(call("DEL", &text(&conf), &[]), (Value::Null, true));
+    assert_eq!(node.asked().len(), 1);
+}
+
+#[test]
+fn a_gc_of_fifty_thousand_containers_reaches_the_agent() {
+    let node = Node::answering(200, &json!({"released": []}));
+    let all: Vec<Value> = (0..50_000)
+        .map(|i| json!({"containerID": format!("{i:064x}"), "ifname": "eth0"}))
+        .collect();
+    let mut conf = node.conf("1.1.0");
+    // libcni says it twice, by its new name and its old one.
+    conf["cni.dev/valid-attachments"] = json!(all);
+    conf["cni.dev/attachments"] = json!(all);
+    assert_eq!(call("GC", &text(&conf), &[]), (Value::Null, true));
+    assert_eq!(node.asked()[0].1["keep"].as_array().unwrap().len(), 50_000);
 }
 
 #[test]
