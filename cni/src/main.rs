@@ -7,7 +7,7 @@ use ringway_cni::env::Env;
 use ringway_cni::verbs;
 
 /// Bytes of a configuration that are read; a GC names every container of the node.
-const CONF_MAX: u64 = 4 << 20;
+const CONF_MAX: u64 = 64 << 20;
 
 const HELP: &str = concat!(
     "ringway-cni ",

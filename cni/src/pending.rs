@@ -1,9 +1,11 @@
 //! A DEL that found no agent: a file for it to find when it is back.
 //!
 //! The runtime is told that the DEL has succeeded, and will never repeat it, so the file is synced before
-//! that. Its name is container and interface, so that a repeated DEL is one file.
+//! that. Its name is container and interface, so that a repeated DEL is one file; of a long id a file name
+//! has no room for, its beginning and a hash.
 
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -26,8 +28,7 @@ pub fn leave(folder: &Path, attachment: &Attachment) -> Result<()> {
 
 fn write(folder: &Path, attachment: &Attachment) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    // Neither can have a slash: both were checked.
-    let name = format!("{}@{}", attachment.container_id, attachment.ifname);
+    let name = file_name(attachment);
     let temporary = folder.join(format!(".{name}.{}", std::process::id()));
     let written = File::create(&temporary)
         .and_then(|mut file| {
@@ -40,6 +41,22 @@ fn write(folder: &Path, attachment: &Attachment) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// Longest name that is taken as it is: with what a temporary one adds it stays below NAME_MAX, 255.
+const NAME_MAX: usize = 200;
+
+fn file_name(attachment: &Attachment) -> String {
+    // Neither can have a slash: both were checked.
+    let name = format!("{}@{}", attachment.container_id, attachment.ifname);
+    if name.len() <= NAME_MAX {
+        return name;
+    }
+    let mut hash = DefaultHasher::new();
+    name.hash(&mut hash);
+    // No id has a '~', so this is no other container's name.
+    let begin: String = name.chars().take(NAME_MAX / 2).collect();
+    format!("{begin}~{:016x}", hash.finish())
 }
 
 #[cfg(test)]
