@@ -17,8 +17,6 @@
 //! delivered by then: leaders are handled in order, and a port copies a frame before `transmit` returns.
 
 mod superframe;
-#[cfg(test)]
-mod tests;
 
 use ringway_encap::outer::Outer;
 use ringway_encap::split::split;
@@ -473,3 +471,6 @@ fn shift_offload(offload: &mut ringway_packet::offload::Offload) {
         *start += ETHERNET as u16;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,12 +3,13 @@
 
 use crate::common::{LIMIT, assert_none};
 use crate::harness::{network_test, skipped};
+use crate::rings::{ring_test, xdp};
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use ringway_packet::{kit, mac::MacAddr};
 use ringway_perf::lab::{
-    Family, Mode, Netns, NodeKind, Pod, RingwayOptions, Topology, installed, run,
+    Family, Mode, Netns, NodeKind, Pod, RingwayOptions, Topology, Wire, installed, run,
 };
-use ringway_perf::traffic::Pattern;
+use ringway_perf::traffic::{Pattern, transfer};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -17,8 +18,12 @@ use std::time::{Duration, Instant};
 const PORT: u16 = 7777;
 
 fn beside_kernel() -> (Topology, [Pod; 3]) {
-    let ringway = NodeKind::Ringway(RingwayOptions::default());
-    let mut topology = Topology::build(Mode::Full, ringway, NodeKind::KernelVxlan).unwrap();
+    on(Wire::Veth(Mode::Full), RingwayOptions::default())
+}
+
+fn on(wire: Wire<'_>, options: RingwayOptions) -> (Topology, [Pod; 3]) {
+    let ringway = NodeKind::Ringway(options);
+    let mut topology = Topology::on(wire, ringway, NodeKind::KernelVxlan).unwrap();
     let pods = topology.add_three_pods().unwrap();
     (topology, pods)
 }
@@ -102,6 +107,28 @@ fn segmented_udp_arrives_in_its_datagrams() {
             assert_none(&failures);
         },
     );
+}
+
+/// A ring has no field for the size of segments: with native XDP a veth's other end sends no superpackets.
+#[test]
+fn segmented_udp_arrives_by_rings() {
+    let name = "segmented_udp_arrives_by_rings";
+    ring_test(name, Duration::from_secs(60), || {
+        let (mut topology, [p1, _, p3]) = on(Wire::Veth(Mode::Full), xdp());
+        let status = topology.n1.agent().unwrap().json(&["status"]).unwrap();
+        assert_eq!(status["underlay"]["rings"][0]["mode"], "native", "{status}");
+        let mut failures = Vec::new();
+        for family in Family::BOTH {
+            for (len, size) in [(10_000, 1000), (2_000, 700), (900, 100)] {
+                let payload = bytes(len);
+                failures.extend(check(&mut topology, [&p3, &p1], family, &payload, size));
+            }
+            if let Err(error) = transfer(&p3.ns, &p1.ns, p1.ip(family), 3_000_001, LIMIT) {
+                failures.push(format!("{family}, TCP: {error}"));
+            }
+        }
+        assert_none(&failures);
+    });
 }
 
 #[test]
