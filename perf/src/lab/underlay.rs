@@ -104,6 +104,9 @@ pub(super) fn join(lab: &Lab, n1: &Netns, n2: &Netns, wire: Wire<'_>) -> Result<
             &format!("numrxqueues {n} numtxqueues {n}"),
         )?,
         Wire::Macvlan(_) => {
+            // Or its lower end answers ARP for the macvlan's address, too, with a MAC of its own: what
+            // comes to that passes the macvlan by, and which answer counts is a matter of chance.
+            n1.sysctl("ipv4.conf.all.arp_ignore", "1")?;
             veth(n1, LOWER, n2, "")?;
             n1.ip(&format!("link set {LOWER} up"))?;
             n1.ip(&format!(

@@ -125,8 +125,8 @@ pub(crate) fn check_rings(what: &str, node: &mut Node, rings: usize) -> Vec<Stri
     for worker in status.workers().take(rings) {
         if number(worker, "received") == 0 || number(worker, "sent") == 0 {
             note(format!(
-                "nothing came or went by the rings of worker {}: {}",
-                worker["index"], worker["buffers"]
+                "nothing came or went by the rings of worker {}: {}; {}",
+                worker["index"], worker["buffers"], status.0["underlay"]["next_hops"]
             ));
         }
     }
