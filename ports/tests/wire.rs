@@ -147,7 +147,7 @@ fn ipv4_datagrams_carry_what_was_configured() {
 
     let off = SocketConfig {
         checksum: UdpChecksum::Off,
-        path_mtu: PathMtu::Dont,
+        path_mtu: PathMtu::Omit,
         ..config("10.9.0.1:8472")
     };
     let mut underlay = wire.open(&off);

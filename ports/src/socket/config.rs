@@ -3,15 +3,17 @@
 use std::io;
 use std::net::SocketAddr;
 
-/// Whether outer packets may be fragmented.
+/// Whether outer packets may be fragmented. Either way the kernel's own path MTU of a destination, which
+/// a forged ICMP error can lower to 552 bytes, holds no datagram back: who sends knows the path.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
 pub enum PathMtu {
-    /// `IP_PMTUDISC_DO`: DF is set, the kernel learns the path MTU per destination, and a datagram that
-    /// is too long is reported instead of sent.
+    /// `IP_PMTUDISC_PROBE`: DF is set, a datagram longer than the interface's MTU is refused, and what
+    /// ICMP says is reported ([`TxReport::path_mtu`](super::TxReport::path_mtu)).
     #[default]
-    Do,
-    /// `IP_PMTUDISC_DONT`: the kernel fragments what is too long. For underlays that lose ICMP.
-    Dont,
+    Probe,
+    /// `IP_PMTUDISC_OMIT`: DF is clear, the kernel fragments what exceeds the interface's MTU, routers
+    /// the rest, and no ICMP error about a length is taken. For underlays that lose ICMP.
+    Omit,
 }
 
 /// The outer UDP checksum on transmit.
@@ -35,7 +37,8 @@ pub struct SocketConfig {
     pub local: SocketAddr,
     /// Bind to this interface (`SO_BINDTODEVICE`).
     pub device: Option<String>,
-    /// Transmit sockets, 1 to 64: as many outer source ports, which spread flows over paths and queues.
+    /// Transmit sockets, 1 to 64: as many outer source ports, which spread flows over paths and queues. A
+    /// ring sends from the same ports ([`UdpUnderlay::source_port`](super::UdpUnderlay::source_port)).
     pub tx_ports: usize,
     /// Let several workers receive on the same port (`SO_REUSEPORT`).
     pub reuse_port: bool,
@@ -64,7 +67,7 @@ impl SocketConfig {
             gso: true,
             gro: true,
             checksum: UdpChecksum::Auto,
-            path_mtu: PathMtu::Do,
+            path_mtu: PathMtu::Probe,
             rcvbuf: 7 << 20,
             sndbuf: 2 << 20,
         }

@@ -7,7 +7,7 @@ use super::cmsg::Control;
 use super::report::TxReport;
 
 /// Entries read per visit: a flood of ICMP must not hold up the worker.
-const MAX_ENTRIES: usize = 64;
+pub(super) const MAX_ENTRIES: usize = 64;
 /// `struct sock_extended_err` (linux/errqueue.h): errno u32, origin, type, code, pad, info u32, data u32.
 const EXTENDED_ERR: usize = 16;
 
@@ -32,7 +32,6 @@ pub(super) fn drain(socket: &OwnedFd, report: &mut TxReport) -> usize {
             report.icmp_errors += 1;
         }
         if entry.errno == libc::EMSGSIZE
-            && entry.info > 0
             && let Some(dest) = entry.name.dest()
         {
             report.learn(dest.into(), entry.info);

@@ -11,7 +11,9 @@
 //!   [`flush`](UdpUnderlay::flush) hands everything to the kernel, one `sendmmsg` per socket in use.
 //! - **Errors.** ICMP errors are read from the error queue; they make a send fail once for no fault of its
 //!   own, so it is tried again. Segmentation refused by the egress device switches it off for good. A
-//!   datagram over the path MTU is dropped and the MTU reported.
+//!   datagram over the interface's MTU is dropped; a path MTU that ICMP tells is reported. A ring sends from
+//!   the same source ports, so what ICMP says of its packets is found here, too
+//!   ([`drain_errors`](UdpUnderlay::drain_errors)).
 //!
 //! Opening ([`open_fds`]) and running ([`UdpUnderlay::adopt`]) are separate: descriptors may come from
 //! another process.
@@ -35,7 +37,7 @@ pub use holder::PortHolder;
 pub use open::{MAX_TX_PORTS, open_fds, probe};
 pub use queue::{MAX_DATAGRAMS_PER_MESSAGE, MAX_MESSAGE_BYTES, Piece, QueueFull, Src};
 pub use receive::{Datagrams, Received, RxCounters};
-pub use report::{GsoDisabled, PathMtuNews, TxDrops, TxReport};
+pub use report::{GsoDisabled, PathMtuNews, TxDrops, TxReport, least_mtu};
 
 use crate::pool::Pool;
 
@@ -94,7 +96,8 @@ impl UdpUnderlay {
     /// Socket options are taken as they are.
     ///
     /// # Errors
-    /// [`SocketError::TxPorts`] if there is no transmit socket or there are too many.
+    /// [`SocketError::TxPorts`] if there is no transmit socket or there are too many,
+    /// [`SocketError::Call`] if one does not say on which port it is.
     pub fn adopt(config: &SocketConfig, fds: SocketFds) -> Result<UdpUnderlay, SocketError> {
         let count = fds.tx.len();
         if !(1..=MAX_TX_PORTS).contains(&count) {
@@ -105,9 +108,10 @@ impl UdpUnderlay {
         }
         let granted = open::granted(config, &fds);
         let v6 = config.local.is_ipv6();
+        let ports = open::source_ports(config, &fds.tx)?;
         Ok(UdpUnderlay {
             rx: receive::Receiver::new(fds.rx, v6),
-            tx: transmit::Transmitter::new(fds.tx, config, granted),
+            tx: transmit::Transmitter::new(fds.tx, ports, config, granted),
             granted,
         })
     }
@@ -159,6 +163,18 @@ impl UdpUnderlay {
         pieces: &[Piece],
     ) -> Result<(), QueueFull> {
         self.tx.push(dest, hash, tos, pieces)
+    }
+
+    /// The outer source port of a flow, whoever sends it.
+    #[inline]
+    pub fn source_port(&self, hash: u32) -> u16 {
+        self.tx.source_port(hash)
+    }
+
+    /// Reads what ICMP said of packets from the source port of transmit socket `index`, 64 errors at most;
+    /// whether there may be more.
+    pub fn drain_errors(&mut self, index: usize, report: &mut TxReport) -> bool {
+        self.tx.drain_errors(index, report)
     }
 
     /// Hands all queued datagrams to the kernel and adds what became of them to `report`. Afterwards

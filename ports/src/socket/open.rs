@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -42,6 +42,13 @@ pub fn open_fds(config: &SocketConfig) -> Result<SocketFds, SocketError> {
         .map(|_| open_tx(config))
         .collect::<Result<_, _>>()?;
     Ok(SocketFds { rx, tx })
+}
+
+/// The source ports of transmit sockets.
+pub(super) fn source_ports(config: &SocketConfig, tx: &[OwnedFd]) -> Result<Vec<u16>, SocketError> {
+    let port = |fd: &OwnedFd| Ok(UdpSocket::from(fd.try_clone()?).local_addr()?.port());
+    let ports: io::Result<_> = tx.iter().map(port).collect();
+    ports.map_err(failed("getsockname", config))
 }
 
 /// What the sockets have, asked from the kernel.
@@ -116,35 +123,20 @@ fn open_tx(config: &SocketConfig) -> Result<OwnedFd, SocketError> {
     let set = |call, level, name, value| {
         sys::set_option(fd.as_fd(), level, name, value).map_err(failed(call, config))
     };
-    match (config.local.is_ipv6(), config.path_mtu) {
-        (false, PathMtu::Do) => set(
-            "IP_MTU_DISCOVER",
-            libc::SOL_IP,
-            libc::IP_MTU_DISCOVER,
-            libc::IP_PMTUDISC_DO,
-        )?,
-        (false, PathMtu::Dont) => set(
-            "IP_MTU_DISCOVER",
-            libc::SOL_IP,
-            libc::IP_MTU_DISCOVER,
-            libc::IP_PMTUDISC_DONT,
-        )?,
-        (true, PathMtu::Do) => {
-            set(
-                "IPV6_MTU_DISCOVER",
-                libc::SOL_IPV6,
-                libc::IPV6_MTU_DISCOVER,
-                libc::IPV6_PMTUDISC_DO,
-            )?;
-        }
-        (true, PathMtu::Dont) => {
-            set(
-                "IPV6_MTU_DISCOVER",
-                libc::SOL_IPV6,
-                libc::IPV6_MTU_DISCOVER,
-                libc::IPV6_PMTUDISC_DONT,
-            )?;
-        }
+    if config.local.is_ipv6() {
+        let value = match config.path_mtu {
+            PathMtu::Probe => libc::IPV6_PMTUDISC_PROBE,
+            PathMtu::Omit => libc::IPV6_PMTUDISC_OMIT,
+        };
+        let (level, name) = (libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER);
+        set("IPV6_MTU_DISCOVER", level, name, value)?;
+    } else {
+        let value = match config.path_mtu {
+            PathMtu::Probe => libc::IP_PMTUDISC_PROBE,
+            PathMtu::Omit => libc::IP_PMTUDISC_OMIT,
+        };
+        let (level, name) = (libc::SOL_IP, libc::IP_MTU_DISCOVER);
+        set("IP_MTU_DISCOVER", level, name, value)?;
     }
     if config.checksum == UdpChecksum::Off {
         set("SO_NO_CHECK", libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)?;

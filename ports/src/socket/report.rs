@@ -5,6 +5,15 @@ use std::net::IpAddr;
 use super::Dest;
 use super::queue::Message;
 
+/// The least path MTU that is believed, in bytes. IPv6 has no less (RFC 8200 §5); of IPv4 every host takes
+/// that much (RFC 791 §3.1), and a path below it is a forger's rather than a real one.
+pub const fn least_mtu(dest: IpAddr) -> u32 {
+    match dest {
+        IpAddr::V4(_) => 576,
+        IpAddr::V6(_) => 1280,
+    }
+}
+
 /// A path MTU learnt from the kernel.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct PathMtuNews {
@@ -63,6 +72,8 @@ pub struct TxReport {
     pub icmp_errors: u64,
     /// Path MTUs learnt, each destination once; at most 64 are kept.
     pub path_mtu: Vec<PathMtuNews>,
+    /// Path MTUs claimed that no path has ([`least_mtu`]), and that were therefore not believed.
+    pub path_mtu_ignored: u64,
     /// Set when segmentation offload was switched off, once in the life of an underlay.
     pub gso_disabled: Option<GsoDisabled>,
     /// The error number of the latest `unreachable` or `other` drop; 0 = none.
@@ -81,6 +92,7 @@ impl TxReport {
             drops: TxDrops::default(),
             icmp_errors: 0,
             path_mtu: Vec::with_capacity(Self::MAX_NEWS),
+            path_mtu_ignored: 0,
             gso_disabled: None,
             last_errno: 0,
         }
@@ -92,6 +104,7 @@ impl TxReport {
         path_mtu.clear();
         *self = TxReport {
             path_mtu,
+            path_mtu_ignored: 0,
             messages: 0,
             datagrams: 0,
             bytes: 0,
@@ -113,7 +126,9 @@ impl TxReport {
 
     /// Notes a path MTU; the latest per destination counts.
     pub(super) fn learn(&mut self, dest: IpAddr, mtu: u32) {
-        if let Some(known) = self.path_mtu.iter_mut().find(|news| news.dest == dest) {
+        if mtu < least_mtu(dest) {
+            self.path_mtu_ignored += 1;
+        } else if let Some(known) = self.path_mtu.iter_mut().find(|news| news.dest == dest) {
             known.mtu = mtu;
         } else if self.path_mtu.len() < Self::MAX_NEWS {
             self.path_mtu.push(PathMtuNews { dest, mtu });

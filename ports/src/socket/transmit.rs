@@ -8,7 +8,7 @@
 //! | `EAGAIN` | socket buffer full | the rest of this socket's queue is dropped: waiting would stop the worker |
 //! | `ENOBUFS`, `ENOMEM` | device queue full | this message is dropped |
 //! | `EIO`, `EINVAL` on a `UDP_SEGMENT` message | egress cannot segment | its datagrams singly; offload off if `EIO` or they pass |
-//! | `EMSGSIZE` on a `UDP_SEGMENT` message | datagrams over the path MTU | its datagrams singly, which tells the MTU |
+//! | `EMSGSIZE` on a `UDP_SEGMENT` message | an ICMP error of an earlier send, or datagrams over the interface's MTU | error queue read, sent once more, then its datagrams singly, which tells the MTU |
 //! | anything else | may be an ICMP error of an earlier send | error queue read, sent once more, then dropped |
 
 use std::io;
@@ -33,7 +33,11 @@ const SLAB: usize = 128 * 1024;
 /// The transmit sockets, their queues and the arrays for the system call.
 pub(super) struct Transmitter {
     sockets: Vec<OwnedFd>,
+    /// Their source ports.
+    ports: Vec<u16>,
     queues: Vec<Queue>,
+    /// Sockets with something in their queue, by bit.
+    queued: u64,
     slab: Vec<u8>,
     slab_used: usize,
     arrays: Arrays,
@@ -72,6 +76,7 @@ impl std::fmt::Debug for Transmitter {
 impl Transmitter {
     pub(super) fn new(
         sockets: Vec<OwnedFd>,
+        ports: Vec<u16>,
         config: &SocketConfig,
         granted: Granted,
     ) -> Transmitter {
@@ -83,7 +88,9 @@ impl Transmitter {
         };
         Transmitter {
             queues: sockets.iter().map(|_| Queue::new()).collect(),
+            queued: 0,
             sockets,
+            ports,
             slab: vec![0; SLAB],
             slab_used: 0,
             arrays: Arrays::new(v6, scope),
@@ -116,6 +123,7 @@ impl Transmitter {
         pieces: &[Piece],
     ) -> Result<(), QueueFull> {
         let index = self.index(hash);
+        self.queued |= 1 << index;
         self.queues[index].push(dest, tos, pieces, self.gso)
     }
 
@@ -126,12 +134,22 @@ impl Transmitter {
     }
 
     #[inline]
+    pub(super) fn source_port(&self, hash: u32) -> u16 {
+        self.ports[self.index(hash)]
+    }
+
+    pub(super) fn drain_errors(&self, index: usize, report: &mut TxReport) -> bool {
+        let socket = self.sockets.get(index);
+        socket.is_some_and(|socket| errors::drain(socket, report) == errors::MAX_ENTRIES)
+    }
+
+    #[inline]
     pub(super) fn has_room(&self, hash: u32, datagrams: usize, pieces: usize) -> bool {
         self.queues[self.index(hash)].has_room(datagrams, pieces)
     }
 
     pub(super) fn is_queued(&self) -> bool {
-        self.queues.iter().any(|queue| !queue.messages().is_empty())
+        self.queued != 0
     }
 
     pub(super) fn gso(&self) -> bool {
@@ -147,11 +165,11 @@ impl Transmitter {
     }
 
     pub(super) fn flush(&mut self, pool: &Pool, report: &mut TxReport) {
-        for index in 0..self.sockets.len() {
-            if !self.queues[index].messages().is_empty() {
-                self.flush_socket(index, pool, report);
-                self.queues[index].clear();
-            }
+        while self.queued != 0 {
+            let index = self.queued.trailing_zeros() as usize;
+            self.flush_socket(index, pool, report);
+            self.queues[index].clear();
+            self.queued &= self.queued - 1;
         }
         self.slab_used = 0;
     }
@@ -212,6 +230,19 @@ impl Transmitter {
                 rest.len()
             }
             libc::EIO | libc::EINVAL | libc::EMSGSIZE if message.datagrams > 1 => {
+                // An ICMP error about a length looks the same, and says nothing of this message.
+                let socket = &self.sockets[index];
+                if errno == libc::EMSGSIZE && errors::drain(socket, report) > 0 {
+                    let (queue, whole) = (&self.queues[index], std::slice::from_ref(&message));
+                    if self
+                        .arrays
+                        .send(socket, queue, whole, pool, &self.slab)
+                        .is_ok()
+                    {
+                        report.sent(whole);
+                        return 1;
+                    }
+                }
                 let before = report.datagrams;
                 self.send_singly(index, message, pool, report);
                 // EINVAL is also how older kernels say that a segment exceeds the path MTU; then not all
