@@ -28,7 +28,7 @@ pub enum Step {
     Ttl(u8),
     /// The size of the largest packet on the wire against the path's MTU, in bytes.
     Size(usize, u16),
-    /// An answer to what the node had translated: back to the node instead of to this pod's port.
+    /// An answer to what the node had translated, of a flow of the pod at this port: back to the node instead.
     Returned(PortId),
     /// The switch made an answer or an error of its own.
     Originated(&'static str),

@@ -10,8 +10,10 @@ use crate::harness::{eventually, network_test, skipped};
 use ringway_perf::lab::{Cni, Family, Mode, Netns, Pod, RingwayOptions, Topology, installed};
 use ringway_perf::traffic::{ping, tcp_seen, udp_seen};
 use serde_json::json;
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::panic::AssertUnwindSafe;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -163,6 +165,51 @@ fn pods_reach_the_outside_under_the_nodes_address_and_each_other_under_their_own
                 assert!(to_node.untranslated(), "{round}: {to_node:?}");
             }
         }
+    });
+}
+
+/// A table with an owner may be changed by nobody else, as those of newer versions of firewalld.
+#[test]
+fn a_firewall_that_cannot_be_opened_stands_in_log_and_status() {
+    let name = "a_firewall_that_cannot_be_opened_stands_in_log_and_status";
+    if !nft(name) {
+        return;
+    }
+    network_test(name, Duration::from_secs(60), || {
+        let mut topology = Topology::ringway(Mode::Cloud, &RingwayOptions::default()).unwrap();
+        let node = topology.n1.ns.clone();
+        let mut nft = Command::new("nft");
+        nft.arg("-i").stdin(Stdio::piped()).stdout(Stdio::null());
+        // It ends with its input, also when this test fails.
+        let mut owner = node.run(|| nft.spawn()).unwrap().unwrap();
+        let mut input = owner.stdin.take().unwrap();
+        input
+            .write_all(
+                b"add table inet firewalld { flags owner; }\n\
+                  add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; }\n\
+                  add rule inet firewalld filter_FORWARD reject with icmpx admin-prohibited\n",
+            )
+            .unwrap();
+        eventually("nft sets the firewall", LIMIT, || {
+            let listed = node.command("nft", "list ruleset").unwrap();
+            listed.contains("admin-prohibited")
+        });
+        let agent = topology.n1.agent().unwrap();
+        assert!(agent.stop());
+        agent.start().unwrap();
+        let helps = "firewall-cmd --permanent --zone=trusted --add-interface=ringway0";
+        let status = agent.json(&["status"]).unwrap();
+        let conditions = status["conditions"].as_array().unwrap();
+        assert_eq!(conditions.len(), 1, "{conditions:?}");
+        assert!(conditions[0].as_str().unwrap().contains(helps));
+        let shown = agent.cli(&["status"]).unwrap();
+        let words: Vec<&str> = shown.split_whitespace().collect();
+        let expected =
+            "attention the firewall stops pods' packets in chain inet firewalld filter_FORWARD";
+        assert!(words.join(" ").contains(expected), "{shown}");
+        assert_eq!(agent.log().matches(helps).count(), 1, "{}", agent.log());
+        drop(input);
+        owner.wait().unwrap();
     });
 }
 

@@ -1,5 +1,6 @@
 //! FORWARD of the iptables programs. They come in two kinds: one writes nftables, the other the older tables
-//! of the kernel, which stand beside them, and which nft does not show.
+//! of the kernel, which stand beside them, and which nft does not show. Of changes of those the kernel tells
+//! nobody: they are seen at the next look, after a minute at most.
 
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
