@@ -7,6 +7,7 @@
 //! frame with its length in front.
 
 use std::cell::OnceCell;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ringway_encap::outer::{pop_outer, verify_checksum};
@@ -20,7 +21,7 @@ use ringway_switch::trace::{Off, Recorder, Sink};
 use ringway_switch::{
     Counters, HEADROOM, Out, Packet, Pipeline, Ports, Tunnel, Verdict, encapsulate, put_ethernet,
 };
-use ringway_tables::{PeerId, PortId, PortKind, Snapshot};
+use ringway_tables::{Cidr, PeerId, PortId, PortKind, Snapshot};
 
 use crate::input::Input;
 use crate::{fragment, repair, world};
@@ -155,7 +156,18 @@ fn frame(
     match verdict {
         Verdict::Deliver(port) => {
             assert!(tables.port(port).is_some(), "{port:?}");
-            forwarded(tables, entry, &bytes, &first, whole, false);
+            // On its way to a tunnel it may have turned out to be an answer for the node.
+            let completed = completed && port == PortId::NODE;
+            let after = forwarded(tables, entry, &bytes, &first, whole, completed);
+            let of_peer = matches!(entry, Entry::Peer(..) | Entry::Underlay);
+            let (src, _) = addresses(first.head(), &after).expect("only IP goes on");
+            if of_peer && tables.sources.get(src).is_some() {
+                assert_eq!(
+                    port,
+                    PortId::NODE,
+                    "a peer's node speaks to the node's stack"
+                );
+            }
         }
         Verdict::Tunnel(tunnel) => {
             let after = forwarded(tables, entry, &bytes, &first, whole, completed);
@@ -250,9 +262,9 @@ fn forwarded(
             assert_eq!(after.vlan_tags, 0);
             let peers = (0..2).filter_map(|i| tables.peer(PeerId(i)));
             let claims = peers.filter(|peer| {
-                peer.cidrs
-                    .iter()
-                    .any(|cidr| cidr.is_ipv6() != v4 && cidr.contains(src))
+                let pod = |cidr: &Cidr| cidr.is_ipv6() != v4 && cidr.contains(src);
+                let node = |ip: &IpAddr| ip.is_ipv4() == v4 && from_ip(*ip) == src;
+                peer.cidrs.iter().any(pod) || peer.addresses.iter().any(node)
             });
             assert_eq!(claims.count(), 1, "source {src:#x} is a peer's own");
         }

@@ -205,6 +205,8 @@ fn journeys() -> Vec<(&'static str, Vec<(u8, Vec<u8>)>)> {
             .payload(b"hello")
     };
     let carol6 = || kit::tcp("[fd77:2::2]:1", "[fd77:1::2]:2").macs(VTEP2, VTEP1);
+    let node4 = || kit::tcp("192.168.77.2:1", "10.77.1.2:2").macs(VTEP2, VTEP1);
+    let node6 = || kit::tcp("[fd00:77::2]:1", "[fd77:1::2]:2").macs(VTEP2, VTEP1);
     let in_vxlan = |inner: &[u8]| {
         let body = [&[8, 0, 0, 0, 0, 0, 1, 0][..], inner].concat();
         kit::udp("192.168.77.2:50000", "192.168.77.1:8472")
@@ -282,6 +284,25 @@ fn journeys() -> Vec<(&'static str, Vec<(u8, Vec<u8>)>)> {
                 (7, carol4().packet()),
                 (6, carol6().frame()),
                 (7, carol6().packet()),
+            ],
+        ),
+        (
+            "from-a-peers-node",
+            vec![
+                (6, node4().frame()),
+                (7, node4().packet()),
+                (6, node6().frame()),
+                (7, node6().packet()),
+            ],
+        ),
+        // Carol asks the node for a port that leads to Alice, whose answers the node gets.
+        (
+            "translated-for-a-peers-pod",
+            vec![
+                (0, kit::udp("10.77.2.2:1", "10.77.1.2:2").frame()),
+                (ALICE, kit::udp("10.77.1.2:2", "10.77.2.2:1").frame()),
+                (0, kit::tcp("[fd77:2::2]:1", "[fd77:1::2]:2").frame()),
+                (ALICE, kit::tcp("[fd77:1::2]:2", "[fd77:2::2]:1").frame()),
             ],
         ),
     ]
