@@ -19,6 +19,8 @@ use crate::netns;
 
 /// Bytes a request body may have.
 pub const BODY_MAX: usize = 256 * 1024;
+/// The same for a GC, which names every container of the node: room for some 150,000.
+pub const GC_MAX: usize = 16 << 20;
 /// MTU below which IPv4 does not work (RFC 791); IPv6 needs 1280 (RFC 8200).
 const MTU_MIN: u16 = 68;
 const MTU_MIN_V6: u16 = 1280;
@@ -154,7 +156,7 @@ pub fn parse_cni_check(body: &[u8]) -> Result<Check, ApiError> {
 
 /// Reads the body of `POST /v1/cni/gc`.
 pub fn parse_cni_gc(body: &[u8]) -> Result<Gc, ApiError> {
-    json(body)
+    json_within(body, GC_MAX)
 }
 
 /// The namespace's path; container and interface checked.
@@ -209,10 +211,14 @@ pub(crate) fn address_with_length(text: &str) -> Result<(IpAddr, Option<u8>), Ap
 }
 
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    if body.len() > BODY_MAX {
+    json_within(body, BODY_MAX)
+}
+
+fn json_within<T: DeserializeOwned>(body: &[u8], most: usize) -> Result<T, ApiError> {
+    if body.len() > most {
         return Err(ApiError::new(
             413,
-            format!("the body has {} bytes, the limit is {BODY_MAX}", body.len()),
+            format!("the body has {} bytes, the limit is {most}", body.len()),
             "send less",
         ));
     }
@@ -385,6 +391,11 @@ mod tests {
     #[test]
     fn too_much_is_refused_unread() {
         let refused = parse_attach(&vec![b' '; BODY_MAX + 1]).unwrap_err();
+        assert_eq!(refused.status, 413);
+        // A GC may be longer.
+        let refused = parse_cni_gc(&vec![b' '; GC_MAX]).unwrap_err();
+        assert_eq!(refused.status, 400);
+        let refused = parse_cni_gc(&vec![b' '; GC_MAX + 1]).unwrap_err();
         assert_eq!(refused.status, 413);
     }
 

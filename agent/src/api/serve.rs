@@ -31,7 +31,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval, sleep_
 
 use ringway_cni::api as cni;
 
-use super::request::{self, BODY_MAX};
+use super::request::{self, BODY_MAX, GC_MAX};
 use super::{ApiError, parse_attach, parse_detach, tables};
 use crate::control::{Reply, Request, Requests, View};
 
@@ -109,6 +109,14 @@ pub async fn serve(
         .await
 }
 
+/// Where a GC goes.
+const GC: &str = "/v1/cni/gc";
+
+/// Bytes a body may have, by its path.
+fn body_max(path: &str) -> usize {
+    if path == GC { GC_MAX } else { BODY_MAX }
+}
+
 fn router(requests: Requests) -> Router {
     Router::new()
         .route("/v1/status", get(status))
@@ -120,7 +128,7 @@ fn router(requests: Requests) -> Router {
         .route("/v1/cni/add", post(cni_add))
         .route("/v1/cni/del", post(cni_del))
         .route("/v1/cni/check", post(cni_check))
-        .route("/v1/cni/gc", post(cni_gc))
+        .route(GC, post(cni_gc).layer(DefaultBodyLimit::max(GC_MAX)))
         .route("/v1/cni/status", get(cni_status))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
@@ -280,8 +288,9 @@ async fn limit(request: HttpRequest<Body>, next: Next) -> Response {
     let claimed = claimed
         .and_then(|v| v.to_str().ok())
         .and_then(|v| v.parse::<u64>().ok());
-    if claimed.is_some_and(|n| n > BODY_MAX as u64) {
-        return too_large().into_response();
+    let most = body_max(request.uri().path());
+    if claimed.is_some_and(|n| n > most as u64) {
+        return too_large(most).into_response();
     }
     match timeout(REQUEST_LIMIT, next.run(request)).await {
         Ok(response) => response,
@@ -385,7 +394,7 @@ async fn cni_check(State(requests): State<Requests>, body: ReadBody) -> Answer<c
 }
 
 async fn cni_gc(State(requests): State<Requests>, body: ReadBody) -> Answer<cni::Collected> {
-    let gc = request::parse_cni_gc(&whole(body)?)?;
+    let gc = request::parse_cni_gc(&whole_within(body, GC_MAX)?)?;
     Ok(Json(
         ask(&requests, |reply| Request::CniGc(gc, reply)).await?,
     ))
@@ -400,16 +409,20 @@ type ReadBody = Result<Bytes, BytesRejection>;
 
 /// The body, unless it was too long or ended early.
 fn whole(body: ReadBody) -> Result<Bytes, ApiError> {
+    whole_within(body, BODY_MAX)
+}
+
+fn whole_within(body: ReadBody, most: usize) -> Result<Bytes, ApiError> {
     body.map_err(|e| match e.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(most),
         _ => ApiError::bad_request(e.body_text(), "send the whole body"),
     })
 }
 
-fn too_large() -> ApiError {
+fn too_large(most: usize) -> ApiError {
     ApiError::new(
         413,
-        format!("the body has more than {BODY_MAX} bytes"),
+        format!("the body has more than {most} bytes"),
         "send less",
     )
 }

@@ -116,6 +116,26 @@ fn a_large_body_is_refused() {
 }
 
 #[test]
+fn a_gc_may_name_every_container_of_a_node() {
+    let api = served(|request| {
+        if let Request::CniGc(gc, reply) = request {
+            let released = gc.keep.last().cloned().into_iter().collect();
+            reply(cni::Collected { released });
+        }
+    });
+    let one = |i: usize| format!("{{\"containerId\":\"{i:064x}\",\"ifname\":\"eth0\"}}");
+    let keep: Vec<String> = (0..20_000).map(one).collect();
+    let body = format!("{{\"network\":\"n\",\"keep\":[{}]}}", keep.join(","));
+    assert!(body.len() > 1_800_000);
+    let answer = api.ask("POST", "/v1/cni/gc", &body);
+    assert_eq!(status_of(&answer), "200", "{answer}");
+    assert!(answer.contains(&format!("{:064x}", 19_999)), "{answer}");
+    let head = "POST /v1/cni/gc HTTP/1.1\r\nHost: x\r\n";
+    let claim = format!("{head}Content-Length: {}\r\n\r\n", GC_MAX + 1);
+    assert_eq!(status_of(&api.raw(claim.as_bytes())), "413");
+}
+
+#[test]
 fn what_is_not_http_does_no_harm() {
     let api = served(refusing);
     for garbage in [
