@@ -23,6 +23,7 @@ mod render;
 mod watch;
 
 use std::net::IpAddr;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ringway_tables::Cidr;
@@ -38,6 +39,8 @@ use watch::Watch;
 pub const TABLE: &str = "inet ringway";
 /// How often everything is looked at although nobody has told of a change.
 const LOOK: Duration = Duration::from_secs(60);
+/// How long a start waits for the first look at foreign chains.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// Looks may take this part of the time at most: kube-proxy may change something every second, and with
 /// many services a look takes longer.
 const SHARE: u32 = 200;
@@ -113,6 +116,8 @@ pub struct Rules {
     desired: Desired,
     ports: HostPorts,
     accept_forward: bool,
+    /// Looks at foreign chains, if it has not ended.
+    forwarding: Option<JoinHandle<forward::Opened>>,
     table: Table,
     /// What of somebody else's firewall may stop pods' packets, with the command that helps.
     conditions: Vec<String>,
@@ -131,6 +136,7 @@ impl Rules {
             desired: Desired::of(config),
             ports: HostPorts::default(),
             accept_forward: config.egress.accept_forward,
+            forwarding: None,
             table: Table::None,
             conditions: Vec::new(),
             // Before the first rule, so that no change is missed.
@@ -175,6 +181,8 @@ impl Rules {
             ),
         }
         self.forward();
+        // Mostly it takes some milliseconds, and the first pods should meet an open firewall.
+        self.await_forward(FIRST_LOOK);
     }
 
     /// Whether any pod has one: answers to 127.0.0.1 come by the node port then.
@@ -259,6 +267,7 @@ impl Rules {
 
     /// Looks whether everything is still there, when somebody has changed something or it is time.
     pub fn look_around(&mut self) {
+        self.take_forward();
         self.told |= self.watch.as_mut().is_some_and(Watch::changed);
         let since = self.looked.elapsed();
         if since < LOOK && !(self.told && since >= self.cost * SHARE) {
@@ -329,12 +338,34 @@ impl Rules {
             .ok_or_else(|| RulesError::Nft("the table that was set is not listed".into()))
     }
 
-    /// Opens the way through firewalls, and says once what cannot be opened.
+    /// Opens the way through firewalls, on a thread of its own: the lock of the older iptables may be held by
+    /// somebody for as long as they please, and no pod shall wait for that.
     fn forward(&mut self) {
         if !self.accept_forward {
             return;
         }
-        let opened = forward::open(&self.desired.interface);
+        if self.is_forwarding() {
+            // What was changed meanwhile is looked at when it has ended.
+            self.told = true;
+            return;
+        }
+        self.take_forward();
+        let interface = self.desired.interface.clone();
+        let thread = std::thread::Builder::new().name("firewall".into());
+        match thread.spawn(move || forward::open(&interface)) {
+            Ok(thread) => self.forwarding = Some(thread),
+            Err(e) => tracing::warn!("no thread to look at the firewall: {e}"),
+        }
+    }
+
+    /// Takes the outcome of a look that has ended, and says once what cannot be opened.
+    fn take_forward(&mut self) {
+        if self.is_forwarding() {
+            return;
+        }
+        let Some(Ok(opened)) = self.forwarding.take().map(JoinHandle::join) else {
+            return;
+        };
         for chain in opened.chains {
             tracing::info!(
                 "the firewall forwards nothing by default; pods' packets are let through in {chain} \
@@ -347,6 +378,21 @@ impl Rules {
             }
         }
         self.conditions = opened.conditions;
+    }
+
+    /// Waits for the end of that look, so long at most.
+    fn await_forward(&mut self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while self.is_forwarding() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.take_forward();
+    }
+
+    fn is_forwarding(&self) -> bool {
+        self.forwarding
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
     }
 
     /// Has the kernel decide anew where UDP to these ports goes.
