@@ -4,7 +4,8 @@
 //! found no agent left a file in the state directory's `cni-pending`; those are applied at the start, once a
 //! second, and before every ADD, so that no ADD meets what a DEL had ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,7 @@ impl Control {
     /// Attaches an interface.
     pub(super) fn cni_add(&mut self, add: &Add) -> Result<Added, ApiError> {
         self.apply_pending();
+        self.cni.ignored(&add.network, &add.ignored);
         let netns = request::cni_interface(&add.netns, &add.attachment)?;
         if let Some(name) = self.state.by_attachment(&add.attachment).map(str::to_owned) {
             self.supersede(&name, &netns)?;
@@ -202,28 +204,17 @@ impl Control {
     /// Applies what the plugin could not say while no agent was there.
     pub(super) fn apply_pending(&mut self) {
         let folder = self.state_dir.path().join(PENDING);
-        let Ok(entries) = std::fs::read_dir(&folder) else {
-            return;
-        };
-        let files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        let (files, mut troubles) = waiting(&folder);
         for file in files {
-            // A name that begins with a dot is still being written.
-            let hidden = |p: &PathBuf| {
-                p.file_name()
-                    .is_some_and(|n| n.as_encoded_bytes()[0] == b'.')
-            };
-            if hidden(&file) {
-                continue;
-            }
-            // Applied before, on a file system that cannot be written.
-            if self.applied.contains(&file) {
-                if std::fs::remove_file(&file).is_ok() {
-                    self.applied.remove(&file);
+            // Once: its container may have been attached again since.
+            if self.cni.applied(&file) {
+                if let Err(e) = std::fs::remove_file(&file) {
+                    troubles.insert(file, format!("{APPLIED}: {e}"));
                 }
                 continue;
             }
-            match std::fs::read(&file).map(|text| serde_json::from_slice::<Attachment>(&text)) {
-                Ok(Ok(attachment)) => {
+            match read_pending(&file) {
+                Ok(attachment) => {
                     self.cni_del(&attachment);
                     let Attachment {
                         container_id,
@@ -235,19 +226,19 @@ impl Control {
                         "a DEL of while no agent was here is applied"
                     );
                 }
-                Ok(Err(e)) => {
-                    tracing::error!(file = %file.display(), "not a pending DEL, removed: {e}")
+                Err(Unread::Garbage(e)) => {
+                    tracing::error!(file = %file.display(), "not a pending DEL, removed: {e}");
                 }
-                Err(e) => {
-                    tracing::error!(file = %file.display(), "a pending DEL cannot be read: {e}");
+                Err(Unread::Trouble(e)) => {
+                    troubles.insert(file, e);
                     continue;
                 }
             }
             if let Err(e) = std::fs::remove_file(&file) {
-                tracing::error!(file = %file.display(), "an applied DEL cannot be removed: {e}");
-                self.applied.insert(file);
+                troubles.insert(file, format!("{APPLIED}: {e}"));
             }
         }
+        self.cni.troubles(troubles);
     }
 
     /// The addresses another IPAM plugin gave; they must be of this node, whose gateway answers for them.
@@ -353,6 +344,89 @@ impl Control {
         }
         name
     }
+}
+
+/// What was said of the plugin's doings, so that it is not said every second, or for every pod.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// Of what lies in the folder of pending DELs.
+    troubles: BTreeMap<PathBuf, String>,
+    /// Keys of network configurations that are not known.
+    ignored: BTreeSet<String>,
+}
+
+impl Said {
+    /// Logs what is new of these; what is over is forgotten, and would be said again.
+    fn troubles(&mut self, now: BTreeMap<PathBuf, String>) {
+        for (file, trouble) in &now {
+            if self.troubles.get(file) != Some(trouble) {
+                tracing::error!(file = %file.display(), "{trouble}; it stays, and this is not said again");
+            }
+        }
+        self.troubles = now;
+    }
+
+    fn applied(&self, file: &Path) -> bool {
+        let trouble = self.troubles.get(file);
+        trouble.is_some_and(|trouble| trouble.starts_with(APPLIED))
+    }
+
+    fn ignored(&mut self, network: &str, keys: &[String]) {
+        for key in keys {
+            if self.ignored.len() < IGNORED_MAX && self.ignored.insert(key.clone()) {
+                tracing::warn!(
+                    network,
+                    key,
+                    "a key of the network configuration is not known, and ignored"
+                );
+            }
+        }
+    }
+}
+
+/// How the trouble with a file begins that only has to be removed.
+const APPLIED: &str = "an applied DEL cannot be removed";
+/// So many names of unknown keys are remembered.
+const IGNORED_MAX: usize = 1000;
+/// Longest pending DEL, in bytes.
+const PENDING_MAX: u64 = 64 * 1024;
+
+/// What lies in the folder and is to be read, and what is wrong with the folder.
+fn waiting(folder: &Path) -> (Vec<PathBuf>, BTreeMap<PathBuf, String>) {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Default::default(),
+        Err(e) => {
+            let trouble = format!("pending DELs cannot be looked for: {e}");
+            return (Vec::new(), BTreeMap::from([(folder.to_owned(), trouble)]));
+        }
+    };
+    // A name that begins with a dot is still being written.
+    let hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".");
+    let files = entries
+        .flatten()
+        .filter(|entry| !hidden(&entry.file_name()));
+    (files.map(|entry| entry.path()).collect(), BTreeMap::new())
+}
+
+/// Why a file is no DEL.
+enum Unread {
+    /// Nobody can read it as one.
+    Garbage(String),
+    /// It is not to be read.
+    Trouble(String),
+}
+
+/// Only what the plugin leaves: a small file. Others could make the agent wait, or never end.
+fn read_pending(file: &Path) -> Result<Attachment, Unread> {
+    let trouble = |e: io::Error| Unread::Trouble(format!("a pending DEL cannot be read: {e}"));
+    let metadata = std::fs::symlink_metadata(file).map_err(trouble)?;
+    if !metadata.is_file() || metadata.len() > PENDING_MAX {
+        let what = "not a pending DEL: it is no file, or a large one";
+        return Err(Unread::Trouble(what.into()));
+    }
+    let text = std::fs::read(file).map_err(trouble)?;
+    serde_json::from_slice(&text).map_err(|e| Unread::Garbage(e.to_string()))
 }
 
 /// The answer to an ADD.

@@ -30,9 +30,8 @@ mod start;
 mod tables;
 mod watchdog;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -117,13 +116,13 @@ pub struct Control {
     state_dir: StateDir,
     /// Why the state is not on disk, if it is not.
     unsaved: Option<String>,
-    /// DELs the plugin left, applied, whose files cannot be removed.
-    applied: BTreeSet<PathBuf>,
     /// Addresses to give out, by family.
     pools: Vec<Pool>,
     rules: Rules,
     /// Addresses of pods that went, and the MAC addresses that others may still know for them.
     former_macs: HashMap<IpAddr, MacAddr>,
+    /// What was said of the plugin.
+    cni: cni::Said,
     /// Flows whose answers return to the node, shared with the workers.
     returns: Arc<Returns>,
     path_mtus: PathMtus,

@@ -1,7 +1,8 @@
 //! What the CNI plugin asks for, against the kernel.
 
 use ringway_cni::api::{
-    Bandwidth, CODE_FULL, CODE_TAKEN, CODE_UNKNOWN, Delegated, PodIdentity, Route,
+    Bandwidth, CODE_FULL, CODE_TAKEN, CODE_UNKNOWN, Delegated, PodIdentity,
+    Route,
 };
 
 use super::*;
@@ -331,6 +332,98 @@ fn an_attach_that_a_kill_cut_short_is_swept_away() {
         assert_eq!(node.saved(), [""; 0]);
         assert_eq!(links(&pod), ["lo"]);
         control.cni_add(&add(&pod, "c1")).unwrap();
+        control.stop();
+    });
+}
+
+/// What is logged by this thread meanwhile.
+fn logged<T>(work: impl FnOnce() -> T) -> (T, String) {
+    use std::sync::Mutex;
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    let value = tracing::subscriber::with_default(subscriber, work);
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    (value, text)
+}
+
+#[test]
+fn a_strange_thing_among_pending_dels_is_said_once() {
+    in_netns(|| {
+        let (node, pod) = (Node::new(), Pod::new());
+        let mut control = node.start(1);
+        let folder = node.dir.path().join("state/cni-pending");
+        std::fs::create_dir_all(folder.join("folder")).unwrap();
+        let fifo = folder.join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", folder.join("endless")).unwrap();
+        std::fs::write(folder.join("large"), vec![b' '; 100_000]).unwrap();
+        let names = ["folder", "fifo", "endless", "large"];
+        let begin = Instant::now();
+        let (_, text) = logged(|| {
+            for _ in 0..3 {
+                control.look_around();
+            }
+            control.cni_add(&add(&pod, "c1")).unwrap();
+        });
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        for name in names {
+            assert_eq!(
+                text.matches(&format!("cni-pending/{name}")).count(),
+                1,
+                "{name}: {text}"
+            );
+        }
+        // What is over may come again.
+        std::fs::remove_dir(folder.join("folder")).unwrap();
+        control.look_around();
+        std::fs::create_dir(folder.join("folder")).unwrap();
+        let (_, text) = logged(|| control.look_around());
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("cni-pending/folder"), "{text}");
+        // The folder itself is another's.
+        std::fs::remove_file(&fifo).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::write(&folder, "").unwrap();
+        let (_, text) = logged(|| {
+            control.look_around();
+            control.look_around();
+        });
+        assert_eq!(text.matches("cannot be looked for").count(), 1, "{text}");
+        assert_eq!(node.saved(), ["c1/eth0"]);
+        control.stop();
+    });
+}
+
+#[test]
+fn keys_that_are_not_known_are_logged_once_by_name() {
+    in_netns(|| {
+        let (node, pods) = (Node::new(), [Pod::new(), Pod::new()]);
+        let mut control = node.start(1);
+        let (_, text) = logged(|| {
+            for (pod, name) in pods.iter().zip(["c1", "c2"]) {
+                let mut add = add(pod, name);
+                add.ignored = vec!["mtuu".into(), "runtimeConfig.x".into()];
+                control.cni_add(&add).unwrap();
+            }
+        });
+        for key in ["mtuu", "runtimeConfig.x"] {
+            assert_eq!(text.matches(key).count(), 1, "{text}");
+        }
         control.stop();
     });
 }
