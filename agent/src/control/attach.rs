@@ -26,7 +26,7 @@ use super::tables::{as_v4, as_v6};
 use crate::api::{ApiError, Attach, view};
 use crate::limits::{Limit, LimitError, Limits};
 use crate::mac;
-use crate::netns::{Netns, NetnsError};
+use crate::netns::{Identity, Netns, NetnsError};
 use crate::pod::interface::{self, InterfaceError, PodRoute, Spec};
 use crate::pod::queue::Queue;
 use crate::rules::{HostPort, PortError, RulesError};
@@ -83,6 +83,7 @@ impl Control {
         let netns = Netns::open(&new.netns)
             .and_then(Netns::not_own)
             .map_err(|e| of_interface(e.into()))?;
+        self.first_in(netns.identity(), &new.ifname)?;
         let port = self.publisher.current().free_port();
         let limit = self.underlay.pod_mtu(&self.config);
         let mtu = new.mtu.unwrap_or(limit);
@@ -226,6 +227,23 @@ impl Control {
             ApiError::conflict(e.to_string(), "choose another, or detach who has it")
         })?;
         Ok(next)
+    }
+
+    /// Refuses a second interface in one namespace: both would be of the same subnet with the same gateway,
+    /// and what the pod says under one's address would leave by the other.
+    fn first_in(&self, netns: Identity, ifname: &str) -> Result<(), ApiError> {
+        let same = |record: &PodRecord| record.netns_id == netns && record.ifname != ifname;
+        match self.pods.iter().find(|(_, pod)| same(&pod.record)) {
+            None => Ok(()),
+            Some((name, pod)) => Err(ApiError::conflict(
+                format!(
+                    "the namespace has {} of this network already, as pod {name}: a second interface, \
+                     {ifname}, would be of the same subnet, and answers would leave by the wrong one",
+                    pod.record.ifname
+                ),
+                "attach the second interface to another network, or leave it out",
+            )),
+        }
     }
 
     /// Pods that are recorded but cannot be served keep their addresses.

@@ -427,3 +427,35 @@ fn keys_that_are_not_known_are_logged_once_by_name() {
         control.stop();
     });
 }
+
+#[test]
+fn a_second_interface_of_the_network_in_one_pod_is_refused() {
+    in_netns(|| {
+        let (node, pod, other) = (Node::new(), Pod::new(), Pod::new());
+        let mut control = node.start(1);
+        control.cni_add(&add(&pod, "c1")).unwrap();
+        for container in ["c1", "c2"] {
+            let mut second = add(&pod, container);
+            second.attachment.ifname = "net1".into();
+            let refused = control.cni_add(&second).unwrap_err();
+            assert_eq!(refused.code, CODE_TAKEN, "{refused:?}");
+            for words in ["eth0 of this network already, as pod c1/eth0", "net1"] {
+                assert!(refused.error.contains(words), "{refused:?}");
+            }
+        }
+        let mut by_hand = request(&pod, "by-hand", &["10.77.1.99"]);
+        by_hand.ifname = "net1".into();
+        assert_eq!(control.attach(&by_hand).unwrap_err().status, 409);
+        assert_eq!(links(&pod), ["lo", "eth0"]);
+        assert_eq!(node.saved(), ["c1/eth0"]);
+        // Under another name it is well in another pod, and in this one when the first has gone.
+        let mut alone = add(&other, "c3");
+        alone.attachment.ifname = "net1".into();
+        control.cni_add(&alone).unwrap();
+        del(&mut control, "c1");
+        let mut next = add(&pod, "c1");
+        next.attachment.ifname = "net1".into();
+        control.cni_add(&next).unwrap();
+        control.stop();
+    });
+}
