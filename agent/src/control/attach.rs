@@ -29,7 +29,7 @@ use crate::mac;
 use crate::netns::{Identity, Netns, NetnsError};
 use crate::pod::interface::{self, InterfaceError, PodRoute, Spec};
 use crate::pod::queue::Queue;
-use crate::rules::{HostPort, PortError, RulesError};
+use crate::rules::{self, HostPort, PortError, RulesError};
 use crate::state::{CniRecord, PodRecord};
 
 /// A pod to be attached; its addresses are settled.
@@ -95,6 +95,7 @@ impl Control {
         }
         let mac = new.mac.unwrap_or_else(|| mac::derived(first.ip));
         let host_ports = host_ports(&new.port_mappings, &new.ips)?;
+        without_listeners(name, &host_ports)?;
         let limits = limits(new.bandwidth.as_ref())
             .map_err(|e| ApiError::bad_request(e.to_string(), "see the message"))?;
         let queues = self.config.workers.count;
@@ -302,6 +303,31 @@ pub(super) fn limits(asked: Option<&Bandwidth>) -> Result<Option<Arc<Limits>>, L
     Ok((!limits.is_none()).then(|| Arc::new(limits)))
 }
 
+/// Refuses host ports on which a process of the node listens.
+fn without_listeners(pod: &str, ports: &[HostPort]) -> Result<(), ApiError> {
+    let Some(found) = rules::listener(ports) else {
+        return Ok(());
+    };
+    let (port, protocol) = (found.port, found.protocol);
+    if found.holds {
+        tracing::warn!(
+            pod,
+            "host port {port}/{protocol} is held by {}, and leads to the pod",
+            found.who
+        );
+        return Ok(());
+    }
+    let who = found.who;
+    Err(of_rules(
+        PortError::Listener {
+            port,
+            protocol,
+            who,
+        }
+        .into(),
+    ))
+}
+
 /// What a runtime's port mappings mean for a pod with these addresses.
 pub(super) fn host_ports(
     mappings: &[PortMapping],
@@ -310,6 +336,13 @@ pub(super) fn host_ports(
     let mut all = Vec::new();
     for mapping in mappings {
         let some = HostPort::of(mapping, ips).map_err(|e| of_rules(e.into()))?;
+        if some.is_empty() {
+            tracing::warn!(
+                "host port {} at {} is left out: the pod has no address of that family",
+                mapping.host_port,
+                mapping.host_ip
+            );
+        }
         all.extend(some);
     }
     Ok(all)
@@ -322,6 +355,10 @@ fn of_rules(error: RulesError) -> ApiError {
         RulesError::Port(PortError::Taken { .. }) => {
             ApiError::conflict(text, "use another host port, or remove that pod")
         }
+        RulesError::Port(PortError::Listener { .. }) => ApiError::conflict(
+            text,
+            "use another host port, or end that process (`ss -lnp` lists them all)",
+        ),
         RulesError::Port(_) => ApiError::bad_request(
             text,
             "write hostPort and containerPort from 1 to 65535, protocol tcp, udp or sctp, and an address \

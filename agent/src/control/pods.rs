@@ -144,10 +144,16 @@ impl Control {
     fn restore_host_ports(&mut self) {
         let mut all = Vec::new();
         for (name, pod) in &self.pods {
-            match host_ports(&pod.record.port_mappings, &pod.record.ips) {
-                Ok(ports) if ports.is_empty() => {}
-                Ok(ports) => all.push((name.clone(), ports)),
-                Err(e) => tracing::error!(pod = name, "has lost its host ports: {e}"),
+            let mut ports = Vec::new();
+            // One by one: what is refused now may have been taken by an earlier version.
+            for mapping in &pod.record.port_mappings {
+                match host_ports(std::slice::from_ref(mapping), &pod.record.ips) {
+                    Ok(some) => ports.extend(some),
+                    Err(e) => tracing::error!(pod = name, "has lost a host port: {e}"),
+                }
+            }
+            if !ports.is_empty() {
+                all.push((name.clone(), ports));
             }
         }
         // Those that cannot be served now have their addresses still.

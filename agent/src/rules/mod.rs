@@ -17,6 +17,7 @@
 
 pub mod conntrack;
 mod forward;
+mod listeners;
 mod nft;
 mod ports;
 mod render;
@@ -31,6 +32,7 @@ use ringway_tables::Cidr;
 use crate::config::{Config, gateway};
 use crate::sysctl::{self, SysctlError};
 
+pub(crate) use listeners::find as listener;
 pub use ports::{HostPort, HostPorts, PortError, Protocol};
 pub use render::render;
 use watch::Watch;

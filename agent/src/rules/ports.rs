@@ -65,19 +65,34 @@ pub enum PortError {
         /// The value.
         value: String,
     },
-    /// The pod has no address of the family.
-    #[error("host port {port}: the pod has no address of the family of {host_ip}")]
-    Family {
+    /// No packet to this address can be led to a pod.
+    #[error("host port {port}: hostIP {host_ip} cannot lead to a pod: {why}")]
+    Unreachable {
         /// The port.
         port: u16,
         /// The address asked for.
         host_ip: IpAddr,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A process of the node would lose it.
+    #[error(
+        "host port {port}/{protocol}: {who} listens on it on this node, and would get nothing more"
+    )]
+    Listener {
+        /// The port.
+        port: u16,
+        /// The protocol.
+        protocol: Protocol,
+        /// Which process.
+        who: String,
     },
 }
 
 impl HostPort {
     /// What a runtime's mapping means for a pod with these addresses: one for each family, or that of
-    /// `hostIP`. An unspecified `hostIP` is all addresses of its family.
+    /// `hostIP`; none if the pod has no address of that family, as the reference plugin has it. An
+    /// unspecified `hostIP` is all addresses of its family.
     ///
     /// # Errors
     /// See [`PortError`].
@@ -104,24 +119,24 @@ impl HostPort {
         }
         let host_ip: Option<IpAddr> = match mapping.host_ip.as_str() {
             "" => None,
-            text => Some(text.parse().map_err(|_| bad("hostIP", &text))?),
+            text => Some(
+                text.parse::<IpAddr>()
+                    .map_err(|_| bad("hostIP", &text))?
+                    .to_canonical(),
+            ),
         };
-        let fits = |ip: &&IpAddr| host_ip.is_none_or(|host| host.is_ipv6() == ip.is_ipv6());
-        let all: Vec<Self> = ips
-            .iter()
-            .filter(fits)
-            .map(|ip| Self {
-                host_ip: host_ip.filter(|ip| !ip.is_unspecified()),
-                host_port: port,
-                protocol,
-                pod_ip: *ip,
-                pod_port: mapping.container_port,
-            })
-            .collect();
-        match (all.is_empty(), host_ip) {
-            (true, Some(host_ip)) => Err(PortError::Family { port, host_ip }),
-            _ => Ok(all),
+        if let Some((host_ip, why)) = host_ip.and_then(|ip| Some((ip, unreachable(ip)?))) {
+            return Err(PortError::Unreachable { port, host_ip, why });
         }
+        let fits = |ip: &&IpAddr| host_ip.is_none_or(|host| host.is_ipv6() == ip.is_ipv6());
+        let own = |ip: &IpAddr| Self {
+            host_ip: host_ip.filter(|ip| !ip.is_unspecified()),
+            host_port: port,
+            protocol,
+            pod_ip: *ip,
+            pod_port: mapping.container_port,
+        };
+        Ok(ips.iter().filter(fits).map(own).collect())
     }
 
     /// Whether a packet could be meant by both.
@@ -130,6 +145,18 @@ impl HostPort {
         (self.host_port, self.protocol) == (other.host_port, other.protocol)
             && self.pod_ip.is_ipv6() == other.pod_ip.is_ipv6()
             && either(self.host_ip, other.host_ip)
+    }
+}
+
+/// Why no packet to an address of the node can be led to a pod.
+fn unreachable(ip: IpAddr) -> Option<&'static str> {
+    match ip {
+        IpAddr::V6(v6) if v6.is_loopback() => {
+            Some("Linux routes nothing from ::1 to another interface; 127.0.0.1 works")
+        }
+        ip if ip.is_multicast() => Some("it is a group's"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("it is everybody's"),
+        _ => None,
     }
 }
 
@@ -228,8 +255,23 @@ mod tests {
             let error = HostPort::of(&mapping, &ips()).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
-        let error = HostPort::of(&mapping(1, "tcp", "::1"), &ips()[..1]).unwrap_err();
-        assert!(matches!(error, PortError::Family { .. }), "{error}");
+        for host_ip in ["::1", "ff02::1", "224.0.0.1", "255.255.255.255"] {
+            for some in [&ips()[..], &ips()[..1]] {
+                let error = HostPort::of(&mapping(1, "tcp", host_ip), some).unwrap_err();
+                assert!(error.to_string().contains(host_ip), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_family_the_pod_has_not_asks_for_nothing() {
+        for (host_ip, own) in [("fd00::1", 0), ("::", 0), ("192.0.2.1", 1), ("", 1)] {
+            let some = HostPort::of(&mapping(80, "tcp", host_ip), &ips()[..1]).unwrap();
+            assert_eq!(some.len(), own, "{host_ip}");
+        }
+        let mapped = HostPort::of(&mapping(80, "tcp", "::ffff:192.0.2.1"), &ips()).unwrap();
+        assert_eq!(mapped[0].host_ip, Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(mapped.len(), 1);
     }
 
     #[test]

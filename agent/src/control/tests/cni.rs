@@ -1,8 +1,8 @@
 //! What the CNI plugin asks for, against the kernel.
 
 use ringway_cni::api::{
-    Bandwidth, CODE_FULL, CODE_TAKEN, CODE_UNKNOWN, Delegated, PodIdentity,
-    Route,
+    Bandwidth, CODE_FULL, CODE_INVALID, CODE_TAKEN, CODE_UNKNOWN, Delegated, PodIdentity,
+    PortMapping, Route,
 };
 
 use super::*;
@@ -456,6 +456,58 @@ fn a_second_interface_of_the_network_in_one_pod_is_refused() {
         let mut next = add(&pod, "c1");
         next.attachment.ifname = "net1".into();
         control.cni_add(&next).unwrap();
+        control.stop();
+    });
+}
+
+#[test]
+fn host_ports_that_cannot_be_are_left_out_or_refused_by_name() {
+    in_netns(|| {
+        let (node, pod) = (Node::new(), Pod::new());
+        let mut control = node.start(1);
+        let with = |port: u16, host_ip: &str| Add {
+            port_mappings: vec![PortMapping {
+                host_port: port,
+                container_port: 80,
+                protocol: "tcp".into(),
+                host_ip: host_ip.into(),
+            }],
+            ..add(&pod, "c1")
+        };
+        let refused = control.cni_add(&with(8080, "::1")).unwrap_err();
+        assert_eq!(refused.code, CODE_INVALID);
+        assert!(refused.error.contains("hostIP ::1"), "{refused:?}");
+        // Somebody listens: of IPv4, of both, only on another address.
+        let listener = std::net::TcpListener::bind("0.0.0.0:2222").unwrap();
+        let refused = control.cni_add(&with(2222, "")).unwrap_err();
+        assert_eq!(refused.code, CODE_TAKEN);
+        let who = format!("(pid {})", std::process::id());
+        for words in ["host port 2222/tcp", who.as_str()] {
+            assert!(refused.error.contains(words), "{refused:?}");
+        }
+        assert_eq!(links(&pod), ["lo"]);
+        control.cni_add(&with(2222, "fd00:77::1")).unwrap();
+        del(&mut control, "c1");
+        drop(listener);
+        // A child of another test, not yet itself, may have it for a moment.
+        let until = Instant::now() + Duration::from_secs(5);
+        while let Err(e) = control.cni_add(&with(2222, "")) {
+            assert!(Instant::now() < until, "{e:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        del(&mut control, "c1");
+        // The pod has IPv4 only.
+        let mut single = with(8081, "fd00:77::1");
+        single.delegated = vec![Delegated {
+            address: "10.77.1.50/24".into(),
+            gateway: None,
+        }];
+        let (added, text) = logged(|| control.cni_add(&single));
+        assert_eq!(addresses(&added.unwrap()), ["10.77.1.50/24"]);
+        assert!(
+            text.contains("host port 8081 at fd00:77::1 is left out"),
+            "{text}"
+        );
         control.stop();
     });
 }
