@@ -269,6 +269,9 @@ fn install_cni(arguments: &Arguments, how: &InstallCni) -> Result<(), Failure> {
             install::CONFLIST
         );
     }
+    if let Some(what) = install::lacks_loopback(&places.bin_dir) {
+        eprintln!("ringway: warning: {what}");
+    }
     Ok(())
 }
 
@@ -280,6 +283,13 @@ fn uninstall(arguments: &Arguments) -> Result<(), Failure> {
     }
     if report.done.is_empty() && report.left.is_empty() {
         println!("nothing of Ringway was found");
+    }
+    if !report.pods.is_empty() {
+        println!(
+            "{} pods have no network any more: make them anew (kubectl delete pod, or restart the containers) \
+             once another network is installed",
+            report.pods.len()
+        );
     }
     if report.left.is_empty() {
         return Ok(());

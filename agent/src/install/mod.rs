@@ -51,7 +51,9 @@ pub enum InstallError {
     },
     /// The plugin is not where it should be.
     #[error(
-        "there is no plugin at {path}\n  to do: build it (cargo build --release -p ringway-cni), or name it with --plugin"
+        "there is no plugin at {path}\n  to do: build it (cargo build --release --locked) and install it beside \
+         ringway (sudo install target/release/ringway-cni {folder}/), or name it with --plugin",
+        folder = path.parent().unwrap_or(Path::new("/usr/local/bin")).display()
     )]
     NoPlugin {
         /// Where it was looked for.
@@ -140,6 +142,25 @@ pub fn install(config: &Config, places: &Places) -> Result<(Installed, Vec<Strin
         0o600,
     )?;
     Ok((installed, preferred(&places.conf_dir)))
+}
+
+/// The plugin for `lo`, which containerd calls for every pod besides ours.
+const LOOPBACK: &str = "loopback";
+/// Where Debian's package containernetworking-plugins puts plugins.
+const DEBIAN_BIN_DIR: &str = "/usr/lib/cni";
+
+/// What to do where the folder of plugins lacks one that a runtime needs besides ours.
+pub fn lacks_loopback(bin_dir: &Path) -> Option<String> {
+    let file = bin_dir.join(LOOPBACK);
+    (!file.exists()).then(|| {
+        format!(
+            "there is no {}: containerd starts no pod without it\n  \
+             to do: get it from the package containernetworking-plugins and copy it: \
+             sudo cp {DEBIAN_BIN_DIR}/{LOOPBACK} {}/",
+            file.display(),
+            bin_dir.display()
+        )
+    })
 }
 
 /// What `install-cni` has written before, as it wrote it down.

@@ -108,7 +108,23 @@ fn without_a_plugin_nothing_is_written() {
     places.plugin = machine.dir.path().join("nowhere");
     let error = install(&machine.config(), &places).unwrap_err();
     assert!(matches!(error, InstallError::NoPlugin { .. }), "{error}");
+    let beside = format!(
+        "target/release/ringway-cni {}/",
+        machine.dir.path().display()
+    );
+    assert!(error.to_string().contains(&beside), "{error}");
     assert_eq!(machine.files(), ["plugin"]);
+}
+
+#[test]
+fn a_missing_loopback_is_said_with_where_to_get_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = lacks_loopback(folder.path()).unwrap();
+    for words in ["loopback: containerd", "containernetworking-plugins"] {
+        assert!(said.contains(words), "{said}");
+    }
+    fs::write(folder.path().join("loopback"), "").unwrap();
+    assert_eq!(lacks_loopback(folder.path()), None);
 }
 
 #[test]
@@ -161,6 +177,7 @@ fn uninstalled_the_machine_is_as_before() {
         control.stop_for_test();
         let report = uninstall(&config).unwrap();
         assert_eq!(report.left, [""; 0]);
+        assert_eq!(report.pods, ["c1/eth0"]);
         assert_eq!(look(), before);
         assert_eq!(pod.netlink().links().unwrap().len(), 1, "only lo");
         assert_eq!(machine.files(), ["plugin"]);

@@ -20,6 +20,8 @@ pub struct Report {
     pub done: Vec<String>,
     /// Still there, and why.
     pub left: Vec<String>,
+    /// Pods that have lost their interface.
+    pub pods: Vec<String>,
 }
 
 /// Removes files, pods' interfaces, the node port, and puts kernel settings back. Succeeds for what is not
@@ -46,7 +48,10 @@ pub fn uninstall(config: &Config) -> Result<Report, InstallError> {
             continue;
         };
         match interface::sweep(&netns, &record.ifname) {
-            Ok(true) => report.done.push(format!("{} of pod {name}", record.ifname)),
+            Ok(true) => {
+                report.done.push(format!("{} of pod {name}", record.ifname));
+                report.pods.push(name.clone());
+            }
             Ok(false) => {}
             Err(e) => report
                 .left

@@ -119,6 +119,11 @@ impl Inside {
         })?
     }
 
+    /// Where a file of the inside is, seen from outside.
+    pub fn path(&self, file: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{file}", self.init))
+    }
+
     /// Names of the programs that run inside, sorted.
     pub fn processes(&self) -> Vec<String> {
         let own = |pid: &String| {

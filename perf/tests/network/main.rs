@@ -6,6 +6,7 @@ mod ask;
 mod bursts;
 mod cleanup;
 mod cni;
+mod cni_node;
 mod common;
 mod containerd;
 mod errors;
