@@ -1,6 +1,7 @@
 //! Two nodes, each a machine with an agent, the plugin and a containerd.
 
 use super::SOON;
+use super::cri::Cri;
 use super::image::{PAGE, make_image};
 use super::runtime::{Container, Runtime};
 use crate::common::LIMIT;
@@ -8,7 +9,8 @@ use crate::harness::eventually;
 use ringway_perf::lab::{Agent, Family, Mode, Node, Process, RingwayOptions, Topology, binary};
 use ringway_perf::traffic::{ping, tcp_seen};
 use serde_json::Value;
-use std::net::IpAddr;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 
 /// Two nodes, each with an agent and a containerd.
@@ -18,6 +20,7 @@ pub(super) struct Cluster {
     runtime2: Runtime,
     topology: Topology,
     packages: PathBuf,
+    image: PathBuf,
 }
 
 impl Cluster {
@@ -35,7 +38,42 @@ impl Cluster {
             runtime2: start(&mut topology.n2),
             topology,
             packages,
+            image,
         }
+    }
+
+    /// A client of node 1's CRI, with the plugins it needs.
+    pub(super) fn cri(&self, loopback: &Path) -> Cri {
+        let from = loopback.display().to_string();
+        let inside = self.runtime1.inside();
+        inside.run("cp", &[from.as_str(), "/opt/cni/bin/"]).unwrap();
+        self.runtime1.cri(&self.image).unwrap()
+    }
+
+    /// What the agent of node 1 says of a pod.
+    pub(super) fn pod(&mut self, name: &str) -> Value {
+        let pods = pods(self.topology.n1.agent().unwrap());
+        let pod = pods.iter().find(|pod| pod["name"] == name);
+        pod.unwrap_or_else(|| panic!("{name} is not in {pods:?}"))
+            .clone()
+    }
+
+    /// The page at a port of node 1, asked for by node 2.
+    pub(super) fn page_from_outside(&self, family: Family, port: u16) -> std::io::Result<String> {
+        let address = SocketAddr::new(self.topology.n1.ip(family), port);
+        let ask = || {
+            let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
+            stream.set_read_timeout(Some(LIMIT))?;
+            stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer
+                .rsplit("\r\n\r\n")
+                .next()
+                .unwrap_or_default()
+                .to_owned())
+        };
+        self.topology.n2.ns.run(ask).unwrap()
     }
 
     pub(super) fn three_containers(&self) -> [Container; 3] {

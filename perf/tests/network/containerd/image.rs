@@ -26,6 +26,12 @@ pub(super) fn packages() -> Option<PathBuf> {
         .then_some(folder)
 }
 
+/// The plugin for `lo`, which a CRI calls besides ours; of Debian's reference plugins.
+pub(super) fn loopback(packages: &Path) -> Option<PathBuf> {
+    let unpacked = packages.join("containernetworking-plugins/usr/lib/cni/loopback");
+    unpacked.is_file().then_some(unpacked)
+}
+
 /// An image of busybox alone, as an archive `ctr image import` reads.
 pub(super) fn make_image(packages: &Path, folder: &Path) -> Result<PathBuf, LabError> {
     let script = r#"
@@ -36,7 +42,7 @@ for tool in httpd ip ping timeout wget; do ln -sf busybox "$2/root/bin/$tool"; d
 printf '%s' "$3" >"$2/root/www/index.html"
 tar -C "$2/root" -cf "$2/layer.tar" .
 sum=$(sha256sum "$2/layer.tar" | cut -d' ' -f1)
-printf '{"architecture":"%s","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
+printf '{"architecture":"%s","os":"linux","config":{"Cmd":["/bin/httpd","-f","-p","80","-h","/www"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
     "$5" "$sum" >"$2/config.json"
 printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":["layer.tar"]}]' "$4" >"$2/manifest.json"
 tar -C "$2" -cf "$2/image.tar" manifest.json config.json layer.tar

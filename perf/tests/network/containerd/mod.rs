@@ -3,13 +3,16 @@
 //! What is asserted of a pod is what its container sees, and what the agent says of it.
 
 mod cluster;
+mod cri;
 mod image;
 mod runtime;
 
 use crate::common::{assert_none, check_traffic};
 use crate::harness::{eventually, network_test, skipped};
 use cluster::Cluster;
-use image::packages;
+use cri::Sandbox;
+use image::{PAGE, loopback, packages};
+use ringway_perf::lab::Family;
 use ringway_perf::traffic::OutageProbe;
 use runtime::Container;
 use std::time::Duration;
@@ -195,6 +198,75 @@ fn nothing_of_a_container_survives_a_reboot() {
             cluster.runtime(number).remove(&container.id).unwrap();
             cluster.runtime(number).del(container).unwrap();
         }
+        cluster.nothing_is_left();
+    });
+}
+
+#[test]
+fn host_ports_and_limits_come_by_the_cri() {
+    let name = "host_ports_and_limits_come_by_the_cri";
+    let Some(loopback) = packages().as_deref().and_then(loopback) else {
+        return skipped(name, "containernetworking-plugins could not be had");
+    };
+    containerd_test(name, |cluster| {
+        let cri = cluster.cri(&loopback);
+        let cgroup = cluster.runtime1.cgroup().to_owned();
+        let web = Sandbox {
+            name: "web",
+            cgroup: &cgroup,
+            ports: &[(0, 80, 18080), (1, 53, 5353)],
+            annotations: &[
+                ("kubernetes.io/ingress-bandwidth", "20M"),
+                ("kubernetes.io/egress-bandwidth", "10M"),
+            ],
+        };
+        let id = cri.run(&web).unwrap();
+        let told = cri.addresses(&id).unwrap();
+        let pod = cluster.pod("default/web");
+        let listed: Vec<&str> = pod["ips"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|ip| ip.as_str().unwrap().split('/').next().unwrap())
+            .collect();
+        assert_eq!(told, listed);
+        assert_eq!(told.len(), 2);
+        let limits = &pod["bandwidth"];
+        let rates = (&limits["ingressRate"], &limits["egressRate"]);
+        assert_eq!(rates, (&20_000_000.into(), &10_000_000.into()), "{pod}");
+        // A pod is made when its process has been started, not when that listens.
+        let serves = |cluster: &Cluster, family| {
+            eventually(&format!("a page by {family}"), SOON, || {
+                let page = cluster.page_from_outside(family, 18080);
+                page.is_ok_and(|page| page == PAGE)
+            });
+        };
+        for family in Family::BOTH {
+            serves(cluster, family);
+        }
+        // Another pod for that port is told who has it, and nothing of it stays.
+        let other = Sandbox {
+            name: "other",
+            ..web.clone()
+        };
+        let refused = cri.run(&other).unwrap_err().to_string();
+        let words = "host port 18080/tcp already leads to pod default/web";
+        assert!(refused.contains(words), "{refused}");
+        assert_eq!(cluster.pods(1), ["default/web"]);
+
+        for _ in 0..2 {
+            cri.stop(&id).unwrap();
+        }
+        assert_eq!(cluster.pods(1), [""; 0]);
+        for family in Family::BOTH {
+            let page = cluster.page_from_outside(family, 18080);
+            assert!(page.is_err(), "{family}: {page:?}");
+        }
+        cri.remove(&id).unwrap();
+        let again = cri.run(&other).unwrap();
+        serves(cluster, Family::V4);
+        cri.stop(&again).unwrap();
+        cri.remove(&again).unwrap();
         cluster.nothing_is_left();
     });
 }

@@ -7,6 +7,7 @@
 //!
 //! runc gets control groups by its cgroupfs driver, in a group of the lab: no systemd is asked.
 
+use super::cri::Cri;
 use super::image::IMAGE;
 use crate::harness::eventually;
 use ringway_perf::lab::{Inside, LabError, Netns, Node, Process};
@@ -17,14 +18,22 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Neither the CRI nor anything that wants folders outside its root. No snapshot needs a file system that
-/// may be missing under a temporary folder.
+/// Nothing that wants folders outside its root. No snapshot needs a file system that may be missing under a
+/// temporary folder. What the CRI makes a pod of is the image that serves a page.
 const CONFIG: &str = r#"version = 2
 root = "ROOT"
 state = "/run/containerd"
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
+disabled_plugins = ["io.containerd.internal.v1.opt"]
 [grpc]
 address = "/run/containerd/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "IMAGE"
+disable_apparmor = true
+restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "native"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
 "#;
 
 /// A container that serves a page.
@@ -66,6 +75,7 @@ impl Runtime {
         let root = folder.join(format!("containerd{}", node.number));
         std::fs::create_dir_all(&root).unwrap();
         let text = CONFIG.replace("ROOT", &root.join("root").display().to_string());
+        let text = text.replace("IMAGE", IMAGE);
         std::fs::write(root.join("config.toml"), text).unwrap();
         let debs = packages.display();
         let mut runtime = Runtime {
@@ -116,6 +126,28 @@ impl Runtime {
         let image = image.display().to_string();
         self.ctr(&["image", "import", "--snapshotter", "native", &image])
             .map(drop)
+    }
+
+    /// A client of its CRI, which has an image of its own from `image`.
+    pub(super) fn cri(&self, image: &Path) -> Result<Cri, LabError> {
+        let image = image.display().to_string();
+        self.ctr(&[
+            "-n",
+            "k8s.io",
+            "image",
+            "import",
+            "--snapshotter",
+            "native",
+            &image,
+        ])?;
+        Ok(Cri::new(
+            self.inside.path("/run/containerd/containerd.sock"),
+        ))
+    }
+
+    /// Its group of control groups.
+    pub(super) fn cgroup(&self) -> &str {
+        &self.cgroup
     }
 
     /// `ctr run --detach --cni`.
