@@ -107,7 +107,7 @@ const DNS: Shape = Shape::Object(
 );
 
 /// A result of 0.3.0 to 1.1.0. Values are taken as they are: it is mostly handed on.
-const RESULT: Shape = Shape::Object(
+pub(crate) const RESULT: Shape = Shape::Object(
     &[
         ("cniVersion", Shape::Any),
         ("interfaces", Shape::List(&INTERFACE)),

@@ -8,8 +8,10 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::api::{Delegated, Route};
+use crate::conf::RESULT;
 use crate::env::Env;
 use crate::error::{DECODE, ENV, Error, FIELD, IO, Result};
+use crate::shape::{self, Tree};
 
 /// What it gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,17 +58,25 @@ pub fn call(plugin: &str, verb: &str, env: &Env, stdin: &[u8]) -> Result<Value> 
     if !output.status.success() {
         return Err(refusal(plugin, &output.status.to_string(), &text));
     }
-    Ok(match text.trim() {
-        "" => Value::Null,
-        text => serde_json::from_str(text).map_err(|e| {
-            let some: String = text.chars().take(80).collect();
-            Error::new(
-                DECODE,
-                format!("IPAM plugin {plugin} answered {some:?}: {e}"),
-                "look at its log",
-            )
-        })?,
-    })
+    answer(plugin, &text)
+}
+
+/// What it printed, under the names that are read here.
+fn answer(plugin: &str, text: &str) -> Result<Value> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(Value::Null);
+    }
+    let bad = |why: String| {
+        let some: String = text.chars().take(80).collect();
+        Error::new(
+            DECODE,
+            format!("IPAM plugin {plugin} answered {some:?}: {why}"),
+            "look at its log",
+        )
+    };
+    let tree = Tree::parse(text.as_bytes()).map_err(|e| bad(e.to_string()))?;
+    shape::read(tree, &RESULT, "result", &mut Vec::new()).map_err(|e| bad(e.to_string()))
 }
 
 /// What a plugin said no with; one that crashed has said something else.
@@ -187,6 +197,18 @@ mod tests {
             json!({"ips": [{"address": "1"}], "routes": [{"dst": "x", "gw": "y"}]}),
         ] {
             assert_eq!(read("x", &bad).unwrap_err().code, DECODE, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_read_under_any_case() {
+        let text = r#"{"IPs":[{"Address":"10.1.2.3/24","GATEWAY":"10.1.2.1"}],"Routes":null}"#;
+        let given = read("x", &answer("x", text).unwrap()).unwrap();
+        assert_eq!(given.addresses[0].address, "10.1.2.3/24");
+        assert_eq!(given.addresses[0].gateway.as_deref(), Some("10.1.2.1"));
+        assert_eq!(answer("x", " \n").unwrap(), Value::Null);
+        for bad in ["[]", "7", "{", r#"{"ips":7}"#] {
+            assert_eq!(answer("x", bad).unwrap_err().code, DECODE, "{bad}");
         }
     }
 

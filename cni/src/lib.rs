@@ -8,6 +8,9 @@
 //!                         └ pending: a DEL that found no agent
 //! ```
 //!
+//! What stands in the configuration is read as Go reads JSON ([`shape`]), whose names, sizes and habits
+//! runtimes have; the values that are asked for are checked where their key is known ([`asked`]).
+//!
 //! A runtime starts it for every interface of every pod, so it depends on nothing but the parser of JSON,
 //! and links nothing of the data path. Errors are printed as JSON on stdout: that is where the reference
 //! library looks for them, whatever the specification's overview says.

@@ -36,7 +36,7 @@ fn containerd_writes_its_keys_with_capitals() {
     let body = asked(
         r#"{"portMappings":[{"HostPort":18080,"ContainerPort":8080,"Protocol":"tcp","HostIP":""},
             {"HostPort":5353,"ContainerPort":53,"Protocol":"udp","HostIP":"192.0.2.1"}],
-        "bandwidth":{"IngressRate":20000000,"IngressBurst":4294967295,"EgressRate":0,"EgressBurst":0},
+        "bandwidth":{"IngressRate":20000000,"IngressBurst":4294967295,"EgressRate":10000000000,"EgressBurst":4294967295},
         "dns":{"Servers":["10.96.0.10"],"Searches":["svc"],"Options":null},
         "cgroupPath":"/kubepods/pod1",
         "io.kubernetes.cri.pod-annotations":{"kubernetes.io/ingress-bandwidth":"20M"}}"#,
@@ -48,7 +48,7 @@ fn containerd_writes_its_keys_with_capitals() {
     assert_eq!(body["portMappings"], ports);
     assert_eq!(
         body["bandwidth"],
-        json!({"ingressRate": 20_000_000, "ingressBurst": u32::MAX, "egressRate": 0, "egressBurst": 0})
+        json!({"ingressRate": 20_000_000, "ingressBurst": u32::MAX, "egressRate": 10_000_000_000u64, "egressBurst": u32::MAX})
     );
     assert_eq!(body["ignored"], json!([]));
 }
