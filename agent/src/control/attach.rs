@@ -137,6 +137,7 @@ impl Control {
             &netns,
             &Spec {
                 ifname: &new.ifname,
+                alias: &interface::alias(&self.config.node.state_dir),
                 mac,
                 mtu,
                 addresses: &addresses,

@@ -104,7 +104,8 @@ impl Control {
         let before = records.len();
         let mut found = Vec::with_capacity(before);
         // Looked for once, and only if an interface is not where it was made.
-        let places: LazyCell<Places> = LazyCell::new(interface::everywhere);
+        let alias = interface::alias(&self.config.node.state_dir);
+        let places: Places = LazyCell::new(Box::new(move || interface::everywhere(&alias)));
         for (name, record) in records {
             match self.restore_one(&name, &record, &places) {
                 Ok((port, queues)) => {
@@ -167,7 +168,7 @@ impl Control {
         &mut self,
         name: &str,
         record: &PodRecord,
-        places: &LazyCell<Places>,
+        places: &Places,
     ) -> Result<(PortId, Queues), Lost> {
         let path = record.netns.display();
         if record.pending {
@@ -373,17 +374,15 @@ impl Control {
     }
 }
 
-/// Interfaces by MAC address: namespace and name.
-type Places = BTreeMap<MacAddr, Vec<(PathBuf, String)>>;
+/// Interfaces of this agent's by MAC address, namespace and name; looked for when first asked for.
+type Places = LazyCell<
+    BTreeMap<MacAddr, Vec<(PathBuf, String)>>,
+    Box<dyn FnOnce() -> BTreeMap<MacAddr, Vec<(PathBuf, String)>>>,
+>;
 
 /// The queues of a pod's interface that somebody renamed or moved, if it is found by its MAC address: in its
-/// own namespace, else in any other.
-fn moved(
-    name: &str,
-    record: &PodRecord,
-    places: &LazyCell<Places>,
-    queues: usize,
-) -> Option<Queues> {
+/// own namespace, else in any other by this agent's alias, for another node may have the same addresses.
+fn moved(name: &str, record: &PodRecord, places: &Places, queues: usize) -> Option<Queues> {
     let open = |path: &Path, ifname: &str| {
         let netns = Netns::open(path).ok()?;
         // A TAP, so not what somebody else gave the same address.
@@ -396,17 +395,14 @@ fn moved(
         );
         Some(queues)
     };
-    let own = Netns::open(&record.netns).ok()?;
-    let mut own = interface::by_mac(&own).into_iter();
-    let own = own.find_map(|(mac, ifname)| {
-        (mac == record.mac)
-            .then(|| open(&record.netns, &ifname))
-            .flatten()
-    });
-    own.or_else(|| {
-        let others = places.get(&record.mac)?;
-        others.iter().find_map(|(path, ifname)| open(path, ifname))
-    })
+    let own = interface::links(&Netns::open(&record.netns).ok()?);
+    let own = own.iter().filter(|link| link.mac == Some(record.mac));
+    own.into_iter()
+        .find_map(|link| open(&record.netns, &link.name))
+        .or_else(|| {
+            let others = places.get(&record.mac)?;
+            others.iter().find_map(|(path, ifname)| open(path, ifname))
+        })
 }
 
 /// Why a recorded pod is not served.

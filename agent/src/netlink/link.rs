@@ -22,6 +22,8 @@ pub struct Link {
     pub index: u32,
     /// Name, at most 15 bytes.
     pub name: String,
+    /// `ip link set … alias`.
+    pub alias: Option<String>,
     /// Hardware address, if it is an Ethernet one.
     pub mac: Option<MacAddr>,
     /// Bytes of the largest IP packet.
@@ -30,6 +32,8 @@ pub struct Link {
     pub up: bool,
     /// It neither asks nor answers by ARP and neighbour discovery (`IFF_NOARP`).
     pub no_arp: bool,
+    /// Index of the bridge, bond or VRF it is part of.
+    pub master: Option<u32>,
     /// Largest superframe in bytes the stack hands over.
     pub gso_max_size: Option<u32>,
     /// Largest number of segments in one superframe.
@@ -63,10 +67,12 @@ impl Link {
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
                 LinkAttribute::Address(bytes) => {
                     link.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr);
                 }
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Controller(n) => link.master = Some(n).filter(|n| *n != 0),
                 LinkAttribute::GsoMaxSize(n) => link.gso_max_size = Some(n),
                 LinkAttribute::GsoMaxSegs(n) => link.gso_max_segs = Some(n),
                 LinkAttribute::TxQueueLen(n) => link.tx_queue_len = Some(n),
@@ -116,12 +122,18 @@ pub struct LinkChange<'a> {
     pub up: Option<bool>,
     /// ARP and neighbour discovery on or off.
     pub arp: Option<bool>,
+    /// Index of a bridge, bond or VRF to be part of; 0: of none.
+    pub master: Option<u32>,
+    /// A signal on the line, of devices without one.
+    pub carrier: Option<bool>,
     /// `IFLA_GSO_MAX_SIZE`, bytes; the kernel applies it to IPv4 and IPv6.
     pub gso_max_size: Option<u32>,
     /// `IFLA_GSO_MAX_SEGS`.
     pub gso_max_segs: Option<u32>,
     /// Queue length in packets.
     pub tx_queue_len: Option<u32>,
+    /// `ip link set … alias`, at most 255 bytes.
+    pub alias: Option<&'a str>,
 }
 
 impl Netlink {
@@ -193,8 +205,11 @@ impl Netlink {
         }
         let a = &mut message.attributes;
         a.extend(change.name.map(|n| LinkAttribute::IfName(n.to_owned())));
+        a.extend(change.alias.map(|n| LinkAttribute::IfAlias(n.to_owned())));
         a.extend(change.mac.map(|m| LinkAttribute::Address(m.0.to_vec())));
         a.extend(change.mtu.map(LinkAttribute::Mtu));
+        a.extend(change.master.map(LinkAttribute::Controller));
+        a.extend(change.carrier.map(|on| LinkAttribute::Carrier(on.into())));
         a.extend(change.gso_max_size.map(LinkAttribute::GsoMaxSize));
         a.extend(change.gso_max_segs.map(LinkAttribute::GsoMaxSegs));
         a.extend(change.tx_queue_len.map(LinkAttribute::TxQueueLen));

@@ -33,10 +33,13 @@ fn links_are_found_changed_and_deleted() {
                 mac: Some(mac),
                 mtu: Some(1400),
                 arp: None,
+                master: None,
+                carrier: None,
                 up: Some(true),
                 gso_max_size: Some(40_000),
                 gso_max_segs: Some(30),
                 tx_queue_len: Some(77),
+                alias: Some("mine"),
             },
         )
         .unwrap();
@@ -49,6 +52,8 @@ fn links_are_found_changed_and_deleted() {
                 mac: Some(mac),
                 mtu: 1400,
                 no_arp: false,
+                alias: Some("mine".into()),
+                master: None,
                 up: true,
                 gso_max_size: Some(40_000),
                 gso_max_segs: Some(30),

@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -24,7 +24,7 @@ use nix::net::if_::if_nametoindex;
 use ringway_packet::mac::MacAddr;
 use ringway_ports::tap::{self, TapError, TapOptions};
 
-use crate::netlink::{LinkChange, Netlink, NetlinkError, Route};
+use crate::netlink::{Link, LinkChange, Netlink, NetlinkError, Route};
 use crate::netns::{NAMED, Netns, NetnsError, run_in};
 use crate::pod::queue::Queue;
 use crate::sysctl::{self, SysctlError};
@@ -33,12 +33,23 @@ use crate::sysctl::{self, SysctlError};
 /// may open /dev/net/tun can take one while the agent is down. (65534 is
 /// `nobody`, and `(uid_t)-1` means "no owner".)
 pub const TAP_OWNER_UID: u32 = 4_294_967_290;
+/// Alias of the TAPs of an agent: which of several on a machine, by its state directory. `uninstall` finds
+/// them by it when their record is gone.
+pub fn alias(state_dir: &Path) -> String {
+    // IFALIASZ, linux/if.h, is 256 with the end.
+    let name: String = state_dir.display().to_string();
+    let start = name.len().saturating_sub(240);
+    let start = (start..name.len()).find(|at| name.is_char_boundary(*at));
+    format!("ringway {}", &name[start.unwrap_or(0)..])
+}
 
 /// What the pod's interface shall be.
 #[derive(Clone, Debug)]
 pub struct Spec<'a> {
     /// Name inside the pod.
     pub ifname: &'a str,
+    /// See [`alias`].
+    pub alias: &'a str,
     /// MAC address.
     pub mac: MacAddr,
     /// MTU in bytes.
@@ -186,6 +197,7 @@ fn configure(netlink: &mut Netlink, netns: &Netns, spec: &Spec) -> Result<(), In
     netlink.change_link(
         index,
         &LinkChange {
+            alias: Some(spec.alias),
             mac: Some(spec.mac),
             mtu: Some(spec.mtu.into()),
             ..spec.queue.change()
@@ -264,12 +276,12 @@ pub fn reopen(
     })?
 }
 
-/// Interfaces by MAC address, in every network namespace that a process is in or that has a name, with the
-/// path of the namespace: where one is that is no longer where it was made.
-pub fn everywhere() -> BTreeMap<MacAddr, Vec<(PathBuf, String)>> {
-    let names = |folder: &str| std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let of_processes = names("/proc").map(|entry| entry.path().join("ns/net"));
-    let named = names(NAMED).map(|entry| entry.path());
+/// Where interfaces with this alias are, by MAC address, in every network namespace that has a name or a
+/// process: path of the namespace and name.
+pub fn everywhere(alias: &str) -> BTreeMap<MacAddr, Vec<(PathBuf, String)>> {
+    let entries = |folder: &str| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_processes = entries("/proc").map(|entry| entry.path().join("ns/net"));
+    let named = entries(NAMED).map(|entry| entry.path());
     let (mut seen, mut found) = (BTreeSet::new(), BTreeMap::<_, Vec<_>>::new());
     for path in named.chain(of_processes) {
         let Ok(netns) = Netns::open(&path) else {
@@ -278,21 +290,22 @@ pub fn everywhere() -> BTreeMap<MacAddr, Vec<(PathBuf, String)>> {
         if !seen.insert(netns.identity()) {
             continue;
         }
-        for (mac, name) in by_mac(&netns) {
-            let place = (path.clone(), name);
-            found.entry(mac).or_default().push(place);
+        for link in links(&netns) {
+            if link.alias.as_deref() == Some(alias)
+                && let Some(mac) = link.mac
+            {
+                let place = (path.clone(), link.name);
+                found.entry(mac).or_default().push(place);
+            }
         }
     }
     found
 }
 
-/// The interfaces of one namespace, by MAC address; none if they cannot be listed.
-pub fn by_mac(netns: &Netns) -> Vec<(MacAddr, String)> {
+/// The interfaces of one namespace; none if they cannot be listed.
+pub fn links(netns: &Netns) -> Vec<Link> {
     let links = run_in(netns, || Netlink::open().and_then(|mut n| n.links()));
-    let links = links.into_iter().flatten().flatten();
-    links
-        .filter_map(|link| Some((link.mac?, link.name)))
-        .collect()
+    links.into_iter().flatten().flatten().collect()
 }
 
 /// Removes what an agent left that was killed while it made `ifname`, so that no record says how to reopen

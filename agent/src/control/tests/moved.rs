@@ -97,3 +97,30 @@ fn pods_of_another_pod_network_are_kept_and_named() {
         control.stop();
     });
 }
+
+/// Two nodes on one machine, in namespaces of their own and with the same addresses.
+#[test]
+fn another_nodes_interface_with_the_same_address_is_left_alone() {
+    in_netns(|| {
+        let (node, pod, foreign) = (Node::new(), Pod::new(), Pod::new());
+        let mut control = node.start(1);
+        let ips = ["10.77.1.2", "fd77:1::2"];
+        let mac = control.attach(&request(&pod, "gone", &ips)).unwrap().mac;
+        control.stop();
+        pod.netlink().delete_link("eth0").unwrap();
+        let sleep = || {
+            tap::create_persistent("eth0", &TapOptions::default()).unwrap();
+            Command::new("sleep").arg("60").spawn().unwrap()
+        };
+        let mut process = run_in(&foreign.netns(), sleep).unwrap();
+        ip(&foreign, &format!("link set eth0 address {mac}"));
+        ip(&foreign, "link set eth0 alias ringway-of-somebody-else");
+        let control = node.start(1);
+        assert!(control.pods.is_empty());
+        assert_eq!(node.saved(), [""; 0]);
+        assert_eq!(links(&foreign), ["lo", "eth0"]);
+        control.stop();
+        process.kill().unwrap();
+        process.wait().unwrap();
+    });
+}

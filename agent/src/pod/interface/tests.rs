@@ -18,6 +18,7 @@ fn addresses() -> Vec<PodAddress> {
 fn spec(addresses: &[PodAddress], queues: usize) -> Spec<'_> {
     Spec {
         ifname: "eth0",
+        alias: "ringway test",
         mac: MacAddr([0x0a, 0x58, 10, 77, 1, 2]),
         mtu: 1450,
         addresses,

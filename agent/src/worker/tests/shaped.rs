@@ -47,6 +47,7 @@ impl Lab {
             });
             let spec = Spec {
                 ifname: "eth0",
+                alias: "ringway test",
                 mac: pod(n).mac,
                 mtu: MTU,
                 addresses: &addresses,
