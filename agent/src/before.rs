@@ -52,8 +52,13 @@ impl Before {
         sysctl::set(key, value)
     }
 
+    /// Whether it was changed by us.
+    pub fn keeps(&self, key: &str) -> bool {
+        self.sysctls.iter().any(|(known, _)| known == key)
+    }
+
     fn remember(&mut self, key: &str, old: String) {
-        if !self.sysctls.iter().any(|(known, _)| known == key) {
+        if !self.keeps(key) {
             self.sysctls.push((key.to_owned(), old));
         }
     }

@@ -87,25 +87,27 @@ pub fn setup(
     before: &mut Before,
 ) -> Result<Queues, NodeError> {
     let desired = Desired::of(config, mtu);
-    remove_renamed(netlink, &desired.name)?;
+    remove_renamed(netlink, &desired)?;
     let queues = open(netlink, &desired.name, queues)?;
     let link = netlink.link(&desired.name)?;
-    desired.sweep(netlink, link.index)?;
+    desired.sweep(netlink, link.index, config)?;
     let mut changed = Vec::new();
     for part in PARTS {
-        changed.extend(part(&desired, netlink, &link, before)?);
+        changed.extend(part(&desired, config, netlink, &link, before)?);
     }
     if !changed.is_empty() {
-        tracing::info!(interface = desired.name, "set: {}", changed.join(", "));
+        let (n, some) = (changed.len(), changed[..changed.len().min(20)].join(", "));
+        tracing::info!(interface = desired.name, n, "set: {some}");
     }
     Ok(queues)
 }
 
 /// Takes away a node port of an earlier configuration, under another name: with the same addresses and routes
 /// it would go on in place of this one. It is known by its MAC address; one that an agent has open stays.
-fn remove_renamed(netlink: &mut Netlink, name: &str) -> Result<(), NodeError> {
+fn remove_renamed(netlink: &mut Netlink, desired: &Desired) -> Result<(), NodeError> {
     for link in netlink.links()? {
-        if link.mac != Some(mac::GATEWAY) || link.name == name {
+        let ours = link.mac == Some(mac::GATEWAY) && !desired.is_foreign(&link);
+        if !ours || link.name == desired.name {
             continue;
         }
         match tap::delete(&link.name) {
@@ -136,14 +138,24 @@ pub struct Look {
     pub failed: Vec<String>,
 }
 
-/// Sets what is not as it should be on the interface with this index; `whole`: routes and neighbours, too,
-/// which are many. One part that fails keeps no other from being set.
+/// What may be many, and is looked at only when there is a reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Many {
+    /// Permanent neighbour entries.
+    pub neighbours: bool,
+    /// Routes; the kernel lists those of others, too.
+    pub routes: bool,
+}
+
+/// Sets what is not as it should be on the interface with this index. One part that fails keeps no other from
+/// being set.
 pub fn mend(
     netlink: &mut Netlink,
     desired: &Desired,
+    config: &Config,
     index: u32,
     before: &mut Before,
-    whole: bool,
+    many: Many,
 ) -> Look {
     let mut look = Look::default();
     let link = match name_back(netlink, desired, index, &mut look) {
@@ -153,9 +165,9 @@ pub fn mend(
             return look;
         }
     };
-    let parts = if whole { &PARTS[..] } else { &PARTS[..SMALL] };
-    for part in parts {
-        match part(desired, netlink, &link, before) {
+    let wanted = [true, true, true, true, many.neighbours, many.routes];
+    for (part, _) in PARTS.iter().zip(wanted).filter(|(_, wanted)| *wanted) {
+        match part(desired, config, netlink, &link, before) {
             Ok(mended) => look.mended.extend(mended),
             Err(e) => look.failed.push(e.to_string()),
         }
@@ -194,20 +206,19 @@ fn name_back(
 }
 
 /// Sets one part of what is desired; what had to be set.
-type Part = fn(&Desired, &mut Netlink, &Link, &mut Before) -> Result<Vec<String>, NodeError>;
+type Part =
+    fn(&Desired, &Config, &mut Netlink, &Link, &mut Before) -> Result<Vec<String>, NodeError>;
 
 /// In the order in which they can be set: IPv6 needs an MTU of 1,280 and, for its addresses, its settings;
-/// routes need the interface up and addresses on it. The first [`SMALL`] are looked at every second.
+/// routes need the interface up and addresses on it. The last two are [`Many`].
 const PARTS: [Part; 6] = [
-    |desired, netlink, link, _| desired.set_link(netlink, link),
-    |desired, _, _, before| Ok(desired.set_settings(before)?),
-    |desired, netlink, link, _| desired.set_addresses(netlink, link.index),
-    |desired, netlink, link, _| desired.set_up(netlink, link),
-    |desired, netlink, link, _| desired.set_neighbours(netlink, link.index),
-    |desired, netlink, link, _| desired.set_routes(netlink, link.index),
+    |desired, _, netlink, link, _| desired.set_link(netlink, link),
+    |desired, _, _, _, before| Ok(desired.set_settings(before)?),
+    |desired, _, netlink, link, _| desired.set_addresses(netlink, link.index),
+    |desired, _, netlink, link, _| desired.set_up(netlink, link),
+    |desired, _, netlink, link, _| desired.set_neighbours(netlink, link.index),
+    |desired, config, netlink, link, _| desired.set_routes(netlink, link.index, config),
 ];
-const SMALL: usize = 4;
-
 /// Opens the queues of the TAP, making it if there is none. One made for
 /// another number of workers keeps its queue mode: the kernel allows no other.
 fn open(netlink: &mut Netlink, name: &str, wanted: usize) -> Result<Queues, NodeError> {

@@ -1,7 +1,7 @@
 //! Looking after the node port: what somebody else changes on it is set again.
 //!
-//! Settings, link and addresses are looked at once a second; routes and neighbours, which may be many, when the
-//! kernel tells of a change, and now and then although it has told of none.
+//! Settings, link and addresses are looked at once a second; neighbours and routes, which may be many, when the
+//! kernel tells of a change of theirs, and now and then although it has told of none.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,25 +12,36 @@ use super::Control;
 use crate::api::ApiError;
 use crate::api::view::NodePortStatus;
 use crate::netlink::{Change, NetlinkError};
-use crate::node::{self, Desired, Look};
+use crate::node::{self, Desired, Look, Many};
 use crate::pod::interface;
 
-/// How often everything is looked at although nobody has told of a change.
+/// How often routes and neighbours are looked at although nobody has told of a change.
 const LOOK: Duration = Duration::from_secs(30);
-/// Whole looks may take this part of the time at most: the routes of others have to be read, too.
+/// Looks at routes may take this part of the time at most, for those of others have to be read, too: when a
+/// change was told, and when not.
 const SHARE: u32 = 20;
+const IDLE_SHARE: u32 = 1000;
 /// Different texts that are kept from being logged again.
 const SAID: usize = 256;
+
+const ALL: Many = Many {
+    neighbours: true,
+    routes: true,
+};
 
 /// What is known of the node port.
 #[derive(Debug)]
 pub(super) struct NodePort {
     /// Index of its interface.
     index: u32,
-    /// Somebody has changed something since the last whole look.
-    told: bool,
+    /// Its MTU, and that of the underlay from which it follows.
+    mtu: u16,
+    outer_mtu: u32,
+    /// What somebody has changed since it was looked at last.
+    told: Many,
+    /// When routes were looked at last.
     looked: Instant,
-    /// What the last whole look took.
+    /// What that took.
     cost: Duration,
     /// What was logged already.
     said: BTreeSet<String>,
@@ -43,10 +54,12 @@ pub(super) struct NodePort {
 
 impl NodePort {
     /// One that has just been set up.
-    pub(super) fn new(index: u32) -> Self {
+    pub(super) fn new(index: u32, mtu: u16, outer_mtu: u32) -> Self {
         Self {
             index,
-            told: false,
+            mtu,
+            outer_mtu,
+            told: Many::default(),
             looked: Instant::now(),
             cost: Duration::ZERO,
             said: BTreeSet::new(),
@@ -58,10 +71,19 @@ impl NodePort {
 
     /// Takes note of what the kernel tells.
     pub(super) fn hear(&mut self, changes: &[Change]) {
-        self.told |= changes.iter().any(|change| match change {
-            Change::Overrun | Change::Addresses | Change::Routes => true,
-            Change::Link { index } | Change::Neighbour { index, .. } => *index == self.index,
-        });
+        for change in changes {
+            match change {
+                Change::Overrun => self.told = ALL,
+                // Addresses and the interface take routes and neighbours along.
+                Change::Addresses => self.told = ALL,
+                Change::Link { index } if *index == self.index => self.told = ALL,
+                Change::Routes => self.told.routes = true,
+                Change::Neighbour { index, .. } if *index == self.index => {
+                    self.told.neighbours = true;
+                }
+                Change::Link { .. } | Change::Neighbour { .. } => {}
+            }
+        }
     }
 
     /// For `ringway status`.
@@ -109,37 +131,49 @@ impl NodePort {
 impl Control {
     /// Once a second.
     pub(super) fn look_at_node_port(&mut self) {
-        let since = self.node_port.looked.elapsed();
-        let told = self.node_port.told && since >= self.node_port.cost * SHARE;
-        let whole = told || since >= LOOK;
-        let desired = self.desired_node_port();
-        let begin = Instant::now();
-        let index = self.node_port.index;
-        let before = &mut self.state.before;
-        let look = match self.netlink.link_at(index) {
-            Ok(None) => self.make_node_port(),
-            _ => node::mend(&mut self.netlink, &desired, index, before, whole),
+        if self.node_port.outer_mtu != self.underlay.mtu {
+            // Asks for every peer's network.
+            self.node_port.mtu = self.underlay.pod_mtu(&self.config);
+            self.node_port.outer_mtu = self.underlay.mtu;
+        }
+        let port = &mut self.node_port;
+        let since = port.looked.elapsed();
+        let due = since >= LOOK.max(port.cost * IDLE_SHARE);
+        let many = Many {
+            neighbours: port.told.neighbours || due,
+            routes: due || (port.told.routes && since >= port.cost * SHARE),
         };
-        // A look that has found something is followed by a whole one: what was there may have gone along.
-        self.node_port.told = !look.mended.is_empty() || (self.node_port.told && !whole);
-        if whole {
+        port.told.neighbours = false;
+        port.told.routes &= !many.routes;
+        let pods = self.pods.values().filter(|_| many.neighbours);
+        let pods = pods.flat_map(|pod| {
+            let mac = pod.record.mac;
+            pod.record.ips.iter().map(move |ip| (*ip, mac))
+        });
+        let localnet = self.rules.has_host_ports();
+        let desired = Desired::of(&self.config, port.mtu).with(pods, localnet);
+        let begin = Instant::now();
+        let before = &mut self.state.before;
+        let look = match self.netlink.link_at(port.index) {
+            Ok(None) => self.make_node_port(),
+            _ => {
+                let (netlink, config) = (&mut self.netlink, &self.config);
+                node::mend(netlink, &desired, config, port.index, before, many)
+            }
+        };
+        if many.routes {
             self.node_port.looked = Instant::now();
             self.node_port.cost = begin.elapsed();
+        }
+        if look != Look::default() {
+            // What was changed may have taken more along; what failed is tried again.
+            self.node_port.told = ALL;
         }
         if !look.mended.is_empty() {
             // What settings were before; logged if it fails, and tried again.
             let _ = self.save();
         }
         self.node_port.take(&desired.name, look);
-    }
-
-    fn desired_node_port(&self) -> Desired {
-        let mtu = self.underlay.pod_mtu(&self.config);
-        let pods = self.pods.values().flat_map(|pod| {
-            let mac = pod.record.mac;
-            pod.record.ips.iter().map(move |ip| (*ip, mac))
-        });
-        Desired::of(&self.config, mtu).with(pods, self.rules.has_host_ports())
     }
 
     /// Makes the node port again that somebody has deleted, or moved to another namespace.

@@ -68,7 +68,8 @@ impl Control {
         let unsaved = state_dir.save(&state).err();
         unsaved.iter().for_each(saving::warn_unsaved);
         let queues = queues?;
-        let node_port = NodePort::new(netlink.link(&config.node.interface)?.index);
+        let index = netlink.link(&config.node.interface)?.index;
+        let node_port = NodePort::new(index, mtu, underlay.mtu);
         let rules = Rules::new(&config);
 
         let returns = Arc::new(Returns::new(BUCKETS, [random(), random()]));

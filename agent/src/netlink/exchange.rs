@@ -50,6 +50,22 @@ impl Exchange {
     where
         M: NetlinkSerializable + NetlinkDeserializable,
     {
+        let mut answers = Vec::new();
+        self.ask_each(what, message, flags, |answer| answers.push(answer))?;
+        Ok(answers)
+    }
+
+    /// The same, with every message given to `each` as it comes: a dump may have a hundred thousand.
+    pub(super) fn ask_each<M>(
+        &mut self,
+        what: impl Fn() -> String,
+        message: M,
+        flags: u16,
+        mut each: impl FnMut(M),
+    ) -> Result<(), NetlinkError>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable,
+    {
         let dump = flags & NLM_F_DUMP == NLM_F_DUMP;
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags | if dump { 0 } else { NLM_F_ACK };
@@ -65,15 +81,14 @@ impl Exchange {
         };
         self.socket.send(&bytes, 0).map_err(io)?;
 
-        let mut answers = Vec::new();
         for _ in 0..MAX_DUMP_MESSAGES {
             let n = match self.socket.recv(&mut &mut self.buffer[..], 0) {
                 Ok(n) => n.min(BUFFER),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(io(e)),
             };
-            if self.take(&what, n, &mut answers)? {
-                return Ok(answers);
+            if self.take(&what, n, &mut each)? {
+                return Ok(());
             }
         }
         Err(NetlinkError::Answer {
@@ -88,7 +103,7 @@ impl Exchange {
         &self,
         what: &impl Fn() -> String,
         n: usize,
-        answers: &mut Vec<M>,
+        each: &mut impl FnMut(M),
     ) -> Result<bool, NetlinkError> {
         let mut rest = &self.buffer[..n];
         while rest.len() >= 16 {
@@ -120,7 +135,7 @@ impl Exchange {
                         source: e.to_io(),
                     });
                 }
-                NetlinkPayload::InnerMessage(m) => answers.push(m),
+                NetlinkPayload::InnerMessage(m) => each(m),
                 _ => {}
             }
         }

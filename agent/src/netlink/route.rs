@@ -134,21 +134,29 @@ impl Netlink {
 
     /// Unicast routes of the main table that leave through a link.
     pub fn routes(&mut self, index: u32) -> Result<Vec<Route>, NetlinkError> {
+        let mut all = Vec::new();
+        self.each_route(index, |route| all.push(route))?;
+        Ok(all)
+    }
+
+    /// The same, one by one: the table may have a hundred thousand.
+    pub fn each_route(
+        &mut self,
+        index: u32,
+        mut each: impl FnMut(Route),
+    ) -> Result<(), NetlinkError> {
         let message = RouteNetlinkMessage::GetRoute(RouteMessage::default());
-        let answers = self.ask(|| "listing routes".into(), message, NLM_F_DUMP)?;
-        Ok(answers
-            .iter()
-            .filter_map(|m| match m {
-                RouteNetlinkMessage::NewRoute(r)
-                    if r.header.table == RouteHeader::RT_TABLE_MAIN
-                        && r.header.kind == RouteType::Unicast =>
-                {
-                    Route::from_message(r)
-                }
-                _ => None,
-            })
-            .filter(|r| r.interface == index)
-            .collect())
+        let what = || "listing routes".into();
+        self.exchange.ask_each(what, message, NLM_F_DUMP, |answer| {
+            if let RouteNetlinkMessage::NewRoute(r) = answer
+                && r.header.table == RouteHeader::RT_TABLE_MAIN
+                && r.header.kind == RouteType::Unicast
+                && let Some(route) = Route::from_message(&r)
+                && route.interface == index
+            {
+                each(route);
+            }
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ringway_packet::mac::MacAddr;
+use ringway_tables::Cidr;
 
 use super::{NEXT_HOP, NEXT_HOP_V6, NodeError};
 use crate::before::Before;
@@ -19,6 +20,7 @@ use crate::config::{Config, gateway};
 use crate::gso;
 use crate::mac;
 use crate::netlink::{Address, Lifetime, Link, LinkChange, NeighbourState, Netlink, Route};
+use crate::pod::interface;
 use crate::sysctl::{self, SysctlError};
 
 /// The node port as it shall be.
@@ -30,10 +32,10 @@ pub struct Desired {
     v4: bool,
     v6: bool,
     underlay: String,
+    /// Which agent's it is.
+    alias: String,
     /// Addresses with their prefix length.
     addresses: Vec<(IpAddr, u8)>,
-    /// The interface's index is filled in when they are set.
-    routes: Vec<Route>,
     /// Permanent entries.
     neighbours: BTreeMap<IpAddr, MacAddr>,
     /// Packets to 127.0.0.1 come back by it translated: host ports are in use.
@@ -41,7 +43,8 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// That of the configuration, without pods.
+    /// That of the configuration, without pods. Routes are taken from the configuration when they are looked
+    /// at: they may be a hundred thousand.
     pub fn of(config: &Config, mtu: u16) -> Self {
         let mut desired = Self {
             name: config.node.interface.clone(),
@@ -49,36 +52,15 @@ impl Desired {
             v4: config.pod_cidr(false).is_some(),
             v6: config.pod_cidr(true).is_some(),
             underlay: config.underlay.interface.clone(),
+            alias: interface::alias(&config.node.state_dir),
             ..Self::default()
         };
         for cidr in &config.node.pod_cidrs {
             let own = gateway(*cidr);
             desired.addresses.push((own, cidr.prefix_len()));
-            // The kernel makes it with the address; it is set only where somebody took it away.
-            desired.routes.push(Route {
-                destination: cidr.network(),
-                prefix_len: cidr.prefix_len(),
-                gateway: None,
-                onlink: false,
-                source: Some(own),
-                interface: 0,
-            });
-            let next_hop: IpAddr = if cidr.is_ipv6() {
-                NEXT_HOP_V6.into()
-            } else {
-                NEXT_HOP.into()
-            };
-            desired.neighbours.insert(next_hop, mac::GATEWAY);
-            let peers = config.peers.iter().flat_map(|p| &p.pod_cidrs);
-            let remote = peers.filter(|c| c.is_ipv6() == cidr.is_ipv6());
-            desired.routes.extend(remote.map(|c| Route {
-                destination: c.network(),
-                prefix_len: c.prefix_len(),
-                gateway: Some(next_hop),
-                onlink: true,
-                source: Some(own),
-                interface: 0,
-            }));
+            desired
+                .neighbours
+                .insert(next_hop(cidr.is_ipv6()), mac::GATEWAY);
         }
         // What Flannel nodes have as their own on the overlay (flannel.1) and take as their source.
         let network = config.pod_cidr(false).map(|c| (c.network(), 32));
@@ -97,11 +79,19 @@ impl Desired {
         self
     }
 
+    /// Whether another agent says that an interface is its own.
+    pub(super) fn is_foreign(&self, link: &Link) -> bool {
+        link.alias
+            .as_ref()
+            .is_some_and(|alias| *alias != self.alias)
+    }
+
     /// Kernel settings: forwarding, and what would get in its way. Of those of other interfaces `before` keeps
     /// what they were.
     pub(super) fn set_settings(&self, before: &mut Before) -> Result<Vec<String>, SysctlError> {
         let name = &self.name;
         let mut changed = Vec::new();
+        let keeps_accept = before.keeps(&format!("ipv6/conf/{}/accept_ra", self.underlay));
         // Those of our own interface go with it.
         let own = format!("/{name}/");
         let mut set = |key: String, value: &str| -> Result<(), SysctlError> {
@@ -147,15 +137,14 @@ impl Desired {
             set(v6("addr_gen_mode"), "1")?;
             set(v6("accept_ra"), "0")?;
             set(v6("accept_dad"), "0")?;
-            if sysctl::get("ipv6/conf/all/forwarding")? != "1" {
-                // A forwarding node ignores router advertisements unless told
-                // otherwise (2): the underlay would lose its default route.
-                let accept = format!("ipv6/conf/{}/accept_ra", self.underlay);
-                if sysctl::get(&accept)? == "1" {
-                    set(accept, "2")?;
-                }
-                set("ipv6/conf/all/forwarding".into(), "1")?;
+            // A forwarding node ignores router advertisements unless told
+            // otherwise (2): the underlay would lose its default route.
+            let accept = format!("ipv6/conf/{}/accept_ra", self.underlay);
+            let ours = keeps_accept || sysctl::get("ipv6/conf/all/forwarding")? != "1";
+            if ours && sysctl::get(&accept)? == "1" {
+                set(accept, "2")?;
             }
+            set("ipv6/conf/all/forwarding".into(), "1")?;
             set(v6("forwarding"), "1")?;
         } else {
             sysctl::set_if_present(&v6("disable_ipv6"), "1")?;
@@ -177,6 +166,11 @@ impl Desired {
             gso_max_size: Some(gso.size).filter(|n| link.gso_max_size != Some(*n)),
             gso_max_segs: Some(gso.segments).filter(|n| link.gso_max_segs != Some(*n)),
             arp: Some(true).filter(|_| link.no_arp),
+            alias: Some(self.alias.as_str()).filter(|a| link.alias.as_deref() != Some(*a)),
+            // A bridge, a bond or a VRF takes its packets away.
+            master: Some(0).filter(|_| link.master.is_some()),
+            // A TAP has one while somebody has it open.
+            carrier: Some(true).filter(|_| link.up && !link.carrier),
             ..LinkChange::default()
         };
         let mut changed = Vec::new();
@@ -190,6 +184,13 @@ impl Desired {
         changed.extend(change.gso_max_size.map(|n| format!("gso_max_size {n}")));
         changed.extend(change.gso_max_segs.map(|n| format!("gso_max_segs {n}")));
         changed.extend(change.arp.map(|_| "ARP on".to_owned()));
+        changed.extend(change.alias.map(|a| format!("alias {a}")));
+        changed.extend(
+            change
+                .master
+                .map(|_| "part of no other interface".to_owned()),
+        );
+        changed.extend(change.carrier.map(|_| "carrier".to_owned()));
         if !changed.is_empty() {
             netlink.change_link(link.index, &change)?;
         }
@@ -271,53 +272,104 @@ impl Desired {
         &self,
         netlink: &mut Netlink,
         index: u32,
+        config: &Config,
     ) -> Result<Vec<String>, NodeError> {
-        let there = netlink.routes(index)?;
-        let there: BTreeMap<(IpAddr, u8), Route> = there
-            .into_iter()
-            .map(|r| ((r.destination, r.prefix_len), r))
-            .collect();
-        let mut changed = Vec::new();
-        for wanted in &self.routes {
-            let sound = there
-                .get(&(wanted.destination, wanted.prefix_len))
-                .is_some_and(|r| match wanted.gateway {
-                    Some(_) => r.gateway == wanted.gateway && r.source == wanted.source,
-                    // IPv6 has no source in it.
-                    None => r.gateway.is_none(),
-                });
-            if !sound {
-                let route = Route {
-                    interface: index,
-                    ..*wanted
-                };
-                netlink.set_route(&route)?;
-                changed.push(format!(
-                    "route {}/{}",
-                    wanted.destination, wanted.prefix_len
-                ));
+        let wanted = Routes::of(config);
+        let mut sound = vec![false; wanted.cidrs.len()];
+        netlink.each_route(index, |there| {
+            if let Some(at) = wanted.find(&there) {
+                let wanted = wanted.route(at, index);
+                sound[at] |= there.gateway == wanted.gateway
+                    // IPv6 has none in the one the kernel makes.
+                    && (there.source == wanted.source || wanted.gateway.is_none());
             }
+        })?;
+        let mut changed = Vec::new();
+        let missing = sound.iter().enumerate().filter(|(_, sound)| !**sound);
+        for (at, _) in missing {
+            netlink.set_route(&wanted.route(at, index))?;
+            changed.push(format!("route {}", wanted.cidrs[at]));
         }
         Ok(changed)
     }
 
     /// Takes away addresses and routes of an earlier configuration.
-    pub(super) fn sweep(&self, netlink: &mut Netlink, index: u32) -> Result<(), NodeError> {
+    pub(super) fn sweep(
+        &self,
+        netlink: &mut Netlink,
+        index: u32,
+        config: &Config,
+    ) -> Result<(), NodeError> {
         for old in netlink.addresses(index)? {
             if old.global && !self.addresses.contains(&(old.ip, old.prefix_len)) {
                 tracing::info!("removing {}/{} from the node port", old.ip, old.prefix_len);
                 netlink.remove_address(index, old.ip, old.prefix_len)?;
             }
         }
-        for old in netlink.routes(index)? {
+        let wanted = Routes::of(config);
+        let mut stale = Vec::new();
+        netlink.each_route(index, |old| {
             let ours = old.gateway.is_some_and(super::is_next_hop);
-            let wanted =
-                |w: &Route| (w.destination, w.prefix_len) == (old.destination, old.prefix_len);
-            if ours && !self.routes.iter().any(wanted) {
-                tracing::info!("removing route {}/{}", old.destination, old.prefix_len);
-                netlink.remove_route(&old)?;
+            if ours && wanted.find(&old).is_none() {
+                stale.push(old);
             }
+        })?;
+        for old in stale {
+            tracing::info!("removing route {}/{}", old.destination, old.prefix_len);
+            netlink.remove_route(&old)?;
         }
         Ok(())
+    }
+}
+
+/// The routes there shall be, by destination: own pod networks, and peers' of the same families.
+struct Routes<'a> {
+    config: &'a Config,
+    cidrs: Vec<&'a Cidr>,
+}
+
+impl<'a> Routes<'a> {
+    fn of(config: &'a Config) -> Self {
+        let peers = config.peers.iter().flat_map(|p| &p.pod_cidrs);
+        let all = config.node.pod_cidrs.iter().chain(peers);
+        let mut cidrs: Vec<&Cidr> = all
+            .filter(|c| config.pod_cidr(c.is_ipv6()).is_some())
+            .collect();
+        cidrs.sort_by_key(|c| destination(c));
+        Self { config, cidrs }
+    }
+
+    /// Which has the same destination.
+    fn find(&self, other: &Route) -> Option<usize> {
+        let other = (other.destination, other.prefix_len);
+        let found = self.cidrs.binary_search_by_key(&other, |c| destination(c));
+        found.ok()
+    }
+
+    fn route(&self, at: usize, interface: u32) -> Route {
+        let cidr = *self.cidrs[at];
+        let own = self.config.pod_cidr(cidr.is_ipv6());
+        // The kernel makes that to the own pods with the address; it is set where somebody took it away.
+        let remote = own != Some(cidr);
+        Route {
+            destination: cidr.network(),
+            prefix_len: cidr.prefix_len(),
+            gateway: remote.then(|| next_hop(cidr.is_ipv6())),
+            onlink: remote,
+            source: own.map(gateway),
+            interface,
+        }
+    }
+}
+
+fn destination(cidr: &Cidr) -> (IpAddr, u8) {
+    (cidr.network(), cidr.prefix_len())
+}
+
+/// Next hop of all routes to peers' pods of a family.
+fn next_hop(v6: bool) -> IpAddr {
+    match v6 {
+        true => NEXT_HOP_V6.into(),
+        false => NEXT_HOP.into(),
     }
 }

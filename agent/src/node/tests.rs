@@ -263,3 +263,34 @@ fn gateway_of(like: &IpAddr) -> IpAddr {
         IpAddr::V6(_) => "fd77:1::1".parse().unwrap(),
     }
 }
+
+#[test]
+fn the_underlay_goes_on_hearing_router_advertisements() {
+    const ACCEPT: &str = "ipv6/conf/under0/accept_ra";
+    // Forwarding turned on by us, and by somebody before, who knew what he did.
+    for (forwarding, at_first, mended) in [("0", "2", "2"), ("1", "1", "1")] {
+        in_netns(move || {
+            let _under = underlay();
+            sysctl::set("ipv6/conf/all/forwarding", forwarding).unwrap();
+            sysctl::set(ACCEPT, "1").unwrap();
+            let mut nl = Netlink::open().unwrap();
+            let (config, mut before) = (config(PEER, BOTH), Before::default());
+            let _queues = super::setup(&mut nl, &config, 1430, 1, &mut before).unwrap();
+            assert_eq!(sysctl::get(ACCEPT).unwrap(), at_first);
+            sysctl::set(ACCEPT, "1").unwrap();
+            let index = nl.link("ringway0").unwrap().index;
+            let desired = Desired::of(&config, 1430);
+            let look = mend(
+                &mut nl,
+                &desired,
+                &config,
+                index,
+                &mut before,
+                Many::default(),
+            );
+            assert_eq!(sysctl::get(ACCEPT).unwrap(), mended);
+            assert_eq!(look.failed, [""; 0]);
+            assert_eq!(look.mended.len(), usize::from(mended == "2"), "{look:?}");
+        });
+    }
+}

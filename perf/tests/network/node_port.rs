@@ -13,7 +13,7 @@ struct Row {
     what: &'static str,
     /// `ip` commands, or `sysctl KEY=VALUE`, in the node's namespace.
     change: &'static [&'static str],
-    /// A command and what its output must have in it afterwards.
+    /// A command and what its output must have in it afterwards, or not have after a `!`.
     restored: (&'static str, &'static str),
 }
 
@@ -88,6 +88,16 @@ const ROWS: &[Row] = &[
         "ARP",
         &["link set ringway0 arp off"],
         ("link show dev ringway0", "<BROADCAST,MULTICAST,UP"),
+    ),
+    row(
+        "part of a bridge",
+        &["link add br9 type bridge", "link set ringway0 master br9"],
+        ("link show dev ringway0", "!master"),
+    ),
+    row(
+        "carrier",
+        &["link set ringway0 carrier off"],
+        ("link show dev ringway0", ",LOWER_UP"),
     ),
     row(
         "name",
@@ -293,13 +303,21 @@ fn change_and_wait(ns: &Netns, row: &Row) -> Result<Duration, String> {
     let begin = Instant::now();
     loop {
         let now = command(ns, look).unwrap_or_else(|e| e);
-        if now.contains(wanted) {
+        if has(&now, wanted) {
             return Ok(begin.elapsed());
         }
         if begin.elapsed() > WITHIN {
             return Err(format!("{wanted:?} is not in `{look}`: {now}"));
         }
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Whether the output has it in it; after a `!`, that it has not.
+fn has(output: &str, wanted: &str) -> bool {
+    match wanted.strip_prefix('!') {
+        Some(unwanted) => !output.contains(unwanted),
+        None => output.contains(wanted),
     }
 }
 
@@ -339,7 +357,7 @@ fn a_restart_mends_what_somebody_changed() {
                 topology.n1.agent().unwrap().start().unwrap();
                 let (look, wanted) = row.restored;
                 let now = command(&topology.n1.ns, look).unwrap_or_else(|e| e);
-                if !now.contains(wanted) {
+                if !has(&now, wanted) {
                     failures.push(format!(
                         "{}: {wanted:?} is not in `{look}`: {now}",
                         row.what
@@ -384,7 +402,7 @@ fn what_cannot_be_set_right_fails_status_and_check() {
             };
             assert!(verbs(0));
             let node = topology.n1.ns.clone();
-            node.ip_batch("link del ringway0\nlink add ringway0 type dummy\n")
+            node.ip_batch("link del ringway0\nlink add ringway0 type bridge\n")
                 .unwrap();
             eventually("STATUS and CHECK fail", WITHIN, || verbs(50));
             let status = topology.n1.agent().unwrap().json(&["status"]).unwrap();
