@@ -366,7 +366,8 @@ impl Said {
         self.troubles = now;
     }
 
-    fn applied(&self, file: &Path) -> bool {
+    /// Whether a DEL was applied whose file cannot be removed.
+    pub(super) fn applied(&self, file: &Path) -> bool {
         let trouble = self.troubles.get(file);
         trouble.is_some_and(|trouble| trouble.starts_with(APPLIED))
     }

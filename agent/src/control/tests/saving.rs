@@ -71,7 +71,7 @@ fn serves_and_refuses_an_add(spoil: impl Fn(&Path), reason: &str, cure: impl Fn(
     }
     // What the plugin left while no agent was there is applied, once.
     assert_eq!(control.pods.contains_key("left/eth0"), !leave);
-    assert_eq!(control.applied.len(), usize::from(leave));
+    assert_eq!(control.cni.applied(&pending), leave);
     control.cni_del(&attachment);
     // A runtime that asks is told, and so is a person.
     assert!(control.cni_status().unwrap_err().error.contains(reason));
@@ -85,7 +85,7 @@ fn serves_and_refuses_an_add(spoil: impl Fn(&Path), reason: &str, cure: impl Fn(
     cure(&dir);
     control.look_around();
     assert_eq!(node.saved(), ["a"]);
-    assert!(!pending.exists() && control.applied.is_empty());
+    assert!(!pending.exists() && !control.cni.applied(&pending));
     control.cni_status().unwrap();
     assert_eq!(control.view().status.state_error, None);
     control.attach(&b).unwrap();
