@@ -16,6 +16,7 @@
 //! library looks for them, whatever the specification's overview says.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod annotations;
 pub mod api;

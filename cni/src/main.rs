@@ -1,5 +1,8 @@
 //! The `ringway-cni` plugin.
 
+// Printing macros panic when nobody reads.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
@@ -27,10 +30,9 @@ fn main() -> ExitCode {
     if env.command.is_empty() {
         // A person, not a runtime; without an argument it may be a runtime that forgot, and must fail.
         if std::env::args().len() > 1 {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
+            return exit(print(HELP));
         }
-        eprint!("{HELP}");
+        let _ = std::io::stderr().write_all(HELP.as_bytes());
     }
     let mut stdin = Vec::new();
     // VERSION comes without a configuration, maybe with a terminal.
@@ -38,10 +40,27 @@ fn main() -> ExitCode {
         let _ = std::io::stdin().take(CONF_MAX).read_to_end(&mut stdin);
     }
     let (text, good) = verbs::run(&env, &stdin);
-    let mut stdout = std::io::stdout();
-    let _ = stdout
+    // A result that nobody got is none: the runtime takes the failure for one, and deletes what was made.
+    exit(print(&text) && good)
+}
+
+/// False, with the reason on stderr, when not all of it could be written.
+fn print(text: &str) -> bool {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
+    if let Err(e) = &written {
+        // What is said on stderr never decides anything.
+        let _ = writeln!(
+            std::io::stderr(),
+            "ringway-cni: the result cannot be written: {e}"
+        );
+    }
+    written.is_ok()
+}
+
+fn exit(good: bool) -> ExitCode {
     if good {
         ExitCode::SUCCESS
     } else {

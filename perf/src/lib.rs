@@ -2,6 +2,10 @@
 //! them ([`traffic`], [`load`]), and what they are compared with ([`demo`], [`compare`], [`search`], [`soak`]); all of it in a virtual
 //! machine whose NICs can do what this one's cannot ([`vm`]).
 
+// First: its macros are for all that follow.
+#[macro_use]
+pub mod output;
+
 pub mod compare;
 pub mod demo;
 pub mod estimate;

@@ -1,6 +1,7 @@
 //! `ringway-perf`: the demo and the measurements. Each subcommand lives in a module of the library.
 
 use clap::{Parser, Subcommand};
+use ringway_perf::output::write;
 use ringway_perf::{
     compare, demo, hold, instructions, lab, load, pipeline, ring, search, soak, traffic, vm,
 };
@@ -81,11 +82,14 @@ fn main() -> ExitCode {
         Ok(End::Good) => ExitCode::SUCCESS,
         Ok(End::Bad) => ExitCode::FAILURE,
         Ok(End::Skipped(why)) => {
-            eprintln!("{why}");
+            write(std::io::stderr(), format_args!("{why}\n"));
             ExitCode::from(SKIPPED)
         }
         Err(error) => {
-            eprintln!("error: {}", describe(&error));
+            write(
+                std::io::stderr(),
+                format_args!("error: {}\n", describe(&error)),
+            );
             ExitCode::FAILURE
         }
     }
@@ -121,7 +125,7 @@ fn run(command: Command) -> anyhow::Result<End> {
         Command::Clean => {
             lab::require_root()?;
             for leftover in lab::remove_leftovers() {
-                println!("removed {leftover}");
+                write(std::io::stdout(), format_args!("removed {leftover}\n"));
             }
             Ok(End::Good)
         }

@@ -323,3 +323,52 @@ proptest! {
         }
     }
 }
+
+/// stdout of a full disk, and of a pipe that nobody reads any more.
+fn broken_outputs() -> [(&'static str, Stdio); 2] {
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    [("full", full.unwrap().into()), ("no reader", writer.into())]
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure_and_no_panic() {
+    for command in ["VERSION", "ADD", ""] {
+        for (what, stdout) in broken_outputs() {
+            let mut plugin = Command::new(env!("CARGO_BIN_EXE_ringway-cni"));
+            plugin.arg("--help").env("CNI_COMMAND", command);
+            let output = plugin
+                .stdin(Stdio::null())
+                .stdout(stdout)
+                .stderr(Stdio::piped())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{command} {what}: {said}");
+            assert!(
+                said.contains("cannot be written"),
+                "{command} {what}: {said}"
+            );
+            assert!(!said.contains("panicked"), "{command} {what}: {said}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_said_on_stderr_decides_nothing() {
+    for (command, code) in [("VERSION", 0), ("", 1)] {
+        for (what, stderr) in broken_outputs() {
+            let mut plugin = Command::new(env!("CARGO_BIN_EXE_ringway-cni"));
+            plugin.env("CNI_COMMAND", command).stdin(Stdio::null());
+            let output = plugin
+                .stderr(stderr)
+                .stdout(Stdio::piped())
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(code), "{command} {what}");
+            let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert!(answer["cniVersion"].is_string(), "{answer}");
+        }
+    }
+}

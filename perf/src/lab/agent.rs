@@ -226,7 +226,8 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
+            // Of a test that fails: the standard one belongs to that test's output.
+            std::eprintln!(
                 "--- the agent of {} wrote last:\n{}\n---",
                 self.node,
                 self.log()
