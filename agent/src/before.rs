@@ -29,6 +29,13 @@ const DRAGS: [(&str, &[&str]); 2] = [
     ("ipv6/conf/all/forwarding", &["ipv6/conf/*/forwarding"]),
 ];
 
+/// What the agent changes of the whole machine, for who has lost the record of what it was.
+pub const CHANGED: [&str; 3] = [
+    "ipv4/ip_forward",
+    "ipv4/conf/all/send_redirects",
+    "ipv6/conf/all/forwarding",
+];
+
 impl Before {
     /// Sets a kernel setting and remembers what it was; true when it was different.
     ///

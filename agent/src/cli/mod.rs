@@ -67,8 +67,12 @@ enum Verb {
     #[command(after_help = "Files are replaced by rename. They stay until `ringway uninstall`.")]
     InstallCni(InstallCni),
     /// Take away all that Ringway has made or changed on this node; the agent must not run
-    #[command(after_help = "Pods lose their network. The configuration file stays.")]
-    Uninstall,
+    #[command(
+        after_help = "Pods lose their network. The configuration file stays.\n\
+        What the node's record does not name is found by what it is: interfaces in every\n\
+        namespace, network configurations and the plugin in the folders above."
+    )]
+    Uninstall(Folders),
     /// Check or show the configuration
     Config {
         /// What to do with it
@@ -142,6 +146,12 @@ struct InstallCni {
     /// The plugin [default: ringway-cni beside this program]
     #[arg(long, value_name = "PATH")]
     plugin: Option<PathBuf>,
+    #[command(flatten)]
+    folders: Folders,
+}
+
+#[derive(clap::Args)]
+struct Folders {
     /// Folder of CNI plugins
     #[arg(long, value_name = "PATH", default_value = install::BIN_DIR)]
     bin_dir: PathBuf,
@@ -190,7 +200,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Agent => agent::run(&arguments.config, arguments.socket.as_deref()),
         Verb::Config { verb } => configuration(arguments, verb),
         Verb::InstallCni(how) => install_cni(arguments, how),
-        Verb::Uninstall => uninstall(arguments),
+        Verb::Uninstall(folders) => uninstall(arguments, folders),
         verb => Ok(remote(&Client::new(socket(arguments)), verb)?),
     }
 }
@@ -254,8 +264,8 @@ fn install_cni(arguments: &Arguments, how: &InstallCni) -> Result<(), Failure> {
     let usual = install::Places::usual();
     let places = install::Places {
         plugin: how.plugin.clone().unwrap_or(usual.plugin),
-        bin_dir: how.bin_dir.clone(),
-        conf_dir: how.conf_dir.clone(),
+        bin_dir: how.folders.bin_dir.clone(),
+        conf_dir: how.folders.conf_dir.clone(),
     };
     let (installed, preferred) = install::install(&config, &places)?;
     for file in &installed.files {
@@ -275,13 +285,21 @@ fn install_cni(arguments: &Arguments, how: &InstallCni) -> Result<(), Failure> {
     Ok(())
 }
 
-fn uninstall(arguments: &Arguments) -> Result<(), Failure> {
+fn uninstall(arguments: &Arguments, folders: &Folders) -> Result<(), Failure> {
     let config = Config::load(&arguments.config)?;
-    let report = install::uninstall(&config)?;
+    let places = install::Places {
+        bin_dir: folders.bin_dir.clone(),
+        conf_dir: folders.conf_dir.clone(),
+        ..install::Places::usual()
+    };
+    let report = install::uninstall(&config, &places)?;
+    for note in &report.notes {
+        eprintln!("ringway: warning: {note}");
+    }
     for done in &report.done {
         println!("removed or put back: {done}");
     }
-    if report.done.is_empty() && report.left.is_empty() {
+    if report == install::Report::default() {
         println!("nothing of Ringway was found");
     }
     if !report.pods.is_empty() {
@@ -340,7 +358,7 @@ fn remote(client: &Client, verb: &Verb) -> Result<(), ClientError> {
             };
             client.post("/v1/detach", &body, d.json.json, show::detached)
         }
-        Verb::Agent | Verb::Config { .. } | Verb::InstallCni(_) | Verb::Uninstall => Ok(()),
+        Verb::Agent | Verb::Config { .. } | Verb::InstallCni(_) | Verb::Uninstall(_) => Ok(()),
     }
 }
 

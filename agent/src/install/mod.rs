@@ -12,6 +12,7 @@
 //! changed on the node.
 
 mod conflist;
+mod search;
 mod uninstall;
 
 use std::fs::{self, File, Permissions};
@@ -135,7 +136,12 @@ pub fn install(config: &Config, places: &Places) -> Result<(Installed, Vec<Strin
     let installed = Installed {
         files: vec![list, binary],
     };
-    let text = serde_json::to_string_pretty(&installed).unwrap_or_default();
+    // What an earlier one has put elsewhere is ours as well.
+    let mut all = installed.clone();
+    let earlier = self::installed(&config.node.state_dir).files;
+    all.files
+        .extend(earlier.into_iter().filter(|f| !installed.files.contains(f)));
+    let text = serde_json::to_string_pretty(&all).unwrap_or_default();
     write(
         &config.node.state_dir.join(INSTALLED),
         text.as_bytes(),

@@ -168,20 +168,210 @@ fn uninstalled_the_machine_is_as_before() {
         install(&config, &places).unwrap();
         let mut control = Control::start(config.clone()).unwrap();
         control.attach_for_test(&pod.path());
-        let running = uninstall(&config).unwrap_err();
+        let running = uninstall(&config, &places).unwrap_err();
         assert!(
             matches!(running, InstallError::AgentRuns { .. }),
             "{running}"
         );
         assert_ne!(look(), before);
         control.stop_for_test();
-        let report = uninstall(&config).unwrap();
+        let report = uninstall(&config, &places).unwrap();
         assert_eq!(report.left, [""; 0]);
-        assert_eq!(report.pods, ["c1/eth0"]);
+        assert_eq!(report.pods, ["pod c1/eth0"]);
         assert_eq!(look(), before);
         assert_eq!(pod.netlink().links().unwrap().len(), 1, "only lo");
         assert_eq!(machine.files(), ["plugin"]);
-        assert_eq!(uninstall(&config).unwrap(), Report::default());
+        assert_eq!(uninstall(&config, &places).unwrap(), Report::default());
         assert_eq!(machine.files(), ["plugin"]);
     });
+}
+
+/// A namespace with a name, which is how a machine finds it.
+struct Named(String);
+
+impl Named {
+    fn new(what: &str) -> Self {
+        let name = format!("rw{}{what}", std::process::id());
+        ip(&["netns", "add", &name]);
+        Self(name)
+    }
+
+    fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.0)
+    }
+
+    /// Names of its interfaces.
+    fn links(&self) -> Vec<String> {
+        let netns = crate::netns::Netns::open(&self.path()).unwrap();
+        crate::netns::run_in(&netns, links).unwrap()
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        ip(&["netns", "del", &self.0]);
+    }
+}
+
+fn links() -> Vec<String> {
+    let links = crate::netlink::Netlink::open().unwrap().links().unwrap();
+    links.into_iter().map(|link| link.name).collect()
+}
+
+fn ip(words: &[&str]) {
+    let status = std::process::Command::new("ip").args(words).status();
+    assert!(status.unwrap().success(), "ip {words:?}");
+}
+
+#[test]
+fn what_no_record_names_is_found_and_nothing_else_is_touched() {
+    in_netns(|| {
+        for loss in ["damaged", "gone"] {
+            lose_the_record(loss);
+        }
+    });
+}
+
+/// Two installs, an agent with a pod, its record lost; beside them what is somebody else's.
+fn lose_the_record(loss: &str) {
+    use crate::control::Control;
+    use crate::pod::interface::TAP_OWNER_UID;
+    use ringway_ports::tap::{self, TapOptions};
+
+    let machine = Machine::new();
+    let (config, places) = (machine.config(), machine.places());
+    fs::write(
+        &places.plugin,
+        "\x7fELF ringway-cni, CNI plugin of Ringway: and so on",
+    )
+    .unwrap();
+    let pod = Named::new("p");
+    let owned = TapOptions {
+        owner_uid: Some(TAP_OWNER_UID),
+        ..TapOptions::default()
+    };
+    // Of a second agent on this machine, with the same pod network, which is stopped just now.
+    let theirs = Named::new("t");
+    let netns = crate::netns::Netns::open(&theirs.path()).unwrap();
+    crate::netns::run_in(&netns, || {
+        tap::create_persistent("eth0", &owned).unwrap();
+        ip(&["link", "set", "eth0", "alias", "ringway /another/state"]);
+        ip(&["addr", "add", "10.77.1.9/24", "dev", "eth0"]);
+    })
+    .unwrap();
+    let _underlay = tap::create_persistent("eth0", &TapOptions::default()).unwrap();
+    tap::create_persistent("tap0", &TapOptions::default()).unwrap();
+    ip(&["addr", "add", "192.168.77.1/24", "dev", "eth0"]);
+    ip(&["addr", "add", "fd00:77::1/64", "dev", "eth0"]);
+    ip(&["link", "set", "eth0", "up"]);
+    let foreign = [
+        (
+            "10-flannel.conflist",
+            r#"{"plugins": [{"type": "flannel"}]}"#,
+        ),
+        ("20-other.conf", r#"{"type": "bridge", "name": "ringway"}"#),
+    ];
+    fs::create_dir_all(&places.conf_dir).unwrap();
+    for (name, text) in foreign {
+        fs::write(places.conf_dir.join(name), text).unwrap();
+    }
+    let elsewhere = Places {
+        bin_dir: machine.dir.path().join("bin2"),
+        conf_dir: machine.dir.path().join("net2.d"),
+        ..places.clone()
+    };
+    if loss == "damaged" {
+        install(&config, &elsewhere).unwrap();
+    }
+    install(&config, &places).unwrap();
+    let mut control = Control::start(config.clone()).unwrap();
+    control.attach_for_test(&pod.path());
+    control.stop_for_test();
+    assert_eq!(
+        (pod.links(), links()),
+        (
+            names(&["lo", "eth0"]),
+            names(&["lo", "eth0", "tap0", "ringway0"])
+        )
+    );
+    let state = &config.node.state_dir;
+    if loss == "damaged" {
+        let text = fs::read(state.join("state.json")).unwrap();
+        fs::write(state.join("state.json"), &text[..text.len() / 2]).unwrap();
+    } else {
+        fs::remove_dir_all(state).unwrap();
+    }
+
+    let report = uninstall(&config, &places).unwrap();
+    assert_eq!(report.left, [""; 0]);
+    assert_eq!(
+        (pod.links(), links()),
+        (names(&["lo"]), names(&["lo", "eth0", "tap0"]))
+    );
+    assert_eq!(theirs.links(), ["lo", "eth0"]);
+    let left = ["net.d/10-flannel.conflist", "net.d/20-other.conf", "plugin"];
+    assert_eq!(machine.files(), left);
+    match loss {
+        "damaged" => assert!(report.notes[0].contains("ipv4/ip_forward=1"), "{report:?}"),
+        _ => assert_eq!(report.notes, [""; 0]),
+    }
+    assert_eq!(uninstall(&config, &places).unwrap(), Report::default());
+    // The next round begins as this one did.
+    tap::delete("tap0").unwrap();
+    drop(_underlay);
+    tap::delete("eth0").unwrap();
+}
+
+#[test]
+fn an_interface_in_use_stays_until_it_is_not() {
+    use crate::pod::interface::{TAP_OWNER_UID, alias};
+    use ringway_ports::tap::{self, TapOptions};
+
+    in_netns(|| {
+        let machine = Machine::new();
+        let (config, places) = (machine.config(), machine.places());
+        for multi_queue in [false, true] {
+            let options = TapOptions {
+                owner_uid: Some(TAP_OWNER_UID),
+                multi_queue,
+            };
+            let open = tap::create_persistent("renamed0", &options).unwrap();
+            let alias = alias(&config.node.state_dir);
+            ip(&["link", "set", "renamed0", "alias", &alias]);
+            let report = uninstall(&config, &places).unwrap();
+            assert!(
+                report.left[0].contains("renamed0 of this node is in use"),
+                "{report:?}"
+            );
+            drop(open);
+            let report = uninstall(&config, &places).unwrap();
+            assert_eq!(report.left, [""; 0]);
+            assert_eq!(links(), ["lo"]);
+        }
+    });
+}
+
+fn names(all: &[&str]) -> Vec<String> {
+    all.iter().map(|&name| name.to_owned()).collect()
+}
+
+#[test]
+fn a_list_that_others_have_changed_stays_with_its_plugin() {
+    let machine = Machine::new();
+    let (config, places) = (machine.config(), machine.places());
+    fs::write(&places.plugin, "CNI plugin of Ringway").unwrap();
+    install(&config, &places).unwrap();
+    fs::remove_dir_all(&config.node.state_dir).unwrap();
+    let hand_made = places.conf_dir.join("01-mine.conflist");
+    let text = r#"{"name": "mine", "plugins": [{"type": "ringway-cni"}, {"type": "tuning"}]}"#;
+    fs::write(&hand_made, text).unwrap();
+    let found = search::files(&config, &places);
+    assert_eq!(found.ours, [places.conf_dir.join(CONFLIST)]);
+    assert_eq!(found.notes.len(), 2, "{:?}", found.notes);
+    assert!(
+        found
+            .notes
+            .iter()
+            .all(|note| note.contains("01-mine.conflist"))
+    );
 }

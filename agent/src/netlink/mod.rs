@@ -17,6 +17,7 @@ mod neighbour;
 mod qdisc;
 mod route;
 mod route_to;
+mod tap;
 pub mod watch;
 pub mod xdp_features;
 
@@ -32,6 +33,7 @@ pub use link::{Link, LinkChange, OperState};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use route::Route;
 pub use route_to::{NoWay, RouteTo};
+pub use tap::Tap;
 pub use watch::{Change, Watch};
 pub use xdp_features::XdpFeatures;
 

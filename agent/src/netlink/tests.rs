@@ -19,6 +19,46 @@ fn link(netlink: &mut Netlink, name: &str) -> (Link, tap::Opened) {
 }
 
 #[test]
+fn taps_are_listed_with_owner_alias_and_use() {
+    in_netns(|| {
+        let mut nl = Netlink::open().unwrap();
+        assert_eq!(nl.taps().unwrap(), [], "lo is none");
+        let (plain, _fd) = link(&mut nl, "t0");
+        let options = TapOptions {
+            multi_queue: true,
+            owner_uid: Some(4_294_967_290),
+        };
+        let owned = tap::create_persistent("t1", &options).unwrap();
+        let index = nl.link("t1").unwrap().index;
+        let change = LinkChange {
+            alias: Some("whose"),
+            ..LinkChange::default()
+        };
+        nl.change_link(index, &change).unwrap();
+        let mut expected = [
+            Tap {
+                index: plain.index,
+                name: "t0".into(),
+                owner: None,
+                alias: None,
+                in_use: true,
+            },
+            Tap {
+                index,
+                name: "t1".into(),
+                owner: Some(4_294_967_290),
+                alias: Some("whose".into()),
+                in_use: true,
+            },
+        ];
+        assert_eq!(nl.taps().unwrap(), expected);
+        drop(owned);
+        expected[1].in_use = false;
+        assert_eq!(nl.taps().unwrap(), expected);
+    });
+}
+
+#[test]
 fn links_are_found_changed_and_deleted() {
     in_netns(|| {
         let mut nl = Netlink::open().unwrap();
