@@ -1,6 +1,7 @@
 //! What can be wrong with a configuration, and what to do about it.
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -18,15 +19,27 @@ pub struct ConfigError {
 }
 
 /// What is wrong: each variant carries the value seen and its limit.
-#[derive(Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum Problem {
-    #[error("cannot be read: {0}")]
-    Read(String),
+    #[error("cannot be read: {why}")]
+    Read { kind: io::ErrorKind, why: String },
     #[error("{message}{}", quoted(.text))]
     Syntax { message: String, text: String },
-    #[error("{value:?} is not a network: {why}")]
-    BadCidr { value: String, why: String },
+    #[error("{value} is not in quotes")]
+    Unquoted { value: String, write: String },
+    #[error("{found} is not how this section begins")]
+    Brackets { found: String, write: String },
+    #[error("an equals sign is missing")]
+    NoEquals { write: String },
+    #[error("{value} is neither true nor false")]
+    NotFlag { value: String },
+    #[error("this has to be a list")]
+    NotList { write: String },
+    #[error("{value} is not a whole number")]
+    NotWhole { value: String, min: i128, max: i128 },
+    #[error("{why}")]
+    BadCidr { why: String },
     #[error("{value} leaves no room for a gateway and a pod: the prefix may be /{min} to /{max}")]
     CidrSize { value: String, min: u8, max: u8 },
     #[error("{value} is no unicast network")]
@@ -43,7 +56,7 @@ pub enum Problem {
     },
     #[error("{value} is outside node.cluster_cidrs ({cluster})")]
     OutsideCluster { value: String, cluster: String },
-    #[error("{value:?} is not a range of addresses: {why}")]
+    #[error("{}", range(.value, .why))]
     BadRange { value: String, why: String },
     #[error("{value} is outside the node's pod networks ({networks})")]
     RangeOutside { value: String, networks: String },
@@ -78,7 +91,7 @@ pub enum Problem {
     #[error("{value} cannot be the MAC address of a node")]
     MacKind { value: String },
     #[error("{value} is out of range: {min} to {max}")]
-    Range { value: u64, min: u64, max: u64 },
+    Range { value: i128, min: i128, max: i128 },
     #[error("vxlan and udp cannot share UDP port {port}")]
     SamePort { port: u16 },
     #[error("off is possible on IPv4 only, and the underlay family is ipv6")]
@@ -97,6 +110,22 @@ pub enum Problem {
     },
     #[error("{peer} and this node have no underlay address of the same usable family: {detail}")]
     UnderlayFamily { peer: String, detail: String },
+    #[error("lo leads to no other node")]
+    Loopback,
+    #[error("processor {cpu} is not one of those this process may run on ({allowed})")]
+    NoProcessor { cpu: usize, allowed: String },
+    #[error("{value} is reached by {by}, not by {interface}")]
+    OtherInterface {
+        value: IpAddr,
+        by: String,
+        interface: String,
+    },
+    #[error("{value} cannot be reached from {from}: {why}")]
+    NoRoute {
+        value: IpAddr,
+        from: IpAddr,
+        why: String,
+    },
     #[error("there is no interface {value:?} in this namespace; there are {found}")]
     InterfaceMissing { value: String, found: String },
     #[error("interface {value} is down")]
@@ -131,11 +160,45 @@ fn quoted(text: &str) -> String {
     }
 }
 
+/// What is wrong with a range; the reason may name it already.
+fn range(value: &str, why: &str) -> String {
+    if why.contains(value) {
+        why.to_owned()
+    } else {
+        format!("{value:?} is not a range of addresses: {why}")
+    }
+}
+
 impl Problem {
+    /// Whether it may be over soon without anybody's doing: a machine that starts has its interfaces and
+    /// addresses one after the other.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::InterfaceMissing { .. }
+                | Self::InterfaceDown { .. }
+                | Self::InterfaceNoAddress { .. }
+                | Self::AddressNotThere { .. }
+                | Self::UnderlayFamily { .. }
+        )
+    }
+
     /// What to do about it.
     pub fn remedy(&self) -> String {
         match self {
-            Self::Read(_) => "create the file, or name another with --config".into(),
+            Self::Read { kind, .. } => match kind {
+                io::ErrorKind::PermissionDenied => "run the command as root".into(),
+                io::ErrorKind::InvalidData => "save the file as UTF-8 text".into(),
+                _ => "create the file, or name another with --config".into(),
+            },
+            Self::Unquoted { write, .. }
+            | Self::Brackets { write, .. }
+            | Self::NoEquals { write }
+            | Self::NotList { write } => format!("write {write}"),
+            Self::NotFlag { .. } => "write true or false, without quotes".into(),
+            Self::NotWhole { min, max, .. } => {
+                format!("use a value from {min} to {max}, without quotes")
+            }
             Self::Syntax { .. } => "correct the line; `ringway config keys` lists every key".into(),
             Self::BadCidr { .. } => "write a network such as 10.77.1.0/24 or fd77:1::/64".into(),
             Self::CidrSize { .. } => "use a larger network".into(),
@@ -182,6 +245,19 @@ impl Problem {
             }
             Self::UnderlayFamily { .. } => {
                 "give both nodes an address of one family, and check underlay.family".into()
+            }
+            Self::Loopback => {
+                "name the interface that leads to the other nodes in underlay.interface".into()
+            }
+            Self::NoProcessor { .. } => {
+                "list some of those, none at all, or allow more (taskset, CPUAffinity= of the unit)"
+                    .into()
+            }
+            Self::OtherInterface { value, by, .. } => format!(
+                "set underlay.interface to {by}, or correct the route: ip route get {value}"
+            ),
+            Self::NoRoute { value, .. } => {
+                format!("correct the address, or add a route: ip route get {value}")
             }
             Self::InterfaceMissing { .. } => {
                 "name the interface that leads to the other nodes in underlay.interface".into()

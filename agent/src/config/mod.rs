@@ -8,6 +8,8 @@
 
 mod error;
 mod locate;
+mod meant;
+mod number;
 mod pods;
 mod raw;
 mod show;
@@ -26,6 +28,11 @@ pub use crate::worker::Polling;
 pub use error::{ConfigError, Problem};
 pub use show::{KEYS, KeyDoc, When, show};
 pub(crate) use validate::{common_family, family_name};
+
+/// The least and the greatest value of a key that is a number.
+pub fn range_of(key: &str) -> Option<(i128, i128)> {
+    number::range_of(key)
+}
 
 /// Where the configuration is read from unless `--config` says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/ringway/ringway.toml";
@@ -229,7 +236,10 @@ impl Config {
             file: file.to_owned(),
             line: None,
             key: String::new(),
-            problem: Box::new(Problem::Read(e.to_string())),
+            problem: Box::new(Problem::Read {
+                kind: e.kind(),
+                why: e.to_string(),
+            }),
         })?;
         Self::parse(file, &text)
     }

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::{Checksum, EncapKind, Family, Gro, Io, Polling, Problem, Unfinished, locate};
+use super::number::Number;
+use super::{Checksum, EncapKind, Family, Gro, Io, Polling, Problem, Unfinished, locate, meant};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,11 +46,11 @@ pub(super) struct Underlay {
     #[serde(default = "encap")]
     pub encap: EncapKind,
     #[serde(default = "vni")]
-    pub vni: u32,
+    pub vni: Number,
     #[serde(default = "vxlan_port")]
-    pub vxlan_port: u16,
+    pub vxlan_port: Number,
     #[serde(default = "udp_port")]
-    pub udp_port: u16,
+    pub udp_port: Number,
     #[serde(default = "io")]
     pub io: Io,
     #[serde(default = "family")]
@@ -60,26 +61,26 @@ pub(super) struct Underlay {
     pub gro: Gro,
     #[serde(default)]
     pub unfinished_checksums: Unfinished,
-    #[serde(default)]
-    pub xdp_busy_poll_us: u32,
+    #[serde(default = "xdp_busy_poll_us")]
+    pub xdp_busy_poll_us: Number,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Workers {
-    pub count: usize,
-    pub cpus: Vec<usize>,
+    pub count: Number,
+    pub cpus: Vec<Number>,
     pub polling: Polling,
-    pub idle_spin_us: u32,
+    pub idle_spin_us: Number,
 }
 
 impl Default for Workers {
     fn default() -> Self {
         Self {
-            count: 1,
+            count: Number::Whole(1),
             cpus: Vec::new(),
             polling: Polling::Adaptive,
-            idle_spin_us: 60,
+            idle_spin_us: Number::Whole(60),
         }
     }
 }
@@ -132,15 +133,18 @@ fn socket() -> String {
 fn encap() -> EncapKind {
     EncapKind::Vxlan
 }
-fn vni() -> u32 {
-    1
+fn vni() -> Number {
+    Number::Whole(1)
 }
 /// Linux' default VXLAN port, which Flannel uses; IANA's is 4789.
-fn vxlan_port() -> u16 {
-    8472
+fn vxlan_port() -> Number {
+    Number::Whole(8472)
 }
-fn udp_port() -> u16 {
-    8285
+fn udp_port() -> Number {
+    Number::Whole(8285)
+}
+fn xdp_busy_poll_us() -> Number {
+    Number::Whole(0)
 }
 fn io() -> Io {
     Io::Auto
@@ -156,6 +160,10 @@ fn checksum() -> Checksum {
 pub(super) fn parse(text: &str) -> Result<Raw, (Option<usize>, Problem)> {
     toml::from_str(text).map_err(|e| {
         let line = e.span().map(|span| locate::line(text, span.start));
+        let meant = line.and_then(|line| meant::problem(text, line, e.message()));
+        if let Some((line, problem)) = meant {
+            return (Some(line), problem);
+        }
         let content = line.and_then(|n| text.lines().nth(n - 1)).unwrap_or("");
         let problem = Problem::Syntax {
             message: e.message().trim().replace('\n', ", "),

@@ -62,7 +62,7 @@ pub const KEYS: &[KeyDoc] = &[
         "outer addresses, one per family; default: the interface's",
     ),
     key("underlay.encap", "vxlan | udp"),
-    key("underlay.vni", "VXLAN network identifier, 1 to 16777215"),
+    key("underlay.vni", "VXLAN network identifier"),
     key("underlay.vxlan_port", "UDP port of VXLAN"),
     key("underlay.udp_port", "UDP port of encap udp"),
     key(
@@ -126,6 +126,9 @@ pub const KEYS: &[KeyDoc] = &[
         "the same for IPv6; default: its vtep_mac",
     ),
 ];
+
+/// Columns of a value: 80 with the comment behind it. A longer list goes over several lines.
+const WIDTH: usize = 80 - " # restart".len();
 
 /// The effective configuration as TOML that can be read back.
 pub fn show(config: &Config) -> String {
@@ -223,7 +226,19 @@ fn section(out: &mut String, header: &str, prefix: &str, values: &[(&str, String
             _ => "restart",
         };
         let assignment = format!("{name} = {value}");
-        let _ = writeln!(out, "{assignment:<52} # {when}");
+        let list = value.strip_prefix('[').and_then(|v| v.strip_suffix(']'));
+        match list {
+            Some(list) if assignment.len() > WIDTH => {
+                let _ = writeln!(out, "{:<52} # {when}", format!("{name} = ["));
+                for element in list.split(", ") {
+                    let _ = writeln!(out, "    {element},");
+                }
+                out.push_str("]\n");
+            }
+            _ => {
+                let _ = writeln!(out, "{assignment:<52} # {when}");
+            }
+        }
     }
 }
 

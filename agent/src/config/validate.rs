@@ -20,9 +20,8 @@ pub(super) type Located<T> = Result<T, (String, Problem)>;
 
 /// `sun_path` holds 108 bytes with its terminating zero (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
-/// One worker per queue of a TAP at most (`MAX_TAP_QUEUES` is 256); more than
-/// this has never been tried.
-const WORKERS_MAX: usize = 64;
+/// The kernel's name of the loopback interface.
+const LOOPBACK: &str = "lo";
 
 pub(super) fn validate(file: &Path, raw: Raw) -> Located<Config> {
     let node = node(raw.node)?;
@@ -100,6 +99,9 @@ fn underlay(raw: raw::Underlay, node: &Node) -> Located<Underlay> {
             Problem::SameInterface { value },
         ));
     }
+    if raw.interface == LOOPBACK {
+        return Err(("underlay.interface".into(), Problem::Loopback));
+    }
     let addresses = addresses("underlay.addresses", &raw.addresses)?;
     for v6 in [false, true] {
         let found = addresses.iter().filter(|a| a.is_ipv6() == v6).count();
@@ -107,19 +109,14 @@ fn underlay(raw: raw::Underlay, node: &Node) -> Located<Underlay> {
             return Err(("underlay.addresses".into(), Problem::TwoOfFamily { found }));
         }
     }
-    range("underlay.vni", raw.vni.into(), 1, 0xff_ffff)?;
-    range("underlay.vxlan_port", raw.vxlan_port.into(), 1, 65_535)?;
-    range("underlay.udp_port", raw.udp_port.into(), 1, 65_535)?;
-    if raw.vxlan_port == raw.udp_port {
-        let port = raw.udp_port;
-        return Err(("underlay.udp_port".into(), Problem::SamePort { port }));
+    let vni = raw.vni.read("underlay.vni")?;
+    let vxlan_port = raw.vxlan_port.read("underlay.vxlan_port")?;
+    let udp_port = raw.udp_port.read("underlay.udp_port")?;
+    if vxlan_port == udp_port {
+        let problem = Problem::SamePort { port: udp_port };
+        return Err(("underlay.udp_port".into(), problem));
     }
-    range(
-        "underlay.xdp_busy_poll_us",
-        raw.xdp_busy_poll_us.into(),
-        0,
-        10_000,
-    )?;
+    let xdp_busy_poll_us = raw.xdp_busy_poll_us.read("underlay.xdp_busy_poll_us")?;
     if raw.udp_checksum == Checksum::Off && raw.family == Family::Ipv6 {
         return Err(("underlay.udp_checksum".into(), Problem::ChecksumOff));
     }
@@ -127,43 +124,38 @@ fn underlay(raw: raw::Underlay, node: &Node) -> Located<Underlay> {
         interface: raw.interface,
         addresses,
         encap: raw.encap,
-        vni: raw.vni,
-        vxlan_port: raw.vxlan_port,
-        udp_port: raw.udp_port,
+        vni,
+        vxlan_port,
+        udp_port,
         io: raw.io,
         family: raw.family,
         gro: raw.gro,
         udp_checksum: raw.udp_checksum,
         unfinished_checksums: raw.unfinished_checksums,
-        xdp_busy_poll_us: raw.xdp_busy_poll_us,
+        xdp_busy_poll_us,
     })
 }
 
 fn workers(raw: raw::Workers) -> Located<Workers> {
-    range("workers.count", raw.count as u64, 1, WORKERS_MAX as u64)?;
-    if !raw.cpus.is_empty() && raw.cpus.len() != raw.count {
-        let (found, count) = (raw.cpus.len(), raw.count);
+    let count: usize = raw.count.read("workers.count")?;
+    if !raw.cpus.is_empty() && raw.cpus.len() != count {
+        let found = raw.cpus.len();
         return Err(("workers.cpus".into(), Problem::CpuCount { found, count }));
     }
+    let mut cpus = Vec::new();
     for (i, cpu) in raw.cpus.iter().enumerate() {
         let key = format!("workers.cpus[{i}]");
-        // CPU_SETSIZE of sched_setaffinity(2).
-        range(&key, *cpu as u64, 0, 1023)?;
-        if raw.cpus[..i].contains(cpu) {
-            return Err((key, Problem::DuplicateCpu { cpu: *cpu }));
+        let cpu: usize = cpu.read(&key)?;
+        if cpus.contains(&cpu) {
+            return Err((key, Problem::DuplicateCpu { cpu }));
         }
+        cpus.push(cpu);
     }
-    range(
-        "workers.idle_spin_us",
-        raw.idle_spin_us.into(),
-        0,
-        1_000_000,
-    )?;
     Ok(Workers {
-        count: raw.count,
-        cpus: raw.cpus,
+        count,
+        cpus,
         polling: raw.polling,
-        idle_spin_us: raw.idle_spin_us,
+        idle_spin_us: raw.idle_spin_us.read("workers.idle_spin_us")?,
     })
 }
 
@@ -351,8 +343,8 @@ fn in_cluster(key: &str, network: Cidr, config: &Config) -> Located<()> {
 
 pub(super) fn cidr(key: &str, text: &str) -> Located<Cidr> {
     text.parse::<Cidr>().map_err(|e| {
-        let (value, why) = (text.to_owned(), e.to_string());
-        (key.to_owned(), Problem::BadCidr { value, why })
+        let why = e.to_string();
+        (key.to_owned(), Problem::BadCidr { why })
     })
 }
 
@@ -451,14 +443,6 @@ fn absolute(key: &str, text: &str) -> Located<PathBuf> {
     } else {
         let value = text.to_owned();
         Err((key.to_owned(), Problem::NotAbsolute { value }))
-    }
-}
-
-fn range(key: &str, value: u64, min: u64, max: u64) -> Located<()> {
-    if (min..=max).contains(&value) {
-        Ok(())
-    } else {
-        Err((key.to_owned(), Problem::Range { value, min, max }))
     }
 }
 
