@@ -9,6 +9,9 @@
 //! The data path runs in [`worker`] threads; [`control`] is one thread that
 //! changes what they see. Only the API socket is asynchronous.
 
+// Printing macros panic when nobody reads: what is said goes by `log` and `cli::output`.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod api;
 pub mod before;
 pub mod cli;
@@ -18,6 +21,7 @@ pub mod gso;
 pub mod install;
 pub mod ipam;
 pub mod limits;
+pub mod log;
 pub mod mac;
 pub mod names;
 pub mod netlink;
@@ -25,6 +29,7 @@ pub mod netns;
 pub mod next_hop;
 pub mod node;
 pub mod pod;
+pub mod processors;
 pub mod rules;
 pub mod state;
 pub mod sysctl;

@@ -1,5 +1,6 @@
-//! The shapes of the answers. Field names carry their units; the command line
-//! reads the same types, so nothing it prints can differ from the API.
+//! The shapes of the answers. Field names carry their units and are in snake_case; the command line
+//! reads the same types, so nothing it prints can differ from the API. What the plugin and the agent say
+//! to each other below `/v1/cni` is CNI's, and spelled as CNI does.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -45,6 +46,9 @@ pub struct Status {
     /// What keeps packets from their way, each with the command that helps.
     #[serde(default)]
     pub conditions: Vec<String>,
+    /// Lines of the agent's log that could not be written.
+    #[serde(default)]
+    pub log_lines_lost: u64,
     /// Number of pods.
     pub pods: usize,
     /// Pods that are recorded and cannot be served, and why.
@@ -296,16 +300,65 @@ pub struct Pod {
     pub container_id: Option<String>,
     /// Limits, bit/s and bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bandwidth: Option<Bandwidth>,
+    pub bandwidth: Option<Limits>,
     /// Ports of the node that lead to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub port_mappings: Vec<PortMapping>,
+    pub port_mappings: Vec<HostPort>,
     /// Sent by the pod.
     pub from_pod: Traffic,
     /// Delivered to the pod.
     pub to_pod: Traffic,
     /// Frames of the pod that were dropped, by reason; zero ones are left out.
     pub drops: Vec<DropCount>,
+}
+
+/// Limits of a pod as CNI gives them: rates in bit/s, bursts in bits, from the pod's view; 0 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// To the pod.
+    pub ingress_rate: u64,
+    /// To the pod.
+    pub ingress_burst: u64,
+    /// From the pod.
+    pub egress_rate: u64,
+    /// From the pod.
+    pub egress_burst: u64,
+}
+
+impl From<Bandwidth> for Limits {
+    fn from(given: Bandwidth) -> Self {
+        Self {
+            ingress_rate: given.ingress_rate,
+            ingress_burst: given.ingress_burst,
+            egress_rate: given.egress_rate,
+            egress_burst: given.egress_burst,
+        }
+    }
+}
+
+/// A port of the node that leads to a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPort {
+    /// Of the node.
+    pub host_port: u16,
+    /// Of the pod.
+    pub container_port: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+    /// Address of the node; empty: every one.
+    #[serde(default)]
+    pub host_ip: String,
+}
+
+impl From<&PortMapping> for HostPort {
+    fn from(given: &PortMapping) -> Self {
+        Self {
+            host_port: given.host_port,
+            container_port: given.container_port,
+            protocol: given.protocol.clone(),
+            host_ip: given.host_ip.clone(),
+        }
+    }
 }
 
 /// How often a reason applied.

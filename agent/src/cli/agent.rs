@@ -11,42 +11,40 @@ use std::time::Duration;
 
 use anyhow::Context;
 use crossbeam_channel::unbounded;
+use sd_notify::NotifyState;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
-use tracing_subscriber::EnvFilter;
 
-use super::{Failure, privileges, reload, signals};
+use super::{Failure, output, privileges, reload, signals};
 use crate::api::serve;
 use crate::config::Config;
 use crate::control::{Control, Request};
+use crate::log::Log;
+use crate::netlink::Netlink;
+use crate::processors;
+use crate::underlay::Underlay;
 
+/// How often an underlay that is not ready is looked at again.
+const WAIT_PERIOD: Duration = Duration::from_millis(250);
 /// Time for workers and open requests to end after a signal.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
-pub(super) fn run(file: &Path, socket: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn run(file: &Path, socket: Option<&Path>, wait: bool) -> Result<(), Failure> {
     privileges::check()?;
     let mut config = Config::load(file)?;
     if let Some(socket) = socket {
         config.node.socket = socket.to_owned();
     }
-    log();
+    processors::check(&config)?;
+    Log::install(std::io::stderr().is_terminal()).context("starting the thread of the log")?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the runtime of the API")?;
-    runtime.block_on(serve_until_stopped(config, file))?;
-    Ok(())
-}
-
-fn log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // A second subscriber is refused, which is fine.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .try_init();
+    let outcome = runtime.block_on(serve_until_stopped(config, file, wait));
+    output::finish_log();
+    Ok(outcome?)
 }
 
 /// Every queue of every pod is a descriptor, and every worker has its sockets: the usual soft limit of
@@ -60,11 +58,53 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve_until_stopped(config: Config, file: &Path) -> anyhow::Result<()> {
+/// Waits for the underlay's interface and address. Any other mistake is for the start to tell.
+async fn await_underlay(config: &Config) -> anyhow::Result<()> {
+    let mut netlink = Netlink::open()?;
+    let mut told = String::new();
+    loop {
+        let problem = match Underlay::examine(config, &mut netlink) {
+            Err(e) if e.problem.may_pass() => e,
+            _ => return Ok(()),
+        };
+        let why = problem.problem.to_string();
+        if why != told {
+            tracing::warn!("waiting for the underlay: {problem}");
+            supervisor(&[NotifyState::Status(&format!(
+                "waiting for the underlay: {why}"
+            ))]);
+            told = why;
+        }
+        tokio::time::sleep(WAIT_PERIOD).await;
+    }
+}
+
+/// Tells systemd, if that has started us (sd_notify(3)). Nothing depends on it.
+fn supervisor(states: &[NotifyState<'_>]) {
+    let _ = sd_notify::notify(false, states);
+}
+
+/// Until somebody wants the agent to stop.
+async fn stop_wanted(signals: &mut UnboundedReceiver<i32>) {
+    while let Some(number) = signals.recv().await {
+        if matches!(number, libc::SIGTERM | libc::SIGINT) {
+            tracing::info!("{}: stopping", signals::name(number));
+            return;
+        }
+    }
+}
+
+async fn serve_until_stopped(config: Config, file: &Path, wait: bool) -> anyhow::Result<()> {
     // Before anything is made, so that an early signal is not lost.
     let mut signals = signals::catch().context("catching signals")?;
     let running = config.clone();
 
+    if wait {
+        tokio::select! {
+            ready = await_underlay(&config) => ready?,
+            () = stop_wanted(&mut signals) => return Ok(()),
+        }
+    }
     let (node, path) = (config.node.name.clone(), config.node.socket.clone());
     let (pods, peers) = (config.node.pod_cidrs.clone(), config.peers.len());
     // The lock on the state directory comes first: it keeps a second agent from
@@ -96,6 +136,7 @@ async fn serve_until_stopped(config: Config, file: &Path) -> anyhow::Result<()> 
         let _ = stopped.await;
     }));
     tracing::info!(node, pod_cidrs = ?pods, peers, socket = %path.display(), "ready");
+    supervisor(&[NotifyState::Ready, NotifyState::Status("ready")]);
 
     let mut end = end;
     // Nothing comes of a watchdog that has ended by itself.
@@ -121,6 +162,7 @@ async fn serve_until_stopped(config: Config, file: &Path) -> anyhow::Result<()> 
             _ => tracing::info!("{name} is ignored; SIGTERM stops the agent"),
         }
     }
+    supervisor(&[NotifyState::Stopping]);
     let _ = stop.send(());
     let orderly = async {
         let _ = api.await;
@@ -165,7 +207,9 @@ fn reason(outcome: Result<Result<(), String>, oneshot::error::RecvError>) -> Str
 /// Ends the process at once: a thread that hangs cannot be joined.
 fn fail(reason: &str) -> ! {
     tracing::error!("{reason}");
-    eprintln!("ringway: {reason}\n  to do: start the agent again; report this with the log above");
+    output::complain(&format!(
+        "ringway: {reason}\n  to do: start the agent again; report this with the log above"
+    ));
     std::process::exit(70);
 }
 

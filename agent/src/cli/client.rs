@@ -1,6 +1,6 @@
 //! Asking the agent: one HTTP/1.1 request per connection to its unix socket.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use ringway_cni::http;
 use serde::de::DeserializeOwned;
 
+use super::{Failure, output};
 use crate::api::ApiError;
 
 /// A little more than the agent allows itself.
@@ -57,7 +58,7 @@ impl Client {
         path: &str,
         json: bool,
         show: impl FnOnce(&T) -> String,
-    ) -> Result<(), ClientError> {
+    ) -> Result<(), Failure> {
         let answer = self.exchange("GET", path, b"")?;
         self.output(&answer, json, show)
     }
@@ -69,7 +70,7 @@ impl Client {
         body: &serde_json::Value,
         json: bool,
         show: impl FnOnce(&T) -> String,
-    ) -> Result<(), ClientError> {
+    ) -> Result<(), Failure> {
         let answer = self.exchange("POST", path, body.to_string().as_bytes())?;
         self.output(&answer, json, show)
     }
@@ -79,16 +80,14 @@ impl Client {
         answer: &[u8],
         json: bool,
         show: impl FnOnce(&T) -> String,
-    ) -> Result<(), ClientError> {
+    ) -> Result<(), Failure> {
         let text = if json {
             let value: serde_json::Value = self.understand(answer)?;
             format!("{value:#}\n")
         } else {
             show(&self.understand(answer)?)
         };
-        // A closed pipe (`ringway pods | head`) is no error worth a message.
-        let _ = io::stdout().write_all(text.as_bytes());
-        Ok(())
+        output::print(&text)
     }
 
     fn understand<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, ClientError> {

@@ -1,22 +1,24 @@
 //! The command line.
 
 mod agent;
+mod check;
 mod client;
+mod columns;
+mod manual;
+mod output;
 mod privileges;
 mod reload;
 mod show;
 mod signals;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::api::view;
 use crate::config::{self, Config, KEYS, When};
 use crate::install;
-use crate::netlink::Netlink;
-use crate::underlay::Underlay;
 use client::{Client, ClientError};
 
 /// A userspace packet switch that is the pod network of a node.
@@ -27,9 +29,9 @@ use client::{Client, ClientError};
     Where a packet went: `ringway drops`, `ringway pods`, `ringway tables routes`."
 )]
 struct Arguments {
-    /// Configuration file
-    #[arg(long, global = true, value_name = "PATH", default_value = config::DEFAULT_FILE)]
-    config: PathBuf,
+    /// Configuration file [default: /etc/ringway/ringway.toml]
+    #[arg(long, global = true, value_name = "PATH")]
+    config: Option<PathBuf>,
     /// API socket of the agent [default: node.socket of the configuration]
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -45,7 +47,11 @@ enum Verb {
         SIGTERM and SIGINT stop it; pods keep their interfaces. SIGHUP reads the\n\
         configuration again and says what a restart would change. Other signals\n\
         are ignored.")]
-    Agent,
+    Agent {
+        /// Wait for the underlay's interface and address instead of ending without them
+        #[arg(long)]
+        wait: bool,
+    },
     /// What runs here, and what it does
     Status(Json),
     /// Attached pods with their addresses and traffic
@@ -78,6 +84,19 @@ enum Verb {
         /// What to do with it
         #[command(subcommand)]
         verb: ConfigVerb,
+    },
+    /// Print the completions of a shell
+    #[command(after_help = "bash: ringway completions bash >/etc/bash_completion.d/ringway")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    #[command(after_help = "ringway man /usr/local/share/man/man1")]
+    Man {
+        /// The folder; it is made if need be
+        #[arg(value_name = "PATH")]
+        folder: PathBuf,
     },
 }
 
@@ -179,85 +198,116 @@ enum Failure {
     Client(#[from] ClientError),
     #[error("{0}")]
     Install(#[from] install::InstallError),
+    #[error(
+        "the answer cannot be written: {0}\n  to do: see where stdout leads to, a full disk perhaps"
+    )]
+    Output(std::io::Error),
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(&arguments) {
+    let matches = command().term_width(columns::width()).try_get_matches();
+    let outcome = match matches.and_then(|m| Arguments::from_arg_matches(&m)) {
+        Ok(arguments) => run(&arguments),
+        // Help and version are asked for; anything else is a mistake, for which 2 is usual.
+        Err(told) if told.use_stderr() => {
+            let _ = told.print();
+            return ExitCode::from(2);
+        }
+        Err(asked) => output::print_styled(&asked.render()),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("ringway: {failure}");
+            output::complain(&format!("ringway: {failure}"));
             ExitCode::FAILURE
         }
     }
 }
 
+/// The command line's definition, of which help, completions and manual pages are made.
+fn command() -> clap::Command {
+    Arguments::command()
+}
+
+impl Arguments {
+    /// Where the configuration is read from.
+    fn file(&self) -> &Path {
+        let usual = Path::new(config::DEFAULT_FILE);
+        self.config.as_deref().unwrap_or(usual)
+    }
+}
+
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.verb {
-        Verb::Agent => agent::run(&arguments.config, arguments.socket.as_deref()),
+        Verb::Agent { wait } => agent::run(arguments.file(), arguments.socket.as_deref(), *wait),
+        Verb::Completions { shell } => manual::completions(*shell),
+        Verb::Man { folder } => manual::pages(folder),
         Verb::Config { verb } => configuration(arguments, verb),
         Verb::InstallCni(how) => install_cni(arguments, how),
         Verb::Uninstall(folders) => uninstall(arguments, folders),
-        verb => Ok(remote(&Client::new(socket(arguments)), verb)?),
+        verb => remote(&Client::new(socket(arguments)?), verb),
     }
 }
 
 /// The socket given, else the configuration's, else the usual place.
-fn socket(arguments: &Arguments) -> PathBuf {
+fn socket(arguments: &Arguments) -> Result<PathBuf, Failure> {
     if let Some(socket) = &arguments.socket {
-        return socket.clone();
+        return Ok(socket.clone());
     }
-    // Other users may not read the file; the question then goes to the default.
-    Config::load(&arguments.config)
-        .map_or_else(|_| PathBuf::from(config::DEFAULT_SOCKET), |c| c.node.socket)
+    match Config::load(arguments.file()) {
+        Ok(config) => Ok(config.node.socket),
+        // Whoever names a file means that agent, and no other.
+        Err(e) if arguments.config.is_some() => Err(e.into()),
+        Err(e) => {
+            // Other users may not read it, and an agent may have been told another; else it is worth a word.
+            if !matches!(*e.problem, config::Problem::Read { .. }) {
+                output::complain(&format!(
+                    "ringway: warning: {e}\n  asking on {} meanwhile",
+                    config::DEFAULT_SOCKET
+                ));
+            }
+            Ok(config::DEFAULT_SOCKET.into())
+        }
+    }
 }
 
 fn configuration(arguments: &Arguments, verb: &ConfigVerb) -> Result<(), Failure> {
     match verb {
-        ConfigVerb::Check => {
-            let config = Config::load(&arguments.config)?;
-            let mut netlink = Netlink::open().map_err(anyhow::Error::from)?;
-            let underlay = Underlay::examine(&config, &mut netlink)?;
-            println!(
-                "{}: correct. {} peers; underlay {} with {}; pods have an MTU of {} bytes",
-                arguments.config.display(),
-                config.peers.len(),
-                underlay.interface,
-                show::join(underlay.addresses()),
-                underlay.pod_mtu(&config)
-            );
-        }
+        ConfigVerb::Check => check::check(&Config::load(arguments.file())?),
         ConfigVerb::Show(json) => {
-            let config = Config::load(&arguments.config)?;
+            let config = Config::load(arguments.file())?;
             let text = config::show(&config);
             if json.json {
                 let value: serde_json::Value =
                     toml::from_str(&text).map_err(anyhow::Error::from)?;
-                println!("{value:#}");
+                output::print(&format!("{value:#}\n"))
             } else {
-                print!("{text}");
+                output::print(&text)
             }
         }
         ConfigVerb::Keys => {
-            let mut rows = show::Rows::new(&["KEY", "CHANGES", "MEANING"]);
+            let mut rows = columns::Rows::new(&["KEY", "CHANGES", "MEANING"]);
             for key in KEYS {
                 let when = match key.when {
                     When::Live => "live",
                     When::Restart => "restart",
                 };
-                rows.push([key.key.into(), when.into(), key.doc.into()]);
+                let mut doc = key.doc.to_owned();
+                if let Some((min, max)) = config::range_of(key.key) {
+                    doc.push_str(&format!("; {min} to {max}"));
+                }
+                rows.push([key.key.into(), when.into(), doc]);
             }
-            print!("{rows}");
+            output::print(&rows.to_string())
         }
     }
-    Ok(())
 }
 
 fn install_cni(arguments: &Arguments, how: &InstallCni) -> Result<(), Failure> {
-    let mut config = Config::load(&arguments.config)?;
+    let mut config = Config::load(arguments.file())?;
     if let Some(socket) = &arguments.socket {
         config.node.socket = socket.clone();
     }
@@ -268,25 +318,24 @@ fn install_cni(arguments: &Arguments, how: &InstallCni) -> Result<(), Failure> {
         conf_dir: how.folders.conf_dir.clone(),
     };
     let (installed, preferred) = install::install(&config, &places)?;
-    for file in &installed.files {
-        println!("{}", file.display());
-    }
     for other in preferred {
-        eprintln!(
+        output::complain(&format!(
             "ringway: warning: {other} in {} sorts before {}, so that container runtimes take it instead\n  \
              to do: remove or rename it",
             places.conf_dir.display(),
             install::CONFLIST
-        );
+        ));
     }
     if let Some(what) = install::lacks_loopback(&places.bin_dir) {
-        eprintln!("ringway: warning: {what}");
+        output::complain(&format!("ringway: warning: {what}"));
     }
-    Ok(())
+    let files = installed.files.iter();
+    let lines: Vec<String> = files.map(|file| format!("{}\n", file.display())).collect();
+    output::print(&lines.concat())
 }
 
 fn uninstall(arguments: &Arguments, folders: &Folders) -> Result<(), Failure> {
-    let config = Config::load(&arguments.config)?;
+    let config = Config::load(arguments.file())?;
     let places = install::Places {
         bin_dir: folders.bin_dir.clone(),
         conf_dir: folders.conf_dir.clone(),
@@ -294,21 +343,24 @@ fn uninstall(arguments: &Arguments, folders: &Folders) -> Result<(), Failure> {
     };
     let report = install::uninstall(&config, &places)?;
     for note in &report.notes {
-        eprintln!("ringway: warning: {note}");
+        output::complain(&format!("ringway: warning: {note}"));
     }
-    for done in &report.done {
-        println!("removed or put back: {done}");
-    }
+    let mut text: String = report
+        .done
+        .iter()
+        .map(|done| format!("removed or put back: {done}\n"))
+        .collect();
     if report == install::Report::default() {
-        println!("nothing of Ringway was found");
+        text.push_str("nothing of Ringway was found\n");
     }
     if !report.pods.is_empty() {
-        println!(
-            "{} pods have no network any more: make them anew (kubectl delete pod, or restart the containers) \
-             once another network is installed",
+        text.push_str(&format!(
+            "{} pods have no network any more: make them anew (kubectl delete pod, or restart the\n\
+             containers) once another network is installed\n",
             report.pods.len()
-        );
+        ));
     }
+    output::print(&text)?;
     if report.left.is_empty() {
         return Ok(());
     }
@@ -320,7 +372,7 @@ fn uninstall(arguments: &Arguments, folders: &Folders) -> Result<(), Failure> {
 }
 
 /// The verbs that ask the agent.
-fn remote(client: &Client, verb: &Verb) -> Result<(), ClientError> {
+fn remote(client: &Client, verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Status(json) => client.print("/v1/status", json.json, show::status),
         Verb::Pods(json) => client.print("/v1/pods", json.json, show::pods),
@@ -358,18 +410,69 @@ fn remote(client: &Client, verb: &Verb) -> Result<(), ClientError> {
             };
             client.post("/v1/detach", &body, d.json.json, show::detached)
         }
-        Verb::Agent | Verb::Config { .. } | Verb::InstallCni(_) | Verb::Uninstall(_) => Ok(()),
+        Verb::Agent { .. }
+        | Verb::Config { .. }
+        | Verb::InstallCni(_)
+        | Verb::Uninstall(_)
+        | Verb::Completions { .. }
+        | Verb::Man { .. } => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definitions_are_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    /// Every verb with its words, `ringway` first.
+    fn verbs(command: &clap::Command, words: &str) -> Vec<(String, clap::Command)> {
+        let words = format!("{words} {}", command.get_name()).trim().to_owned();
+        let deeper = command.get_subcommands().flat_map(|c| verbs(c, &words));
+        let deeper: Vec<_> = deeper.collect();
+        std::iter::once((words, command.clone()))
+            .chain(deeper)
+            .collect()
+    }
+
+    #[test]
+    fn help_fits_80_columns() {
+        let mut command = command().term_width(80);
+        command.build();
+        let all = verbs(&command, "");
+        assert!(all.len() > 15, "{}", all.len());
+        for (words, command) in all {
+            for help in [
+                command.clone().render_help(),
+                command.clone().render_long_help(),
+            ] {
+                for line in help.to_string().lines() {
+                    assert!(line.chars().count() <= 80, "{words}: {line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_verb_has_a_manual_page() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("man1");
+        manual::pages(&folder).unwrap();
+        let mut command = command();
+        command.build();
+        for (words, command) in verbs(&command, "") {
+            let page = folder.join(format!("{}.1", words.replace(' ', "-")));
+            let text = std::fs::read_to_string(&page).unwrap_or_else(|e| panic!("{page:?}: {e}"));
+            let about = command.get_about().unwrap().to_string();
+            let first = about.split(' ').next().unwrap();
+            assert!(
+                text.contains(first) && text.contains(".SH NAME"),
+                "{page:?}: {text}"
+            );
+        }
     }
 
     #[test]

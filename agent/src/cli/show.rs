@@ -1,49 +1,10 @@
 //! Answers for people: aligned columns, units, nothing that is zero by nature.
 
-use std::fmt;
-
+use super::columns::{Fields, Rows};
 use crate::api::view::{
     Buffers, Detached, Drops, MacRow, NeighbourRow, PathRow, PeerRow, Pod, RingStatus, RouteRow,
-    Status,
+    Status, UnderlayStatus,
 };
-
-/// Rows under a header, each column as wide as its widest cell.
-pub(super) struct Rows<const N: usize> {
-    rows: Vec<[String; N]>,
-}
-
-impl<const N: usize> Rows<N> {
-    pub(super) fn new(header: &[&str; N]) -> Self {
-        Self {
-            rows: vec![header.map(str::to_owned)],
-        }
-    }
-
-    pub(super) fn push(&mut self, row: [String; N]) {
-        self.rows.push(row);
-    }
-}
-
-impl<const N: usize> fmt::Display for Rows<N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut widths = [0; N];
-        for row in &self.rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        for row in &self.rows {
-            let mut line = String::new();
-            for (width, cell) in widths.iter().zip(row) {
-                line.push_str(cell);
-                let padding = width - cell.chars().count() + 2;
-                line.extend(std::iter::repeat_n(' ', padding));
-            }
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        Ok(())
-    }
-}
 
 /// Values separated by a space.
 pub(super) fn join<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
@@ -120,7 +81,7 @@ fn ring_line(ring: &RingStatus) -> String {
 
 fn buffers_line(b: &Buffers) -> String {
     let mut line = format!(
-        "          buffers: {} free, {} in flight, {} in rings ({} to receive, {} to send), of {}",
+        "buffers: {} free, {} in flight, {} in rings ({} to receive, {} to send), of {}",
         b.free, b.in_flight, b.in_rings, b.to_receive, b.to_send, b.total
     );
     for (what, count) in [
@@ -138,101 +99,73 @@ fn buffers_line(b: &Buffers) -> String {
     line
 }
 
+/// Columns of the labels in front of lines.
+const LABEL: usize = 10;
+
 pub(super) fn status(s: &Status) -> String {
-    let u = &s.underlay;
-    let mut out = format!(
-        "node      {}, ringway {}, pid {}, up {}\n\
-         pods      {} on {}, gateway {}, MTU {} bytes, node port {}\n\
-         underlay  {} {}, MTU {} bytes, by {}\n",
-        s.node,
-        s.version,
-        s.pid,
-        duration(s.uptime_s),
-        s.pods,
-        s.pod_cidrs.join(" "),
-        join(&s.gateways),
-        s.pod_mtu,
-        s.interface,
-        u.interface,
-        join(&u.addresses),
-        u.mtu,
-        u.io,
+    let mut out = Fields::new(LABEL);
+    let up = duration(s.uptime_s);
+    out.push(
+        "node",
+        &format!("{}, ringway {}, pid {}, up {up}", s.node, s.version, s.pid),
     );
-    for choice in &u.choices {
-        out.push_str(&format!("          {}: {}\n", choice.address, choice.why));
-        for other in &choice.passed_over {
-            out.push_str(&format!(
-                "            not {}: {}\n",
-                other.address, other.why
-            ));
-        }
-    }
-    if let Some(outdated) = &u.outdated {
-        out.push_str(&format!("          OUTDATED: {outdated}\n"));
-    }
-    for ring in &u.rings {
-        out.push_str(&format!("          {}\n", ring_line(ring)));
-    }
-    if u.xdp_fallbacks > 0 {
-        out.push_str(&format!(
-            "          AF_XDP did not work {} times since the start; the agent's log says why\n",
-            u.xdp_fallbacks
-        ));
-    }
-    for hop in &u.next_hops {
-        out.push_str(&format!(
-            "          to {} by {}: {}\n",
-            hop.dst, hop.by, hop.next_hop
-        ));
-    }
-    for socket in &u.sockets {
-        let on = |yes| if yes { "on" } else { "off" };
-        out.push_str(&format!(
-            "          {} ({}): GSO {}, GRO {}, receive buffer {}\n",
-            socket.local,
-            socket.encap,
-            on(socket.gso),
-            on(socket.gro),
-            bytes(socket.receive_buffer_bytes as u64),
-        ));
-    }
+    out.push(
+        "pods",
+        &format!(
+            "{} on {}, gateway {}, MTU {} bytes, node port {}",
+            s.pods,
+            s.pod_cidrs.join(" "),
+            join(&s.gateways),
+            s.pod_mtu,
+            s.interface
+        ),
+    );
+    underlay(&mut out, &s.underlay);
     if let Some(last) = &s.node_port.last_mended {
         let n = s.node_port.mended;
-        out.push_str(&format!(
-            "node port {n} times changed by somebody and set again, at last:\n          {last}\n"
-        ));
+        out.push(
+            "node port",
+            &format!("{n} times changed by somebody and set again, at last: {last}"),
+        );
     }
     if let Some(failure) = &s.node_port.failure {
-        out.push_str(&format!(
-            "node port NOT as it should be:\n          {failure}\n"
-        ));
+        out.push("node port", &format!("NOT as it should be: {failure}"));
     }
-    out.push_str(&format!("peers     {}\n", s.peers));
-    out.push_str(&format!("firewall  {}\n", s.rules));
+    out.push("peers", &s.peers.to_string());
+    out.push("firewall", &s.rules);
     for (pod, why) in &s.not_served {
-        out.push_str(&format!("not served: {pod}\n          {why}\n"));
+        out.push("unserved", &format!("{pod}: {why}"));
     }
     if let Some(error) = &s.state_error {
-        out.push_str(&format!(
-            "state     not on disk, so that pods cannot be added:\n          {error}\n"
-        ));
+        out.push(
+            "state",
+            &format!("not on disk, so that pods cannot be added: {error}"),
+        );
     }
     for condition in &s.conditions {
-        out.push_str(&format!("attention {condition}\n"));
+        out.push("attention", condition);
+    }
+    if s.log_lines_lost > 0 {
+        let lost = amount(s.log_lines_lost);
+        out.push(
+            "log",
+            &format!("{lost} lines lost, they could not be written"),
+        );
     }
     for worker in &s.workers {
         let busy = worker.busy_rounds as f64 * 100.0 / worker.rounds.max(1) as f64;
-        out.push_str(&format!(
-            "worker {}  {} rounds, {busy:.1} % with frames, slept {} times{}\n",
-            worker.index,
-            amount(worker.rounds),
-            amount(worker.sleeps),
-            worker
-                .cpu
-                .map_or_else(String::new, |cpu| format!(", on processor {cpu}")),
-        ));
-        if !u.rings.is_empty() {
-            out.push_str(&format!("{}\n", buffers_line(&worker.buffers)));
+        let cpu = worker.cpu;
+        out.push(
+            &format!("worker {}", worker.index),
+            &format!(
+                "{} rounds, {busy:.1} % with frames, slept {} times{}",
+                amount(worker.rounds),
+                amount(worker.sleeps),
+                cpu.map_or_else(String::new, |cpu| format!(", on processor {cpu}")),
+            ),
+        );
+        if !s.underlay.rings.is_empty() {
+            out.push("", &buffers_line(&worker.buffers));
         }
     }
     let t = &s.totals;
@@ -253,7 +186,59 @@ pub(super) fn status(s: &Status) -> String {
         String::new(),
         amount(t.lost_packets),
     ]);
-    format!("{out}\n{rows}")
+    format!("{}\n{rows}", out.finish())
+}
+
+fn underlay(out: &mut Fields, u: &UnderlayStatus) {
+    out.push(
+        "underlay",
+        &format!(
+            "{} {}, MTU {} bytes, by {}",
+            u.interface,
+            join(&u.addresses),
+            u.mtu,
+            u.io
+        ),
+    );
+    for choice in &u.choices {
+        out.push("", &format!("{}: {}", choice.address, choice.why));
+        for other in &choice.passed_over {
+            out.push("", &format!("not {}: {}", other.address, other.why));
+        }
+    }
+    if let Some(outdated) = &u.outdated {
+        out.push("", &format!("OUTDATED: {outdated}"));
+    }
+    for ring in &u.rings {
+        out.push("", &ring_line(ring));
+    }
+    if u.xdp_fallbacks > 0 {
+        let times = u.xdp_fallbacks;
+        out.push(
+            "",
+            &format!("AF_XDP did not work {times} times since the start; the agent's log says why"),
+        );
+    }
+    for hop in &u.next_hops {
+        out.push(
+            "",
+            &format!("to {} by {}: {}", hop.dst, hop.by, hop.next_hop),
+        );
+    }
+    for socket in &u.sockets {
+        let on = |yes| if yes { "on" } else { "off" };
+        out.push(
+            "",
+            &format!(
+                "{} ({}): GSO {}, GRO {}, receive buffer {}",
+                socket.local,
+                socket.encap,
+                on(socket.gso),
+                on(socket.gro),
+                bytes(socket.receive_buffer_bytes as u64),
+            ),
+        );
+    }
 }
 
 #[allow(clippy::ptr_arg, reason = "the shape the API answers with")]
@@ -298,29 +283,36 @@ pub(super) fn pods(pods: &Vec<Pod>) -> String {
 }
 
 pub(super) fn attached(pod: &Pod) -> String {
-    format!(
-        "{}: {} has {} ({}), gateway {}, MTU {} bytes\n",
+    sentence(&format!(
+        "{}: {} has {} ({}), gateway {}, MTU {} bytes",
         pod.name,
         pod.ifname,
         pod.ips.join(" "),
         pod.mac,
         join(&pod.gateways),
         pod.mtu
-    )
+    ))
 }
 
 pub(super) fn detached(detached: &Detached) -> String {
-    match (&detached.note, detached.existed) {
-        (Some(note), _) => format!("{note}\n"),
-        (None, true) => format!("{} detached\n", detached.name),
-        (None, false) => format!("there is no pod {}\n", detached.name),
-    }
+    sentence(&match (&detached.note, detached.existed) {
+        (Some(note), _) => note.clone(),
+        (None, true) => format!("{} detached", detached.name),
+        (None, false) => format!("there is no pod {}", detached.name),
+    })
+}
+
+/// A line of text, or several.
+pub(super) fn sentence(text: &str) -> String {
+    let mut out = Fields::new(0);
+    out.push("", text);
+    out.finish()
 }
 
 pub(super) fn drops(drops: &Drops) -> String {
-    let mut out = String::new();
+    let mut out = Fields::new(LABEL);
     if drops.drops.is_empty() {
-        out.push_str("no packet was dropped since the agent started\n");
+        out.line("no packet was dropped since the agent started");
     }
     for drop in &drops.drops {
         let mut counts = Vec::new();
@@ -330,12 +322,12 @@ pub(super) fn drops(drops: &Drops) -> String {
         if drop.lost_packets > 0 {
             counts.push(format!("{} packets at transmit", amount(drop.lost_packets)));
         }
-        out.push_str(&format!("{}: {}\n", drop.reason, counts.join(", ")));
+        out.line(&format!("{}: {}", drop.reason, counts.join(", ")));
         for (place, n) in drop.at.iter().take(5) {
-            out.push_str(&format!("  at      {place}: {}\n", amount(*n)));
+            out.push("  at", &format!("{place}: {}", amount(*n)));
         }
-        out.push_str(&format!("  cause   {}\n", drop.cause));
-        out.push_str(&format!("  to do   {}\n", drop.remedy));
+        out.push("  cause", &drop.cause);
+        out.push("  to do", &drop.remedy);
     }
     if !drops.ignored.is_empty() {
         let all = drops
@@ -343,9 +335,9 @@ pub(super) fn drops(drops: &Drops) -> String {
             .iter()
             .map(|d| format!("{} {}", d.reason, amount(d.count)));
         let all: Vec<String> = all.collect();
-        out.push_str(&format!("ignored (no fault): {}\n", all.join(", ")));
+        out.push("ignored", &format!("(no fault): {}", all.join(", ")));
     }
-    out
+    out.finish()
 }
 
 #[allow(clippy::ptr_arg, reason = "the shape the API answers with")]
@@ -463,13 +455,5 @@ mod tests {
         assert_eq!(duration(61), "1 min 1 s");
         assert_eq!(duration(3_660), "1 h 1 min");
         assert_eq!(duration(90_000), "1 d 1 h");
-    }
-
-    #[test]
-    fn columns_are_aligned() {
-        let mut rows = Rows::new(&["A", "B"]);
-        rows.push(["long".into(), "é".into()]);
-        rows.push(["x".into(), String::new()]);
-        assert_eq!(rows.to_string(), "A     B\nlong  é\nx\n");
     }
 }

@@ -318,6 +318,7 @@ impl Control {
             rules: self.rules.describe(),
             state_error: self.unsaved.clone(),
             conditions: self.rules.conditions().to_vec(),
+            log_lines_lost: crate::log::lost(),
             pods: self.pods.len(),
             not_served: self.dormant.clone(),
             peers: c.peers.len(),

@@ -365,8 +365,8 @@ impl Control {
                 .cni
                 .as_ref()
                 .map(|cni| cni.attachment.container_id.clone()),
-            bandwidth: record.bandwidth,
-            port_mappings: record.port_mappings.clone(),
+            bandwidth: record.bandwidth.map(Into::into),
+            port_mappings: record.port_mappings.iter().map(Into::into).collect(),
             from_pod,
             to_pod,
             drops,

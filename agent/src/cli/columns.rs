@@ -1,0 +1,260 @@
+//! Text for a terminal: 80 columns wide unless it is wider, and nothing cut off.
+
+use std::fmt;
+use std::io;
+
+/// Width where nothing says another.
+const USUAL: usize = 80;
+/// Narrower ones cannot be served.
+const LEAST: usize = 40;
+/// Space between two columns, and before the lines that continue a row.
+const GAP: usize = 2;
+/// A last column narrower than this goes to a line of its own instead of being broken.
+const READABLE: usize = 24;
+
+/// Columns there are: the terminal's, else what `COLUMNS` says, else 80.
+pub(super) fn width() -> usize {
+    let terminal = terminal_size::terminal_size_of(io::stdout());
+    let terminal = terminal.map(|(width, _)| usize::from(width.0));
+    let given = || std::env::var("COLUMNS").ok()?.parse().ok();
+    terminal.or_else(given).unwrap_or(USUAL).max(LEAST)
+}
+
+/// Rows under a header. A row that is wider than the terminal goes on in further lines, as its header does;
+/// what is wider than a line is broken.
+pub(super) struct Rows<const N: usize> {
+    rows: Vec<[String; N]>,
+}
+
+impl<const N: usize> Rows<N> {
+    pub(super) fn new(header: &[&str; N]) -> Self {
+        Self {
+            rows: vec![header.map(str::to_owned)],
+        }
+    }
+
+    pub(super) fn push(&mut self, row: [String; N]) {
+        self.rows.push(row);
+    }
+
+    /// Which columns share a line, and how wide each is.
+    fn lines(&self, width: usize) -> Vec<Vec<(usize, usize)>> {
+        let widest = |column: usize, measure: fn(&str) -> usize| {
+            let cells = self.rows.iter().map(|row| measure(&row[column]));
+            cells.max().unwrap_or(0)
+        };
+        let mut lines = vec![Vec::new()];
+        let mut used = 0;
+        for column in 0..N {
+            let wanted = widest(column, length);
+            let first = lines.last().is_none_or(Vec::is_empty);
+            let start = if first { used } else { used + GAP };
+            let room = width.saturating_sub(start);
+            let fits = wanted <= room;
+            let broken = column + 1 == N
+                && room >= READABLE
+                && widest(column, |cell| {
+                    cell.split(' ').map(length).max().unwrap_or(0)
+                }) <= room;
+            if !first && !fits && !broken {
+                lines.push(Vec::new());
+                used = GAP;
+            } else {
+                used = start;
+            }
+            let taken = wanted.min(width.saturating_sub(used));
+            used += taken;
+            if let Some(line) = lines.last_mut() {
+                line.push((column, taken));
+            }
+        }
+        lines
+    }
+
+    fn render(&self, width: usize) -> String {
+        let lines = self.lines(width);
+        let mut out = String::new();
+        for row in &self.rows {
+            for (n, line) in lines.iter().enumerate() {
+                let cells: Vec<(Vec<String>, usize)> = line
+                    .iter()
+                    .map(|(column, taken)| (wrap(&row[*column], *taken), *taken))
+                    .collect();
+                let height = cells.iter().map(|(cell, _)| cell.len()).max();
+                for part in 0..height.unwrap_or(0) {
+                    let mut text = " ".repeat(if n == 0 { 0 } else { GAP });
+                    for (cell, taken) in &cells {
+                        let cell = cell.get(part).map_or("", String::as_str);
+                        text.push_str(cell);
+                        text.push_str(&" ".repeat(taken + GAP - length(cell).min(*taken)));
+                    }
+                    let text = text.trim_end();
+                    if n == 0 || !text.is_empty() {
+                        out.push_str(text);
+                        out.push('\n');
+                    }
+                }
+            }
+        }
+        out
+    }
+}
+
+impl<const N: usize> fmt::Display for Rows<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(width()))
+    }
+}
+
+/// Lines with a label in front; what does not fit goes on behind it.
+pub(super) struct Fields {
+    text: String,
+    label: usize,
+    width: usize,
+}
+
+impl Fields {
+    /// With labels of that many columns.
+    pub(super) fn new(label: usize) -> Self {
+        Self {
+            text: String::new(),
+            label,
+            width: width(),
+        }
+    }
+
+    pub(super) fn push(&mut self, label: &str, text: &str) {
+        let mut rest = format!("{label:<width$}{text}", width = self.label);
+        let mut indent = 0;
+        loop {
+            let line = wrap(&rest, self.width - indent).remove(0);
+            let spaces = " ".repeat(indent);
+            self.text
+                .push_str(&format!("{spaces}{}\n", line.trim_end()));
+            let left = rest[line.len()..].trim_start();
+            if left.is_empty() {
+                return;
+            }
+            rest = left.to_owned();
+            indent = self.label + GAP;
+        }
+    }
+
+    /// A line as it is.
+    pub(super) fn line(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.text.push('\n');
+    }
+
+    pub(super) fn finish(self) -> String {
+        self.text
+    }
+}
+
+fn length(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// Lines of at most `width` columns: broken at a space; within a word that is longer than a line, behind one
+/// of `/-.,:` if there is one in the second half, else where the line ends.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while length(rest) > width {
+        // The first character that is too much.
+        let end = rest
+            .char_indices()
+            .nth(width)
+            .map_or(rest.len(), |(at, _)| at);
+        // A label before the text is spaces, too.
+        let space = rest[..end]
+            .rfind(' ')
+            .filter(|at| !rest[..*at].trim().is_empty());
+        let space = if rest[end..].starts_with(' ') {
+            Some(end)
+        } else {
+            space
+        };
+        let behind = rest[..end]
+            .rfind(['/', '-', '.', ',', ':'])
+            .map(|at| at + 1);
+        let at = space.or(behind.filter(|at| *at > end / 2)).unwrap_or(end);
+        lines.push(rest[..at].trim_end().to_owned());
+        rest = rest[at..].trim_start();
+    }
+    lines.push(rest.to_owned());
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned() {
+        let mut rows = Rows::new(&["A", "B"]);
+        rows.push(["long".into(), "é".into()]);
+        rows.push(["x".into(), String::new()]);
+        assert_eq!(rows.render(80), "A     B\nlong  é\nx\n");
+    }
+
+    #[test]
+    fn a_row_that_is_too_wide_goes_on_below() {
+        let mut rows = Rows::new(&["NAME", "ADDRESS", "MAC"]);
+        rows.push(["a".repeat(20), "b".repeat(30), "c".into()]);
+        rows.push(["x".into(), "y".into(), String::new()]);
+        let (a, b) = ("a".repeat(20), "b".repeat(30));
+        let gap = " ".repeat(25);
+        assert_eq!(
+            rows.render(40),
+            format!("NAME\n  ADDRESS{gap}MAC\n{a}\n  {b}  c\nx\n  y\n")
+        );
+        let one = rows.render(60);
+        assert_eq!(one.lines().count(), 3, "{one}");
+    }
+
+    #[test]
+    fn a_text_in_the_last_column_is_broken_at_spaces() {
+        let mut rows = Rows::new(&["KEY", "MEANING"]);
+        rows.push([
+            "node.name".into(),
+            "name of this node; default: hostname".into(),
+        ]);
+        assert_eq!(
+            rows.render(40),
+            "KEY        MEANING\nnode.name  name of this node; default:\n           hostname\n"
+        );
+    }
+
+    #[test]
+    fn words_longer_than_a_line_are_broken_and_whole() {
+        let long = format!("/run/netns/cni-{}", "0123456789abcdef".repeat(4));
+        for width in [1, 10, 40, 79] {
+            let lines = wrap(&long, width);
+            assert!(lines.iter().all(|line| length(line) <= width), "{lines:?}");
+            assert_eq!(lines.concat(), long);
+        }
+        assert_eq!(wrap("", 5), [""]);
+        assert_eq!(wrap("ab cd ef", 5), ["ab cd", "ef"]);
+        assert_eq!(wrap("é é é", 3), ["é é", "é"]);
+        assert_eq!(wrap("default/web-1234", 12), ["default/web-", "1234"]);
+    }
+
+    #[test]
+    fn fields_go_on_behind_their_label() {
+        let mut fields = Fields {
+            width: 40,
+            ..Fields::new(10)
+        };
+        fields.push(
+            "underlay",
+            "eth0 192.168.77.1 2001:db8:1234:5678::1, MTU 1500",
+        );
+        fields.push("", "short");
+        let text = fields.finish();
+        let expected = "underlay  eth0 192.168.77.1\n            2001:db8:1234:5678::1, MTU\n            \
+                        1500\n          short\n";
+        assert_eq!(text, expected);
+    }
+}
