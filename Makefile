@@ -7,7 +7,7 @@ export FUZZ_SECONDS
 MAKEFLAGS += --no-print-directory
 NEED_ROOT = demo test test-long fresh compare perf soak
 
-.PHONY: help $(NEED_ROOT) test-unit lint bench pipeline instructions instructions-update fuzz zerocopy
+.PHONY: help $(NEED_ROOT) test-unit lint bench pipeline instructions instructions-update fuzz zerocopy man
 
 help:
 	@echo 'make demo        two nodes and three pods on this machine, real traffic, a table of results   (root)'
@@ -24,6 +24,7 @@ help:
 	@echo 'make pipeline    the pipeline alone, memory to memory: every scenario with its targets, and two cores'
 	@echo 'make instructions  instructions per packet under valgrind, against perf/instructions.toml (instructions-update REASON=…)'
 	@echo 'make fuzz        every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) each; TARGET=name for one'
+	@echo 'make man         manual pages and shell completions into target/man and target/completions'
 	@echo 'make lint        format, clippy, rustdoc, purity of the packet path, licences'
 	@echo
 	@echo 'root: as root, or as you: sudo is then called once, before the build, which still runs as you'
@@ -108,3 +109,10 @@ fuzz:
 zerocopy:
 	@scripts/deps.sh cc
 	@scripts/zerocopy.sh
+
+man:
+	@scripts/deps.sh cc
+	@scripts/cargo.sh build --locked --release -p ringway-agent
+	@target/release/ringway man target/man
+	@mkdir -p target/completions
+	@for shell in bash zsh fish; do target/release/ringway completions $$shell >target/completions/ringway.$$shell || exit 1; done

@@ -5,6 +5,7 @@ mod runtimes;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use node::{Node, added, call, refused, text};
