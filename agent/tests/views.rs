@@ -10,9 +10,10 @@ use common::{Files, output, ringway};
 use ringway_agent::api::ApiError;
 use ringway_agent::api::view::{
     Buffers, Count, Detached, Drop, DropCount, Drops, HostPort, Limits, MacRow, NeighbourRow,
-    NextHopStatus, PathRow, PeerRow, Pod, RingStatus, RouteRow, SocketStatus, Status, Totals,
-    Traffic, UnderlayStatus, WorkerStatus,
+    NextHopStatus, NodePortStatus, PathRow, PeerRow, Pod, RingStatus, RouteRow, SocketStatus,
+    Status, Totals, Traffic, UnderlayStatus, WorkerStatus,
 };
+use ringway_agent::underlay::{Choice, PassedOver};
 use serde_json::{Value, json};
 
 const MANY: u64 = 18_446_744_073_709;
@@ -128,7 +129,28 @@ fn status() -> Status {
                 gro: true,
                 receive_buffer_bytes: 8_388_608,
             }],
+            choices: vec![Choice {
+                address: v6(1).parse().unwrap(),
+                why: "the kernel sends from it towards ip-10-0-12-35.eu-central-1.compute.internal".into(),
+                passed_over: vec![PassedOver {
+                    address: v6(0xdead).parse().unwrap(),
+                    why: "deprecated; temporary; of a single host (/128)".into(),
+                }],
+            }],
+            outdated: Some(format!("{} is gone from enp129s0f0np0", v6(2))),
         },
+        node_port: NodePortStatus {
+            mended: MANY,
+            last_mended: Some(format!("route {}/64, neighbour {}", v6(3), v6(4))),
+            failure: Some("IPv6 is disabled on ringway0 and /proc/sys is read-only (os error 30)".into()),
+        },
+        state_error: Some("/var/lib/ringway/state.json: No space left on device (os error 28)".into()),
+        conditions: vec![
+            "chain inet firewalld filter_FORWARD refuses pods' packets: firewall-cmd --permanent \
+             --zone=trusted --add-interface=ringway0"
+                .into(),
+        ],
+        not_served: [(LONG.to_owned(), "its interface is in use by another process".to_owned())].into(),
         workers: (0..12).map(worker).collect(),
         rules: "masquerade, 12 host ports; let through in inet firewalld filter_FORWARD, ip filter FORWARD".into(),
         log_lines_lost: 12,
