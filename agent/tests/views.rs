@@ -10,8 +10,8 @@ use common::{Files, output, ringway};
 use ringway_agent::api::ApiError;
 use ringway_agent::api::view::{
     Buffers, Count, Detached, Drop, DropCount, Drops, HostPort, Limits, MacRow, NeighbourRow,
-    NextHopStatus, NodePortStatus, PathRow, PeerRow, Pod, RingStatus, RouteRow, SocketStatus,
-    Status, Totals, Traffic, UnderlayStatus, WorkerStatus,
+    NextHopStatus, NodePortStatus, NotServed, PathRow, PeerRow, Pod, RingStatus, RouteRow,
+    SocketStatus, Status, Totals, Traffic, UnderlayStatus, WorkerStatus,
 };
 use ringway_agent::underlay::{Choice, PassedOver};
 use serde_json::{Value, json};
@@ -150,7 +150,10 @@ fn status() -> Status {
              --zone=trusted --add-interface=ringway0"
                 .into(),
         ],
-        not_served: [(LONG.to_owned(), "its interface is in use by another process".to_owned())].into(),
+        not_served: vec![NotServed {
+            pod: LONG.into(),
+            why: "its interface is in use by another process".into(),
+        }],
         workers: (0..12).map(worker).collect(),
         rules: "masquerade, 12 host ports; let through in inet firewalld filter_FORWARD, ip filter FORWARD".into(),
         log_lines_lost: 12,

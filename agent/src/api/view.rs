@@ -2,7 +2,6 @@
 //! reads the same types, so nothing it prints can differ from the API. What the plugin and the agent say
 //! to each other below `/v1/cni` is CNI's, and spelled as CNI does.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -53,7 +52,7 @@ pub struct Status {
     pub pods: usize,
     /// Pods that are recorded and cannot be served, and why.
     #[serde(default)]
-    pub not_served: BTreeMap<String, String>,
+    pub not_served: Vec<NotServed>,
     /// Number of peers.
     pub peers: usize,
     /// Version of the tables.
@@ -73,6 +72,15 @@ pub struct NodePortStatus {
     /// What is wrong and cannot be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+}
+
+/// A pod that is recorded and cannot be served.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NotServed {
+    /// Its name.
+    pub pod: String,
+    /// What is in the way.
+    pub why: String,
 }
 
 /// The underlay as it is used.

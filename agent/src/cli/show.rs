@@ -2,8 +2,8 @@
 
 use super::columns::{Fields, Rows};
 use crate::api::view::{
-    Buffers, Detached, Drops, MacRow, NeighbourRow, PathRow, PeerRow, Pod, RingStatus, RouteRow,
-    Status, UnderlayStatus,
+    Buffers, Detached, Drops, MacRow, NeighbourRow, NotServed, PathRow, PeerRow, Pod, RingStatus,
+    RouteRow, Status, UnderlayStatus,
 };
 
 /// Values separated by a space.
@@ -133,7 +133,7 @@ pub(super) fn status(s: &Status) -> String {
     }
     out.push("peers", &s.peers.to_string());
     out.push("firewall", &s.rules);
-    for (pod, why) in &s.not_served {
+    for NotServed { pod, why } in &s.not_served {
         out.push("unserved", &format!("{pod}: {why}"));
     }
     if let Some(error) = &s.state_error {

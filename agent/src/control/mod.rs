@@ -320,11 +320,19 @@ impl Control {
             conditions: self.rules.conditions().to_vec(),
             log_lines_lost: crate::log::lost(),
             pods: self.pods.len(),
-            not_served: self.dormant.clone(),
+            not_served: self.not_served(),
             peers: c.peers.len(),
             snapshot: snapshot.version,
             totals: crate::api::totals(&self.counters),
         }
+    }
+
+    fn not_served(&self) -> Vec<view::NotServed> {
+        let one = |(pod, why): (&String, &String)| view::NotServed {
+            pod: pod.clone(),
+            why: why.clone(),
+        };
+        self.dormant.iter().map(one).collect()
     }
 
     fn worker_status(&self, worker: &Worker) -> view::WorkerStatus {

@@ -1,6 +1,6 @@
 //! Queueing disciplines: whether a link has the one it got by default, and none in its place.
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
@@ -40,7 +40,8 @@ impl Netlink {
     pub fn has_default_qdisc(&mut self, index: u32) -> Result<bool, NetlinkError> {
         let what = || format!("looking up the queueing discipline of interface {index}");
         let request = RouteNetlinkMessage::GetQueueDiscipline(at_root(index));
-        let answers = self.ask(what, request, 0)?;
+        // Without it the answer goes to who listens for changes only.
+        let answers = self.ask(what, request, NLM_F_ECHO)?;
         Ok(answers.iter().all(|answer| match answer {
             RouteNetlinkMessage::NewQueueDiscipline(root) => root.header.handle == TcHandle::UNSPEC,
             _ => true,

@@ -61,8 +61,7 @@ fn bursts(what: &str, from: &Netns, to: &Netns, address: IpAddr) -> Vec<String> 
     assert!(ping(from, address, 1, 56, LIMIT).unwrap().all(), "{what}");
     let sink = to.run(|| UdpSocket::bind((address, 0))).unwrap().unwrap();
     setsockopt(&sink, RcvBufForce, &RECEIVE_BUFFER).unwrap();
-    sink.set_read_timeout(Some(Duration::from_millis(300)))
-        .unwrap();
+    sink.set_read_timeout(Some(LIMIT)).unwrap();
     let target = sink.local_addr().unwrap();
     let source = from
         .run(|| {
@@ -112,7 +111,8 @@ fn send(source: &UdpSocket, target: SocketAddr, burst: usize) {
     assert_eq!(sent.count(), burst);
 }
 
-/// How many different ones of a burst arrive before a silence.
+/// How many different ones of a burst arrive; a silence ends it, longer than any worker sleeps on a busy
+/// machine.
 fn receive(sink: &UdpSocket, burst: usize) -> usize {
     let mut seen = BTreeSet::new();
     let mut buffer = [0; BYTES + 1];
