@@ -1,7 +1,8 @@
 //! How a pod is attached, whoever asks for it.
 //!
 //! ```text
-//! tables with the pod, not published ─ recorded as pending ─ interface made ─ recorded ─ published ─ workers
+//! tables with the pod, not published ─ recorded as pending ─┐                ┌─ recorded ─ published ─ workers
+//!                                             (`in_hand`)     └ interface made ┘
 //! ```
 //!
 //! All that can be refused is refused before anything is made; a failure half way takes back what was made.
@@ -18,19 +19,24 @@ use ringway_packet::mac::MacAddr;
 use ringway_packet::offload::VNET_HDR_LEN;
 use ringway_tables::{Port, PortId, PortKind, Snapshot, Target};
 
-use super::Control;
 use super::addresses::pod_addresses;
+use super::in_hand::Outcome;
+use super::neighbours::tell_node;
 use super::pods::Attached;
 use super::saving::unsaved;
 use super::tables::{as_v4, as_v6};
+use super::{Control, Reply, closing};
 use crate::api::{ApiError, Attach, view};
 use crate::limits::{Limit, LimitError, Limits};
 use crate::mac;
 use crate::netns::{Identity, Netns, NetnsError};
-use crate::pod::interface::{self, InterfaceError, PodRoute, Spec};
+use crate::pod::interface::{self, InterfaceError, Making, PodAddress, PodRoute, Spec};
 use crate::pod::queue::Queue;
 use crate::rules::{self, HostPort, PortError, RulesError};
 use crate::state::{CniRecord, PodRecord};
+
+/// What was found out before anything is made.
+type Prepared = (Netns, Vec<PodAddress>, PodRecord, Option<Arc<Limits>>);
 
 /// A pod to be attached; its addresses are settled.
 #[derive(Clone, Debug, Default)]
@@ -49,10 +55,23 @@ pub(super) struct NewPod {
     pub(super) port_mappings: Vec<PortMapping>,
 }
 
+/// A pod whose interface is being made.
+pub(super) struct Attaching {
+    record: PodRecord,
+    limits: Option<Arc<Limits>>,
+    chosen: Vec<IpAddr>,
+    answer: Reply<Result<view::Pod, ApiError>>,
+    _closing: closing::Attach,
+}
+
 impl Control {
     /// Attaches what a person or a program asked for.
-    pub(super) fn attach(&mut self, request: &Attach) -> Result<view::Pod, ApiError> {
-        self.attach_pod(NewPod {
+    pub(super) fn attach_as_asked(
+        &mut self,
+        request: &Attach,
+        answer: Reply<Result<view::Pod, ApiError>>,
+    ) {
+        let new = NewPod {
             name: request.name.clone(),
             netns: request.netns.clone(),
             ifname: request.ifname.clone(),
@@ -60,11 +79,58 @@ impl Control {
             mac: request.mac,
             mtu: request.mtu,
             ..NewPod::default()
-        })
+        };
+        self.attach_pod(new, answer);
     }
 
     /// Makes the pod's interface and puts it into the tables, or leaves nothing.
-    pub(super) fn attach_pod(&mut self, new: NewPod) -> Result<view::Pod, ApiError> {
+    pub(super) fn attach_pod(&mut self, new: NewPod, answer: Reply<Result<view::Pod, ApiError>>) {
+        let closing = self.closing.attaching();
+        let (netns, addresses, record, limits) = match self.prepare(&new) {
+            Ok(prepared) => prepared,
+            Err(e) => return answer(Err(e)),
+        };
+        let NewPod {
+            name,
+            routes,
+            chosen,
+            ..
+        } = new;
+        let node = self.config.node.interface.clone();
+        let alias = interface::alias(&self.config.node.state_dir);
+        let queues = self.config.workers.count;
+        let queue = Queue::of(record.mtu, egress_of(limits.as_deref()));
+        let attaching = Attaching {
+            record: record.clone(),
+            limits,
+            chosen,
+            answer,
+            _closing: closing,
+        };
+        self.in_hand.attaching.insert(name.clone(), attaching);
+        self.in_hand.begin(move || {
+            let made = interface::create(
+                &netns,
+                &Spec {
+                    ifname: &record.ifname,
+                    alias: &alias,
+                    mac: record.mac,
+                    mtu: record.mtu,
+                    addresses: &addresses,
+                    routes: &routes,
+                    queues,
+                    queue,
+                },
+            );
+            if made.is_ok() {
+                tell_node(&node, &record, true);
+            }
+            Outcome::Made(name, made)
+        });
+    }
+
+    /// Refuses what can be refused, and records the pod as pending.
+    fn prepare(&mut self, new: &NewPod) -> Result<Prepared, ApiError> {
         let name = &new.name;
         if let Some(record) = self.state.pods.get(name) {
             return Err(ApiError::conflict(
@@ -84,7 +150,6 @@ impl Control {
             .and_then(Netns::not_own)
             .map_err(|e| of_interface(e.into()))?;
         self.first_in(netns.identity(), &new.ifname)?;
-        let port = self.publisher.current().free_port();
         let limit = self.underlay.pod_mtu(&self.config);
         let mtu = new.mtu.unwrap_or(limit);
         if mtu > limit {
@@ -99,7 +164,7 @@ impl Control {
         let limits = limits(new.bandwidth.as_ref())
             .map_err(|e| ApiError::bad_request(e.to_string(), "see the message"))?;
         let queues = self.config.workers.count;
-        let mut record = PodRecord {
+        let record = PodRecord {
             netns: new.netns.clone(),
             netns_id: netns.identity(),
             ifname: new.ifname.clone(),
@@ -110,12 +175,12 @@ impl Control {
             queues: queues as u16,
             vnet_header_len: VNET_HDR_LEN,
             pending: true,
-            cni: new.cni,
+            cni: new.cni.clone(),
             bandwidth: new.bandwidth,
-            port_mappings: new.port_mappings,
+            port_mappings: new.port_mappings.clone(),
         };
         // Before anything is made: addresses or a MAC that somebody has.
-        let next = self.with_port(port, name, &record)?;
+        self.with_port(self.publisher.current().free_port(), name, &record)?;
         self.not_dormant(&record)?;
         self.closing.clear(netns.identity());
         // What is swept away after a crash must be ours.
@@ -133,25 +198,39 @@ impl Control {
             self.rules.drop_host_ports(name);
             return Err(e);
         }
-        let made = interface::create(
-            &netns,
-            &Spec {
-                ifname: &new.ifname,
-                alias: &interface::alias(&self.config.node.state_dir),
-                mac,
-                mtu,
-                addresses: &addresses,
-                routes: &new.routes,
-                queues,
-                queue: Queue::of(mtu, egress_of(limits.as_deref())),
-            },
-        );
+        Ok((netns, addresses, record, limits))
+    }
+
+    /// Its interface is made, or cannot be.
+    pub(super) fn attached(
+        &mut self,
+        name: &str,
+        attaching: Attaching,
+        made: Result<Making, InterfaceError>,
+    ) {
+        let Attaching {
+            mut record,
+            limits,
+            chosen,
+            answer,
+            ..
+        } = attaching;
         record.pending = false;
-        let made = made.map_err(of_interface);
-        let making = match made.and_then(|making| self.record(name, &record).map(|()| making)) {
-            Ok(making) => making,
+        let told = made.is_ok();
+        let ready = made.map_err(of_interface).and_then(|making| {
+            let port = self.publisher.current().free_port();
+            // Another may have got the MAC address meanwhile.
+            let next = self.with_port(port, name, &record)?;
+            self.record(name, &record)?;
+            Ok((making, port, next))
+        });
+        let (making, port, next) = match ready {
+            Ok(ready) => ready,
             Err(e) => {
                 self.rules.drop_host_ports(name);
+                if told {
+                    tell_node(&self.config.node.interface, &record, false);
+                }
                 // Its addresses were never heard of: their order stays as it was.
                 self.state.pods.remove(name);
                 if let Err(e) = self.save() {
@@ -160,15 +239,14 @@ impl Control {
                         "not attached, but still on disk as pending: {e}"
                     );
                 }
-                return Err(e);
+                return answer(Err(e));
             }
         };
-        let moved = self.other_mac_before(&record);
+        let (moved, mac) = (self.other_mac_before(&record), record.mac);
         for ip in &record.ips {
-            let chosen = new.chosen.contains(ip);
+            let chosen = chosen.contains(ip);
             self.state.ipam.of_mut(ip.is_ipv6()).given(*ip, chosen);
         }
-        self.tell_node(&record, true);
         let attached = Attached { port, record };
         let view = self.pod_view(name, &attached);
         for counters in &self.counters {
@@ -181,8 +259,8 @@ impl Control {
             self.announce(port, moved, mac);
         }
         making.keep();
-        self.pods.insert(name.clone(), attached);
-        Ok(view)
+        self.pods.insert(name.to_owned(), attached);
+        answer(Ok(view));
     }
 
     /// Writes a pod down.
@@ -235,27 +313,35 @@ impl Control {
     /// and what the pod says under one's address would leave by the other.
     fn first_in(&self, netns: Identity, ifname: &str) -> Result<(), ApiError> {
         let same = |record: &PodRecord| record.netns_id == netns && record.ifname != ifname;
-        match self.pods.iter().find(|(_, pod)| same(&pod.record)) {
+        let attached = self.pods.iter().map(|(name, pod)| (name, &pod.record));
+        let attaching = self.in_hand.attaching.iter();
+        let attaching = attaching.map(|(name, pod)| (name, &pod.record));
+        match attached.chain(attaching).find(|(_, record)| same(record)) {
             None => Ok(()),
-            Some((name, pod)) => Err(ApiError::conflict(
+            Some((name, record)) => Err(ApiError::conflict(
                 format!(
                     "the namespace has {} of this network already, as pod {name}: a second interface, \
                      {ifname}, would be of the same subnet, and answers would leave by the wrong one",
-                    pod.record.ifname
+                    record.ifname
                 ),
                 "attach the second interface to another network, or leave it out",
             )),
         }
     }
 
-    /// Pods that are recorded but cannot be served keep their addresses.
+    /// Pods that are recorded but cannot be served, or are in hand, keep their addresses.
     fn not_dormant(&self, record: &PodRecord) -> Result<(), ApiError> {
         let dormant = |name: &&String| !self.pods.contains_key(*name);
         for name in self.state.pods.keys().filter(dormant) {
             let other = &self.state.pods[name];
             if let Some(ip) = record.ips.iter().find(|ip| other.ips.contains(ip)) {
+                let why = if self.in_hand.has(name) {
+                    "is being attached or detached"
+                } else {
+                    "cannot be served"
+                };
                 return Err(ApiError::conflict(
-                    format!("address {ip} already belongs to pod {name}, which cannot be served"),
+                    format!("address {ip} already belongs to pod {name}, which {why}"),
                     format!("choose another, or detach {name}"),
                 ));
             }

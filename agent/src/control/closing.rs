@@ -43,7 +43,8 @@ struct State {
     waiting: VecDeque<Leaving>,
     /// Namespace of the one that is being closed.
     current: Option<Identity>,
-    attaching: bool,
+    /// Pods that are being attached.
+    attaching: usize,
     attached: Option<Instant>,
     ended: bool,
 }
@@ -79,9 +80,9 @@ impl Closing {
     }
 
     /// A pod is being attached, until the answer is dropped.
-    pub(super) fn attaching(&self) -> Attaching {
-        self.shared.lock().attaching = true;
-        Attaching {
+    pub(super) fn attaching(&self) -> Attach {
+        self.shared.lock().attaching += 1;
+        Attach {
             shared: self.shared.clone(),
         }
     }
@@ -119,14 +120,14 @@ impl Drop for Closing {
 
 /// While it lives a pod is being attached.
 #[derive(Debug)]
-pub(super) struct Attaching {
+pub(super) struct Attach {
     shared: Arc<Shared>,
 }
 
-impl Drop for Attaching {
+impl Drop for Attach {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        state.attaching = false;
+        state.attaching -= 1;
         state.attached = Some(Instant::now());
         drop(state);
         self.shared.changed.notify_all();
@@ -183,7 +184,7 @@ impl State {
         let since = |then: Instant| now.saturating_duration_since(then);
         let age = since(oldest.since);
         let wait = match self.attached {
-            _ if self.attaching => LONGEST.saturating_sub(age),
+            _ if self.attaching > 0 => LONGEST.saturating_sub(age),
             Some(then) => QUIET
                 .saturating_sub(since(then))
                 .min(PATIENCE.saturating_sub(age)),
@@ -228,15 +229,15 @@ mod tests {
     fn an_attach_comes_first_but_not_for_ever() {
         let start = Instant::now();
         let mut one = state(start);
-        one.attaching = true;
+        one.attaching = 1;
         assert_in(one.due(start + 300 * MS), 4700 * MS);
-        one.attaching = false;
+        one.attaching = 0;
         one.attached = Some(start + 300 * MS);
         assert_in(one.due(start + 310 * MS), 90 * MS);
         // Others follow, and its patience comes to an end.
         one.attached = Some(start + 1950 * MS);
         assert_in(one.due(start + 1950 * MS), 50 * MS);
-        one.attaching = true;
+        one.attaching = 1;
         assert_in(one.due(start + 2000 * MS), 3000 * MS);
         assert!(matches!(one.due(start + 5000 * MS), Due::Now(_)));
         assert!(matches!(one.due(start + 5000 * MS), Due::Never));
@@ -247,7 +248,7 @@ mod tests {
         let start = Instant::now();
         assert!(matches!(state(start).due(start), Due::Now(_)));
         let mut one = state(start);
-        (one.attaching, one.ended) = (true, true);
+        (one.attaching, one.ended) = (1, true);
         assert!(matches!(one.due(start), Due::Now(_)));
     }
 }

@@ -14,8 +14,8 @@ use ringway_cni::api::{
 };
 use ringway_tables::Cidr;
 
-use super::Control;
 use super::attach::NewPod;
+use super::{Control, Reply};
 use crate::api::request;
 use crate::api::{ApiError, view};
 use crate::config::gateway;
@@ -30,7 +30,18 @@ pub const PENDING: &str = "cni-pending";
 
 impl Control {
     /// Attaches an interface.
-    pub(super) fn cni_add(&mut self, add: &Add) -> Result<Added, ApiError> {
+    pub(super) fn cni_attach(&mut self, add: Add, answer: Reply<Result<Added, ApiError>>) {
+        let new = match self.new_pod(&add) {
+            Ok(new) => new,
+            Err(e) => return answer(Err(e)),
+        };
+        let answer = move |outcome: Result<view::Pod, ApiError>| {
+            answer(outcome.map(|view| added(&view, &add.routes)));
+        };
+        self.attach_pod(new, Box::new(answer));
+    }
+
+    fn new_pod(&mut self, add: &Add) -> Result<NewPod, ApiError> {
         self.apply_pending();
         self.cni.ignored(&add.network, &add.ignored);
         let netns = request::cni_interface(&add.netns, &add.attachment)?;
@@ -43,7 +54,7 @@ impl Control {
             (self.delegated(add)?, Vec::new())
         };
         let routes = self.routes_for(&add.routes, &ips)?;
-        let view = self.attach_pod(NewPod {
+        Ok(NewPod {
             name: self.name_for(add),
             netns,
             ifname: add.attachment.ifname.clone(),
@@ -59,8 +70,7 @@ impl Control {
             port_mappings: add.port_mappings.clone(),
             ips,
             chosen,
-        })?;
-        Ok(added(&view, &add.routes))
+        })
     }
 
     /// A second ADD for what is there already: refused while it is, and it makes way if its namespace is
@@ -80,17 +90,15 @@ impl Control {
     }
 
     /// Detaches one. Succeeds if there is none.
-    pub(super) fn cni_del(&mut self, attachment: &Attachment) -> Done {
+    pub(super) fn cni_detach(&mut self, attachment: &Attachment, answer: Reply<Done>) {
         let Some(name) = self.state.by_attachment(attachment).map(str::to_owned) else {
             let note = format!(
                 "there is no {} of container {}; nothing had to be done",
                 attachment.ifname, attachment.container_id
             );
-            return Done { note: Some(note) };
+            return answer(Done { note: Some(note) });
         };
-        Done {
-            note: self.remove(&name),
-        }
+        self.begin_removal(&name, Box::new(|note| answer(Done { note })));
     }
 
     /// Detaches all of a network that are not to be kept.
@@ -100,15 +108,21 @@ impl Control {
         let stale = |(name, record): (&String, &PodRecord)| {
             let cni = record.cni.as_ref()?;
             let stale = cni.network == gc.network && !keep.contains(&cni.attachment);
-            stale.then(|| (name.clone(), cni.attachment.clone()))
+            // What is in hand has its own request, which will say.
+            (stale && !self.in_hand.has(name)).then(|| (name.clone(), cni.attachment.clone()))
         };
         let all: Vec<_> = self.state.pods.iter().filter_map(stale).collect();
         let mut released = Vec::new();
         for (name, attachment) in all {
             tracing::info!(pod = name, "released: its container is gone (GC)");
-            self.remove(&name);
-            released.push(attachment);
+            self.begin_removal(&name, Box::new(drop));
+            released.push((name, attachment));
         }
+        self.await_in_hand(|in_hand| released.iter().any(|(name, _)| in_hand.has(name)));
+        let released = released
+            .into_iter()
+            .map(|(_, attachment)| attachment)
+            .collect();
         Collected { released }
     }
 
@@ -214,8 +228,12 @@ impl Control {
                 continue;
             }
             match read_pending(&file) {
+                // Its own request is still being served.
+                Ok(attachment) if self.attachment_in_hand(&attachment) => continue,
                 Ok(attachment) => {
-                    self.cni_del(&attachment);
+                    if let Some(name) = self.state.by_attachment(&attachment).map(str::to_owned) {
+                        self.remove(&name);
+                    }
                     let Attachment {
                         container_id,
                         ifname,

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Requests are handled one after the other, so an attach sees all that an
-//! earlier one did, and nothing here needs a lock. A pod becomes reachable by
+//! earlier one did, and nothing here needs a lock; what waits for the kernel is
+//! done beside (`in_hand`). A pod becomes reachable by
 //! the publication of the snapshot that has it, which comes last; it stops
 //! being reachable by the publication of one without it, which comes first.
 //! Between requests: namespaces that went away are noticed within a second,
@@ -18,6 +19,7 @@ mod attach;
 mod closing;
 mod cni;
 mod descriptors;
+mod in_hand;
 mod neighbours;
 mod node_port;
 mod outer;
@@ -55,6 +57,7 @@ use crate::worker::{Event, Worker};
 use closing::Closing;
 pub use cni::PENDING;
 pub use descriptors::{Descriptors, SocketDescriptors};
+use in_hand::InHand;
 use path_mtu::PathMtus;
 
 /// How often the pods' namespaces are looked at.
@@ -108,6 +111,7 @@ pub struct Control {
     counters: Vec<Arc<Counters>>,
     events: Receiver<Event>,
     closing: Closing,
+    in_hand: InHand,
     /// Attached pods by name.
     pods: BTreeMap<String, pods::Attached>,
     /// Pods that are recorded and cannot be served, and why.
@@ -152,6 +156,7 @@ impl Control {
     pub fn run(mut self, requests: &Receiver<Request>) -> Result<(), String> {
         let watch = tick(WATCH_PERIOD);
         let events = self.events.clone();
+        let outcomes = self.in_hand.outcomes().clone();
         let mut changes = self.changes.changes().clone();
         loop {
             let put_off = self
@@ -162,6 +167,12 @@ impl Control {
                 recv(requests) -> request => match request {
                     Ok(Request::Stop) | Err(_) => break,
                     Ok(request) => self.serve(request),
+                },
+                recv(outcomes) -> outcome => {
+                    // Ours is the other end.
+                    if let Ok(outcome) = outcome {
+                        self.finish(outcome);
+                    }
                 },
                 recv(events) -> event => match event {
                     Ok(event) => self.heed(event)?,
@@ -180,47 +191,56 @@ impl Control {
                 recv(put_off) -> _ => self.heed_changes(Vec::new()),
                 recv(watch) -> _ => self.look_around(),
             }
+            self.serve_put_off();
         }
+        self.await_all_in_hand();
         self.stop();
         Ok(())
     }
 
     fn serve(&mut self, request: Request) {
+        let Some(request) = self.put_off(request) else {
+            return;
+        };
         match request {
             Request::Attach(attach, reply) => {
-                let _attaching = self.closing.attaching();
-                let started = Instant::now();
-                let outcome = self.attach(&attach);
-                let elapsed_us = started.elapsed().as_micros() as u64;
-                match &outcome {
-                    Ok(pod) => {
-                        tracing::info!(pod = pod.name, ips = ?pod.ips, elapsed_us, "attached");
+                let (started, name) = (Instant::now(), attach.name.clone());
+                let answer: Reply<Result<view::Pod, ApiError>> = Box::new(move |outcome| {
+                    let elapsed_us = started.elapsed().as_micros() as u64;
+                    match &outcome {
+                        Ok(pod) => {
+                            tracing::info!(pod = pod.name, ips = ?pod.ips, elapsed_us, "attached");
+                        }
+                        Err(e) => tracing::warn!(pod = name, elapsed_us, "not attached: {e}"),
                     }
-                    Err(e) => tracing::warn!(pod = attach.name, elapsed_us, "not attached: {e}"),
-                }
-                reply(outcome);
+                    reply(outcome);
+                });
+                self.attach_as_asked(&attach, answer);
             }
-            Request::Detach(detach, reply) => reply(self.detach(&detach)),
+            Request::Detach(detach, reply) => self.detach_as_asked(&detach, reply),
             Request::CniAdd(add, reply) => {
-                let _attaching = self.closing.attaching();
                 let started = Instant::now();
-                let outcome = self.cni_add(&add);
-                let elapsed_us = started.elapsed().as_micros() as u64;
                 let Attachment {
                     container_id,
                     ifname,
-                } = &add.attachment;
-                match &outcome {
-                    Ok(added) => {
-                        let ips: Vec<&str> =
-                            added.ips.iter().map(|ip| ip.address.as_str()).collect();
-                        tracing::info!(container_id, ifname, ?ips, elapsed_us, "ADD");
+                } = add.attachment.clone();
+                let answer: Reply<Result<Added, ApiError>> = Box::new(move |outcome| {
+                    let elapsed_us = started.elapsed().as_micros() as u64;
+                    match &outcome {
+                        Ok(added) => {
+                            let ips: Vec<&str> =
+                                added.ips.iter().map(|ip| ip.address.as_str()).collect();
+                            tracing::info!(container_id, ifname, ?ips, elapsed_us, "ADD");
+                        }
+                        Err(e) => {
+                            tracing::warn!(container_id, ifname, elapsed_us, "ADD refused: {e}");
+                        }
                     }
-                    Err(e) => tracing::warn!(container_id, ifname, elapsed_us, "ADD refused: {e}"),
-                }
-                reply(outcome);
+                    reply(outcome);
+                });
+                self.cni_attach(add, answer);
             }
-            Request::CniDel(attachment, reply) => reply(self.cni_del(&attachment)),
+            Request::CniDel(attachment, reply) => self.cni_detach(&attachment, reply),
             Request::CniCheck(check, reply) => reply(self.cni_check(&check)),
             Request::CniGc(gc, reply) => reply(self.cni_gc(&gc)),
             Request::CniStatus(reply) => reply(self.cni_status()),

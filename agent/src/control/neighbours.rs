@@ -8,8 +8,9 @@ use ringway_switch::returns::Role;
 use ringway_tables::{PortId, Target};
 
 use super::Control;
-use crate::netlink::NeighbourState;
+use crate::netlink::{NeighbourState, Netlink, NetlinkError};
 use crate::node;
+use crate::pod::interface;
 use crate::rules::conntrack;
 use crate::state::PodRecord;
 use crate::worker::{Command, epoch};
@@ -17,30 +18,30 @@ use crate::worker::{Command, epoch};
 /// Former MAC addresses that are remembered.
 const FORMER: usize = 8192;
 
-impl Control {
-    /// Tells the node's stack a pod's MAC address, or that it has it no longer. It could ask by ARP, but not
-    /// by neighbour discovery for packets it forwards: that takes a link-local address, which the node port
-    /// does not have.
-    pub(super) fn tell_node(&mut self, record: &PodRecord, present: bool) {
-        let name = &self.config.node.interface;
-        let outcome = self.netlink.link(name).and_then(|link| {
-            for ip in &record.ips {
-                if present {
-                    self.netlink.set_neighbour(link.index, *ip, record.mac)?;
-                } else {
-                    self.netlink.remove_neighbour(link.index, *ip)?;
-                }
+/// Tells the node's stack a pod's MAC address, or that it has it no longer. It could ask by ARP, but not by
+/// neighbour discovery for packets it forwards: that takes a link-local address, which the node port does not
+/// have. In the namespace of the calling thread.
+pub(super) fn tell_node(interface: &str, record: &PodRecord, present: bool) {
+    let tell = || {
+        let index = interface::index(interface)?.ok_or_else(|| NetlinkError::NoLink {
+            name: interface.to_owned(),
+        })?;
+        let mut netlink = Netlink::open()?;
+        for ip in &record.ips {
+            if present {
+                netlink.set_neighbour(index, *ip, record.mac)?;
+            } else {
+                netlink.remove_neighbour(index, *ip)?;
             }
-            Ok(())
-        });
-        if let Err(e) = outcome {
-            tracing::warn!(
-                interface = name,
-                "the node's stack was not told of a pod: {e}"
-            );
         }
+        Ok::<(), NetlinkError>(())
+    };
+    if let Err(e) = tell() {
+        tracing::warn!(interface, "the node's stack was not told of a pod: {e}");
     }
+}
 
+impl Control {
     /// Takes away what the node's stack was told of pods that are no longer there.
     pub(super) fn correct_node(&mut self) {
         let own: Vec<IpAddr> = self

@@ -17,9 +17,11 @@ use ringway_packet::mac::MacAddr;
 use ringway_ports::tap::TapError;
 use ringway_tables::{PortId, Snapshot};
 
-use super::Control;
 use super::addresses::pod_addresses;
 use super::attach::{egress_of, host_ports, limits};
+use super::in_hand::Outcome;
+use super::neighbours::tell_node;
+use super::{Control, Reply};
 use crate::api::view;
 use crate::api::{ApiError, Detach};
 use crate::config::gateway;
@@ -41,10 +43,21 @@ pub(super) struct Attached {
     pub(super) record: PodRecord,
 }
 
+/// A pod whose interface is being taken away.
+pub(super) struct Detaching {
+    queues: Option<Queues>,
+    netns: Identity,
+    answer: Reply<Option<String>>,
+}
+
 impl Control {
     /// Takes the pod out of the tables, then away. Succeeds for one that is not
     /// there.
-    pub(super) fn detach(&mut self, request: &Detach) -> Result<view::Detached, ApiError> {
+    pub(super) fn detach_as_asked(
+        &mut self,
+        request: &Detach,
+        answer: Reply<Result<view::Detached, ApiError>>,
+    ) {
         let name = match request {
             Detach::Name(name) => Some(name.clone()).filter(|n| self.state.pods.contains_key(n)),
             Detach::Interface { netns, ifname } => self
@@ -59,29 +72,58 @@ impl Control {
                 Detach::Name(name) => name.clone(),
                 Detach::Interface { netns, ifname } => format!("{}:{ifname}", netns.display()),
             };
-            return Ok(view::Detached {
+            return answer(Ok(view::Detached {
                 note: Some(format!("there is no pod {name}; nothing had to be done")),
                 name,
                 existed: false,
-            });
+            }));
         };
-        Ok(view::Detached {
-            note: self.remove(&name),
-            name,
-            existed: true,
-        })
+        let detached = name.clone();
+        let answer = move |note| {
+            answer(Ok(view::Detached {
+                note,
+                name: detached,
+                existed: true,
+            }));
+        };
+        self.begin_removal(&name, Box::new(answer));
     }
 
-    /// Takes a recorded pod out of tables, workers and state, and its interface away; what is worth knowing.
-    pub(super) fn remove(&mut self, name: &str) -> Option<String> {
-        let mut note = None;
+    /// Takes a recorded pod out of tables and workers, and then its interface away and the pod out of the
+    /// state; the answer is what is worth knowing. It must not be in hand.
+    pub(super) fn begin_removal(&mut self, name: &str, answer: Reply<Option<String>>) {
+        let Some(record) = self.state.pods.get(name).cloned() else {
+            return answer(None);
+        };
         self.dormant.remove(name);
         let queues = self.unpublish(name);
-        let record = self.state.forget(name);
-        match (queues, &record) {
-            (Some(queues), Some(record)) => self.close(queues, record),
-            (None, Some(record)) => note = remove_dormant(record),
-            _ => {}
+        let node = self.config.node.interface.clone();
+        let (pod, taken) = (name.to_owned(), queues.clone());
+        let netns = record.netns_id;
+        let detaching = Detaching {
+            queues,
+            netns,
+            answer,
+        };
+        self.in_hand.detaching.insert(pod.clone(), detaching);
+        self.in_hand.begin(move || {
+            let note = match taken {
+                Some(queues) => {
+                    tell_node(&node, &record, false);
+                    interface::remove(&queues);
+                    None
+                }
+                None => remove_dormant(&record),
+            };
+            Outcome::Removed(pod, note)
+        });
+    }
+
+    /// Its interface will vanish with the descriptors.
+    pub(super) fn detached(&mut self, name: &str, detaching: Detaching, mut note: Option<String>) {
+        self.state.forget(name);
+        if let Some(queues) = detaching.queues {
+            self.closing.push(queues, detaching.netns);
         }
         if let Err(e) = self.save() {
             // Found to be gone at the next start.
@@ -89,13 +131,13 @@ impl Control {
             note = Some(format!("detached, but the state was not written: {e}"));
         }
         tracing::info!(pod = name, "detached");
-        note
+        (detaching.answer)(note);
     }
 
-    /// Lets the interface vanish; others are served meanwhile.
-    fn close(&mut self, queues: Queues, record: &PodRecord) {
-        interface::remove(&queues);
-        self.closing.push(queues, record.netns_id);
+    /// Removes a pod, and returns when that is done.
+    pub(super) fn remove(&mut self, name: &str) {
+        self.begin_removal(name, Box::new(drop));
+        self.await_in_hand(|in_hand| in_hand.has(name));
     }
 
     /// Opens the pods of the state file again.
@@ -215,7 +257,7 @@ impl Control {
                 record.mtu
             );
         }
-        self.tell_node(record, true);
+        tell_node(&self.config.node.interface, record, true);
         self.publisher.publish(next);
         let record = record.clone();
         self.pods.insert(name.to_owned(), Attached { port, record });
@@ -234,18 +276,9 @@ impl Control {
             })
             .map(|(name, _)| name.clone())
             .collect();
-        if gone.is_empty() {
-            return;
-        }
         for name in &gone {
-            let queues = self.unpublish(name);
-            if let (Some(queues), Some(record)) = (queues, self.state.forget(name)) {
-                self.close(queues, &record);
-            }
             tracing::info!(pod = name, "its namespace is gone; forgotten");
-        }
-        if let Err(e) = self.save() {
-            tracing::error!("vanished pods are still on disk: {e}");
+            self.begin_removal(name, Box::new(drop));
         }
     }
 
@@ -265,14 +298,8 @@ impl Control {
             }
             return;
         };
-        let queues = self.unpublish(&name);
-        if let (Some(queues), Some(record)) = (queues, self.state.forget(&name)) {
-            self.close(queues, &record);
-        }
         tracing::warn!(pod = name, "forgotten: {reason}");
-        if let Err(e) = self.save() {
-            tracing::error!(pod = name, "forgotten, but not on disk: {e}");
-        }
+        self.begin_removal(&name, Box::new(drop));
     }
 
     /// Takes a pod out of the tables and away from the workers; its queues, if
@@ -280,7 +307,6 @@ impl Control {
     fn unpublish(&mut self, name: &str) -> Option<Queues> {
         let pod = self.pods.remove(name)?;
         self.rules.drop_host_ports(name);
-        self.tell_node(&pod.record, false);
         self.note_macs(&pod.record);
         let mut next = Snapshot::clone(&self.publisher.current());
         next.remove_port(pod.port);

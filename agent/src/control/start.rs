@@ -13,6 +13,7 @@ use ringway_switch::{Counters, Ports, Returns};
 use ringway_tables::{PortId, Publisher};
 
 use super::closing::Closing;
+use super::in_hand::InHand;
 use super::node_port::NodePort;
 use super::outer::Outer;
 use super::path_mtu::PathMtus;
@@ -121,6 +122,7 @@ impl Control {
             counters,
             events,
             closing: Closing::start().context("thread that closes interfaces")?,
+            in_hand: InHand::new(),
             pods: std::collections::BTreeMap::new(),
             dormant: std::collections::BTreeMap::new(),
             state,
@@ -143,6 +145,7 @@ impl Control {
         control.find_next_hops();
         control.restore();
         control.apply_pending();
+        control.await_all_in_hand();
         control.hand_to_workers(PortId::NODE, queues, None);
         for worker in &control.workers {
             worker.send(worker::Command::Listen);

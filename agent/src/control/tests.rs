@@ -8,6 +8,7 @@ mod saving;
 
 use std::path::Path;
 
+use crossbeam_channel::unbounded;
 use ringway_packet::addr::from_ip;
 use ringway_ports::tap::{self, TapOptions};
 use ringway_tables::{PathId, PortId, Target};
@@ -88,8 +89,43 @@ fn detach(control: &mut Control, name: &str) -> view::Detached {
 }
 
 /// Waits until no interface is on its way out.
-fn settle(control: &Control) {
+fn settle(control: &mut Control) {
+    control.await_all_in_hand();
     control.closing.settle();
+}
+
+/// Requests, and their answers when what they begin has ended.
+impl Control {
+    fn ask<T: Send + 'static>(&mut self, request: impl FnOnce(Reply<T>) -> Request) -> T {
+        let (sender, answers) = unbounded();
+        self.serve(request(Box::new(move |answer| {
+            sender.send(answer).unwrap()
+        })));
+        loop {
+            if let Ok(answer) = answers.try_recv() {
+                return answer;
+            }
+            let outcome = self.in_hand.outcomes().recv_timeout(Duration::from_secs(5));
+            self.finish(outcome.unwrap());
+            self.serve_put_off();
+        }
+    }
+
+    fn attach(&mut self, attach: &Attach) -> Result<view::Pod, ApiError> {
+        self.ask(|reply| Request::Attach(attach.clone(), reply))
+    }
+
+    fn detach(&mut self, detach: &Detach) -> Result<view::Detached, ApiError> {
+        self.ask(|reply| Request::Detach(detach.clone(), reply))
+    }
+
+    pub(super) fn cni_add(&mut self, add: &Add) -> Result<Added, ApiError> {
+        self.ask(|reply| Request::CniAdd(add.clone(), reply))
+    }
+
+    fn cni_del(&mut self, attachment: &Attachment) -> Done {
+        self.ask(|reply| Request::CniDel(attachment.clone(), reply))
+    }
 }
 
 #[test]
@@ -115,7 +151,7 @@ fn attach_and_detach_leave_the_tables_as_they_were() {
         assert!(gone.existed && gone.note.is_none(), "{gone:?}");
         assert_eq!(target(&control, "10.77.1.2"), Some(Target::Unreachable));
         assert_eq!(routes(&control), before);
-        settle(&control);
+        settle(&mut control);
         assert_eq!(links(&pod), ["lo"]);
         assert!(node.saved().is_empty());
         assert_eq!(control.descriptors.taps.len(), 1);
@@ -291,7 +327,7 @@ fn pods_are_found_again_also_with_other_numbers_of_workers() {
         for name in ["a", "b"] {
             assert!(detach(&mut control, name).existed);
         }
-        settle(&control);
+        settle(&mut control);
         assert_eq!(links(&pod), ["lo"]);
         assert_eq!(links(&second), ["lo"]);
         control.stop();
@@ -390,6 +426,7 @@ fn a_namespace_that_goes_is_noticed_and_let_go() {
         assert_eq!(control.pods.len(), 2);
         drop(pod);
         control.look_around();
+        settle(&mut control);
         assert_eq!(control.pods.keys().collect::<Vec<_>>(), ["b"]);
         assert_eq!(target(&control, "10.77.1.2"), Some(Target::Unreachable));
         assert_eq!(control.descriptors.taps.len(), 2);
@@ -418,6 +455,7 @@ fn an_interface_deleted_inside_a_living_pod_is_noticed() {
             "{event:?}"
         );
         control.heed(event).unwrap();
+        settle(&mut control);
         assert!(control.pods.is_empty());
         assert_eq!(node.saved(), [""; 0]);
         assert_eq!(target(&control, "10.77.1.2"), Some(Target::Unreachable));

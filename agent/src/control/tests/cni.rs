@@ -312,7 +312,7 @@ fn an_add_for_a_container_whose_namespace_was_made_anew_takes_its_place() {
         let added = control.cni_add(&add(&anew, "c1")).unwrap();
         assert_eq!(addresses(&added)[0], "10.77.1.3/24");
         assert_eq!(node.saved(), ["c1/eth0"]);
-        settle(&control);
+        settle(&mut control);
         assert_eq!(links(&pod), ["lo"]);
         control.stop();
     });

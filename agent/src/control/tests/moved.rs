@@ -78,10 +78,10 @@ fn pods_of_another_pod_network_are_kept_and_named() {
         assert_eq!(node.saved(), ["old"]);
         let status = control.view().status;
         assert_eq!(status.pods, 0);
-        let [NotServed { pod, why }] = &status.not_served[..] else {
+        let [NotServed { pod: name, why }] = &status.not_served[..] else {
             panic!("{:?}", status.not_served);
         };
-        assert_eq!(pod, "old");
+        assert_eq!(name, "old");
         assert!(
             why.contains("10.77.1.2") && why.contains("10.79.1.0/24"),
             "{why}"
