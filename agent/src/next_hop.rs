@@ -30,6 +30,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use ringway_ports::socket::least_mtu;
+
 use crate::mac::is_station;
 use crate::netlink::{Change, Link, RouteTo};
 use crate::underlay::Way;
@@ -56,9 +58,19 @@ struct Destination {
     /// The route is to be asked for again.
     look: bool,
     next_hop: NextHop,
+    mtu: Option<u32>,
 }
 
 impl Destination {
+    /// The route's MTU, if it has one that a path may have. The kernel enters what a forged ICMP error
+    /// claims, too.
+    fn mtu(&self, dst: IpAddr) -> Option<u32> {
+        match self.route {
+            Some(RouteTo::Link { mtu, .. }) => mtu.filter(|mtu| *mtu >= least_mtu(dst)),
+            _ => None,
+        }
+    }
+
     /// The address to resolve, if the route leaves by our interface.
     fn via(&self, dst: IpAddr, ours: u32) -> Option<IpAddr> {
         match self.route {
@@ -123,6 +135,7 @@ impl NextHops {
                 route: None,
                 look: true,
                 next_hop: NextHop::Resolving,
+                mtu: None,
             });
             if destination.src != src {
                 destination.src = src;
@@ -193,6 +206,12 @@ impl NextHops {
         self.destinations.get(&dst).map(|d| d.next_hop)
     }
 
+    /// Bytes of the largest outer IP packet to a destination in use, resolved or not, if its route has an
+    /// MTU of its own.
+    pub fn mtu(&self, dst: IpAddr) -> Option<u32> {
+        self.destinations.get(&dst).and_then(|d| d.mtu)
+    }
+
     /// Every destination in use and its answer.
     pub fn iter(&self) -> impl Iterator<Item = (IpAddr, NextHop)> {
         self.destinations.iter().map(|(dst, d)| (*dst, d.next_hop))
@@ -219,10 +238,12 @@ impl NextHops {
         let mut destinations = std::mem::take(&mut self.destinations);
         for (dst, destination) in &mut destinations {
             let next_hop = self.judge(*dst, destination);
-            if next_hop.resolved() != destination.next_hop.resolved() {
+            let mtu = destination.mtu(*dst);
+            let before = (destination.next_hop.resolved(), destination.mtu);
+            if (next_hop.resolved(), mtu) != before {
                 changed.push(*dst);
             }
-            destination.next_hop = next_hop;
+            (destination.next_hop, destination.mtu) = (next_hop, mtu);
         }
         self.destinations = destinations;
         changed
@@ -248,16 +269,11 @@ impl NextHops {
             Some(RouteTo::Link { interface, .. }) if interface != self.interface => {
                 NextHop::Elsewhere(Elsewhere::OtherInterface { index: interface })
             }
-            Some(RouteTo::Link { mtu, .. }) => {
+            Some(RouteTo::Link { .. }) => {
                 let via = destination.via(dst, self.interface);
                 let known = via.and_then(|via| Some((via, self.hops.get(&via)?.mac()?)));
                 known.map_or(NextHop::Resolving, |(via, mac)| {
-                    NextHop::Resolved(Resolved {
-                        via,
-                        mac,
-                        src_mac,
-                        mtu: mtu.unwrap_or(link.mtu).min(link.mtu),
-                    })
+                    NextHop::Resolved(Resolved { via, mac, src_mac })
                 })
             }
         }

@@ -216,6 +216,40 @@ impl Underlay {
                 },
             ));
         }
+        for (i, peer) in config.peers.iter().enumerate() {
+            self.check_mtu(config, peer)
+                .map_err(|problem| (format!("peers[{i}].mtu"), problem))?;
+        }
+        Ok(())
+    }
+
+    /// Checks that a peer's own MTU leaves enough for its pods.
+    fn check_mtu(&self, config: &Config, peer: &Peer) -> Result<(), Problem> {
+        let Some(value) = peer.mtu else {
+            return Ok(());
+        };
+        for pods_v6 in peer.pod_cidrs.iter().map(|c| c.is_ipv6()) {
+            let Some(way) = self.way(peer, pods_v6) else {
+                continue;
+            };
+            let min = if pods_v6 {
+                mtu::MIN_IPV6
+            } else {
+                mtu::MIN_IPV4
+            };
+            let outer_v6 = way.dst.is_ipv6();
+            let inner = Self::inner_mtu(config, value, peer.encap, outer_v6);
+            if inner < min {
+                return Err(Problem::PeerMtu {
+                    value,
+                    peer: peer.name.clone(),
+                    inner,
+                    family: family_name(pods_v6),
+                    min,
+                    least: min + mtu::overhead(config.encap(peer.encap), outer_v6),
+                });
+            }
+        }
         Ok(())
     }
 
@@ -363,6 +397,31 @@ pod_cidrs = ["10.77.3.0/24", "fd77:3::/64"]
         // A loopback underlay has 65,536, which no datagram can fill.
         u.mtu = 65_536;
         assert_eq!(u.pod_mtu(&config("")), 65_485);
+    }
+
+    #[test]
+    fn a_peers_mtu_must_leave_enough_for_its_pods() {
+        let config = |mtu: u32| {
+            let mut config = config("");
+            config.peers[1].mtu = Some(mtu);
+            config
+        };
+        // c has an IPv4 address only; its IPv6 pods need 1,280 bytes behind 50 of headers.
+        let (key, problem) = underlay(true, true).check(&config(1329)).unwrap_err();
+        assert_eq!(key, "peers[1].mtu");
+        let expected = Problem::PeerMtu {
+            value: 1329,
+            peer: "c".into(),
+            inner: 1279,
+            family: "IPv6",
+            min: 1280,
+            least: 1330,
+        };
+        assert_eq!(problem, expected);
+        assert!(problem.remedy().contains("1330"), "{}", problem.remedy());
+        underlay(true, true).check(&config(1330)).unwrap();
+        // What pods get is the interface's business: others' packets need not be smaller.
+        assert_eq!(underlay(true, true).pod_mtu(&config(1330)), 1430);
     }
 
     #[test]

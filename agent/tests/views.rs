@@ -121,6 +121,7 @@ fn status() -> Status {
             io: "socket, because the driver of enp129s0f0np0 does AF_XDP only with a copy".into(),
             rings: vec![ring(0), ring(1)],
             xdp_fallbacks: 3,
+            path_mtu_ignored: MANY,
             next_hops: (10..30).map(hop).collect(),
             sockets: vec![SocketStatus {
                 local: format!("[{}]:8472", v6(1)),

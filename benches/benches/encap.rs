@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringway_benches::{FRAMES, config, udp};
 use ringway_encap::Encap;
-use ringway_encap::outer::{OuterHeader, OuterSpec, UdpChecksum, pop_outer};
+use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, UdpChecksum, pop_outer};
 use ringway_packet::checksum;
 use ringway_packet::mac::MacAddr;
 
@@ -37,6 +37,7 @@ fn header(encap: Encap, v6: bool) -> OuterHeader {
         } else {
             UdpChecksum::Zero
         },
+        dont_fragment: true,
     };
     OuterHeader::new(&spec).expect("an outer header")
 }
@@ -53,8 +54,13 @@ fn push(header: &OuterHeader, encap: Encap, buf: &mut [u8], port: u16) -> usize 
     let start = ROOM + if encap == Encap::Udp { 14 } else { 0 };
     let carried = buf.len() - start;
     let sum = header.needs_sum().then(|| checksum::sum(&buf[start..]));
+    let fields = Fields {
+        src_port: port,
+        tos: 0,
+        id: 0,
+    };
     header
-        .push(buf, start, carried, port, 0, sum)
+        .push(buf, start, carried, fields, sum)
         .expect("there is room")
 }
 

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use ringway_encap::Encap;
-use ringway_encap::outer::{OuterHeader, OuterSpec, UdpChecksum, pop_outer};
+use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, UdpChecksum, pop_outer};
 use ringway_packet::mac::MacAddr;
 
 const BATCH: usize = 64;
@@ -55,6 +55,7 @@ fn header(i: usize, v6: bool, encap: Encap) -> OuterHeader {
         } else {
             UdpChecksum::Zero
         },
+        dont_fragment: true,
     })
     .expect("a valid specification")
 }
@@ -71,8 +72,12 @@ fn measure(headers: &[OuterHeader], name: &str) {
         let mut next = 0;
         for batch in 0..BATCHES {
             for (i, buf) in memory.chunks_exact_mut(STRIDE).enumerate() {
-                let port = 49152 | (batch + i) as u16;
-                let at = headers[next].push(black_box(buf), START, CARRIED, port, 2, sum);
+                let fields = Fields {
+                    src_port: 49152 | (batch + i) as u16,
+                    tos: 2,
+                    id: 0,
+                };
+                let at = headers[next].push(black_box(buf), START, CARRIED, fields, sum);
                 let _ = black_box(at);
                 next = if next + 1 == headers.len() {
                     0

@@ -14,7 +14,6 @@
 #![forbid(unsafe_code)]
 
 pub mod ecn;
-pub mod entropy;
 pub mod mtu;
 pub mod outer;
 pub mod split;

@@ -2,9 +2,11 @@
 
 mod cast;
 
-use cast::{CARRIED, SRC_PORT, TOS, VXLAN, all, frame, header, naive_sum, spec};
+use cast::{
+    CARRIED, FIELDS, SRC_PORT, TOS, VXLAN, all, frame, frame_with, header, naive_sum, spec,
+};
 use ringway_encap::Encap;
-use ringway_encap::outer::{OuterHeader, OuterSpec, PushError, SpecError, UdpChecksum};
+use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, PushError, SpecError, UdpChecksum};
 use ringway_packet::checksum;
 use ringway_packet::mac::MacAddr;
 
@@ -70,6 +72,34 @@ fn literal_headers() {
     }
 }
 
+/// Without DF, with the identification given, and nothing else different.
+#[test]
+fn packets_that_may_be_fragmented_are_told_apart() {
+    for (v6, encap, udp_checksum) in all() {
+        if udp_checksum == UdpChecksum::Zero {
+            continue;
+        }
+        let dont = header(v6, encap, udp_checksum);
+        let spec = OuterSpec {
+            dont_fragment: false,
+            ..spec(v6, encap, udp_checksum)
+        };
+        let may = OuterHeader::new(&spec).unwrap();
+        assert_eq!((dont.may_fragment(), may.may_fragment()), (false, !v6));
+        for id in [0, 1, 0x1234, 0xffff] {
+            let expected = frame(&dont, &CARRIED, SRC_PORT, TOS);
+            let mut found = frame_with(&may, &CARRIED, Fields { id, ..FIELDS });
+            if !v6 {
+                assert_eq!(found[18..22], [&id.to_be_bytes()[..], &[0, 0]].concat());
+                assert_eq!(naive_sum(&found[14..34]), 0xffff);
+                found[18..22].copy_from_slice(&[0, 0, 0x40, 0]);
+                found[24..26].copy_from_slice(&expected[24..26]);
+            }
+            assert_eq!(found, expected, "v6 {v6} {encap}, {id:#x}");
+        }
+    }
+}
+
 #[test]
 fn any_sufficient_headroom_gives_the_same_header_and_less_is_refused() {
     for (v6, encap, udp_checksum) in all() {
@@ -80,7 +110,7 @@ fn any_sufficient_headroom_gives_the_same_header_and_less_is_refused() {
             let mut buf = vec![0xee; start];
             buf.extend_from_slice(&CARRIED);
             let before = buf.clone();
-            let result = header.push(&mut buf, start, CARRIED.len(), SRC_PORT, TOS, sum);
+            let result = header.push(&mut buf, start, CARRIED.len(), FIELDS, sum);
             if start < header.len() {
                 let need = header.len();
                 assert_eq!(result, Err(PushError::Headroom { need, have: start }));
@@ -148,18 +178,14 @@ fn every_length_keeps_all_checksums_right() {
         let mut buf = vec![0; 128];
         let long = room + 1;
         assert_eq!(
-            header.push(&mut buf, 128, long, SRC_PORT, TOS, sum),
+            header.push(&mut buf, 128, long, FIELDS, sum),
             Err(PushError::TooLong {
                 carried: long,
                 limit: room
             })
         );
         assert_eq!(buf, vec![0; 128]);
-        assert!(
-            header
-                .push(&mut buf, 128, usize::MAX, SRC_PORT, TOS, sum)
-                .is_err()
-        );
+        assert!(header.push(&mut buf, 128, usize::MAX, FIELDS, sum).is_err());
     }
 }
 
@@ -183,7 +209,7 @@ fn the_rest_of_a_chained_payload_counts_by_its_sum() {
     buf.extend_from_slice(&whole[..60]);
     let sum = checksum::sum(&whole[..60]) + checksum::sum(&whole[60..]);
     let at = header
-        .push(&mut buf, 128, whole.len(), SRC_PORT, TOS, Some(sum))
+        .push(&mut buf, 128, whole.len(), FIELDS, Some(sum))
         .unwrap();
     let linear = buf.split_off(at);
     assert_eq!(
@@ -198,17 +224,17 @@ fn misuse_is_refused() {
     let full = header(false, VXLAN, UdpChecksum::Full);
     let mut buf = vec![0; 100];
     assert_eq!(
-        zero.push(&mut buf, 101, 0, SRC_PORT, TOS, None),
+        zero.push(&mut buf, 101, 0, FIELDS, None),
         Err(PushError::Start {
             start: 101,
             len: 100
         })
     );
     assert_eq!(
-        full.push(&mut buf, 100, 0, SRC_PORT, TOS, None),
+        full.push(&mut buf, 100, 0, FIELDS, None),
         Err(PushError::SumMissing)
     );
-    assert_eq!(zero.push(&mut buf, 100, 0, SRC_PORT, TOS, None), Ok(50));
+    assert_eq!(zero.push(&mut buf, 100, 0, FIELDS, None), Ok(50));
 }
 
 #[test]
@@ -250,6 +276,10 @@ fn specifications_that_make_no_valid_frame_are_refused() {
     assert_eq!(
         error(&|s| (s.src, s.dst) = (v6, v6)),
         SpecError::ZeroChecksumIpv6
+    );
+    assert_eq!(
+        error(&|s| s.dont_fragment = false),
+        SpecError::ZeroChecksumFragments
     );
     assert_eq!(
         SpecError::Vni { vni }.to_string(),

@@ -10,8 +10,8 @@ use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ringway_encap::Encap;
 use ringway_encap::outer::{pop_outer, verify_checksum};
-use ringway_encap::{Encap, entropy};
 use ringway_packet::addr::{from_ip, unmap};
 use ringway_packet::checksum;
 use ringway_packet::flow::addresses;
@@ -283,7 +283,7 @@ fn tunnelled(tables: &Snapshot, tunnel: &Tunnel, packet: &mut Packet<'_>) {
             [&header[..], packet.head()].concat()
         }
     };
-    encapsulate(tables, tunnel, packet).expect("there is headroom");
+    encapsulate(tables, tunnel, packet, 50_000, 0).expect("there is headroom");
     let outer = pop_outer(packet.head(), packet.len).expect("an outer frame");
     let payload = &packet.head()[outer.payload_off..][..outer.payload_len];
     assert_eq!(payload, carried);
@@ -292,7 +292,7 @@ fn tunnelled(tables: &Snapshot, tunnel: &Tunnel, packet: &mut Packet<'_>) {
         (from_ip(path.src), from_ip(path.dst))
     );
     assert_eq!((outer.dst_port, outer.tos), (path.dst_port, tunnel.tos));
-    assert!(outer.src_port >= entropy::FIRST);
+    assert_eq!(outer.src_port, 50_000);
     verify_checksum(&outer, checksum::sum(payload)).expect("its checksum");
 }
 

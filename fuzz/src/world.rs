@@ -109,6 +109,7 @@ fn path(node: u8, encap: Encap, v6: bool, mtu: u16, full_checksum: bool) -> Path
         } else {
             UdpChecksum::Zero
         },
+        dont_fragment: true,
     };
     Path {
         peer: PeerId(0),

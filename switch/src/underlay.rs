@@ -1,7 +1,7 @@
 //! What arrives from the underlay: whose it is, and what is inside.
 
-use ringway_encap::outer::{Outer, PopError, pop_outer, verify_checksum};
-use ringway_encap::{Encap, ecn, entropy, udp, vxlan};
+use ringway_encap::outer::{Fields, Outer, PopError, pop_outer, verify_checksum};
+use ringway_encap::{Encap, ecn, udp, vxlan};
 use ringway_packet::addr::unmap;
 use ringway_packet::offload::Checksum;
 use ringway_packet::parse::{self, Fragment, L3, Parsed};
@@ -191,7 +191,8 @@ pub(crate) fn open_frame(
 }
 
 /// Puts the whole outer frame of a tunnel in front of `packet`: the last step before a port that
-/// carries frames (memory, AF_XDP). Sockets do this in the kernel.
+/// carries frames (memory, AF_XDP). Sockets do this in the kernel. `src_port` is the flow's; `id` is 0
+/// unless the path's packets [may be fragmented](ringway_encap::outer::OuterHeader::may_fragment).
 ///
 /// # Errors
 /// The path is gone, or the packet does not fit an IP length field or its headroom.
@@ -200,6 +201,8 @@ pub fn encapsulate(
     snapshot: &Snapshot,
     tunnel: &Tunnel,
     packet: &mut Packet<'_>,
+    src_port: u16,
+    id: u16,
 ) -> Result<(), DropReason> {
     let path = snapshot.path(tunnel.path).ok_or(DropReason::NoPath)?;
     if path.encap == Encap::Udp {
@@ -209,10 +212,11 @@ pub fn encapsulate(
         .outer
         .needs_sum()
         .then(|| carried_sum(packet, path.encap));
-    let port = entropy::source_port(tunnel.hash);
+    let tos = tunnel.tos;
+    let fields = Fields { src_port, tos, id };
     let start = path
         .outer
-        .push(packet.buf, packet.start, packet.len, port, tunnel.tos, sum)
+        .push(packet.buf, packet.start, packet.len, fields, sum)
         .map_err(|_| DropReason::NoBuffer)?;
     packet.push(packet.start - start);
     Ok(())

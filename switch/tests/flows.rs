@@ -84,14 +84,14 @@ fn two_switches_carry_a_packet_from_alice_to_carol() {
                 let Verdict::Tunnel(tunnel) = verdict else {
                     panic!("{verdict:?}")
                 };
-                encapsulate(&s.snapshot, &tunnel, p).unwrap();
+                encapsulate(&s.snapshot, &tunnel, p, 50_000, 0).unwrap();
                 verdict
             });
             // Seen from node2: alice is behind node1, carol is local. The cast's tables are those of
             // node1, so the two ends are swapped in the frame.
             let mirrored = mirror(&o.frame);
             let outer = pop_outer(&mirrored, mirrored.len()).unwrap();
-            assert!(outer.src_port >= 49152);
+            assert_eq!(outer.src_port, 50_000);
             let mut far = Stage::new(encap);
             let got = far.from_underlay(&mirrored);
             assert_eq!(got.verdict, Verdict::Deliver(ALICE), "{encap:?}");

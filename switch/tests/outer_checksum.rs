@@ -49,7 +49,7 @@ fn encapsulated(encap: Encap, frame: &[u8], checksum: Checksum) -> Vec<u8> {
     buf.extend_from_slice(frame);
     let mut packet = Packet::linear(&mut buf, ROOM, frame.len());
     packet.offload.checksum = checksum;
-    encapsulate(&snapshot, &tunnel, &mut packet).unwrap();
+    encapsulate(&snapshot, &tunnel, &mut packet, 50_000, 0).unwrap();
     packet.head().to_vec()
 }
 

@@ -106,6 +106,9 @@ pub struct UnderlayStatus {
     /// Times that AF_XDP was wanted and did not work, so that packets went by sockets.
     #[serde(default)]
     pub xdp_fallbacks: u64,
+    /// ICMP errors that claimed a path MTU below 576 (IPv4) or 1,280 (IPv6) bytes.
+    #[serde(default)]
+    pub path_mtu_ignored: u64,
     /// How each peer's outer address is reached.
     #[serde(default)]
     pub next_hops: Vec<NextHopStatus>,

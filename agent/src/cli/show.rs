@@ -219,6 +219,13 @@ fn underlay(out: &mut Fields, u: &UnderlayStatus) {
             &format!("AF_XDP did not work {times} times since the start; the agent's log says why"),
         );
     }
+    if u.path_mtu_ignored > 0 {
+        let times = amount(u.path_mtu_ignored);
+        out.push(
+            "",
+            &format!("{times} ICMP errors claimed a path MTU that no path has: ignored"),
+        );
+    }
     for hop in &u.next_hops {
         out.push(
             "",

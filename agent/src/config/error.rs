@@ -96,6 +96,20 @@ pub enum Problem {
     SamePort { port: u16 },
     #[error("off is possible on IPv4 only, and the underlay family is ipv6")]
     ChecksumOff,
+    #[error(
+        "off is not possible where outer packets may be fragmented (underlay.dont_fragment = false): \
+         fragments of different packets would be put together unnoticed"
+    )]
+    ChecksumFragments,
+    #[error("{value} leaves {inner} bytes for {family} pods of {peer}, which need {min}")]
+    PeerMtu {
+        value: u32,
+        peer: String,
+        inner: u16,
+        family: &'static str,
+        min: u16,
+        least: u16,
+    },
     #[error("{found} processors for {count} workers")]
     CpuCount { found: usize, count: usize },
     #[error("processor {cpu} is given twice")]
@@ -236,7 +250,10 @@ impl Problem {
             Self::SamePort { .. } => {
                 "set underlay.vxlan_port or underlay.udp_port to another port".into()
             }
-            Self::ChecksumOff => "use udp_checksum = \"auto\"".into(),
+            Self::ChecksumOff | Self::ChecksumFragments => "use udp_checksum = \"auto\"".into(),
+            Self::PeerMtu { family, least, .. } => {
+                format!("set it to {least} at least, or give this peer no {family} pod network")
+            }
             Self::CpuCount { .. } => "list one processor for each worker, or none".into(),
             Self::DuplicateCpu { .. } => "give every worker a processor of its own".into(),
             Self::NoAddress => "give the address the peer receives tunnel packets on".into(),

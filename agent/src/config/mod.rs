@@ -106,6 +106,10 @@ pub struct Underlay {
     pub unfinished_checksums: Unfinished,
     /// Microseconds the device is polled in the system calls on a ring; 0: it interrupts.
     pub xdp_busy_poll_us: u32,
+    /// Source ports of each outer address and encapsulation, divided among the workers.
+    pub source_ports: usize,
+    /// "Don't fragment" of outer IPv4 packets.
+    pub dont_fragment: bool,
 }
 
 /// `[workers]`
@@ -153,6 +157,8 @@ pub struct Peer {
     pub pod_cidrs: Vec<Cidr>,
     /// Encapsulation towards it.
     pub encap: EncapKind,
+    /// Largest outer packet to it in bytes, where that is less than the interface's MTU.
+    pub mtu: Option<u32>,
     /// Inner destination MAC of IPv4 packets to it.
     pub vtep_mac: MacAddr,
     /// Inner destination MAC of IPv6 packets to it.
@@ -277,6 +283,11 @@ impl Config {
             },
             EncapKind::Udp => Encap::Udp,
         }
+    }
+
+    /// Source ports of a worker.
+    pub fn source_ports_of_one(&self) -> usize {
+        self.underlay.source_ports.div_ceil(self.workers.count)
     }
 
     /// The UDP port of an encapsulation.

@@ -9,21 +9,28 @@ use super::Problem;
 use super::validate::Located;
 
 /// Every key that is a number, with its least and its greatest value.
-pub(super) const RANGES: [(&str, i128, i128); 7] = [
+pub(super) const RANGES: [(&str, i128, i128); 9] = [
     ("underlay.vni", 1, 0xff_ffff),
     ("underlay.vxlan_port", 1, 65_535),
     ("underlay.udp_port", 1, 65_535),
     ("underlay.xdp_busy_poll_us", 0, 10_000),
+    // `MAX_TX_PORTS` of each worker; fewer workers have fewer.
+    ("underlay.source_ports", 1, 64 * 64),
     // One worker per queue of a TAP at most (`MAX_TAP_QUEUES` is 256); more than this has never been tried.
     ("workers.count", 1, 64),
     // CPU_SETSIZE of sched_setaffinity(2).
     ("workers.cpus", 0, 1023),
     ("workers.idle_spin_us", 0, 1_000_000),
+    // What every IPv4 host takes (RFC 791); 1280 where the peer has IPv6 addresses only (RFC 8200).
+    ("peers.mtu", 576, 65_535),
 ];
 
-/// The range of a key; `[i]` behind it is an element's.
+/// The range of a key; `[i]` in it is an element's.
 pub(super) fn range_of(key: &str) -> Option<(i128, i128)> {
-    let name = key.split('[').next().unwrap_or(key);
+    let mut name = key.to_owned();
+    if let (Some(from), Some(to)) = (key.find('['), key.find(']')) {
+        name.replace_range(from..=to, "");
+    }
     let found = RANGES.iter().find(|(known, ..)| *known == name);
     found.map(|(_, min, max)| (*min, *max))
 }
@@ -39,6 +46,16 @@ impl Number {
     /// Its value, if that is in the range of its key.
     pub(super) fn read<T: TryFrom<i128>>(&self, key: &str) -> Located<T> {
         let (min, max) = range_of(key).unwrap_or((0, i128::MAX));
+        self.read_within(key, min, max)
+    }
+
+    /// The same where the range depends on other keys.
+    pub(super) fn read_within<T: TryFrom<i128>>(
+        &self,
+        key: &str,
+        min: i128,
+        max: i128,
+    ) -> Located<T> {
         let problem = match self {
             Number::Whole(value) if (min..=max).contains(value) => match T::try_from(*value) {
                 Ok(value) => return Ok(value),

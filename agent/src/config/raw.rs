@@ -63,6 +63,10 @@ pub(super) struct Underlay {
     pub unfinished_checksums: Unfinished,
     #[serde(default = "xdp_busy_poll_us")]
     pub xdp_busy_poll_us: Number,
+    #[serde(default = "source_ports")]
+    pub source_ports: Number,
+    #[serde(default = "dont_fragment")]
+    pub dont_fragment: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,6 +121,7 @@ pub(super) struct Peer {
     pub addresses: Vec<String>,
     pub pod_cidrs: Vec<String>,
     pub encap: Option<EncapKind>,
+    pub mtu: Option<Number>,
     pub vtep_mac: Option<String>,
     pub vtep_mac_v6: Option<String>,
 }
@@ -154,6 +159,12 @@ fn family() -> Family {
 }
 fn checksum() -> Checksum {
     Checksum::Auto
+}
+fn source_ports() -> Number {
+    Number::Whole(64)
+}
+fn dont_fragment() -> bool {
+    true
 }
 
 /// Reads the text; an error comes with its line and the text of that line.

@@ -86,6 +86,14 @@ pub const KEYS: &[KeyDoc] = &[
         "underlay.xdp_busy_poll_us",
         "microseconds the NIC is polled in system calls on a ring; 0: it interrupts",
     ),
+    key(
+        "underlay.source_ports",
+        "outer source ports, which spread flows over paths; divided among the workers",
+    ),
+    key(
+        "underlay.dont_fragment",
+        "false: outer IPv4 packets may be fragmented, where the underlay loses ICMP",
+    ),
     key("workers.count", "data-path threads"),
     key("workers.cpus", "one processor per worker, or empty"),
     key("workers.polling", "spin | adaptive | interrupt"),
@@ -116,6 +124,10 @@ pub const KEYS: &[KeyDoc] = &[
     key(
         "peers.encap",
         "encapsulation towards it; default: underlay.encap",
+    ),
+    key(
+        "peers.mtu",
+        "largest outer packet to it, bytes; default: the interface's MTU",
     ),
     key(
         "peers.vtep_mac",
@@ -167,6 +179,8 @@ pub fn show(config: &Config) -> String {
             ("gro", word(&u.gro)),
             ("unfinished_checksums", word(&u.unfinished_checksums)),
             ("xdp_busy_poll_us", u.xdp_busy_poll_us.to_string()),
+            ("source_ports", u.source_ports.to_string()),
+            ("dont_fragment", u.dont_fragment.to_string()),
         ],
     );
     let w = &config.workers;
@@ -200,19 +214,16 @@ pub fn show(config: &Config) -> String {
         ],
     );
     for p in &config.peers {
-        section(
-            &mut out,
-            "[[peers]]",
-            "peers",
-            &[
-                ("name", quote(&p.name)),
-                ("addresses", list(&p.addresses)),
-                ("pod_cidrs", list(&p.pod_cidrs)),
-                ("encap", word(&p.encap)),
-                ("vtep_mac", quote(&p.vtep_mac)),
-                ("vtep_mac_v6", quote(&p.vtep_mac_v6)),
-            ],
-        );
+        let mut values = vec![
+            ("name", quote(&p.name)),
+            ("addresses", list(&p.addresses)),
+            ("pod_cidrs", list(&p.pod_cidrs)),
+            ("encap", word(&p.encap)),
+            ("vtep_mac", quote(&p.vtep_mac)),
+            ("vtep_mac_v6", quote(&p.vtep_mac_v6)),
+        ];
+        values.extend(p.mtu.map(|mtu| ("mtu", mtu.to_string())));
+        section(&mut out, "[[peers]]", "peers", &values);
     }
     out
 }

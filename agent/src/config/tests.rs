@@ -277,6 +277,39 @@ fn each_mistake_is_found_at_its_place() {
             "underlay.udp_checksum",
             &["IPv4 only"],
         ),
+        (
+            with("vni = 1", "dont_fragment = false\nudp_checksum = \"off\""),
+            "underlay.udp_checksum",
+            &["dont_fragment", "auto"],
+        ),
+        (
+            with("vni = 1", "source_ports = 65"),
+            "underlay.source_ports",
+            &["65 is out", "1 to 64"],
+        ),
+        (
+            with("vni = 1", "source_ports = 0"),
+            "underlay.source_ports",
+            &["0 is out", "1 to 64"],
+        ),
+        (
+            with("name = \"node2\"", "name = \"node2\"\nmtu = 575"),
+            "peers[0].mtu",
+            &["575 is out", "576 to 65535"],
+        ),
+        (
+            with(
+                "\"192.168.77.2\", \"fd00:77::2\"]",
+                "\"fd00:77::2\"]\nmtu = 1279",
+            ),
+            "peers[0].mtu",
+            &["1279 is out", "1280 to 65535"],
+        ),
+        (
+            with("name = \"node2\"", "name = \"node2\"\nmtu = 65536"),
+            "peers[0].mtu",
+            &["65536 is out", "65535"],
+        ),
         // peers
         (
             with("\"192.168.77.2\", \"fd00:77::2\"", ""),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ringway_packet::addr::from_ip;
 use ringway_packet::mac::MacAddr;
+use ringway_ports::socket::{MAX_TX_PORTS, least_mtu};
 use ringway_tables::Cidr;
 
 use super::pods::{egress, ipam};
@@ -25,7 +26,9 @@ const LOOPBACK: &str = "lo";
 
 pub(super) fn validate(file: &Path, raw: Raw) -> Located<Config> {
     let node = node(raw.node)?;
-    let underlay = underlay(raw.underlay, &node)?;
+    // Its source ports are divided among the workers.
+    let count = raw.workers.count.read("workers.count").unwrap_or(1);
+    let underlay = underlay(raw.underlay, &node, count)?;
     let workers = workers(raw.workers)?;
     let ipam = ipam(&raw.ipam, &node)?;
     let egress = egress(&raw.egress)?;
@@ -90,7 +93,7 @@ fn node(raw: raw::Node) -> Located<Node> {
     })
 }
 
-fn underlay(raw: raw::Underlay, node: &Node) -> Located<Underlay> {
+fn underlay(raw: raw::Underlay, node: &Node, workers: usize) -> Located<Underlay> {
     interface("underlay.interface", &raw.interface)?;
     if raw.interface == node.interface {
         let value = raw.interface;
@@ -117,8 +120,15 @@ fn underlay(raw: raw::Underlay, node: &Node) -> Located<Underlay> {
         return Err(("underlay.udp_port".into(), problem));
     }
     let xdp_busy_poll_us = raw.xdp_busy_poll_us.read("underlay.xdp_busy_poll_us")?;
+    let most = (MAX_TX_PORTS * workers) as i128;
+    let source_ports = raw
+        .source_ports
+        .read_within("underlay.source_ports", 1, most)?;
     if raw.udp_checksum == Checksum::Off && raw.family == Family::Ipv6 {
         return Err(("underlay.udp_checksum".into(), Problem::ChecksumOff));
+    }
+    if raw.udp_checksum == Checksum::Off && !raw.dont_fragment {
+        return Err(("underlay.udp_checksum".into(), Problem::ChecksumFragments));
     }
     Ok(Underlay {
         interface: raw.interface,
@@ -133,6 +143,8 @@ fn underlay(raw: raw::Underlay, node: &Node) -> Located<Underlay> {
         udp_checksum: raw.udp_checksum,
         unfinished_checksums: raw.unfinished_checksums,
         xdp_busy_poll_us,
+        source_ports,
+        dont_fragment: raw.dont_fragment,
     })
 }
 
@@ -192,8 +204,14 @@ fn peer(i: usize, raw: raw::Peer, node: &Node, underlay: &Underlay) -> Located<P
             (key("addresses"), Problem::UnderlayFamily { peer, detail })
         })?;
     }
+    let least = addresses.iter().map(|a| least_mtu(*a)).min().unwrap_or(0);
+    let mtu = raw
+        .mtu
+        .map(|mtu| mtu.read_within(&key("mtu"), least.into(), 65_535));
+    let mtu = mtu.transpose()?;
     Ok(Peer {
         name: raw.name,
+        mtu,
         addresses,
         pod_cidrs,
         encap: raw.encap.unwrap_or(underlay.encap),

@@ -258,6 +258,7 @@ impl Control {
                     self.refresh_paths();
                 }
             }
+            Event::PathMtuIgnored { claims } => self.path_mtus.ignore(claims),
             Event::GsoOff {
                 errno,
                 zero_checksum,
@@ -331,6 +332,7 @@ impl Control {
                 io: self.rings.describe(),
                 rings: rings::Rings::status(&self.descriptors),
                 xdp_fallbacks: self.rings.fallbacks(),
+                path_mtu_ignored: self.path_mtus.ignored(),
                 next_hops: self.next_hop_status(),
                 sockets: self.sockets.clone(),
             },

@@ -11,25 +11,37 @@ use std::time::{Duration, Instant};
 
 /// How long it holds.
 const EXPIRY: Duration = Duration::from_secs(600);
-/// Outer MTUs below these are not believed: an attacker who can forge an ICMP
-/// error would slow a peer down to a crawl. IPv4's is `min_pmtu` of Linux
-/// rounded up to RFC 1191's first plateau of interest, IPv6's RFC 8200.
-const FLOOR_V4: u16 = 576;
-const FLOOR_V6: u16 = 1280;
 
 /// Learnt outer MTUs by outer destination.
 #[derive(Debug, Default)]
 pub(super) struct PathMtus {
     learnt: BTreeMap<IpAddr, (u16, Instant)>,
+    /// Claims of an MTU that no path has (`ringway_ports::socket::least_mtu`): whoever forges an ICMP
+    /// error would slow a peer down to a crawl.
+    ignored: u64,
 }
 
 impl PathMtus {
     /// Takes in a report; the outer MTU to use from now on, if it changed.
     pub(super) fn report(&mut self, dest: IpAddr, mtu: u16, now: Instant) -> Option<u16> {
-        let floor = if dest.is_ipv6() { FLOOR_V6 } else { FLOOR_V4 };
-        let mtu = mtu.max(floor);
         let old = self.learnt.insert(dest, (mtu, now + EXPIRY));
         (old.map(|(m, _)| m) != Some(mtu)).then_some(mtu)
+    }
+
+    /// Counts claims that were not believed.
+    pub(super) fn ignore(&mut self, claims: u64) {
+        if self.ignored == 0 {
+            tracing::warn!(
+                "an ICMP error claims a path MTU that no path has: ignored; somebody may have forged it \
+                 (further ones are counted, see `ringway status`)"
+            );
+        }
+        self.ignored += claims;
+    }
+
+    /// Claims that were not believed.
+    pub(super) fn ignored(&self) -> u64 {
+        self.ignored
     }
 
     /// What is known of a destination.
@@ -70,13 +82,12 @@ mod tests {
     }
 
     #[test]
-    fn absurd_reports_are_not_believed() {
+    fn what_was_ignored_is_counted_and_teaches_nothing() {
         let mut mtus = PathMtus::default();
-        let now = Instant::now();
-        assert_eq!(
-            mtus.report("192.0.2.1".parse().unwrap(), 68, now),
-            Some(576)
-        );
-        assert_eq!(mtus.report("fd00::1".parse().unwrap(), 0, now), Some(1280));
+        assert_eq!(mtus.ignored(), 0);
+        mtus.ignore(1);
+        mtus.ignore(3);
+        assert_eq!(mtus.ignored(), 4);
+        assert_eq!(mtus.get("192.0.2.1".parse().unwrap()), None);
     }
 }

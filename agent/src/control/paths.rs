@@ -1,9 +1,10 @@
 //! What the underlay says of the paths to peers: next hops and MTUs, kept up to date.
 //!
-//! The MTU of a path is what its encapsulation leaves of the least of three: the interface's, the route's,
-//! and what ICMP said of the way. Its next hop goes into the outer header, where rings find it; a path
+//! The MTU of a path is what its encapsulation leaves of the least of four: the interface's, the route's,
+//! what ICMP said of the way, and what the configuration says of the peer. Its next hop goes into the outer header, where rings find it; a path
 //! without one goes by sockets, and the kernel asks for it.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use ringway_encap::mtu::MIN_IPV6;
@@ -104,12 +105,20 @@ impl Control {
         let current = self.publisher.current();
         let mut next = Snapshot::clone(&current);
         let mut different = false;
+        let configured = self.config.peers.iter();
+        let configured: HashMap<&str, u32> = configured
+            .filter_map(|peer| Some((peer.name.as_str(), peer.mtu?)))
+            .collect();
         for (number, path) in current.paths.iter() {
             let dst = path.dst;
             let hop = self.next_hops.get(dst).and_then(|hop| hop.resolved());
             let outer = [
                 self.path_mtus.get(dst).map(u32::from),
-                hop.map(|hop| hop.mtu),
+                self.next_hops.mtu(dst),
+                current
+                    .peer(path.peer)
+                    .and_then(|peer| configured.get(&*peer.name))
+                    .copied(),
             ]
             .into_iter()
             .flatten()

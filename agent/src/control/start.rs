@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context;
 use crossbeam_channel::unbounded;
 use ringway_ports::ethtool;
-use ringway_ports::socket::{SocketConfig, UdpChecksum, UdpUnderlay, probe};
+use ringway_ports::socket::{PathMtu, SocketConfig, UdpChecksum, UdpUnderlay, probe};
 use ringway_switch::returns::BUCKETS;
 use ringway_switch::{Counters, Ports, Returns};
 use ringway_tables::{PortId, Publisher};
@@ -78,10 +78,11 @@ impl Control {
         let mut workers = Vec::new();
         let mut counters = Vec::new();
         for (index, underlays) in opened.into_iter().enumerate() {
-            let count = Arc::new(Counters::default());
-            counters.push(count.clone());
+            let cells = Arc::new(Counters::default());
+            counters.push(cells.clone());
             let settings = WorkerConfig {
                 index,
+                count,
                 cpu: config.workers.cpus.get(index).copied(),
                 polling: config.workers.polling,
                 idle_spin_us: config.workers.idle_spin_us,
@@ -95,7 +96,7 @@ impl Control {
             let worker = Worker::spawn(
                 settings,
                 publisher.reader(),
-                count,
+                cells,
                 underlays,
                 sender.clone(),
             );
@@ -205,10 +206,16 @@ pub(super) fn open_sockets(
             let socket = SocketConfig {
                 reuse_port: config.workers.count > 1,
                 checksum: match config.underlay.udp_checksum {
-                    Checksum::Auto => UdpChecksum::Auto,
+                    Checksum::Auto if config.underlay.dont_fragment => UdpChecksum::Auto,
                     Checksum::Off if !v6 => UdpChecksum::Off,
-                    Checksum::On | Checksum::Off => UdpChecksum::On,
+                    Checksum::Auto | Checksum::On | Checksum::Off => UdpChecksum::On,
                 },
+                path_mtu: if config.underlay.dont_fragment || v6 {
+                    PathMtu::Probe
+                } else {
+                    PathMtu::Omit
+                },
+                tx_ports: config.source_ports_of_one(),
                 ..SocketConfig::new(local)
             };
             if worker == 0 && socket.reuse_port {

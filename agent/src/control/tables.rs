@@ -100,7 +100,8 @@ fn path(
     let outer_v6 = dst.is_ipv6();
     let encap = config.encap(peer.encap);
     let dst_port = config.port(peer.encap);
-    let zero = !outer_v6 && config.underlay.udp_checksum != Checksum::On;
+    let dont_fragment = config.underlay.dont_fragment;
+    let zero = !outer_v6 && config.underlay.udp_checksum != Checksum::On && dont_fragment;
     let outer = OuterHeader::new(&OuterSpec {
         // Sockets leave Ethernet to the kernel; a port that carries whole
         // frames fills these in when it knows its next hop.
@@ -116,6 +117,7 @@ fn path(
         } else {
             UdpChecksum::Full
         },
+        dont_fragment,
     })?;
     let (src_mac, dst_mac) = if pods_v6 {
         (config.node.vtep_mac_v6, peer.vtep_mac_v6)

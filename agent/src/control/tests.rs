@@ -513,8 +513,11 @@ fn a_learnt_path_mtu_lowers_one_peers_path_and_expires() {
         // No report makes a path larger than the interface.
         control.heed(Event::PathMtu { dest, mtu: 9000 }).unwrap();
         assert_eq!(mtu(&control, 0), 1450);
-        control.heed(Event::PathMtu { dest, mtu: 0 }).unwrap();
+        control.heed(Event::PathMtu { dest, mtu: 576 }).unwrap();
         assert_eq!(mtu(&control, 0), 526);
+        control.heed(Event::PathMtuIgnored { claims: 2 }).unwrap();
+        assert_eq!(mtu(&control, 0), 526);
+        assert_eq!(control.view().status.underlay.path_mtu_ignored, 2);
         let later = Instant::now() + Duration::from_secs(601);
         assert_eq!(control.path_mtus.expire(later), [dest]);
         control.refresh_paths();

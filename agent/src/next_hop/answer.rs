@@ -26,8 +26,6 @@ pub struct Resolved {
     pub mac: MacAddr,
     /// Source MAC address: our interface's.
     pub src_mac: MacAddr,
-    /// Bytes of the largest outer IP packet: the interface's MTU, or the route's if that is less.
-    pub mtu: u32,
 }
 
 /// Why frames cannot be sent from our interface.
@@ -73,7 +71,7 @@ impl NextHop {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Changed {
-    /// Destinations that are resolved now and were not, or otherwise, or no longer.
+    /// Destinations that are resolved now and were not, or otherwise, or no longer, or whose route has another MTU.
     pub destinations: Vec<IpAddr>,
     /// Something of the interface itself: see [`super::NextHops::link`].
     pub link: bool,

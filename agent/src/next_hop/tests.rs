@@ -221,7 +221,6 @@ fn on_link_and_behind_a_gateway_in_both_families() {
             via: ip(via),
             mac: mac(n as u8),
             src_mac: MAC,
-            mtu: 1500,
         };
         assert_eq!(w.get(dst), NextHop::Resolved(expected));
     }
@@ -310,8 +309,8 @@ fn what_the_interface_does_is_seen_at_once() {
     assert_eq!(up.resolved().unwrap().src_mac, MAC);
     let moved = expect(&link(|l| l.mac = Some(mac(77))), true);
     assert_eq!(moved.resolved().unwrap().src_mac, mac(77));
-    let small = expect(&link(|l| l.mtu = 1400), true);
-    assert_eq!(small.resolved().unwrap().mtu, 1400);
+    let small = expect(&link(|l| l.mtu = 1400), false);
+    assert_eq!(small, moved);
     assert_eq!(expect(&link(|l| l.mac = None), true), why(Elsewhere::NoMac));
     assert_eq!(expect(&|l| *l = None, false), why(Elsewhere::InterfaceGone));
     assert_eq!(w.hops.link(), None);
@@ -330,10 +329,22 @@ fn a_removed_address_is_not_sent_from() {
 }
 
 #[test]
-fn the_mtu_of_a_route_counts_if_it_is_less() {
-    let dst = "192.0.2.2";
+fn the_mtu_of_a_route_counts_if_a_path_may_have_it() {
+    for (dst, least) in [("192.0.2.2", 576), ("2001:db8::2", 1280)] {
+        let cases = [
+            (1300, Some(1300)),
+            (9000, Some(9000)),
+            (least, Some(least)),
+            (least - 1, None),
+        ];
+        the_mtu_of_a_route(dst, &cases);
+    }
+}
+
+fn the_mtu_of_a_route(dst: &str, cases: &[(u32, Option<u32>)]) {
     let mut w = World::resolved(dst);
-    for (route, expected) in [(1300, 1300), (9000, 1500)] {
+    assert_eq!(w.hops.mtu(ip(dst)), None);
+    for &(route, expected) in cases {
         let to = RouteTo::Link {
             interface: OURS,
             gateway: None,
@@ -342,8 +353,19 @@ fn the_mtu_of_a_route_counts_if_it_is_less() {
         };
         w.kernel.routes.insert(ip(dst), to);
         assert_eq!(w.soon(Change::Routes), [dst]);
-        assert_eq!(w.get(dst).resolved().unwrap().mtu, expected);
+        assert_eq!(w.hops.mtu(ip(dst)), expected);
     }
+    // It holds while the neighbour is not known, and its packets go by the socket.
+    let to = RouteTo::Link {
+        interface: OURS,
+        gateway: Some(ip("fe80::99")),
+        source: None,
+        mtu: Some(1300),
+    };
+    w.kernel.routes.insert(ip(dst), to);
+    assert_eq!(w.soon(Change::Routes), [dst]);
+    assert_eq!(w.get(dst).resolved(), None);
+    assert_eq!(w.hops.mtu(ip(dst)), Some(1300));
 }
 
 #[test]

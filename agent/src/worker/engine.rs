@@ -9,10 +9,11 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender};
 use ringway_ports::frame::Batch;
 use ringway_ports::tap::Tap;
-use ringway_switch::{Counters, DropReason, Pipeline};
+use ringway_switch::{Counters, Pipeline};
 use ringway_tables::{PortId, Reader};
 
 use super::found::Found;
+use super::identification::Identifications;
 use super::io::{Io, Served, TapQueue};
 use super::limited::Limited;
 use super::ready::Ready;
@@ -23,6 +24,8 @@ use super::sockets;
 use super::spin::Spin;
 use super::timers::Due;
 use super::{BufferStats, Command, Event, Load, Polling, Underlay, WorkerConfig, epoch};
+
+mod errors;
 
 /// Time between two looks at epoll while packets flow, in nanoseconds. At 10 µs a quiet pod waits half as
 /// long beside bulk, but sockets are visited for fewer datagrams and each costs 8 % more.
@@ -76,7 +79,8 @@ impl Engine {
         load: Arc<Load>,
         buffers: Arc<BufferStats>,
     ) -> anyhow::Result<Engine> {
-        let io = Io::new(underlays, config.largest.max(USUAL_PACKET));
+        let ids = Identifications::new(config.index, config.count);
+        let io = Io::new(underlays, config.largest.max(USUAL_PACKET), ids);
         let pipeline = Pipeline::new(counters, config.ports).sharing(config.returns.clone());
         let opener = Opener::new();
         let spin = Spin::new(Duration::from_micros(config.idle_spin_us.into()));
@@ -126,6 +130,9 @@ impl Engine {
             }
             if self.ready.take_woken() && !self.obey() {
                 return Ok(());
+            }
+            while let Some(number) = self.ready.take_error() {
+                self.read_errors(number);
             }
             now = self.started.elapsed().as_nanos() as u64;
             if now - self.told > TELL_PERIOD {
@@ -325,43 +332,6 @@ impl Engine {
         Ok(busy)
     }
 
-    /// Passes on what the sockets reported, and counts what they lost.
-    fn tell(&mut self) {
-        let report = &mut self.io.report;
-        for news in &report.path_mtu {
-            let mtu = u16::try_from(news.mtu).unwrap_or(u16::MAX);
-            let _ = self.events.try_send(Event::PathMtu {
-                dest: news.dest,
-                mtu,
-            });
-        }
-        if let Some(off) = report.gso_disabled {
-            let _ = self.events.try_send(Event::GsoOff {
-                errno: off.errno,
-                zero_checksum: off.zero_checksum,
-            });
-        }
-        let drops = report.drops;
-        if drops.total() > 0 {
-            for (reason, packets) in [
-                (DropReason::UnderlayFull, drops.full),
-                (DropReason::UnderlayTooBig, drops.too_long),
-                (DropReason::UnderlayUnreachable, drops.unreachable),
-                (DropReason::UnderlayDenied, drops.denied),
-                (DropReason::UnderlayError, drops.other + drops.invalid),
-            ] {
-                if packets > 0 {
-                    self.pipeline.counters().lose(reason, packets as u32, None);
-                }
-            }
-            if report.last_errno != 0 {
-                let error = std::io::Error::from_raw_os_error(report.last_errno);
-                tracing::debug!(%error, "the kernel refused datagrams to peers");
-            }
-        }
-        report.clear();
-    }
-
     /// Acts on commands; `false` means stop.
     fn obey(&mut self) -> bool {
         while let Ok(command) = self.inbox.try_recv() {
@@ -431,8 +401,12 @@ impl Engine {
                     sockets::watch(&self.io.underlays, &mut self.ready);
                 }
                 Command::ReplaceSocket(new) => {
+                    self.unwatch_errors();
                     let underlays = &mut self.io.underlays;
                     sockets::replace(underlays, *new, &mut self.ready, self.listening);
+                    if self.listening && !self.io.rings.open.is_empty() {
+                        self.watch_errors();
+                    }
                 }
                 Command::Stop => return false,
             }
@@ -447,9 +421,13 @@ impl Engine {
                 tracing::error!(queue = xsk.queue(), %error, "cannot watch an AF_XDP ring");
             }
         }
+        if !self.io.rings.open.is_empty() {
+            self.watch_errors();
+        }
     }
 
     fn unwatch_rings(&mut self) {
+        self.unwatch_errors();
         for (i, xsk) in self.io.rings.open.iter().enumerate() {
             self.ready
                 .remove(self.io.underlays.len() + i, xsk.fd().as_raw_fd());

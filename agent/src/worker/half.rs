@@ -10,14 +10,19 @@ use ringway_switch::trace::Off;
 use ringway_switch::{DropReason, Pipeline, Verdict};
 use ringway_tables::{PortId, Snapshot};
 
+use super::identification::Identifications;
 use super::receive::{Kind, Opener};
 use super::ring;
 use super::view::{frame_of, packet_of};
+
+/// Outer source port.
+const SRC_PORT: u16 = 49_152;
 
 /// Scratch of both halves, reused.
 pub struct RingHalf {
     opener: Opener,
     received: Vec<RxFrame>,
+    ids: Identifications,
 }
 
 impl Default for RingHalf {
@@ -25,6 +30,7 @@ impl Default for RingHalf {
         RingHalf {
             opener: Opener::new(),
             received: Vec::new(),
+            ids: Identifications::new(0, 1),
         }
     }
 }
@@ -109,6 +115,8 @@ impl RingHalf {
             let sent = match snapshot.path(tunnel.path) {
                 Some(path) => ring::Sender {
                     may_lend: true,
+                    ids: &mut self.ids,
+                    src_port: SRC_PORT,
                     xsk,
                     pool,
                     batch,

@@ -16,6 +16,7 @@ use ringway_switch::{Counters, DropReason, Out, Pipeline, Tunnel, Verdict};
 use ringway_tables::{PortId, Snapshot};
 
 use super::found::{Found, found};
+use super::identification::Identifications;
 use super::limited::Limited;
 use super::receive::{Kind, Opener};
 use super::rings::Rings;
@@ -39,7 +40,6 @@ pub(super) struct TapQueue {
     pub(super) limited: Option<Box<Limited>>,
 }
 
-/// What carries verdicts out: buffers, TAPs, sockets, rings.
 pub(super) struct Io {
     pub(super) pool: Pool,
     pub(super) batch: Batch,
@@ -48,6 +48,7 @@ pub(super) struct Io {
     pub(super) rings: Rings,
     /// Checksums of what rings bring may be unfinished.
     pub(super) unfinished: bool,
+    ids: Identifications,
     /// Index in `underlays` by (UDP encapsulation?, IPv6?).
     by_kind: [Option<usize>; 4],
     pub(super) report: TxReport,
@@ -78,7 +79,7 @@ pub(super) enum Served {
 impl Io {
     /// `largest`: bytes of the longest packet, Ethernet header included, that is to be sent from the
     /// buffer it was read into.
-    pub(super) fn new(underlays: Vec<Underlay>, largest: usize) -> Io {
+    pub(super) fn new(underlays: Vec<Underlay>, largest: usize, ids: Identifications) -> Io {
         let mut by_kind = [None; 4];
         for (i, underlay) in underlays.iter().enumerate() {
             by_kind[kind(underlay.encap, underlay.v6)] = Some(i);
@@ -90,6 +91,7 @@ impl Io {
             underlays,
             rings: Rings::default(),
             unfinished: false,
+            ids,
             by_kind,
             report: TxReport::default(),
             without_uso: 0,
@@ -375,6 +377,9 @@ impl Io {
         let Some(path) = snapshot.path(tunnel.path) else {
             return lose(DropReason::NoPath);
         };
+        let Some(at) = self.by_kind[kind(path.encap, path.dst.is_ipv6())] else {
+            return lose(DropReason::UnderlayUnreachable);
+        };
         // By a ring, if there is one that moves and the next hop is known; the kernel's stack finds it
         // out otherwise. Segments that are to be fragmented are rare, and the socket copies them less.
         let rings = self.rings.open.len();
@@ -384,6 +389,8 @@ impl Io {
             if !xsk.is_stalled() {
                 let mut sender = ring::Sender {
                     may_lend: self.pool.available() > RESERVE,
+                    src_port: self.underlays[at].socket.source_port(tunnel.hash),
+                    ids: &mut self.ids,
                     xsk,
                     pool: &mut self.pool,
                     batch: &mut self.batch,
@@ -395,9 +402,6 @@ impl Io {
                 return;
             }
         }
-        let Some(at) = self.by_kind[kind(path.encap, path.dst.is_ipv6())] else {
-            return lose(DropReason::UnderlayUnreachable);
-        };
         let mut sender = tunnel::Sender {
             socket: &mut self.underlays[at].socket,
             pool: &mut self.pool,
@@ -465,7 +469,7 @@ impl Io {
         }
     }
 
-    /// Hands everything queued to the kernel and gives the batch's buffers back.
+    /// The same, and gives the batch's buffers back.
     pub(super) fn flush(&mut self) {
         self.send();
         self.batch.recycle(&mut self.pool);

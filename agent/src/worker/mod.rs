@@ -19,6 +19,7 @@ mod announce;
 mod engine;
 mod found;
 mod half;
+mod identification;
 mod io;
 mod limited;
 mod ready;
@@ -73,6 +74,8 @@ pub enum Polling {
 pub struct WorkerConfig {
     /// Number of the worker, from 0.
     pub index: usize,
+    /// Workers there are.
+    pub count: usize,
     /// The CPU it is pinned to, if any.
     pub cpu: Option<usize>,
     /// How it waits.
@@ -171,6 +174,11 @@ pub enum Event {
         dest: IpAddr,
         /// The MTU of the outer packet, in bytes.
         mtu: u16,
+    },
+    /// Path MTUs were claimed that no path has; the kernel says so of each packet of a forger.
+    PathMtuIgnored {
+        /// How many times.
+        claims: u64,
     },
     /// Segmentation offload was refused and is off for an underlay socket from now on.
     GsoOff {

@@ -14,6 +14,9 @@ use mio::{Events, Interest, Poll, Registry, Token};
 
 use super::found::Found;
 
+/// Tokens from here on are descriptors watched for errors alone.
+const ERRORS: usize = 1 << 32;
+
 /// Token of the waker.
 pub(super) const WAKER: Token = Token(usize::MAX - 1);
 
@@ -43,6 +46,8 @@ pub(super) struct Ready {
     run: u32,
     /// By number.
     queues: Vec<Queue>,
+    /// Numbers of descriptors that have errors to be read.
+    errors: Vec<usize>,
     woken: bool,
 }
 
@@ -68,6 +73,7 @@ impl Ready {
             later: Vec::with_capacity(256),
             run: 0,
             queues: Vec::new(),
+            errors: Vec::with_capacity(256),
             woken: false,
         })
     }
@@ -113,6 +119,21 @@ impl Ready {
         }
     }
 
+    /// Watches a descriptor for errors alone; `number` is not a queue's.
+    pub(super) fn watch_errors(&mut self, number: usize, fd: RawFd) -> io::Result<()> {
+        // An error is reported whatever is asked for, and this is never reported.
+        let nothing = Interest::PRIORITY;
+        let token = Token(ERRORS + number);
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&fd), token, nothing)
+    }
+
+    /// The number of a descriptor that has errors to be read.
+    pub(super) fn take_error(&mut self) -> Option<usize> {
+        self.errors.pop()
+    }
+
     /// Takes in what epoll has to report, waiting for it at most `timeout`.
     pub(super) fn refresh(&mut self, timeout: Duration) -> io::Result<()> {
         let timeout = if self.later.is_empty() {
@@ -142,6 +163,7 @@ impl Ready {
             }
             let number = event.token().0;
             let Some(queue) = self.queues.get_mut(number) else {
+                self.errors.extend(number.checked_sub(ERRORS));
                 continue;
             };
             if std::mem::replace(&mut queue.listed, true) {
@@ -352,6 +374,25 @@ mod tests {
         while ready.pop().is_some() {}
         report(&mut ready, &write[0]);
         assert_eq!(ready.pop(), Some(0));
+    }
+
+    #[test]
+    fn an_error_is_reported_and_nothing_else_of_what_is_watched_for_errors() {
+        let mut ready = Ready::new().unwrap();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        ready.watch_errors(7, socket.as_raw_fd()).unwrap();
+        socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+        ready.refresh(Duration::ZERO).unwrap();
+        assert_eq!((ready.take_error(), ready.len()), (None, 0));
+        // Nobody listens at the port of a socket that was closed.
+        let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(gone.local_addr().unwrap()).unwrap();
+        drop(gone);
+        socket.send(b"x").unwrap();
+        ready.refresh(Duration::from_secs(1)).unwrap();
+        assert_eq!((ready.take_error(), ready.take_error()), (Some(7), None));
+        assert_eq!(ready.len(), 0);
+        ready.pause(socket.as_raw_fd());
     }
 
     #[test]

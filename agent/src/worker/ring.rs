@@ -4,7 +4,8 @@
 //! buffer itself goes into the ring, no byte of payload copied. A superframe is cut here, and each segment's
 //! payload is copied once, into a frame of its own, behind its headers. Copied bytes are counted.
 
-use ringway_encap::{Encap, entropy};
+use ringway_encap::Encap;
+use ringway_encap::outer::Fields;
 use ringway_packet::checksum;
 use ringway_packet::gso::Segmenter;
 use ringway_packet::ipv4::Fragmenter;
@@ -15,6 +16,7 @@ use ringway_ports::{Batch, Buf, FRAME_SIZE, Frame, HEADROOM, Pool};
 use ringway_switch::{Counters, DropReason, InnerSum, Tunnel, encapsulate};
 use ringway_tables::{Path, Snapshot};
 
+use super::identification::Identifications;
 use super::view::{frame_of, packet_of};
 
 const ETHERNET: usize = 14;
@@ -32,6 +34,9 @@ pub(super) struct Sender<'a> {
     pub(super) pool: &'a mut Pool,
     pub(super) batch: &'a mut Batch,
     pub(super) counters: &'a Counters,
+    pub(super) ids: &'a mut Identifications,
+    /// The flow's source port, on which a socket hears what ICMP says.
+    pub(super) src_port: u16,
     /// The ring may take the buffer a packet lies in.
     pub(super) may_lend: bool,
 }
@@ -55,7 +60,7 @@ impl Sender<'_> {
             return Err(all(DropReason::Unsegmentable));
         }
         match (frame.offload.gso, fragment) {
-            (Gso::None, false) => self.whole(snapshot, tunnel, frame).map_err(all),
+            (Gso::None, false) => self.whole(snapshot, path, tunnel, frame).map_err(all),
             (Gso::None, true) => self.fragments(path, tunnel, frame).map_err(all),
             (_, _) => self.segments(path, tunnel, frame),
         }
@@ -64,11 +69,13 @@ impl Sender<'_> {
     fn whole(
         &mut self,
         snapshot: &Snapshot,
+        path: &Path,
         tunnel: &Tunnel,
         frame: &Frame,
     ) -> Result<(), DropReason> {
+        let id = self.identification(path);
         let mut packet = packet_of(self.pool, frame);
-        encapsulate(snapshot, tunnel, &mut packet)?;
+        encapsulate(snapshot, tunnel, &mut packet, self.src_port, id)?;
         let frame = frame_of(&packet, frame);
         let (off, len) = (frame.start, frame.len);
         if self.may_lend
@@ -188,6 +195,7 @@ impl Sender<'_> {
         end: usize,
         inner: Option<InnerSum>,
     ) -> Result<(), DropReason> {
+        let id = self.identification(path);
         let bytes = self.pool.bytes_mut(buf.id());
         let skip = if path.encap == Encap::Udp {
             ETHERNET
@@ -207,15 +215,26 @@ impl Sender<'_> {
                 (None, _) => checksum::sum(&frame[skip..]),
             }
         });
-        let port = entropy::source_port(tunnel.hash);
-        let len = end - carried;
-        let pushed = path.outer.push(bytes, carried, len, port, tunnel.tos, sum);
-        match pushed {
+        let fields = Fields {
+            src_port: self.src_port,
+            tos: tunnel.tos,
+            id,
+        };
+        match path.outer.push(bytes, carried, end - carried, fields, sum) {
             Ok(off) => self.queue(buf, off as u32, (end - off) as u32),
             Err(_) => {
                 self.pool.free(buf);
                 Err(DropReason::NoBuffer)
             }
+        }
+    }
+
+    #[inline]
+    fn identification(&mut self, path: &Path) -> u16 {
+        if path.outer.may_fragment() {
+            self.ids.next(path.dst)
+        } else {
+            0
         }
     }
 

@@ -37,6 +37,7 @@ impl Node {
         let workers = (0..workers)
             .map(|index| {
                 let config = WorkerConfig {
+                    count: 1,
                     index,
                     cpu: None,
                     polling,

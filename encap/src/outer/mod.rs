@@ -8,7 +8,7 @@ mod push;
 mod spec;
 
 pub use pop::{Layer, Outer, PopError, pop_outer, verify_checksum};
-pub use push::{OuterHeader, PushError, SCRATCH};
+pub use push::{Fields, OuterHeader, PushError, SCRATCH};
 pub use spec::{OuterSpec, SpecError, UdpChecksum};
 
 const ETHERNET_LEN: usize = 14;

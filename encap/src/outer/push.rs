@@ -9,7 +9,8 @@
 //! likewise starts from the sum of pseudo-header, ports and VXLAN header.
 //!
 //! IPv4 frames carry DF and identification 0 (an atomic datagram, RFC 6864 §4.1): VXLAN must not
-//! be fragmented (RFC 7348 §4.3), and path MTU discovery needs DF. The IPv6 flow label is 0, as
+//! be fragmented (RFC 7348 §4.3), and path MTU discovery needs DF. Where the underlay loses the errors
+//! that it needs, DF is left out and each packet has an identification of its own. The IPv6 flow label is 0, as
 //! from the kernel; entropy is in the source port.
 
 use std::net::IpAddr;
@@ -54,8 +55,20 @@ pub struct OuterHeader {
     max_carried: u16,
     kind: Kind,
     full_checksum: bool,
+    may_fragment: bool,
     len: u8,
     next_hop: bool,
+}
+
+/// What differs from packet to packet in an outer header, besides lengths and checksums.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Fields {
+    /// Source port: the flow's.
+    pub src_port: u16,
+    /// TOS octet or traffic class (see [`crate::ecn`]).
+    pub tos: u8,
+    /// Identification; 0 unless [`OuterHeader::may_fragment`], and IPv6 has none.
+    pub id: u16,
 }
 
 /// Why a packet cannot be encapsulated.
@@ -101,7 +114,8 @@ impl OuterHeader {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 bytes.extend_from_slice(&ethertype::IPV4.to_be_bytes());
                 bytes.extend_from_slice(&[0x45, 0, 0, 0, 0, 0]);
-                bytes.extend_from_slice(&IPV4_DF.to_be_bytes());
+                let flags = if spec.dont_fragment { IPV4_DF } else { 0 };
+                bytes.extend_from_slice(&flags.to_be_bytes());
                 bytes.extend_from_slice(&[spec.ttl, proto::UDP, 0, 0]);
                 bytes.extend_from_slice(&src.octets());
                 bytes.extend_from_slice(&dst.octets());
@@ -152,6 +166,7 @@ impl OuterHeader {
             kind,
             max_carried: u16::MAX - (len - ETHERNET_LEN - if v6 { IPV6_LEN } else { 0 }) as u16,
             full_checksum: spec.udp_checksum == UdpChecksum::Full,
+            may_fragment: !spec.dont_fragment && !v6,
             len: len as u8,
             next_hop: spec.dst_mac != MacAddr::default(),
         })
@@ -199,11 +214,17 @@ impl OuterHeader {
         self.full_checksum
     }
 
+    /// Whether routers may fragment the packet, which then needs an identification that no other of this
+    /// source and destination has at the same time (RFC 6864 §4.2).
+    #[inline]
+    pub fn may_fragment(&self) -> bool {
+        self.may_fragment
+    }
+
     /// Writes the header so that it ends at `buf[start]` and returns where it begins.
     ///
     /// `carried_len` is the length of the whole inner frame (VXLAN) or packet (UDP), of which the
-    /// linear part is `buf[start..]`. `tos` goes into the outer header as it is (see
-    /// [`crate::ecn`]). `inner_sum` is the [`checksum::sum`] over all carried bytes, needed only
+    /// linear part is `buf[start..]`. `inner_sum` is the [`checksum::sum`] over all carried bytes, needed only
     /// for [`UdpChecksum::Full`]. Up to [`SCRATCH`] bytes before `start` are overwritten where the
     /// buffer has them; the bytes from `start` on are untouched.
     #[inline]
@@ -212,8 +233,7 @@ impl OuterHeader {
         buf: &mut [u8],
         start: usize,
         carried_len: usize,
-        src_port: u16,
-        tos: u8,
+        fields: Fields,
         inner_sum: Option<checksum::Sum>,
     ) -> Result<usize, PushError> {
         let buf_len = buf.len();
@@ -244,8 +264,7 @@ impl OuterHeader {
         };
         let packet = Packet {
             carried_len: carried_len as u16,
-            src_port,
-            tos,
+            fields,
             inner_sum,
         };
         match self.kind {
@@ -294,9 +313,11 @@ impl OuterHeader {
         let ip_at = udp_at - IPV4_LEN;
         let udp_len = packet.carried_len + (UDP_LEN + SHIM) as u16;
         let total = udp_len + IPV4_LEN as u16;
-        let ip_sum = self.ip_sum + u32::from(total) + u32::from(packet.tos);
-        head[ip_at + 1] = packet.tos;
+        let Fields { tos, id, .. } = packet.fields;
+        let ip_sum = self.ip_sum + u32::from(total) + u32::from(tos) + u32::from(id);
+        head[ip_at + 1] = tos;
         put16(head, ip_at + 2, total);
+        put16(head, ip_at + 4, id);
         put16(head, ip_at + 10, !fold32(ip_sum));
         self.patch_udp(head, udp_at, udp_len, packet);
     }
@@ -306,20 +327,20 @@ impl OuterHeader {
         let udp_at = SCRATCH - SHIM - UDP_LEN;
         let ip_at = udp_at - IPV6_LEN;
         let udp_len = packet.carried_len + (UDP_LEN + SHIM) as u16;
-        put16(head, ip_at, 0x6000 | u16::from(packet.tos) << 4);
+        put16(head, ip_at, 0x6000 | u16::from(packet.fields.tos) << 4);
         put16(head, ip_at + 4, udp_len);
         self.patch_udp(head, udp_at, udp_len, packet);
     }
 
     #[inline(always)]
     fn patch_udp<const N: usize>(&self, head: &mut [u8; N], at: usize, len: u16, packet: Packet) {
-        put16(head, at, packet.src_port);
+        put16(head, at, packet.fields.src_port);
         put16(head, at + 4, len);
         if self.full_checksum {
             // The length counts twice: in the pseudo-header and in the header.
             let sum = self.udp_sum
                 + 2 * u32::from(len)
-                + u32::from(packet.src_port)
+                + u32::from(packet.fields.src_port)
                 + u32::from(packet.inner_sum);
             // 0 would say "not computed" (RFC 768).
             let value = match !fold32(sum) {
@@ -331,12 +352,11 @@ impl OuterHeader {
     }
 }
 
-/// What differs from packet to packet.
+/// What a header is patched with.
 #[derive(Copy, Clone)]
 struct Packet {
     carried_len: u16,
-    src_port: u16,
-    tos: u8,
+    fields: Fields,
     inner_sum: u16,
 }
 

@@ -36,6 +36,8 @@ pub struct OuterSpec {
     pub ttl: u8,
     /// Outer UDP checksum.
     pub udp_checksum: UdpChecksum,
+    /// IPv4's "don't fragment". IPv6 knows no other way.
+    pub dont_fragment: bool,
 }
 
 /// Why no header can be made from an [`OuterSpec`].
@@ -76,6 +78,12 @@ pub enum SpecError {
     /// Zero UDP checksum over IPv6.
     #[error("zero UDP checksum asked for over IPv6 (RFC 8200 section 8.1 forbids it); use Full")]
     ZeroChecksumIpv6,
+    /// Zero UDP checksum where packets may be fragmented.
+    #[error(
+        "zero UDP checksum asked for where packets may be fragmented: fragments of different packets \
+         would be put together unnoticed (RFC 4963); use Full"
+    )]
+    ZeroChecksumFragments,
 }
 
 impl OuterSpec {
@@ -112,6 +120,9 @@ impl OuterSpec {
         }
         if self.udp_checksum == UdpChecksum::Zero && self.dst.is_ipv6() {
             return Err(SpecError::ZeroChecksumIpv6);
+        }
+        if self.udp_checksum == UdpChecksum::Zero && !self.dont_fragment {
+            return Err(SpecError::ZeroChecksumFragments);
         }
         Ok(())
     }

@@ -2,12 +2,17 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use ringway_encap::Encap;
-use ringway_encap::outer::{OuterHeader, OuterSpec, UdpChecksum};
+use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, UdpChecksum};
 use ringway_packet::checksum;
 use ringway_packet::mac::MacAddr;
 
 pub(crate) const SRC_PORT: u16 = 0xc123;
 pub(crate) const TOS: u8 = 0x02;
+pub(crate) const FIELDS: Fields = Fields {
+    src_port: SRC_PORT,
+    tos: TOS,
+    id: 0,
+};
 /// What is carried in literal tests: the encapsulation does not care.
 pub(crate) const CARRIED: [u8; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14];
 pub(crate) const VXLAN: Encap = Encap::Vxlan { vni: 1 };
@@ -27,6 +32,7 @@ pub(crate) fn spec(v6: bool, encap: Encap, udp_checksum: UdpChecksum) -> OuterSp
         encap,
         ttl: 64,
         udp_checksum,
+        dont_fragment: true,
     }
 }
 
@@ -48,12 +54,21 @@ pub(crate) fn all() -> Vec<(bool, Encap, UdpChecksum)> {
 
 /// A whole outer frame around `carried`.
 pub(crate) fn frame(header: &OuterHeader, carried: &[u8], src_port: u16, tos: u8) -> Vec<u8> {
+    let fields = Fields {
+        src_port,
+        tos,
+        id: 0,
+    };
+    frame_with(header, carried, fields)
+}
+
+pub(crate) fn frame_with(header: &OuterHeader, carried: &[u8], fields: Fields) -> Vec<u8> {
     let start = 128;
     let mut buf = vec![0xee; start];
     buf.extend_from_slice(carried);
     let sum = Some(checksum::sum(carried));
     let at = header
-        .push(&mut buf, start, carried.len(), src_port, tos, sum)
+        .push(&mut buf, start, carried.len(), fields, sum)
         .unwrap();
     buf.split_off(at)
 }

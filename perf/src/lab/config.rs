@@ -85,6 +85,10 @@ pub struct RingwayOptions {
     pub unfinished_checksums: &'static str,
     /// `underlay.xdp_busy_poll_us`.
     pub busy_poll_us: u32,
+    /// `underlay.dont_fragment`.
+    pub dont_fragment: bool,
+    /// `peers.mtu` of the other node.
+    pub peer_mtu: Option<u32>,
     /// Peers besides the other node that do not exist ([`plan::crowd_cidr`]), with pod CIDRs.
     pub crowd: Crowd,
 }
@@ -108,6 +112,8 @@ impl Default for RingwayOptions {
             polling: "adaptive",
             unfinished_checksums: "auto",
             busy_poll_us: 0,
+            dont_fragment: true,
+            peer_mtu: None,
             crowd: Crowd::default(),
         }
     }
@@ -156,6 +162,7 @@ family = "{family}"
 io = "{io}"
 unfinished_checksums = "{unfinished}"
 xdp_busy_poll_us = {busy_poll_us}
+dont_fragment = {dont_fragment}
 [workers]
 count = {workers}
 polling = "{polling}"
@@ -163,7 +170,7 @@ polling = "{polling}"
 name = "node{peer}"
 addresses = [{addresses_peer}]
 pod_cidrs = [{cidrs_peer}]
-{vtep}{crowd}"#,
+{mtu}{vtep}{crowd}"#,
         cidrs_i = cidrs(i),
         cidrs_peer = cidrs(peer),
         addresses_peer = addresses(peer),
@@ -175,6 +182,10 @@ pod_cidrs = [{cidrs_peer}]
         polling = options.polling,
         unfinished = options.unfinished_checksums,
         busy_poll_us = options.busy_poll_us,
+        dont_fragment = options.dont_fragment,
+        mtu = options
+            .peer_mtu
+            .map_or_else(String::new, |mtu| format!("mtu = {mtu}\n")),
         cluster = match options.crowd.peers {
             0 => String::new(),
             _ => format!(", {:?}, {:?}", plan::CROWD_PODS[0], plan::CROWD_PODS[1]),

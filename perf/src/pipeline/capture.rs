@@ -10,8 +10,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context, ensure};
-use ringway_encap::outer::{OuterHeader, OuterSpec, UdpChecksum};
-use ringway_encap::{Encap, entropy};
+use ringway_encap::Encap;
+use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, UdpChecksum};
 use ringway_packet::checksum;
 use ringway_packet::flow::flow_hash;
 use ringway_packet::kit;
@@ -183,6 +183,7 @@ fn outer(family: Family, dst_mac: MacAddr) -> anyhow::Result<OuterHeader> {
             Family::V4 => UdpChecksum::Zero,
             Family::V6 => UdpChecksum::Full,
         },
+        dont_fragment: true,
     };
     Ok(OuterHeader::new(&spec)?)
 }
@@ -192,10 +193,14 @@ fn carried(header: &OuterHeader, frame: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut bytes = vec![0; HEADROOM];
     bytes.extend_from_slice(frame);
     let parsed = parse(frame, frame.len()).context("an inner frame just made")?;
-    let port = entropy::source_port(flow_hash(frame, &parsed));
+    let fields = Fields {
+        src_port: 49_152 | flow_hash(frame, &parsed) as u16,
+        tos: 0,
+        id: 0,
+    };
     let sum = header.needs_sum().then(|| checksum::sum(frame));
     let at = header
-        .push(&mut bytes, HEADROOM, frame.len(), port, 0, sum)
+        .push(&mut bytes, HEADROOM, frame.len(), fields, sum)
         .context("outer headers")?;
     Ok(bytes.split_off(at))
 }

@@ -16,6 +16,8 @@ use super::plan::{Plan, Tables};
 
 /// Buffers of a lane's pool: a batch and what the caches like.
 const BUFFERS: usize = 256;
+/// Outer source port.
+const SRC_PORT: u16 = 49_152;
 
 /// How many entries the tables have at least.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -140,7 +142,8 @@ impl Lane {
             };
             match verdict {
                 Verdict::Deliver(_) => {}
-                Verdict::Tunnel(tunnel) if encapsulate(snapshot, &tunnel, &mut packet).is_ok() => {}
+                Verdict::Tunnel(tunnel)
+                    if encapsulate(snapshot, &tunnel, &mut packet, SRC_PORT, 0).is_ok() => {}
                 _ => {
                     self.pipeline.outbox().clear();
                     continue;

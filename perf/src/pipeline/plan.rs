@@ -380,6 +380,7 @@ fn way(to: IpAddr, encap: Encap, dst_port: u16, vtep: MacAddr) -> anyhow::Result
         } else {
             UdpChecksum::Full
         },
+        dont_fragment: true,
     };
     Ok(Path {
         peer: PeerId(0),

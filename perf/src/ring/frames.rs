@@ -6,8 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Context;
-use ringway_encap::outer::{OuterHeader, OuterSpec, UdpChecksum};
-use ringway_encap::{Encap, entropy};
+use ringway_encap::Encap;
+use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, UdpChecksum};
 use ringway_packet::kit;
 use ringway_packet::mac::MacAddr;
 
@@ -64,6 +64,7 @@ pub(super) fn on_the_wire(
         encap: Encap::Vxlan { vni: 1 },
         ttl: 64,
         udp_checksum: UdpChecksum::Zero,
+        dont_fragment: true,
     };
     let header = OuterHeader::new(&spec)?;
     inner(flows, size, FAR, VTEP)
@@ -72,9 +73,13 @@ pub(super) fn on_the_wire(
         .map(|(i, frame)| {
             let mut bytes = vec![0; HEADROOM];
             bytes.extend_from_slice(&frame);
-            let port = entropy::source_port(i as u32);
+            let fields = Fields {
+                src_port: 49_152 | i as u16,
+                tos: 0,
+                id: 0,
+            };
             let at = header
-                .push(&mut bytes, HEADROOM, frame.len(), port, 0, None)
+                .push(&mut bytes, HEADROOM, frame.len(), fields, None)
                 .context("outer headers")?;
             Ok(bytes.split_off(at))
         })

@@ -23,6 +23,7 @@ mod matrix;
 mod neighbours;
 mod node_port;
 mod outside;
+mod path_mtu;
 mod priority;
 mod restart;
 mod rings;

@@ -72,6 +72,7 @@ pub fn path(encap: Encap, v6: bool, mtu: u16) -> Path {
         } else {
             UdpChecksum::Zero
         },
+        dont_fragment: true,
     };
     Path {
         peer: PeerId(0),

@@ -94,6 +94,7 @@ pub(crate) fn path_to(dst: IpAddr) -> Path {
         encap,
         ttl: 64,
         udp_checksum: UdpChecksum::Full,
+        dont_fragment: true,
     };
     Path {
         peer: PeerId(u32::MAX),

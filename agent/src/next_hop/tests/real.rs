@@ -119,7 +119,6 @@ fn peers_on_the_link_and_behind_gateways_are_resolved_and_follow_their_routes() 
                 via: ip(dst),
                 mac: theirs,
                 src_mac: n.wire.here.mac.unwrap(),
-                mtu: 1500,
             };
             assert_eq!(resolved, expected);
         }
@@ -245,9 +244,11 @@ fn the_link_goes_down_and_up_and_away_and_changes_its_mtu() {
             ..LinkChange::default()
         };
         n.wire.netlink.change_link(here, &mtu).unwrap();
-        n.wait(ON_LINK[0], "smaller", |a| {
-            a.resolved().is_some_and(|r| r.mtu == 1400)
-        });
+        let small = |n: &Node| n.hops.link().is_some_and(|link| link.mtu == 1400);
+        while !small(&n) {
+            n.wait_mac(ON_LINK[0], theirs);
+            n.turn();
+        }
         n.wire.netlink.delete_link("under0").unwrap();
         let gone = NextHop::Elsewhere(Elsewhere::InterfaceGone);
         for dst in ON_LINK {

@@ -60,6 +60,7 @@ fn tables(encap: Encap) -> Tables {
         encap,
         ttl: 64,
         udp_checksum: UdpChecksum::Zero,
+        dont_fragment: true,
     };
     let path = Path {
         peer: PeerId(0),

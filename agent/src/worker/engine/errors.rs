@@ -1,0 +1,105 @@
+//! What became of packets after they were sent: lost by a socket, or heard of by ICMP.
+//!
+//! The kernel hands an ICMP error to the socket that is bound to the source port it quotes. While sockets
+//! send, the next send there finds it out; a ring's packets carry the same ports, and epoll reports.
+
+use std::os::fd::{AsRawFd, RawFd};
+
+use ringway_ports::socket::MAX_TX_PORTS;
+use ringway_switch::DropReason;
+
+use super::Engine;
+use crate::worker::io::Io;
+use crate::worker::{Event, Underlay};
+
+/// Times that 64 ICMP errors are read when a socket reports some: more than it has room for.
+const VISITS: usize = 8;
+
+impl Engine {
+    /// Has errors of the transmit sockets reported.
+    pub(super) fn watch_errors(&mut self) {
+        for (number, fd) in transmit_sockets(&self.io.underlays) {
+            if let Err(error) = self.ready.watch_errors(number, fd) {
+                tracing::error!(%error, "cannot watch a transmit socket: path MTUs are not learnt");
+            }
+        }
+    }
+
+    /// No longer.
+    pub(super) fn unwatch_errors(&mut self) {
+        for (_, fd) in transmit_sockets(&self.io.underlays) {
+            self.ready.pause(fd);
+        }
+    }
+
+    /// Reads what ICMP said of packets that a ring sent from a transmit socket's port.
+    pub(super) fn read_errors(&mut self, number: usize) {
+        let (underlay, index) = (number / MAX_TX_PORTS, number % MAX_TX_PORTS);
+        let Io {
+            underlays, report, ..
+        } = &mut self.io;
+        if let Some(underlay) = underlays.get_mut(underlay) {
+            // What a forger adds meanwhile, the next one reports.
+            for _ in 0..VISITS {
+                if !underlay.socket.drain_errors(index, report) {
+                    break;
+                }
+            }
+        }
+        self.tell();
+    }
+
+    /// Passes on what the sockets reported, and counts what they lost.
+    pub(super) fn tell(&mut self) {
+        let report = &mut self.io.report;
+        for news in &report.path_mtu {
+            let mtu = u16::try_from(news.mtu).unwrap_or(u16::MAX);
+            let _ = self.events.try_send(Event::PathMtu {
+                dest: news.dest,
+                mtu,
+            });
+        }
+        if report.path_mtu_ignored > 0 {
+            let _ = self.events.try_send(Event::PathMtuIgnored {
+                claims: report.path_mtu_ignored,
+            });
+        }
+        if let Some(off) = report.gso_disabled {
+            let _ = self.events.try_send(Event::GsoOff {
+                errno: off.errno,
+                zero_checksum: off.zero_checksum,
+            });
+        }
+        let drops = report.drops;
+        if drops.total() > 0 {
+            for (reason, packets) in [
+                (DropReason::UnderlayFull, drops.full),
+                (DropReason::UnderlayTooBig, drops.too_long),
+                (DropReason::UnderlayUnreachable, drops.unreachable),
+                (DropReason::UnderlayDenied, drops.denied),
+                (DropReason::UnderlayError, drops.other + drops.invalid),
+            ] {
+                if packets > 0 {
+                    self.pipeline.counters().lose(reason, packets as u32, None);
+                }
+            }
+            if report.last_errno != 0 {
+                let error = std::io::Error::from_raw_os_error(report.last_errno);
+                tracing::debug!(%error, "the kernel refused datagrams to peers");
+            }
+        }
+        report.clear();
+    }
+}
+
+/// The transmit sockets, numbered for [`Ready::watch_errors`].
+fn transmit_sockets(underlays: &[Underlay]) -> Vec<(usize, RawFd)> {
+    let of = |(at, underlay): (usize, &Underlay)| {
+        let fds = underlay.socket.tx_fds().map(AsRawFd::as_raw_fd);
+        let first = at * MAX_TX_PORTS;
+        fds.enumerate()
+            .map(|(i, fd)| (first + i, fd))
+            .collect::<Vec<_>>()
+    };
+    underlays.iter().enumerate().flat_map(of).collect()
+}
