@@ -77,7 +77,7 @@ fn a_peer_may_have_several_networks_of_a_family_and_this_node_one() {
 #[test]
 fn what_show_prints_is_the_same_configuration() {
     let text = adding("encap = \"vxlan\"", "udp_checksum = \"off\"")
-        + "encap = \"udp\"\nvtep_mac_v6 = \"0e:00:00:00:06:02\"\n";
+        + "mtu = 1400\nencap = \"udp\"\nvtep_mac_v6 = \"0e:00:00:00:06:02\"\n";
     let config = parse(&text).unwrap();
     let shown = show(&config);
     assert_eq!(parse(&shown).unwrap(), config);
