@@ -106,7 +106,13 @@ fn an_unknown_word_in_rust_log_is_told_and_the_log_goes_on() {
         command.env("RUST_LOG", "verbose").stderr(to);
     });
     agent.wait_ready();
-    let text = std::fs::read_to_string(&log).unwrap();
+    // The log is written by a thread of its own.
+    let end = std::time::Instant::now() + common::LIMIT;
+    let mut text = String::new();
+    while !text.contains("ready") && std::time::Instant::now() < end {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        text = std::fs::read_to_string(&log).unwrap();
+    }
     assert!(
         text.contains("RUST_LOG=\"verbose\": \"verbose\" is no level"),
         "{text}"

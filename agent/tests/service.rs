@@ -155,7 +155,7 @@ fn the_units_capabilities_are_enough() {
         let log = std::fs::read_to_string(&log).unwrap();
         assert!(done.status.success(), "{verb}: {}\n{log}", stderr(&done));
         if verb == "attach" {
-            agent.inside("ping -c 1 -W 2 10.77.1.10 && ping -c 1 -W 2 fd77:1::10");
+            agent.inside("ping -c 3 -i 0.2 -W 5 10.77.1.10 && ping -c 3 -i 0.2 -W 5 fd77:1::10");
         }
     }
     let text = std::fs::read_to_string(&log).unwrap();

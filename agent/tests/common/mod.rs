@@ -77,10 +77,12 @@ pub(crate) struct Agent {
     child: Child,
 }
 
-/// An underlay for the sample's configuration.
+/// An underlay for the sample's configuration. The kernel takes note of a carrier a while after it is there,
+/// and has no IPv6 route before.
 pub(crate) const UNDERLAY: &str = "ip link set lo up && ip link add eth0 type veth peer name wire && \
-    ip link set wire up && ip addr add 192.168.77.1/24 dev eth0 && \
-    ip addr add fd00:77::1/64 dev eth0 nodad && ip link set eth0 up";
+    ip link set wire up && ip link set eth0 up && ip addr add 192.168.77.1/24 dev eth0 && \
+    ip addr add fd00:77::1/64 dev eth0 nodad && for try in $(seq 200); do \
+    ip -6 route get fd00:77::2 from fd00:77::1 >/dev/null 2>&1 && break; sleep 0.05; done";
 
 impl Agent {
     /// Starts it after `setup`, a shell script inside the namespace; `change` gets the command.
