@@ -95,10 +95,10 @@ fn containers_of_containerd_reach_each_other_over_restarts() {
             // Nobody calls DEL for detached containers but who started them: Kubernetes before the end, others
             // after it.
             cluster.runtime1.del(&c2).unwrap();
-            let link = cluster
-                .runtime1
-                .exec(&c2.id, &["ip", "link", "show", "eth0"]);
-            assert!(link.is_err(), "its interface is still there: {link:?}");
+            eventually("its interface is gone", Duration::from_secs(2), || {
+                let show = ["ip", "link", "show", "eth0"];
+                cluster.runtime1.exec(&c2.id, &show).is_err()
+            });
             for (number, container) in all {
                 cluster.runtime(number).remove(&container.id).unwrap();
                 cluster.runtime(number).del(container).unwrap();
