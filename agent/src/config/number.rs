@@ -14,8 +14,8 @@ pub(super) const RANGES: [(&str, i128, i128); 9] = [
     ("underlay.vxlan_port", 1, 65_535),
     ("underlay.udp_port", 1, 65_535),
     ("underlay.xdp_busy_poll_us", 0, 10_000),
-    // `MAX_TX_PORTS` of each worker; fewer workers have fewer.
-    ("underlay.source_ports", 1, 64 * 64),
+    // `MAX_TX_PORTS`; several workers may have as many each.
+    ("underlay.source_ports", 1, 64),
     // One worker per queue of a TAP at most (`MAX_TAP_QUEUES` is 256); more than this has never been tried.
     ("workers.count", 1, 64),
     // CPU_SETSIZE of sched_setaffinity(2).

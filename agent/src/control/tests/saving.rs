@@ -57,7 +57,7 @@ fn serves_and_refuses_an_add(spoil: impl Fn(&Path), reason: &str, cure: impl Fn(
         let found = target(&control, ip);
         assert!(matches!(found, Some(Target::Port(_))), "{ip}: {found:?}");
     }
-    let b = request(&other, "b", &["10.77.1.3"]);
+    let b = request(&other, "b", &["10.77.1.9"]);
     for _ in 0..2 {
         let refused = control.attach(&b).unwrap_err();
         let place = dir.join("state.json").display().to_string();
@@ -67,7 +67,7 @@ fn serves_and_refuses_an_add(spoil: impl Fn(&Path), reason: &str, cure: impl Fn(
         assert!(refused.remedy.contains("node.state_dir"), "{refused:?}");
         assert_eq!(refused.code, CODE_LATER);
         assert_eq!(links(&other), ["lo"]);
-        assert_eq!(target(&control, "10.77.1.3"), Some(Target::Unreachable));
+        assert_eq!(target(&control, "10.77.1.9"), Some(Target::Unreachable));
     }
     // What the plugin left while no agent was there is applied, once.
     assert_eq!(control.pods.contains_key("left/eth0"), !leave);
