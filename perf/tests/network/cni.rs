@@ -509,7 +509,7 @@ fn chained_before_and_after_other_plugins() {
             gone(ns);
             let native = ours.with("runtimeConfig", json!({"bandwidth": limits}));
             native.add(&id, ns).unwrap().unwrap();
-            assert_eq!(pods(agent)[0]["bandwidth"]["egressRate"], 8_000_000);
+            assert_eq!(pods(agent)[0]["bandwidth"]["egress_rate"], 8_000_000);
             ours.del(&id, Some(ns)).unwrap().unwrap();
 
             // Behind another: its interface and addresses are passed on.

@@ -83,7 +83,8 @@ fn blocks(heading: &str) -> Vec<String> {
 fn readmes_steps_work_as_they_are_written() {
     let name = "readmes_steps_work_as_they_are_written";
     network_test(name, Duration::from_secs(60), || {
-        let [config, first, second] = &blocks("## Two nodes\n")[..] else {
+        // The last block installs a service, which takes systemd.
+        let [config, first, second, _] = &blocks("## Two nodes\n")[..] else {
             panic!("README has other blocks under \"Two nodes\"");
         };
         let mirror = [("node1", "node0"), ("node2", "node1"), ("node0", "node2")]

@@ -232,7 +232,7 @@ fn host_ports_and_limits_come_by_the_cri() {
         assert_eq!(told, listed);
         assert_eq!(told.len(), 2);
         let limits = &pod["bandwidth"];
-        let rates = (&limits["ingressRate"], &limits["egressRate"]);
+        let rates = (&limits["ingress_rate"], &limits["egress_rate"]);
         assert_eq!(rates, (&20_000_000.into(), &10_000_000.into()), "{pod}");
         // A pod is made when its process has been started, not when that listens.
         let serves = |cluster: &Cluster, family| {
