@@ -475,6 +475,7 @@ fn every_number_tells_its_range() {
             let line = format!("{name} = {value}");
             let text = match section {
                 "workers" => format!("{SAMPLE}\n[workers]\n{line}\n"),
+                "peers" => with("name = \"node2\"", &format!("name = \"node2\"\n{line}")),
                 _ => with("vni = 1", &line),
             };
             let error = parse(&text).expect_err(&text);
