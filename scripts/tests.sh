@@ -4,6 +4,8 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
+# What the scripts under test count is nobody's check.
+unset RINGWAY_COUNTS
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 passed=0 bad=0
