@@ -169,6 +169,35 @@ fn usable(name: &str, tool: Tool) -> bool {
     usable
 }
 
+/// A server that speaks while the agent of node 1 is away, stopped or killed, is heard when it is back.
+pub(crate) fn download_survives_restarts(
+    topology: &mut Topology,
+    listener: &TcpListener,
+    mut stream: TcpStream,
+    family: Family,
+) {
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    for kill in [false, true] {
+        let agent = topology.n1.agent().unwrap();
+        if kill {
+            agent.kill();
+        } else {
+            assert!(agent.stop());
+        }
+        server.write_all(b"while nobody is there").unwrap();
+        agent.start().unwrap();
+        server.write_all(b"and after").unwrap();
+        let mut text = [0; 30];
+        stream
+            .read_exact(&mut text)
+            .unwrap_or_else(|e| panic!("{family}, kill {kill}: {e}"));
+        assert_eq!(&text, b"while nobody is thereand after");
+    }
+}
+
 /// The server speaks first and the client only listens: after a restart nothing of the client tells the agent
 /// of the flow, and an answer that reaches the client untranslated is refused by it.
 #[test]
@@ -190,31 +219,12 @@ fn a_download_through_a_service_survives_restarts_of_the_agent() {
                 let bind = SocketAddr::new(backend.ip(family), 8090 + i);
                 tool.service(&node, service, bind, false);
                 let listener = backend.ns.run(|| TcpListener::bind(bind)).unwrap().unwrap();
-                let mut stream = client
+                let stream = client
                     .ns
                     .run(|| TcpStream::connect_timeout(&service, LIMIT))
                     .unwrap()
                     .unwrap();
-                stream
-                    .set_read_timeout(Some(Duration::from_secs(10)))
-                    .unwrap();
-                let (mut server, _) = listener.accept().unwrap();
-                for kill in [false, true] {
-                    let agent = topology.n1.agent().unwrap();
-                    if kill {
-                        agent.kill();
-                    } else {
-                        assert!(agent.stop());
-                    }
-                    server.write_all(b"while nobody is there").unwrap();
-                    agent.start().unwrap();
-                    server.write_all(b"and after").unwrap();
-                    let mut text = [0; 30];
-                    stream
-                        .read_exact(&mut text)
-                        .unwrap_or_else(|e| panic!("{family}, kill {kill}: {e}"));
-                    assert_eq!(&text, b"while nobody is thereand after");
-                }
+                download_survives_restarts(&mut topology, &listener, stream, family);
                 tool.clear(&node, family == Family::V6);
             }
         }

@@ -9,12 +9,11 @@
 use crate::ask::ask;
 use crate::harness::{network_test, skipped};
 use crate::outside::Outside;
-use crate::services::Tool;
+use crate::services::{Tool, download_survives_restarts};
 use ringway_perf::lab::{
     Cni, Drops, Family, Mode, Netns, Pod, RingwayOptions, Topology, installed,
 };
 use serde_json::json;
-use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -272,30 +271,11 @@ fn a_remote_pods_download_by_a_host_port_survives_restarts_of_the_agent() {
                 .unwrap()
                 .unwrap();
             let target = SocketAddr::new(topology.n1.ip(family), 8080);
-            let mut stream =
+            let stream =
                 c.ns.run(|| TcpStream::connect_timeout(&target, LIMIT))
                     .unwrap()
                     .unwrap();
-            stream
-                .set_read_timeout(Some(Duration::from_secs(10)))
-                .unwrap();
-            let (mut server, _) = listener.accept().unwrap();
-            for kill in [false, true] {
-                let agent = topology.n1.agent().unwrap();
-                if kill {
-                    agent.kill();
-                } else {
-                    assert!(agent.stop());
-                }
-                server.write_all(b"while nobody is there").unwrap();
-                agent.start().unwrap();
-                server.write_all(b"and after").unwrap();
-                let mut text = [0; 30];
-                stream
-                    .read_exact(&mut text)
-                    .unwrap_or_else(|e| panic!("{family}, kill {kill}: {e}"));
-                assert_eq!(&text, b"while nobody is thereand after");
-            }
+            download_survives_restarts(&mut topology, &listener, stream, family);
         }
     });
 }
