@@ -20,6 +20,7 @@ mod closing;
 mod cni;
 mod descriptors;
 mod in_hand;
+mod moved;
 mod neighbours;
 mod node_port;
 mod outer;

@@ -3,23 +3,20 @@
 //! All ways in and out change the same three things (tables, workers' queues, state), in orders that mirror
 //! each other.
 
-use std::cell::LazyCell;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
-use ringway_packet::mac::MacAddr;
 use ringway_ports::tap::TapError;
 use ringway_tables::{PortId, Snapshot};
 
 use super::addresses::pod_addresses;
 use super::attach::{egress_of, host_ports, limits};
 use super::in_hand::Outcome;
+use super::moved::{Places, moved, places};
 use super::neighbours::tell_node;
 use super::{Control, Reply};
 use crate::api::view;
@@ -147,7 +144,7 @@ impl Control {
         let mut found = Vec::with_capacity(before);
         // Looked for once, and only if an interface is not where it was made.
         let alias = interface::alias(&self.config.node.state_dir);
-        let places: Places = LazyCell::new(Box::new(move || interface::everywhere(&alias)));
+        let places = places(alias);
         for (name, record) in records {
             match self.restore_one(&name, &record, &places) {
                 Ok((port, queues)) => {
@@ -398,37 +395,6 @@ impl Control {
             drops,
         }
     }
-}
-
-/// Interfaces of this agent's by MAC address, namespace and name; looked for when first asked for.
-type Places = LazyCell<
-    BTreeMap<MacAddr, Vec<(PathBuf, String)>>,
-    Box<dyn FnOnce() -> BTreeMap<MacAddr, Vec<(PathBuf, String)>>>,
->;
-
-/// The queues of a pod's interface that somebody renamed or moved, if it is found by its MAC address: in its
-/// own namespace, else in any other by this agent's alias, for another node may have the same addresses.
-fn moved(name: &str, record: &PodRecord, places: &Places, queues: usize) -> Option<Queues> {
-    let open = |path: &Path, ifname: &str| {
-        let netns = Netns::open(path).ok()?;
-        // A TAP, so not what somebody else gave the same address.
-        let queues = interface::reopen(&netns, ifname, record.multi_queue, queues).ok()?;
-        tracing::info!(
-            pod = name,
-            namespace = %path.display(),
-            "its {} is called {ifname} now",
-            record.ifname
-        );
-        Some(queues)
-    };
-    let own = interface::links(&Netns::open(&record.netns).ok()?);
-    let own = own.iter().filter(|link| link.mac == Some(record.mac));
-    own.into_iter()
-        .find_map(|link| open(&record.netns, &link.name))
-        .or_else(|| {
-            let others = places.get(&record.mac)?;
-            others.iter().find_map(|(path, ifname)| open(path, ifname))
-        })
 }
 
 /// Why a recorded pod is not served.
