@@ -149,32 +149,33 @@ fn ip(n: u32, v6: bool) -> IpAddr {
     }
 }
 
-/// Within a tenth of the rate.
-fn at_the_rate(what: &str, bytes_per_second: f64) {
+/// Whether it is the rate, less a tenth; it must not be more than that and a tenth.
+fn at_the_rate(what: &str, bytes_per_second: f64) -> bool {
     let share = bytes_per_second * 8.0 / RATE as f64;
     println!("{what}: {share:.3} of the rate");
-    assert!(
-        (0.9..1.1).contains(&share),
-        "{what}: {share:.3} of the rate"
-    );
+    assert!(share < 1.1, "{what}: {share:.3} of the rate");
+    share > 0.9
 }
 
 fn connections(workers: usize, polling: Polling) {
     in_netns(move || {
         let lab = Lab::new(workers, polling);
         for v6 in [false, true] {
-            thread::scope(|scope| {
-                let from = scope.spawn(|| lab.tcp(2, 4, v6));
-                let to = scope.spawn(|| lab.tcp(5, 3, v6));
-                let beside = scope.spawn(|| lab.tcp(4, 5, v6));
-                at_the_rate("from the pod", from.join().unwrap());
-                at_the_rate("to the pod", to.join().unwrap());
-                let beside = beside.join().unwrap() * 8.0;
-                println!("beside them: {:.0} Mbit/s", beside / 1e6);
-                assert!(
-                    beside > 20.0 * RATE as f64,
-                    "{beside} bit/s without a limit"
-                );
+            enough("the slower of both, in bit/s", || {
+                thread::scope(|scope| {
+                    let from = scope.spawn(|| lab.tcp(2, 4, v6));
+                    let to = scope.spawn(|| lab.tcp(5, 3, v6));
+                    let beside = scope.spawn(|| lab.tcp(4, 5, v6));
+                    let (from, to) = (from.join().unwrap(), to.join().unwrap());
+                    let both = [
+                        at_the_rate("from the pod", from),
+                        at_the_rate("to the pod", to),
+                    ];
+                    let beside = beside.join().unwrap() * 8.0;
+                    println!("beside them: {:.0} Mbit/s", beside / 1e6);
+                    let more = beside > 20.0 * RATE as f64;
+                    (from.min(to) * 8.0, both == [true; 2] && more)
+                })
             });
         }
         lab.node.stop();
@@ -196,25 +197,27 @@ fn a_flood_to_a_limited_pod_is_dropped_and_counted() {
     in_netns(|| {
         let lab = Lab::new(1, Polling::Interrupt);
         for v6 in [false, true] {
-            let before = lab.node.lost(DropReason::RateLimited);
-            let delivered = lab.node.sum(|c| &c.port(PortId(3)).tx.count.packets);
-            let Flood {
-                arrived,
-                at_the_rate,
-                ..
-            } = lab.flood(4, 3, v6);
-            let dropped = lab.node.lost(DropReason::RateLimited) - before;
-            let delivered = lab.node.sum(|c| &c.port(PortId(3)).tx.count.packets) - delivered;
-            println!("{arrived} of {delivered} arrived, {dropped} dropped");
-            // At the rate, the burst, and what waited at the end; ND is in `delivered`.
-            let fair = at_the_rate + 2 * BURST;
-            assert!(arrived.abs_diff(fair) * 10 < fair, "{arrived}, not {fair}");
-            assert!(dropped > fair, "only {dropped} dropped");
-            let told = arrived + dropped;
-            assert!(
-                (told..told + 5).contains(&delivered),
-                "{told} of {delivered}"
-            );
+            enough("datagrams that arrived", || {
+                let before = lab.node.lost(DropReason::RateLimited);
+                let delivered = lab.node.sum(|c| &c.port(PortId(3)).tx.count.packets);
+                let Flood {
+                    arrived,
+                    at_the_rate,
+                    ..
+                } = lab.flood(4, 3, v6);
+                let dropped = lab.node.lost(DropReason::RateLimited) - before;
+                let delivered = lab.node.sum(|c| &c.port(PortId(3)).tx.count.packets) - delivered;
+                // At the rate, the burst, and what waited at the end; ND is in `delivered`.
+                let fair = at_the_rate + 2 * BURST;
+                println!("{arrived} of {delivered} arrived, not {fair}, {dropped} dropped");
+                assert!(arrived * 10 < fair * 11, "{arrived}, not {fair}");
+                let told = arrived + dropped;
+                assert!(
+                    (told..told + 5).contains(&delivered),
+                    "{told} of {delivered}"
+                );
+                (arrived as f64, arrived * 10 > fair * 9 && dropped > fair)
+            });
         }
         let lost = [
             DropReason::PortFull,
@@ -235,24 +238,28 @@ fn a_flood_from_a_limited_pod_wakes_the_worker_seldom_and_loses_nothing_here() {
             ..Queue::of(MTU, None)
         };
         lab.set_queue(2, &queue);
-        let (rounds, before) = (lab.node.rounds(), lab.node.sum(|c| &c.received.packets));
-        let flood = lab.flood(2, 4, false);
-        let (sent, arrived) = (flood.sent, flood.arrived);
-        let received = lab.node.sum(|c| &c.received.packets) - before;
-        let rounds = lab.node.rounds() - rounds;
-        println!("{sent} sent, {received} read, {arrived} arrived, {rounds} rounds");
-        // What the TAP's queue could not hold was dropped there, where the pod sees it.
-        assert!(
-            sent > 2 * received,
-            "no flood: {sent} sent, {received} read"
-        );
-        // At the rate, the burst, and the TAP's queue at the end.
-        let fair = flood.at_the_rate + BURST + 100;
-        assert!(arrived.abs_diff(fair) * 10 < fair, "{arrived}, not {fair}");
-        let lost = |(name, _): &&(String, u64)| name.starts_with("lost");
-        let counted = lab.node.counted();
-        assert_eq!(counted.iter().find(lost), None);
-        assert!(rounds < 2000, "{rounds} rounds in 2 s");
+        enough("datagrams that arrived", || {
+            let (rounds, before) = (lab.node.rounds(), lab.node.sum(|c| &c.received.packets));
+            let flood = lab.flood(2, 4, false);
+            let (sent, arrived) = (flood.sent, flood.arrived);
+            let received = lab.node.sum(|c| &c.received.packets) - before;
+            let rounds = lab.node.rounds() - rounds;
+            // At the rate, the burst, and the TAP's queue at the end.
+            let fair = flood.at_the_rate + BURST + 100;
+            println!(
+                "{sent} sent, {received} read, {arrived} arrived, not {fair}, {rounds} rounds"
+            );
+            assert!(arrived * 10 < fair * 11, "{arrived}, not {fair}");
+            let lost = |(name, _): &&(String, u64)| name.starts_with("lost");
+            let counted = lab.node.counted();
+            assert_eq!(counted.iter().find(lost), None);
+            assert!(rounds < 2000, "{rounds} rounds in 2 s");
+            // What the TAP's queue could not hold was dropped there, where the pod sees it.
+            (
+                arrived as f64,
+                arrived * 10 > fair * 9 && sent > 2 * received,
+            )
+        });
         lab.node.stop();
     });
 }
@@ -269,36 +276,38 @@ fn whoever_sends_beside_bulk_does_not_wait_long() {
             let patience = Some(Duration::from_secs(1));
             socket.set_read_timeout(patience).unwrap();
         }
-        thread::scope(|scope| {
-            let bulk: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| lab.tcp(2, 4, false)))
-                .collect();
-            thread::sleep(BEGIN);
-            let read = || lab.node.sum(|c| &c.port(PortId(2)).rx.bytes) as f64;
-            let (before, since) = (read(), Instant::now());
-            let (mut waited, mut answers) = (Duration::ZERO, 0);
-            while !bulk.iter().any(|stream| stream.is_finished()) {
-                let begin = Instant::now();
-                ask.send_to(b"?", (ip(5, false), 7)).unwrap();
-                // One that the full queue refused is asked again.
-                if let Ok((len, from)) = echo.recv_from(&mut [0; 9]) {
-                    echo.send_to(&[0; 9][..len], from).unwrap();
-                    ask.recv(&mut [0; 9]).unwrap();
-                    waited += begin.elapsed();
-                    answers += 1;
+        enough("bytes per second of all streams", || {
+            thread::scope(|scope| {
+                let bulk: Vec<_> = (0..4)
+                    .map(|_| scope.spawn(|| lab.tcp(2, 4, false)))
+                    .collect();
+                thread::sleep(BEGIN);
+                let read = || lab.node.sum(|c| &c.port(PortId(2)).rx.bytes) as f64;
+                let (before, since) = (read(), Instant::now());
+                let (mut waited, mut answers) = (Duration::ZERO, 0);
+                while !bulk.iter().any(|stream| stream.is_finished()) {
+                    let begin = Instant::now();
+                    ask.send_to(b"?", (ip(5, false), 7)).unwrap();
+                    // One that the full queue refused is asked again.
+                    if let Ok((len, from)) = echo.recv_from(&mut [0; 9]) {
+                        echo.send_to(&[0; 9][..len], from).unwrap();
+                        ask.recv(&mut [0; 9]).unwrap();
+                        waited += begin.elapsed();
+                        answers += 1;
+                    }
+                    thread::sleep(Duration::from_millis(20));
                 }
-                thread::sleep(Duration::from_millis(20));
-            }
-            let mean = waited / answers.max(1);
-            println!("{answers} answers, after {mean:?} in the mean");
-            // Superframes with one header each: a few hundredths are missing.
-            let all = (read() - before) / since.elapsed().as_secs_f64();
-            at_the_rate("all streams", all);
-            bulk.into_iter().for_each(|stream| {
-                stream.join().unwrap();
-            });
-            assert!(answers > 5, "{answers} answers");
-            assert!(mean < Duration::from_millis(250), "after {mean:?}");
+                let mean = waited / answers.max(1);
+                println!("{answers} answers, after {mean:?} in the mean");
+                // Superframes with one header each: a few hundredths are missing.
+                let all = (read() - before) / since.elapsed().as_secs_f64();
+                let full = at_the_rate("all streams", all);
+                bulk.into_iter().for_each(|stream| {
+                    stream.join().unwrap();
+                });
+                let soon = answers > 5 && mean < Duration::from_millis(250);
+                (all, full && soon)
+            })
         });
         lab.node.stop();
     });
