@@ -23,12 +23,12 @@ use ringway_tables::{Port, PortId, Publisher, Reader};
 
 const ENTRIES: u32 = 100_000;
 const CHANGES: u32 = 100;
-const ROUNDS: u32 = 200;
+const ROUNDS: u32 = 400;
 /// Changes that must have been undisturbed.
-const UNDISTURBED: usize = 50;
+const UNDISTURBED: usize = 20;
 const LIMIT: Duration = Duration::from_millis(1);
 /// A thread that spins and does not see the clock for so long was not running.
-const AWAY: Duration = Duration::from_micros(100);
+const AWAY: Duration = Duration::from_micros(500);
 
 /// What the reader tells.
 #[derive(Default)]
