@@ -6,7 +6,7 @@
 //!             └─ every other verb: api, over the unix socket
 //! ```
 //!
-//! The data path runs in [`worker`] threads; [`control`] is one thread that
+//! The data path runs in [worker](ringway_worker) threads; [`control`] is one thread that
 //! changes what they see. Only the API socket is asynchronous.
 
 // Printing macros panic when nobody reads: what is said goes by `log` and `cli::output`.
@@ -20,7 +20,6 @@ pub mod control;
 pub mod gso;
 pub mod install;
 pub mod ipam;
-pub mod limits;
 pub mod log;
 pub mod mac;
 pub mod names;
@@ -31,9 +30,10 @@ pub mod node;
 pub mod pod;
 pub mod processors;
 pub mod rules;
+#[cfg(test)]
+mod shaped;
 pub mod state;
 pub mod sysctl;
 #[cfg(test)]
 mod testing;
 pub mod underlay;
-pub mod worker;

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::underlay::Choice;
-use crate::worker::BufferStats;
 use ringway_cni::api::{Bandwidth, PortMapping};
+use ringway_worker::BufferStats;
 use serde::{Deserialize, Serialize};
 
 /// `GET /v1/status`

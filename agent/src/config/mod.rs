@@ -24,8 +24,8 @@ use ringway_tables::Cidr;
 use serde::{Deserialize, Serialize};
 
 use crate::ipam::Range;
-pub use crate::worker::Polling;
 pub use error::{ConfigError, Problem};
+pub use ringway_worker::Polling;
 pub use show::{KEYS, KeyDoc, When, show};
 pub(crate) use validate::{common_family, family_name};
 

@@ -27,13 +27,13 @@ use super::saving::unsaved;
 use super::tables::{as_v4, as_v6};
 use super::{Control, Reply, closing};
 use crate::api::{ApiError, Attach, view};
-use crate::limits::{Limit, LimitError, Limits};
 use crate::mac;
 use crate::netns::{Identity, Netns, NetnsError};
 use crate::pod::interface::{self, InterfaceError, Making, PodAddress, PodRoute, Spec};
 use crate::pod::queue::Queue;
 use crate::rules::{self, HostPort, PortError, RulesError};
 use crate::state::{CniRecord, PodRecord};
+use ringway_worker::limits::{Limit, LimitError, Limits, Rate};
 
 /// What was found out before anything is made.
 type Prepared = (Netns, Vec<PodAddress>, PodRecord, Option<Arc<Limits>>);
@@ -386,7 +386,11 @@ pub(super) fn egress_of(limits: Option<&Limits>) -> Option<&Limit> {
 /// Limits of a pod; `None` if nothing is limited.
 pub(super) fn limits(asked: Option<&Bandwidth>) -> Result<Option<Arc<Limits>>, LimitError> {
     let Some(asked) = asked else { return Ok(None) };
-    let limits = Limits::new(asked)?;
+    let rate = |rate, burst| Rate { rate, burst };
+    let limits = Limits::new(
+        rate(asked.ingress_rate, asked.ingress_burst),
+        rate(asked.egress_rate, asked.egress_burst),
+    )?;
     Ok((!limits.is_none()).then(|| Arc::new(limits)))
 }
 

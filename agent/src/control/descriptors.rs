@@ -17,7 +17,7 @@ use ringway_tables::PortId;
 
 use crate::config::EncapKind;
 use crate::pod::interface::Queues;
-use crate::worker::OpenedRing;
+use ringway_worker::OpenedRing;
 
 /// All descriptors.
 #[derive(Debug, Default)]

@@ -53,7 +53,7 @@ use crate::next_hop::NextHops;
 use crate::rules::Rules;
 use crate::state::{State, StateDir};
 use crate::underlay::Underlay;
-use crate::worker::{Event, Worker};
+use ringway_worker::{Event, Worker};
 
 use closing::Closing;
 pub use cni::PENDING;

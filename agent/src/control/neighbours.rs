@@ -13,7 +13,7 @@ use crate::node;
 use crate::pod::interface;
 use crate::rules::conntrack;
 use crate::state::PodRecord;
-use crate::worker::{Command, epoch};
+use ringway_worker::{Command, epoch};
 
 /// Former MAC addresses that are remembered.
 const FORMER: usize = 8192;

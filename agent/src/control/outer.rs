@@ -17,7 +17,7 @@ use super::start::open_sockets;
 use super::{Control, Descriptors, tables};
 use crate::netlink::Change;
 use crate::underlay::Underlay;
-use crate::worker::Command;
+use ringway_worker::Command;
 
 /// Looks are this far apart at least: every peer's route is asked for.
 const PERIOD: Duration = Duration::from_secs(1);

@@ -22,12 +22,12 @@ use super::{Control, Reply};
 use crate::api::view;
 use crate::api::{ApiError, Detach};
 use crate::config::gateway;
-use crate::limits::Limits;
 use crate::netns::{Identity, Netns, NetnsError};
 use crate::pod::interface::{self, InterfaceError, Queues};
 use crate::pod::queue::Queue;
 use crate::state::PodRecord;
-use crate::worker::Command;
+use ringway_worker::Command;
+use ringway_worker::limits::Limits;
 
 /// How long workers may take to let go of a port: they look at their commands
 /// every round, and a worker that hangs ends the process soon after.

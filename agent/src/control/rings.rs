@@ -33,7 +33,7 @@ use crate::api::view::RingStatus;
 use crate::config::{Config, Unfinished};
 use crate::netlink::Link;
 use crate::underlay::Underlay;
-use crate::worker::{Command, MAX_RINGS, OpenedRing, Worker};
+use ringway_worker::{Command, MAX_RINGS, OpenedRing, Worker};
 
 /// Entries of each ring.
 const ENTRIES: u32 = 4096;

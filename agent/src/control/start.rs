@@ -29,7 +29,7 @@ use crate::node;
 use crate::rules::Rules;
 use crate::state::StateDir;
 use crate::underlay::Underlay;
-use crate::worker::{self, Worker, WorkerConfig};
+use ringway_worker::{self as worker, Worker, WorkerConfig};
 
 impl Control {
     /// Sets up everything in the calling thread's network namespace. On an error

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::worker::Load;
+use ringway_worker::Load;
 
 /// How often the heartbeats are looked at.
 const PERIOD: Duration = Duration::from_millis(250);

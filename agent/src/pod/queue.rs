@@ -10,10 +10,10 @@
 //! tenth of a second. What does not fit is refused there, and TCP in the pod slows down at once.
 
 use crate::gso;
-use crate::limits::Limit;
 use crate::netlink::{LinkChange, Netlink};
 use crate::netns::{Netns, run_in};
 use crate::pod::interface::InterfaceError;
+use ringway_worker::limits::Limit;
 
 const MS: u64 = 1_000_000;
 /// A superframe, in time at the rate.
@@ -83,16 +83,11 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::Limits;
-    use ringway_cni::api::Bandwidth;
+    use ringway_worker::limits::{Limits, Rate};
 
     /// Segments of a superframe, frames of the queue.
     fn at(rate: u64) -> (u32, u32) {
-        let asked = Bandwidth {
-            egress_rate: rate,
-            ..Bandwidth::default()
-        };
-        let limits = Limits::new(&asked).unwrap();
+        let limits = Limits::new(Rate::default(), Rate { rate, burst: 0 }).unwrap();
         let queue = Queue::of(1450, limits.egress.as_ref());
         (queue.gso.segments, queue.len)
     }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use ringway_agent::worker::{frame_of, packet_of};
 use ringway_ports::frame::Batch;
 use ringway_ports::memory::{Null, Replay, ReplayFrame};
 use ringway_ports::{HEADROOM, Pool, Port};
 use ringway_switch::trace::Off;
 use ringway_switch::{Counters, DropReason, Pipeline, Ports, Verdict, encapsulate};
 use ringway_tables::{PortId, Publisher, Reader, Snapshot};
+use ringway_worker::{frame_of, packet_of};
 
 use super::Scenario;
 use super::capture::Traffic;

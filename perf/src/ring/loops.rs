@@ -3,12 +3,12 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use ringway_agent::worker::RingHalf;
 use ringway_ports::memory::{Null, Replay};
 use ringway_ports::xsk::{Carousel, RxFrame};
 use ringway_ports::{Batch, Port};
 use ringway_switch::{Counters, DropReason, Pipeline, Ports};
 use ringway_tables::{Publisher, Reader};
+use ringway_worker::RingHalf;
 
 use super::Half;
 use super::frames;

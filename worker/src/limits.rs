@@ -5,9 +5,8 @@
 //!   to the pod (ingress):   frames wait in a small queue of the worker; what does not fit is dropped
 //! ```
 //!
-//! How, is in `worker/limited.rs`. One [`Limits`] is shared by all workers, so a limit holds for their sum.
+//! How, is in `limited.rs`. One [`Limits`] is shared by all workers, so a limit holds for their sum.
 
-use ringway_cni::api::Bandwidth;
 use ringway_ports::BUF_SIZE;
 use ringway_switch::Bucket;
 use ringway_switch::bucket::MAX_RATE;
@@ -86,6 +85,15 @@ impl std::fmt::Display for Direction {
     }
 }
 
+/// What is asked for in one direction. A rate of 0 is no limit, a burst of 0 the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rate {
+    /// bit/s.
+    pub rate: u64,
+    /// Bits.
+    pub burst: u64,
+}
+
 /// The limits of a pod, and how much of them is used up.
 #[derive(Debug)]
 pub struct Limits {
@@ -100,10 +108,10 @@ impl Limits {
     ///
     /// # Errors
     /// A rate or a burst that makes no sense.
-    pub fn new(asked: &Bandwidth) -> Result<Limits, LimitError> {
+    pub fn new(ingress: Rate, egress: Rate) -> Result<Limits, LimitError> {
         Ok(Limits {
-            ingress: limit(Direction::Ingress, asked.ingress_rate, asked.ingress_burst)?,
-            egress: limit(Direction::Egress, asked.egress_rate, asked.egress_burst)?,
+            ingress: limit(Direction::Ingress, ingress)?,
+            egress: limit(Direction::Egress, egress)?,
         })
     }
 
@@ -116,7 +124,7 @@ impl Limits {
 /// One direction.
 #[derive(Debug)]
 pub struct Limit {
-    /// What may pass now; in nanoseconds since [`epoch`](crate::worker::epoch).
+    /// What may pass now; in nanoseconds since [`epoch`](crate::epoch).
     pub bucket: Bucket,
     /// Bytes to wait for at least.
     pub quantum: u64,
@@ -126,7 +134,8 @@ pub struct Limit {
     pub room: u64,
 }
 
-fn limit(direction: Direction, rate: u64, burst: u64) -> Result<Option<Limit>, LimitError> {
+fn limit(direction: Direction, asked: Rate) -> Result<Option<Limit>, LimitError> {
+    let Rate { rate, burst } = asked;
     if rate == 0 {
         return match burst {
             0 => Ok(None),
@@ -182,11 +191,7 @@ mod tests {
     use super::*;
 
     fn ingress(rate: u64, burst: u64) -> Result<Limits, LimitError> {
-        Limits::new(&Bandwidth {
-            ingress_rate: rate,
-            ingress_burst: burst,
-            ..Bandwidth::default()
-        })
+        Limits::new(Rate { rate, burst }, Rate::default())
     }
 
     /// Rate, burst, quantum, room of a limit to the pod.
@@ -232,15 +237,11 @@ mod tests {
 
     #[test]
     fn each_direction_has_its_own() {
-        let asked = Bandwidth {
-            ingress_rate: 8000,
-            egress_rate: 80_000,
-            ..Bandwidth::default()
-        };
-        let limits = Limits::new(&asked).unwrap();
+        let [to, from] = [8000, 80_000].map(|rate| Rate { rate, burst: 0 });
+        let limits = Limits::new(to, from).unwrap();
         let rate = |limit: Option<Limit>| limit.unwrap().bucket.rate();
         assert_eq!((rate(limits.ingress), rate(limits.egress)), (1000, 10_000));
-        assert!(Limits::new(&Bandwidth::default()).unwrap().is_none());
+        assert!(ingress(0, 0).unwrap().is_none());
         assert!(ingress(8 * MAX_RATE, 0).unwrap().is_none());
     }
 
@@ -281,11 +282,8 @@ mod tests {
             assert_eq!((got, got.to_string().as_str()), (error, text));
         }
         assert!(ingress(1000, 34_359_738_359).is_ok());
-        let egress = Bandwidth {
-            egress_rate: 1,
-            ..Bandwidth::default()
-        };
-        let error = Limits::new(&egress).unwrap_err();
+        let egress = Rate { rate: 1, burst: 0 };
+        let error = Limits::new(Rate::default(), egress).unwrap_err();
         assert!(error.to_string().starts_with("egress rate of 1 bit/s"));
     }
 }

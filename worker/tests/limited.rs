@@ -1,11 +1,20 @@
 //! What is counted and in what order it goes; a socket stands for the queue of a TAP, so that a test sees
 //! every frame. No root.
 
+mod node;
+
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use ringway_packet::kit;
 use ringway_packet::offload::VNET_HDR_LEN;
+use ringway_switch::DropReason;
+use ringway_tables::PortId;
+use ringway_worker::{Command, Polling};
 
-use super::*;
+use node::*;
 
 /// The worker's end, and the pod's.
 fn queue() -> (Arc<OwnedFd>, UnixDatagram) {

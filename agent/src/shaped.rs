@@ -4,17 +4,25 @@
 //!   pod 2 ──20 Mbit/s from it──▶ pod 4 ──no limit──▶ pod 5 ──20 Mbit/s to it──▶ pod 3
 //! ```
 
+#[path = "../../worker/tests/node/mod.rs"]
+mod node;
+
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
-use super::*;
+use ringway_switch::DropReason;
+use ringway_tables::PortId;
+use ringway_worker::Polling;
+
 use crate::netns::run_in;
 use crate::pod::interface::{self, Making, PodAddress, Spec};
 use crate::pod::queue::Queue;
 use crate::testing::{Pod, in_netns};
+use node::*;
 
 const RATE: u64 = 20_000_000;
 /// Burst that nobody asked for, in frames of 1000 bytes: 100 ms at the rate.

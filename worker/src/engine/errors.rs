@@ -9,8 +9,8 @@ use ringway_ports::socket::MAX_TX_PORTS;
 use ringway_switch::DropReason;
 
 use super::Engine;
-use crate::worker::io::Io;
-use crate::worker::{Event, Underlay};
+use crate::io::Io;
+use crate::{Event, Underlay};
 
 /// Times that 64 ICMP errors are read when a socket reports some: more than it has room for.
 const VISITS: usize = 8;

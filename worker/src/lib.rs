@@ -22,6 +22,7 @@ mod half;
 mod identification;
 mod io;
 mod limited;
+pub mod limits;
 mod ready;
 mod receive;
 mod ring;
@@ -332,6 +333,3 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
 }
-
-#[cfg(test)]
-mod tests;

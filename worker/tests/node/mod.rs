@@ -1,29 +1,30 @@
 //! Workers on a node of two or three pods, whose queues are sockets or real TAPs.
 
-mod limited;
-mod shaped;
+#![allow(dead_code, unreachable_pub)]
 
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::unbounded;
-use ringway_cni::api::Bandwidth;
+use crossbeam_channel::{Receiver, unbounded};
 use ringway_packet::kit;
-use ringway_switch::DropReason;
 use ringway_switch::counters::Cell;
-use ringway_tables::{NodeInfo, Port as Entry, PortKind, Publisher, Snapshot};
-
-use super::*;
+use ringway_switch::{Counters, DropReason, Ports};
+use ringway_tables::{NodeInfo, Port as Entry, PortId, PortKind, Publisher, Snapshot};
+use ringway_worker::limits::{Limits, Rate};
+use ringway_worker::{Command, Event, Polling, Worker, WorkerConfig};
 
 /// A node with workers; pod `n` has port `n`, 10.77.1.n and fd77:1::n.
-struct Node {
+pub struct Node {
     publisher: Publisher,
-    workers: Vec<Worker>,
+    pub workers: Vec<Worker>,
     _events: Receiver<Event>,
 }
 
 impl Node {
-    fn new(workers: usize, polling: Polling) -> Node {
+    pub fn new(workers: usize, polling: Polling) -> Node {
         let cidrs = ["10.77.1.0/24", "fd77:1::/64"];
         let node = NodeInfo {
             cidrs: cidrs.map(|cidr| cidr.parse().unwrap()).into(),
@@ -59,7 +60,7 @@ impl Node {
     }
 
     /// Attaches pod `n` with one queue. Every worker writes it, worker `reader` reads it.
-    fn attach(
+    pub fn attach(
         &mut self,
         n: u32,
         queue: &Arc<OwnedFd>,
@@ -80,7 +81,7 @@ impl Node {
     }
 
     /// Attaches pod `n` with a queue for each worker.
-    fn attach_all(&mut self, n: u32, queues: &[Arc<OwnedFd>], limits: Option<&Arc<Limits>>) {
+    pub fn attach_all(&mut self, n: u32, queues: &[Arc<OwnedFd>], limits: Option<&Arc<Limits>>) {
         self.publish(n);
         for (worker, queue) in self.workers.iter().zip(queues) {
             worker.send(Command::AddTap {
@@ -93,13 +94,13 @@ impl Node {
         }
     }
 
-    fn publish(&mut self, n: u32) {
+    pub fn publish(&mut self, n: u32) {
         let mut next = Snapshot::clone(&self.publisher.current());
         next.add_port(PortId(n), pod(n)).unwrap();
         self.publisher.publish(next);
     }
 
-    fn limit(&self, n: u32, limits: Option<&Arc<Limits>>) {
+    pub fn limit(&self, n: u32, limits: Option<&Arc<Limits>>) {
         for worker in &self.workers {
             worker.send(Command::Limit {
                 port: PortId(n),
@@ -108,7 +109,7 @@ impl Node {
         }
     }
 
-    fn detach(&self, n: u32) {
+    pub fn detach(&self, n: u32) {
         let (sender, done) = unbounded();
         for worker in &self.workers {
             worker.send(Command::RemoveTap {
@@ -122,21 +123,21 @@ impl Node {
     }
 
     /// A count of all workers.
-    fn sum(&self, cell: impl Fn(&Counters) -> &Cell) -> u64 {
+    pub fn sum(&self, cell: impl Fn(&Counters) -> &Cell) -> u64 {
         self.workers.iter().map(|w| cell(w.counters()).get()).sum()
     }
 
-    fn lost(&self, reason: DropReason) -> u64 {
+    pub fn lost(&self, reason: DropReason) -> u64 {
         self.sum(|counters| &counters.lost[reason.index()])
     }
 
-    fn rounds(&self) -> u64 {
+    pub fn rounds(&self) -> u64 {
         let rounds = |worker: &Worker| worker.load().rounds.load(Relaxed);
         self.workers.iter().map(rounds).sum()
     }
 
     /// Everything counted that is not zero.
-    fn counted(&self) -> Vec<(String, u64)> {
+    pub fn counted(&self) -> Vec<(String, u64)> {
         let mut all = Vec::new();
         let mut note = |name: String, count: u64| {
             if count > 0 {
@@ -169,16 +170,16 @@ impl Node {
         all
     }
 
-    fn stop(self) {
+    pub fn stop(self) {
         self.workers.into_iter().for_each(Worker::join);
     }
 }
 
-fn ip6(n: u32) -> u128 {
+pub fn ip6(n: u32) -> u128 {
     "fd77:1::".parse::<std::net::Ipv6Addr>().unwrap().to_bits() + u128::from(n)
 }
 
-fn pod(n: u32) -> Entry {
+pub fn pod(n: u32) -> Entry {
     let ip4 = 0x0a4d_0100 + n;
     Entry {
         kind: PortKind::Pod,
@@ -191,23 +192,13 @@ fn pod(n: u32) -> Entry {
 }
 
 /// To the pod: bit/s and bits.
-fn ingress(rate: u64, burst: u64) -> Arc<Limits> {
-    let asked = Bandwidth {
-        ingress_rate: rate,
-        ingress_burst: burst,
-        ..Bandwidth::default()
-    };
-    Arc::new(Limits::new(&asked).unwrap())
+pub fn ingress(rate: u64, burst: u64) -> Arc<Limits> {
+    Arc::new(Limits::new(Rate { rate, burst }, Rate::default()).unwrap())
 }
 
 /// From the pod: bit/s and bits.
-fn egress(rate: u64, burst: u64) -> Arc<Limits> {
-    let asked = Bandwidth {
-        egress_rate: rate,
-        egress_burst: burst,
-        ..Bandwidth::default()
-    };
-    Arc::new(Limits::new(&asked).unwrap())
+pub fn egress(rate: u64, burst: u64) -> Arc<Limits> {
+    Arc::new(Limits::new(Rate::default(), Rate { rate, burst }).unwrap())
 }
 
 /// How often what fell short is measured again.
@@ -231,7 +222,7 @@ fn enough(what: &str, mut measure: impl FnMut() -> (f64, bool)) {
 }
 
 /// Waits until it holds.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !holds() {
         assert!(Instant::now() < end, "not within 10 s: {what}");
