@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringway_benches::{FRAMES, config, udp};
 use ringway_encap::Encap;
-use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, UdpChecksum, pop_outer};
+use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, TransportSpec, UdpChecksum, pop_outer};
 use ringway_packet::checksum;
 use ringway_packet::mac::MacAddr;
 
@@ -29,14 +29,16 @@ fn header(encap: Encap, v6: bool) -> OuterHeader {
         dst_mac: MacAddr([2, 0, 0, 0, 0x77, 2]),
         src: address(1),
         dst: address(2),
-        dst_port: if encap == Encap::Udp { 8285 } else { 8472 },
         encap,
+        transport: TransportSpec::usual(
+            encap,
+            if v6 {
+                UdpChecksum::Full
+            } else {
+                UdpChecksum::Zero
+            },
+        ),
         ttl: 64,
-        udp_checksum: if v6 {
-            UdpChecksum::Full
-        } else {
-            UdpChecksum::Zero
-        },
         dont_fragment: true,
     };
     OuterHeader::new(&spec).expect("an outer header")
@@ -51,7 +53,7 @@ fn buffers(v6: bool) -> Vec<Vec<u8>> {
 }
 
 fn push(header: &OuterHeader, encap: Encap, buf: &mut [u8], port: u16) -> usize {
-    let start = ROOM + if encap == Encap::Udp { 14 } else { 0 };
+    let start = ROOM + encap.carries().left_behind();
     let carried = buf.len() - start;
     let sum = header.needs_sum().then(|| checksum::sum(&buf[start..]));
     let fields = Fields {

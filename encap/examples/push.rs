@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use ringway_encap::Encap;
-use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, UdpChecksum, pop_outer};
+use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, TransportSpec, UdpChecksum, pop_outer};
 use ringway_packet::mac::MacAddr;
 
 const BATCH: usize = 64;
@@ -47,14 +47,16 @@ fn header(i: usize, v6: bool, encap: Encap) -> OuterHeader {
         dst_mac: MacAddr([2, 0, 0, 0, 0, 2]),
         src: src.expect("literal address"),
         dst: dst.expect("literal address"),
-        dst_port: 8472,
         encap,
+        transport: TransportSpec::usual(
+            encap,
+            if v6 {
+                UdpChecksum::Full
+            } else {
+                UdpChecksum::Zero
+            },
+        ),
         ttl: 64,
-        udp_checksum: if v6 {
-            UdpChecksum::Full
-        } else {
-            UdpChecksum::Zero
-        },
         dont_fragment: true,
     })
     .expect("a valid specification")

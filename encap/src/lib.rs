@@ -20,6 +20,9 @@ pub mod split;
 pub mod udp;
 pub mod vxlan;
 
+use outer::ETHERNET_LEN;
+use ringway_packet::parse::{self, ParseError, Parsed};
+
 /// How packets travel to a peer.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Encap {
@@ -32,13 +35,94 @@ pub enum Encap {
     Udp,
 }
 
+/// What an encapsulation carries.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Carries {
+    /// Ethernet frames.
+    Frames,
+    /// IP packets: a frame's Ethernet header stays behind, and is made anew at the other end.
+    Packets,
+}
+
+/// What an encapsulation goes over: the header in front of its own.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Transport {
+    /// UDP datagrams.
+    Udp,
+}
+
 impl Encap {
-    /// Bytes between the outer UDP header and what is carried: 8 for VXLAN, 0 for UDP.
+    /// What it carries.
     #[inline]
-    pub const fn shim_len(self) -> usize {
+    pub const fn carries(self) -> Carries {
+        match self {
+            Encap::Vxlan { .. } => Carries::Frames,
+            Encap::Udp => Carries::Packets,
+        }
+    }
+
+    /// What it goes over.
+    #[inline]
+    pub const fn over(self) -> Transport {
+        match self {
+            Encap::Vxlan { .. } | Encap::Udp => Transport::Udp,
+        }
+    }
+
+    /// Bytes of its own header, between that of its [transport](Self::over) and what is carried: 8 for
+    /// VXLAN, 0 for UDP.
+    #[inline]
+    pub const fn header_len(self) -> usize {
         match self {
             Encap::Vxlan { .. } => vxlan::HEADER_LEN,
             Encap::Udp => 0,
+        }
+    }
+
+    /// Writes its own header to the first [`header_len`](Self::header_len) bytes of `out`; nothing if there
+    /// are fewer.
+    #[inline]
+    pub fn write_header(self, out: &mut [u8]) {
+        match self {
+            Encap::Vxlan { vni } => {
+                if let Some(header) = out.first_chunk_mut() {
+                    vxlan::write(vni, header);
+                }
+            }
+            Encap::Udp => {}
+        }
+    }
+}
+
+impl Carries {
+    /// Bytes of a frame's untagged Ethernet header that are not carried.
+    #[inline]
+    pub const fn left_behind(self) -> usize {
+        match self {
+            Carries::Frames => 0,
+            Carries::Packets => ETHERNET_LEN,
+        }
+    }
+
+    /// Parses what is carried; offsets are from its first byte.
+    ///
+    /// # Errors
+    /// As [`parse::parse`].
+    #[inline(always)]
+    pub fn parse(self, head: &[u8], len: usize) -> Result<Parsed, ParseError> {
+        match self {
+            Carries::Frames => parse::parse(head, len),
+            Carries::Packets => parse::parse_ip(head, len),
+        }
+    }
+}
+
+impl Transport {
+    /// Length of its header in bytes.
+    #[inline]
+    pub const fn header_len(self) -> usize {
+        match self {
+            Transport::Udp => outer::UDP_LEN,
         }
     }
 }
@@ -48,6 +132,38 @@ impl std::fmt::Display for Encap {
         match self {
             Encap::Vxlan { vni } => write!(f, "vxlan(vni {vni})"),
             Encap::Udp => f.write_str("udp"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_each_carries_over_what_behind_which_header() {
+        let vxlan = Encap::Vxlan { vni: 0x0a_0b0c };
+        for (encap, carries, header, left) in [
+            (
+                vxlan,
+                Carries::Frames,
+                &[8, 0, 0, 0, 0x0a, 0x0b, 0x0c, 0][..],
+                0,
+            ),
+            (Encap::Udp, Carries::Packets, &[][..], 14),
+        ] {
+            assert_eq!(encap.carries(), carries);
+            assert_eq!(encap.carries().left_behind(), left);
+            assert_eq!(
+                (encap.over(), encap.over().header_len()),
+                (Transport::Udp, 8)
+            );
+            assert_eq!(encap.header_len(), header.len());
+            let mut out = [0xff; 12];
+            encap.write_header(&mut out);
+            assert_eq!(&out[..header.len()], header);
+            assert!(out[header.len()..].iter().all(|byte| *byte == 0xff));
+            encap.write_header(&mut []);
         }
     }
 }

@@ -5,7 +5,8 @@
 //! header is not in the underlay's MTU. Flannel takes 50 off even where the underlay is IPv6; the
 //! truth there is 70.
 
-use crate::Encap;
+use crate::outer::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN};
+use crate::{Carries, Encap};
 
 /// Smallest MTU IPv4 must work with (RFC 791 §3.2).
 pub const MIN_IPV4: u16 = 68;
@@ -28,11 +29,12 @@ pub struct MtuError {
 /// UDP 28 and 48.
 #[inline]
 pub const fn overhead(encap: Encap, outer_v6: bool) -> u16 {
-    let ip_udp = if outer_v6 { 48 } else { 28 };
-    match encap {
-        Encap::Vxlan { .. } => ip_udp + 22,
-        Encap::Udp => ip_udp,
-    }
+    let ip = if outer_v6 { IPV6_LEN } else { IPV4_LEN };
+    let inner = match encap.carries() {
+        Carries::Frames => ETHERNET_LEN,
+        Carries::Packets => 0,
+    };
+    (ip + encap.over().header_len() + encap.header_len() + inner) as u16
 }
 
 /// Largest inner IP packet in bytes for an underlay MTU. `inner_v6` says that IPv6 pods use the

@@ -19,14 +19,12 @@ use std::ops::Range;
 use ringway_packet::bytes::be16;
 use ringway_packet::{ethertype, proto};
 
-use crate::{Encap, vxlan};
+use crate::outer::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN};
+use crate::{Carries, Encap};
 
-const ETHERNET: usize = 14;
 const TAG: usize = 4;
 /// As many as the parser steps over.
 const MAX_TAGS: usize = ringway_packet::parse::MAX_VLAN_TAGS as usize;
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
 
 /// The datagrams of a message, in order: ranges of its bytes, which together are all of them. A
 /// message without bytes is one datagram.
@@ -84,38 +82,40 @@ impl Iterator for Split {
 /// Where the first inner packet ends, counted from the start of the message, by its own header.
 /// `None` if it is none whose length could be told: only IP packets come in runs.
 fn end_of_first(encap: Encap, message: &[u8]) -> Option<usize> {
-    let (mut at, mut kind) = match encap {
-        Encap::Udp => {
-            let kind = match message.first()? >> 4 {
+    let header = encap.header_len();
+    let (at, kind) = match encap.carries() {
+        Carries::Packets => {
+            let kind = match message.get(header)? >> 4 {
                 4 => ethertype::IPV4,
                 6 => ethertype::IPV6,
                 _ => return None,
             };
-            (0, kind)
+            (header, kind)
         }
-        Encap::Vxlan { .. } => {
-            let at = vxlan::HEADER_LEN + ETHERNET;
-            (at, be16(message.get(..at)?, at - 2))
+        Carries::Frames => {
+            let mut at = header + ETHERNET_LEN;
+            let mut kind = be16(message.get(..at)?, at - 2);
+            for _ in 0..MAX_TAGS {
+                if matches!(kind, ethertype::VLAN | ethertype::QINQ) {
+                    at += TAG;
+                    kind = be16(message.get(..at)?, at - 2);
+                }
+            }
+            (at, kind)
         }
     };
-    for _ in 0..MAX_TAGS {
-        if encap != Encap::Udp && matches!(kind, ethertype::VLAN | ethertype::QINQ) {
-            at += TAG;
-            kind = be16(message.get(..at)?, at - 2);
-        }
-    }
     let ip = message.get(at..)?;
     let length = match kind {
-        ethertype::IPV4 => usize::from(be16(ip.get(..IPV4_HEADER)?, 2)).max(IPV4_HEADER),
+        ethertype::IPV4 => usize::from(be16(ip.get(..IPV4_LEN)?, 2)).max(IPV4_LEN),
         ethertype::IPV6 => {
-            let header = ip.get(..IPV6_HEADER)?;
+            let header = ip.get(..IPV6_LEN)?;
             let payload = usize::from(be16(header, 4));
             // RFC 2675 section 3: then the length stands in an option, which a router need not read
             // to send the packet on.
             if payload == 0 && header[6] == proto::HOP_BY_HOP {
                 return None;
             }
-            IPV6_HEADER + payload
+            IPV6_LEN + payload
         }
         _ => return None,
     };

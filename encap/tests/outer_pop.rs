@@ -5,7 +5,9 @@ mod cast;
 use cast::{CARRIED, SRC_PORT, TOS, VXLAN, all, fix_ipv4, frame, header};
 use proptest::prelude::*;
 use ringway_encap::Encap;
-use ringway_encap::outer::{Layer, Outer, PopError, UdpChecksum, pop_outer, verify_checksum};
+use ringway_encap::outer::{
+    Layer, Outer, PopError, TransportSpec, UdpChecksum, pop_outer, verify_checksum,
+};
 use ringway_packet::addr::from_ip;
 use ringway_packet::checksum;
 
@@ -46,11 +48,12 @@ fn fields_of_a_good_frame() {
             (outer.src, outer.dst),
             (from_ip(spec.src), from_ip(spec.dst))
         );
-        assert_eq!((outer.src_port, outer.dst_port), (SRC_PORT, spec.dst_port));
+        let TransportSpec::Udp { dst_port, .. } = spec.transport;
+        assert_eq!((outer.src_port, outer.dst_port), (SRC_PORT, dst_port));
         assert_eq!(outer.tos, 0xb9);
         assert_eq!(outer.checksum == 0, udp_checksum == UdpChecksum::Zero);
-        assert_eq!(outer.payload_off, header.len() - encap.shim_len());
-        assert_eq!(outer.payload_len, CARRIED.len() + encap.shim_len());
+        assert_eq!(outer.payload_off, header.len() - encap.header_len());
+        assert_eq!(outer.payload_len, CARRIED.len() + encap.header_len());
     }
 }
 
@@ -398,7 +401,7 @@ proptest! {
         if let Encap::Vxlan { vni } = encap {
             prop_assert_eq!(ringway_encap::vxlan::read(payload), Ok(vni));
         }
-        prop_assert_eq!(&payload[encap.shim_len()..], &carried[..]);
+        prop_assert_eq!(&payload[encap.header_len()..], &carried[..]);
     }
 
     #[test]

@@ -6,7 +6,9 @@ use cast::{
     CARRIED, FIELDS, SRC_PORT, TOS, VXLAN, all, frame, frame_with, header, naive_sum, spec,
 };
 use ringway_encap::Encap;
-use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, PushError, SpecError, UdpChecksum};
+use ringway_encap::outer::{
+    Fields, OuterHeader, OuterSpec, PushError, SpecError, TransportSpec, UdpChecksum,
+};
 use ringway_packet::checksum;
 use ringway_packet::mac::MacAddr;
 
@@ -53,7 +55,7 @@ fn literal_headers() {
             (true, _) => VXLAN6.to_vec(),
         };
         if !v6 && udp_checksum == UdpChecksum::Full {
-            let sum: [u8; 2] = if encap == Encap::Udp {
+            let sum: [u8; 2] = if encap.header_len() == 0 {
                 [0xd1, 0xb4]
             } else {
                 [0xc7, 0xe9]
@@ -130,7 +132,7 @@ fn any_sufficient_headroom_gives_the_same_header_and_less_is_refused() {
 fn every_length_keeps_all_checksums_right() {
     for (v6, encap, udp_checksum) in all() {
         let header = header(v6, encap, udp_checksum);
-        let udp_at = header.len() - 8 - encap.shim_len();
+        let udp_at = header.len() - 8 - encap.header_len();
         let room = 65535 - (header.len() - 14) + if v6 { 40 } else { 0 };
         for len in (0..300).chain(room - 300..=room) {
             let carried: Vec<u8> = (0..len).map(|i| (i * 7 + len) as u8).collect();
@@ -271,7 +273,11 @@ fn specifications_that_make_no_valid_frame_are_refused() {
         error(&|s| s.encap = Encap::Vxlan { vni }),
         SpecError::Vni { vni }
     );
-    assert_eq!(error(&|s| s.dst_port = 0), SpecError::Port);
+    let no_port = TransportSpec::Udp {
+        dst_port: 0,
+        checksum: UdpChecksum::Full,
+    };
+    assert_eq!(error(&|s| s.transport = no_port), SpecError::Port);
     assert_eq!(error(&|s| s.ttl = 0), SpecError::Ttl);
     assert_eq!(
         error(&|s| (s.src, s.dst) = (v6, v6)),

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ringway_encap::Encap;
-use ringway_encap::outer::{pop_outer, verify_checksum};
+use ringway_encap::outer::{TransportSpec, pop_outer, verify_checksum};
 use ringway_packet::addr::{from_ip, unmap};
 use ringway_packet::checksum;
 use ringway_packet::flow::addresses;
@@ -275,14 +275,10 @@ fn forwarded(
 /// Push then pop is the identity.
 fn tunnelled(tables: &Snapshot, tunnel: &Tunnel, packet: &mut Packet<'_>) {
     let path = tables.path(tunnel.path).expect("a path");
-    let carried = match path.encap {
-        Encap::Udp => packet.head()[14..].to_vec(),
-        Encap::Vxlan { vni } => {
-            let mut header = [8, 0, 0, 0, 0, 0, 0, 0];
-            header[4..].copy_from_slice(&(vni << 8).to_be_bytes());
-            [&header[..], packet.head()].concat()
-        }
-    };
+    let mut header = vec![0; path.encap.header_len()];
+    path.encap.write_header(&mut header);
+    let inner = &packet.head()[path.encap.carries().left_behind()..];
+    let carried = [&header[..], inner].concat();
     encapsulate(tables, tunnel, packet, 50_000, 0).expect("there is headroom");
     let outer = pop_outer(packet.head(), packet.len).expect("an outer frame");
     let payload = &packet.head()[outer.payload_off..][..outer.payload_len];
@@ -291,7 +287,8 @@ fn tunnelled(tables: &Snapshot, tunnel: &Tunnel, packet: &mut Packet<'_>) {
         (outer.src, outer.dst),
         (from_ip(path.src), from_ip(path.dst))
     );
-    assert_eq!((outer.dst_port, outer.tos), (path.dst_port, tunnel.tos));
+    let TransportSpec::Udp { dst_port, .. } = path.outer.transport();
+    assert_eq!((outer.dst_port, outer.tos), (dst_port, tunnel.tos));
     assert_eq!(outer.src_port, 50_000);
     verify_checksum(&outer, checksum::sum(payload)).expect("its checksum");
 }

@@ -5,11 +5,11 @@
 //! Input: flags (1: UDP encapsulation, 2: repair checksums), the size that the socket named (2), the
 //! message.
 
+use ringway_encap::Encap;
 use ringway_encap::split::split;
-use ringway_encap::{Encap, vxlan};
 use ringway_packet::checksum;
 use ringway_packet::offload::{Checksum, Gso};
-use ringway_packet::parse::{L3, Parsed, parse, parse_ip};
+use ringway_packet::parse::{L3, Parsed};
 use ringway_packet::superframe::describe;
 
 use crate::input::Input;
@@ -20,11 +20,12 @@ pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let (flags, segment) = (input.u8(), input.u16());
     let mut message = input.rest().to_vec();
-    let (encap, shim) = if flags & 1 == 0 {
-        (Encap::Vxlan { vni: world::VNI }, vxlan::HEADER_LEN)
+    let encap = if flags & 1 == 0 {
+        Encap::Vxlan { vni: world::VNI }
     } else {
-        (Encap::Udp, 0)
+        Encap::Udp
     };
+    let shim = encap.header_len();
     if flags & 2 != 0 && shim > 0 && message.len() > shim {
         repair::checksums(&mut message[shim..]);
     }
@@ -45,11 +46,9 @@ pub fn run(data: &[u8]) {
 
     // By the parser, which knows nothing of splitting: what the packet says it is lies in one range.
     let inner = message.get(shim..).unwrap_or(&[]);
-    let parsed = match encap {
-        Encap::Udp => parse_ip(inner, inner.len()),
-        Encap::Vxlan { .. } => parse(inner, inner.len()),
+    let Ok(parsed) = encap.carries().parse(inner, inner.len()) else {
+        return;
     };
-    let Ok(parsed) = parsed else { return };
     if matches!(parsed.l3, L3::Ipv4 | L3::Ipv6) {
         assert!(shim + parsed.ip_end() <= ranges[0].end, "{ranges:?}");
     } else {

@@ -9,7 +9,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ringway_encap::Encap;
-use ringway_encap::outer::{OuterHeader, OuterSpec, UdpChecksum};
+use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
 use ringway_packet::kit::GATEWAY_MAC;
 use ringway_packet::mac::MacAddr;
 use ringway_tables::{NodeInfo, Path, Peer, PeerId, PeerPaths, Port, PortId, PortKind, Snapshot};
@@ -95,20 +95,21 @@ fn path(node: u8, encap: Encap, v6: bool, mtu: u16, full_checksum: bool) -> Path
     } else {
         (outer4(1), outer4(node))
     };
-    let dst_port = if encap == Encap::Udp { 8285 } else { 8472 };
     let spec = OuterSpec {
         src_mac: MacAddr([2, 0, 0, 0, 0x77, 1]),
         dst_mac: MacAddr([2, 0, 0, 0, 0x77, node]),
         src,
         dst,
-        dst_port,
         encap,
+        transport: TransportSpec::usual(
+            encap,
+            if v6 || full_checksum {
+                UdpChecksum::Full
+            } else {
+                UdpChecksum::Zero
+            },
+        ),
         ttl: 64,
-        udp_checksum: if v6 || full_checksum {
-            UdpChecksum::Full
-        } else {
-            UdpChecksum::Zero
-        },
         dont_fragment: true,
     };
     Path {
@@ -116,7 +117,6 @@ fn path(node: u8, encap: Encap, v6: bool, mtu: u16, full_checksum: bool) -> Path
         encap,
         src,
         dst,
-        dst_port,
         src_mac: VTEP1,
         dst_mac: MacAddr([0x0a, 0x58, 10, 77, node, 0]),
         mtu,

@@ -1,6 +1,6 @@
 //! 2. Admission: is the sender who it says it is?
 
-use ringway_encap::Encap;
+use ringway_encap::{Carries, Encap};
 use ringway_packet::addr::{mapped, unmap};
 use ringway_packet::offload::{Checksum, Offload};
 use ringway_packet::parse::{L3, Parsed};
@@ -114,7 +114,7 @@ pub(crate) fn peer(
         ),
         L3::Arp | L3::Other => return Err(DropReason::NotForwardedInner.into()),
     };
-    if encap != Encap::Udp && mac(head, 0) != vtep {
+    if encap.carries() == Carries::Frames && mac(head, 0) != vtep {
         return Err(if head[0] & 1 == 1 {
             DropReason::NotForwardedInner
         } else {

@@ -1,10 +1,10 @@
 //! What arrives from the underlay: whose it is, and what is inside.
 
 use ringway_encap::outer::{Fields, Outer, PopError, pop_outer, verify_checksum};
-use ringway_encap::{Encap, ecn, udp, vxlan};
+use ringway_encap::{Carries, Encap, ecn, udp, vxlan};
 use ringway_packet::addr::unmap;
 use ringway_packet::offload::Checksum;
-use ringway_packet::parse::{self, Fragment, L3, Parsed};
+use ringway_packet::parse::{Fragment, L3, Parsed};
 use ringway_packet::{checksum, proto};
 use ringway_tables::{PeerId, Snapshot};
 
@@ -183,9 +183,9 @@ pub(crate) fn open_frame(
     packet.linear = packet.linear.min(packet.len);
     packet.pull(outer.payload_off);
     tunnel_header(snapshot, encap, packet.head()).map_err(|r| (Some(peer), r))?;
-    match encap {
-        Encap::Vxlan { .. } => packet.pull(vxlan::HEADER_LEN),
-        Encap::Udp => put_ethernet(snapshot, packet).map_err(|r| (Some(peer), r))?,
+    packet.pull(encap.header_len());
+    if encap.carries() == Carries::Packets {
+        put_ethernet(snapshot, packet).map_err(|r| (Some(peer), r))?;
     }
     Ok((peer, encap, outer.tos))
 }
@@ -205,9 +205,7 @@ pub fn encapsulate(
     id: u16,
 ) -> Result<(), DropReason> {
     let path = snapshot.path(tunnel.path).ok_or(DropReason::NoPath)?;
-    if path.encap == Encap::Udp {
-        packet.pull(ETHERNET);
-    }
+    packet.pull(path.encap.carries().left_behind());
     let sum = path
         .outer
         .needs_sum()
@@ -226,12 +224,8 @@ pub fn encapsulate(
 /// say it all.
 fn carried_sum(packet: &Packet<'_>, encap: Encap) -> checksum::Sum {
     let head = packet.head();
-    let parse = match encap {
-        Encap::Vxlan { .. } => parse::parse,
-        Encap::Udp => parse::parse_ip,
-    };
     if packet.offload.checksum == Checksum::Verified
-        && let Ok(parsed) = parse(head, packet.len)
+        && let Ok(parsed) = encap.carries().parse(head, packet.len)
         && let Some(inner) = InnerSum::of(head, &parsed, 0)
         && !is_udp_without_checksum(head, &parsed)
         && let Some(sum) = inner.finished(head)

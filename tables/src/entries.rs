@@ -67,15 +67,13 @@ pub struct Path {
     pub src: IpAddr,
     /// The peer's underlay address.
     pub dst: IpAddr,
-    /// UDP port the peer receives on.
-    pub dst_port: u16,
     /// Inner source MAC: our VTEP.
     pub src_mac: MacAddr,
     /// Inner destination MAC: the peer's VTEP.
     pub dst_mac: MacAddr,
     /// Largest inner IP packet in bytes.
     pub mtu: u16,
-    /// Outer header for ports that carry whole frames.
+    /// Outer header, with what its [transport](OuterHeader::transport) needs to know of the peer.
     pub outer: OuterHeader,
 }
 

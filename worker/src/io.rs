@@ -484,7 +484,11 @@ impl Io {
 
 /// Place of a socket in `by_kind`.
 fn kind(encap: Encap, v6: bool) -> usize {
-    usize::from(encap == Encap::Udp) * 2 + usize::from(v6)
+    let encap = match encap {
+        Encap::Vxlan { .. } => 0,
+        Encap::Udp => 1,
+    };
+    encap * 2 + usize::from(v6)
 }
 
 /// The reason that a failed transmit counts as.

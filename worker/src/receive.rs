@@ -20,12 +20,12 @@ mod superframe;
 
 use ringway_encap::outer::Outer;
 use ringway_encap::split::split;
-use ringway_encap::{Encap, vxlan};
+use ringway_encap::{Carries, Encap};
 use ringway_packet::checksum;
 use ringway_packet::gro::{Coalescer, Offer};
 use ringway_packet::gso::Segmenter;
 use ringway_packet::offload::Checksum;
-use ringway_packet::parse::{self, Parsed};
+use ringway_packet::parse::Parsed;
 use ringway_ports::socket::{Datagrams, Received};
 use ringway_ports::xsk::RxFrame;
 use ringway_ports::{Batch, Frame, Pool, SHARED, Slice, Tail};
@@ -222,17 +222,10 @@ impl Opener {
             uso,
             unfinished,
         } = kind;
-        let header = if encap == Encap::Udp {
-            0
-        } else {
-            vxlan::HEADER_LEN as u32
-        };
+        let header = encap.header_len() as u32;
         let (off, len) = (off + header, len - header);
         let head = pool.slice(d.buf, off, len).unwrap_or(&[]);
-        let parsed = match encap {
-            Encap::Vxlan { .. } => parse::parse(head, head.len()),
-            Encap::Udp => parse::parse_ip(head, head.len()),
-        };
+        let parsed = encap.carries().parse(head, head.len());
         let partial = match &parsed {
             Ok(parsed) if unfinished => unfinished_checksum(head, parsed),
             _ => None,
@@ -363,7 +356,7 @@ impl Opener {
             tos: inner.tos,
             encap: inner.encap,
         };
-        if inner.encap == Encap::Udp {
+        if inner.encap.carries() == Carries::Packets {
             give_ethernet(&mut opened, snapshot, pool);
         }
         Some(opened)

@@ -4,7 +4,6 @@
 //! buffer itself goes into the ring, no byte of payload copied. A superframe is cut here, and each segment's
 //! payload is copied once, into a frame of its own, behind its headers. Copied bytes are counted.
 
-use ringway_encap::Encap;
 use ringway_encap::outer::Fields;
 use ringway_packet::checksum;
 use ringway_packet::gso::Segmenter;
@@ -197,11 +196,7 @@ impl Sender<'_> {
     ) -> Result<(), DropReason> {
         let id = self.identification(path);
         let bytes = self.pool.bytes_mut(buf.id());
-        let skip = if path.encap == Encap::Udp {
-            ETHERNET
-        } else {
-            0
-        };
+        let skip = path.encap.carries().left_behind();
         let carried = HEADROOM + skip;
         let sum = path.outer.needs_sum().then(|| {
             let frame = &bytes[HEADROOM..end];

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use ringway_encap::{Encap, vxlan};
+use ringway_encap::outer::TransportSpec;
 use ringway_packet::gso::Segmenter;
 use ringway_packet::ipv4::Fragmenter;
 use ringway_packet::offload::Gso;
@@ -38,11 +38,10 @@ impl Sender<'_> {
         frame: &Frame,
         fragment: bool,
     ) -> Result<(), DropReason> {
+        let TransportSpec::Udp { dst_port: port, .. } = path.outer.transport();
+        let addr = ringway_packet::addr::from_ip(path.dst);
         let to = Way {
-            dest: Dest {
-                addr: ringway_packet::addr::from_ip(path.dst),
-                port: path.dst_port,
-            },
+            dest: Dest { addr, port },
             tunnel,
             path,
         };
@@ -70,14 +69,10 @@ impl Sender<'_> {
 
     fn whole(&mut self, to: &Way<'_>, frame: &Frame) -> Result<(), DropReason> {
         let start = frame.start as usize;
-        let first = match to.path.encap {
-            Encap::Vxlan { vni } => {
-                let at = start - vxlan::HEADER_LEN;
-                write_vxlan(vni, &mut self.pool.bytes_mut(frame.buf)[at..start]);
-                at
-            }
-            Encap::Udp => start + ETHERNET,
-        };
+        let encap = to.path.encap;
+        let carried = start + encap.carries().left_behind();
+        let first = carried - encap.header_len();
+        encap.write_header(&mut self.pool.bytes_mut(frame.buf)[first..carried]);
         let len = start + frame.linear as usize - first;
         let head = Piece {
             src: Src::Pool(frame.buf),
@@ -270,12 +265,6 @@ impl Sender<'_> {
     }
 }
 
-fn write_vxlan(vni: u32, out: &mut [u8]) {
-    if let Some(header) = out.first_chunk_mut() {
-        vxlan::write(vni, header);
-    }
-}
-
 /// Where a frame goes.
 struct Way<'a> {
     dest: Dest,
@@ -285,24 +274,15 @@ struct Way<'a> {
 
 impl Way<'_> {
     fn tunnel_len(&self) -> usize {
-        match self.path.encap {
-            Encap::Vxlan { .. } => vxlan::HEADER_LEN,
-            Encap::Udp => 0,
-        }
+        self.path.encap.header_len()
     }
 
     /// Bytes of a header in the slab that are not sent.
     fn skip(&self) -> usize {
-        if self.path.encap == Encap::Udp {
-            ETHERNET
-        } else {
-            0
-        }
+        self.path.encap.carries().left_behind()
     }
 
     fn write_tunnel(&self, out: &mut [u8]) {
-        if let Encap::Vxlan { vni } = self.path.encap {
-            write_vxlan(vni, out);
-        }
+        self.path.encap.write_header(out);
     }
 }

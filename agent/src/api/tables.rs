@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ringway_encap::Encap;
+use ringway_encap::outer::TransportSpec;
 use ringway_packet::addr::to_ip;
 use ringway_packet::mac::MacAddr;
 use ringway_switch::{Counters, DropReason, IgnoreReason};
@@ -110,7 +111,9 @@ pub fn paths(snapshot: &Snapshot) -> Vec<PathRow> {
             },
             src: path.src,
             dst: path.dst,
-            port: path.dst_port,
+            port: match path.outer.transport() {
+                TransportSpec::Udp { dst_port, .. } => dst_port,
+            },
             mtu: path.mtu,
             dst_mac: path.dst_mac.to_string(),
         })

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ringway_encap::outer::{OuterHeader, OuterSpec, UdpChecksum};
+use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
 use ringway_packet::mac::MacAddr;
 use ringway_tables::{NodeInfo, Path, Peer, PeerId, PeerPaths, Port, PortId, PortKind, Snapshot};
 
@@ -109,14 +109,16 @@ fn path(
         dst_mac: MacAddr::default(),
         src,
         dst,
-        dst_port,
         encap,
-        ttl: OUTER_TTL,
-        udp_checksum: if zero {
-            UdpChecksum::Zero
-        } else {
-            UdpChecksum::Full
+        transport: TransportSpec::Udp {
+            dst_port,
+            checksum: if zero {
+                UdpChecksum::Zero
+            } else {
+                UdpChecksum::Full
+            },
         },
+        ttl: OUTER_TTL,
         dont_fragment,
     })?;
     let (src_mac, dst_mac) = if pods_v6 {
@@ -129,7 +131,6 @@ fn path(
         encap,
         src,
         dst,
-        dst_port,
         src_mac,
         dst_mac,
         mtu: Underlay::inner_mtu(config, underlay.mtu, peer.encap, outer_v6),
@@ -186,7 +187,10 @@ mod tests {
         assert!(v4.dst.is_ipv4() && v6.dst.is_ipv6());
         assert_eq!(v4.src_mac.to_string(), "0a:58:0a:4d:01:00");
         assert_eq!(v4.dst_mac.to_string(), "0a:58:0a:4d:02:00");
-        assert_eq!((v4.dst_port, v6.dst_port), (8472, 8472));
+        for path in [v4, v6] {
+            let TransportSpec::Udp { dst_port, .. } = path.outer.transport();
+            assert_eq!(dst_port, 8472);
+        }
         assert_eq!(s.port(PortId::NODE).unwrap().mtu, 1430);
     }
 

@@ -9,9 +9,9 @@ mod spec;
 
 pub use pop::{Layer, Outer, PopError, pop_outer, verify_checksum};
 pub use push::{Fields, OuterHeader, PushError, SCRATCH};
-pub use spec::{OuterSpec, SpecError, UdpChecksum};
+pub use spec::{OuterSpec, SpecError, TransportSpec, UdpChecksum};
 
-const ETHERNET_LEN: usize = 14;
-const IPV4_LEN: usize = 20;
-const IPV6_LEN: usize = 40;
-const UDP_LEN: usize = 8;
+pub(crate) const ETHERNET_LEN: usize = 14;
+pub(crate) const IPV4_LEN: usize = 20;
+pub(crate) const IPV6_LEN: usize = 40;
+pub(crate) const UDP_LEN: usize = 8;

@@ -15,7 +15,7 @@
 
 use std::net::IpAddr;
 
-use super::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, OuterSpec, SpecError, UDP_LEN};
+use super::{ETHERNET_LEN, IPV4_LEN, IPV6_LEN, OuterSpec, SpecError, TransportSpec, UDP_LEN};
 use crate::outer::UdpChecksum;
 use crate::{Encap, vxlan};
 use ringway_packet::mac::MacAddr;
@@ -54,6 +54,7 @@ pub struct OuterHeader {
     /// Most carried bytes an IP length field can state.
     max_carried: u16,
     kind: Kind,
+    transport: TransportSpec,
     full_checksum: bool,
     may_fragment: bool,
     len: u8,
@@ -131,14 +132,13 @@ impl OuterHeader {
             (src, dst) => return Err(SpecError::Family { src, dst }),
         };
         let udp_at = bytes.len();
+        let TransportSpec::Udp { dst_port, checksum } = spec.transport;
         bytes.extend_from_slice(&[0, 0]);
-        bytes.extend_from_slice(&spec.dst_port.to_be_bytes());
+        bytes.extend_from_slice(&dst_port.to_be_bytes());
         bytes.extend_from_slice(&[0, 0, 0, 0]);
-        if let Encap::Vxlan { vni } = spec.encap {
-            let mut header = [0; vxlan::HEADER_LEN];
-            vxlan::write(vni, &mut header);
-            bytes.extend_from_slice(&header);
-        }
+        let own_at = bytes.len();
+        bytes.resize(own_at + spec.encap.header_len(), 0);
+        spec.encap.write_header(&mut bytes[own_at..]);
         let addresses = udp_at - if v6 { 32 } else { 8 }..udp_at;
         let udp_sum = words(&bytes[addresses]) + words(&bytes[udp_at..]) + u32::from(proto::UDP);
         let ip_sum = if v6 {
@@ -165,7 +165,8 @@ impl OuterHeader {
             udp_sum,
             kind,
             max_carried: u16::MAX - (len - ETHERNET_LEN - if v6 { IPV6_LEN } else { 0 }) as u16,
-            full_checksum: spec.udp_checksum == UdpChecksum::Full,
+            transport: spec.transport,
+            full_checksum: checksum == UdpChecksum::Full,
             may_fragment: !spec.dont_fragment && !v6,
             len: len as u8,
             next_hop: spec.dst_mac != MacAddr::default(),
@@ -177,6 +178,12 @@ impl OuterHeader {
     #[expect(clippy::len_without_is_empty, reason = "a header is never empty")]
     pub fn len(&self) -> usize {
         usize::from(self.len)
+    }
+
+    /// What its transport's header states.
+    #[inline]
+    pub fn transport(&self) -> TransportSpec {
+        self.transport
     }
 
     /// Whether the MAC of the next hop is known, without which a whole frame cannot be sent.
@@ -223,7 +230,8 @@ impl OuterHeader {
 
     /// Writes the header so that it ends at `buf[start]` and returns where it begins.
     ///
-    /// `carried_len` is the length of the whole inner frame (VXLAN) or packet (UDP), of which the
+    /// `carried_len` is the length of the whole inner frame or packet, as the encapsulation
+    /// [carries](Encap::carries) either, of which the
     /// linear part is `buf[start..]`. `inner_sum` is the [`checksum::sum`] over all carried bytes, needed only
     /// for [`UdpChecksum::Full`]. Up to [`SCRATCH`] bytes before `start` are overwritten where the
     /// buffer has them; the bytes from `start` on are untouched.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ringway_packet::mac::MacAddr;
 
-use crate::{Encap, vxlan};
+use crate::{Encap, Transport, udp, vxlan};
 
 /// What to put into the outer UDP checksum field.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -14,6 +14,37 @@ pub enum UdpChecksum {
     Zero,
     /// Computed over the pseudo-header and everything carried.
     Full,
+}
+
+/// What the header of a [`Transport`] states.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum TransportSpec {
+    /// UDP.
+    Udp {
+        /// Port the peer receives on.
+        dst_port: u16,
+        /// What goes into the checksum field.
+        checksum: UdpChecksum,
+    },
+}
+
+impl TransportSpec {
+    /// That of an encapsulation as Flannel has it: VXLAN to UDP port [8472](vxlan::LINUX_PORT), UDP to
+    /// [8285](udp::DEFAULT_PORT).
+    pub const fn usual(encap: Encap, checksum: UdpChecksum) -> Self {
+        let dst_port = match encap {
+            Encap::Vxlan { .. } => vxlan::LINUX_PORT,
+            Encap::Udp => udp::DEFAULT_PORT,
+        };
+        TransportSpec::Udp { dst_port, checksum }
+    }
+
+    /// Which transport.
+    pub const fn transport(self) -> Transport {
+        match self {
+            TransportSpec::Udp { .. } => Transport::Udp,
+        }
+    }
 }
 
 /// Everything an outer header states that does not differ from packet to packet.
@@ -28,14 +59,12 @@ pub struct OuterSpec {
     pub src: IpAddr,
     /// The peer's underlay address, of the same family.
     pub dst: IpAddr,
-    /// UDP port the peer receives on.
-    pub dst_port: u16,
     /// Encapsulation.
     pub encap: Encap,
+    /// The header between IP and that of the encapsulation; of the transport that this goes over.
+    pub transport: TransportSpec,
     /// TTL or hop limit, at least 1.
     pub ttl: u8,
-    /// Outer UDP checksum.
-    pub udp_checksum: UdpChecksum,
     /// IPv4's "don't fragment". IPv6 knows no other way.
     pub dont_fragment: bool,
 }
@@ -112,18 +141,21 @@ impl OuterSpec {
         {
             return Err(SpecError::Vni { vni });
         }
-        if self.dst_port == 0 {
-            return Err(SpecError::Port);
-        }
         if self.ttl == 0 {
             return Err(SpecError::Ttl);
         }
-        if self.udp_checksum == UdpChecksum::Zero && self.dst.is_ipv6() {
-            return Err(SpecError::ZeroChecksumIpv6);
+        match self.transport {
+            TransportSpec::Udp { dst_port: 0, .. } => Err(SpecError::Port),
+            TransportSpec::Udp { checksum, .. } if checksum == UdpChecksum::Zero => {
+                if self.dst.is_ipv6() {
+                    Err(SpecError::ZeroChecksumIpv6)
+                } else if !self.dont_fragment {
+                    Err(SpecError::ZeroChecksumFragments)
+                } else {
+                    Ok(())
+                }
+            }
+            TransportSpec::Udp { .. } => Ok(()),
         }
-        if self.udp_checksum == UdpChecksum::Zero && !self.dont_fragment {
-            return Err(SpecError::ZeroChecksumFragments);
-        }
-        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use ringway_encap::Encap;
-use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, UdpChecksum};
+use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
 use ringway_packet::checksum;
 use ringway_packet::mac::MacAddr;
 
@@ -28,10 +28,9 @@ pub(crate) fn spec(v6: bool, encap: Encap, udp_checksum: UdpChecksum) -> OuterSp
         dst_mac: MacAddr([2, 0, 0, 0, 0, 2]),
         src: src.parse().unwrap(),
         dst: dst.parse().unwrap(),
-        dst_port: if encap == Encap::Udp { 8285 } else { 8472 },
         encap,
+        transport: TransportSpec::usual(encap, udp_checksum),
         ttl: 64,
-        udp_checksum,
         dont_fragment: true,
     }
 }

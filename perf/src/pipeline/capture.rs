@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, ensure};
 use ringway_encap::Encap;
-use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, UdpChecksum};
+use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
 use ringway_packet::checksum;
 use ringway_packet::flow::flow_hash;
 use ringway_packet::kit;
@@ -176,13 +176,15 @@ fn outer(family: Family, dst_mac: MacAddr) -> anyhow::Result<OuterHeader> {
         dst_mac,
         src: theirs,
         dst: ours,
-        dst_port: VXLAN_PORT,
         encap: Encap::Vxlan { vni: 1 },
-        ttl: 64,
-        udp_checksum: match family {
-            Family::V4 => UdpChecksum::Zero,
-            Family::V6 => UdpChecksum::Full,
+        transport: TransportSpec::Udp {
+            dst_port: VXLAN_PORT,
+            checksum: match family {
+                Family::V4 => UdpChecksum::Zero,
+                Family::V6 => UdpChecksum::Full,
+            },
         },
+        ttl: 64,
         dont_fragment: true,
     };
     Ok(OuterHeader::new(&spec)?)

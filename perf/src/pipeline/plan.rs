@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use ringway_encap::Encap;
-use ringway_encap::outer::{OuterHeader, OuterSpec, UdpChecksum, pop_outer};
+use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum, pop_outer};
 use ringway_packet::addr::{from_ip, mapped, to_ip, unmap};
 use ringway_packet::mac::MacAddr;
 use ringway_packet::parse::{L3, parse};
@@ -372,14 +372,16 @@ fn way(to: IpAddr, encap: Encap, dst_port: u16, vtep: MacAddr) -> anyhow::Result
         dst_mac: MacAddr([2, 0, 0, 0, 0x99, 2]),
         src,
         dst: to,
-        dst_port,
         encap,
-        ttl: 64,
-        udp_checksum: if to.is_ipv4() {
-            UdpChecksum::Zero
-        } else {
-            UdpChecksum::Full
+        transport: TransportSpec::Udp {
+            dst_port,
+            checksum: if to.is_ipv4() {
+                UdpChecksum::Zero
+            } else {
+                UdpChecksum::Full
+            },
         },
+        ttl: 64,
         dont_fragment: true,
     };
     Ok(Path {
@@ -387,7 +389,6 @@ fn way(to: IpAddr, encap: Encap, dst_port: u16, vtep: MacAddr) -> anyhow::Result
         encap,
         src,
         dst: to,
-        dst_port,
         src_mac: vtep,
         dst_mac: MacAddr([0x0a, 0x58, 0, 0, 0, 2]),
         mtu: 9000,

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Context;
 use ringway_encap::Encap;
-use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, UdpChecksum};
+use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
 use ringway_packet::kit;
 use ringway_packet::mac::MacAddr;
 
@@ -60,10 +60,12 @@ pub(super) fn on_the_wire(
         dst_mac: mac,
         src: src.into(),
         dst: dst.into(),
-        dst_port: PORT,
         encap: Encap::Vxlan { vni: 1 },
+        transport: TransportSpec::Udp {
+            dst_port: PORT,
+            checksum: UdpChecksum::Zero,
+        },
         ttl: 64,
-        udp_checksum: UdpChecksum::Zero,
         dont_fragment: true,
     };
     let header = OuterHeader::new(&spec)?;

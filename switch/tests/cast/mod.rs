@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use etherparse::PacketBuilder;
 use ringway_encap::Encap;
-use ringway_encap::outer::{OuterHeader, OuterSpec, UdpChecksum};
+use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
 use ringway_packet::mac::MacAddr;
 use ringway_switch::trace::{Off, Recorder};
 use ringway_switch::{Counters, DropReason, IgnoreReason, Out, Packet, Pipeline, Ports, Verdict};
@@ -58,20 +58,21 @@ pub fn path(encap: Encap, v6: bool, mtu: u16) -> Path {
             Ipv4Addr::new(192, 168, 77, 2).into(),
         )
     };
-    let dst_port = if encap == Encap::Udp { 8285 } else { 8472 };
     let spec = OuterSpec {
         src_mac: MacAddr([2, 0, 0, 0, 0x77, 1]),
         dst_mac: MacAddr([2, 0, 0, 0, 0x77, 2]),
         src,
         dst,
-        dst_port,
         encap,
+        transport: TransportSpec::usual(
+            encap,
+            if v6 {
+                UdpChecksum::Full
+            } else {
+                UdpChecksum::Zero
+            },
+        ),
         ttl: 64,
-        udp_checksum: if v6 {
-            UdpChecksum::Full
-        } else {
-            UdpChecksum::Zero
-        },
         dont_fragment: true,
     };
     Path {
@@ -79,7 +80,6 @@ pub fn path(encap: Encap, v6: bool, mtu: u16) -> Path {
         encap,
         src,
         dst,
-        dst_port,
         src_mac: MacAddr(VTEP1),
         dst_mac: MacAddr(VTEP2),
         mtu,

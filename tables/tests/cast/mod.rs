@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use ringway_encap::Encap;
-use ringway_encap::outer::{OuterHeader, OuterSpec, UdpChecksum};
+use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
 use ringway_packet::addr::from_ip;
 use ringway_packet::mac::MacAddr;
 use ringway_tables::{NodeInfo, Path, Peer, PeerId, PeerPaths, Port, PortId, PortKind, Snapshot};
@@ -90,10 +90,9 @@ pub(crate) fn path_to(dst: IpAddr) -> Path {
         dst_mac: MacAddr::default(),
         src,
         dst,
-        dst_port: 8472,
         encap,
+        transport: TransportSpec::usual(encap, UdpChecksum::Full),
         ttl: 64,
-        udp_checksum: UdpChecksum::Full,
         dont_fragment: true,
     };
     Path {
@@ -101,7 +100,6 @@ pub(crate) fn path_to(dst: IpAddr) -> Path {
         encap,
         src,
         dst,
-        dst_port: 8472,
         src_mac: VTEP_MAC,
         dst_mac: MacAddr([0x0a, 0x58, 10, 77, 2, 0]),
         mtu: 1450,

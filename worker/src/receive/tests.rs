@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ringway_encap::outer::{OuterHeader, OuterSpec, UdpChecksum};
+use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
 use ringway_packet::addr::from_ip;
 use ringway_packet::kit::{self, Build};
 use ringway_packet::mac::MacAddr;
@@ -56,10 +56,9 @@ fn tables(encap: Encap) -> Tables {
         dst_mac: VTEP2,
         src,
         dst,
-        dst_port: 8472,
         encap,
+        transport: TransportSpec::usual(encap, UdpChecksum::Zero),
         ttl: 64,
-        udp_checksum: UdpChecksum::Zero,
         dont_fragment: true,
     };
     let path = Path {
@@ -67,7 +66,6 @@ fn tables(encap: Encap) -> Tables {
         encap,
         src,
         dst,
-        dst_port: 8472,
         src_mac: VTEP1,
         dst_mac: VTEP2,
         mtu: 1450,
