@@ -13,27 +13,17 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod api;
-pub mod before;
 pub mod cli;
 pub mod config;
 pub mod control;
-pub mod gso;
 pub mod install;
 pub mod ipam;
 pub mod log;
-pub mod mac;
 pub mod names;
-pub mod netlink;
-pub mod netns;
-pub mod next_hop;
 pub mod node;
-pub mod pod;
 pub mod processors;
 pub mod rules;
 #[cfg(test)]
 mod shaped;
 pub mod state;
-pub mod sysctl;
-#[cfg(test)]
-mod testing;
 pub mod underlay;

@@ -20,15 +20,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use ringway_kernel::before::Before;
+use ringway_kernel::mac;
+use ringway_kernel::netlink::{Link, LinkChange, Netlink, NetlinkError};
+use ringway_kernel::pod::interface::{Queues, TAP_OWNER_UID};
+use ringway_kernel::sysctl::SysctlError;
 use ringway_ports::tap::{self, TapError, TapOptions};
 
-use crate::before::Before;
 use crate::config::Config;
-use crate::mac;
-use crate::netlink::{Link, LinkChange, Netlink, NetlinkError};
-use crate::pod::interface::{Queues, TAP_OWNER_UID};
 use crate::rules;
-use crate::sysctl::SysctlError;
 
 mod desired;
 

@@ -13,15 +13,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
-
+use ringway_kernel::netns::run_in;
+use ringway_kernel::pod::interface::{self, Making, PodAddress, Spec};
+use ringway_kernel::pod::queue::Queue;
+use ringway_kernel::testing::{Pod, in_netns};
 use ringway_switch::DropReason;
 use ringway_tables::PortId;
 use ringway_worker::Polling;
 
-use crate::netns::run_in;
-use crate::pod::interface::{self, Making, PodAddress, Spec};
-use crate::pod::queue::Queue;
-use crate::testing::{Pod, in_netns};
 use node::*;
 
 const RATE: u64 = 20_000_000;
@@ -277,7 +276,10 @@ fn whoever_sends_beside_bulk_does_not_wait_long() {
     in_netns(|| {
         let lab = Lab::new(1, Polling::Adaptive);
         let limits = egress(RATE, 0);
-        lab.set_queue(2, &Queue::of(MTU, limits.egress.as_ref()));
+        lab.set_queue(
+            2,
+            &Queue::of(MTU, limits.egress.as_ref().map(|limit| limit.bucket.rate())),
+        );
         let echo = lab.within(5, || UdpSocket::bind((ip(5, false), 7)).unwrap());
         let ask = lab.within(2, || UdpSocket::bind((ip(2, false), 0)).unwrap());
         for socket in [&echo, &ask] {

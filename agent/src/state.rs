@@ -22,12 +22,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ringway_cni::api::{Attachment, Bandwidth, PodIdentity, PortMapping};
+use ringway_kernel::before::Before;
+use ringway_kernel::netns::Identity;
 use ringway_packet::mac::MacAddr;
 use serde::{Deserialize, Serialize};
 
-use crate::before::Before;
 use crate::ipam::Order;
-use crate::netns::Identity;
 
 mod lock;
 

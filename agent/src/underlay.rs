@@ -4,9 +4,11 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use ringway_kernel::netlink::{Address, Netlink, NetlinkError};
+use ringway_kernel::next_hop::Way;
+
 use crate::config::{Config, ConfigError, EncapKind, Family, Peer, Problem};
 use crate::config::{common_family, family_name};
-use crate::netlink::{Address, Netlink, NetlinkError};
 use ringway_encap::mtu;
 use ringway_packet::addr::from_ip;
 
@@ -32,15 +34,6 @@ pub struct Underlay {
     pub choices: Vec<Choice>,
     /// A veth: what comes by it may have checksums that nobody has finished.
     pub veth: bool,
-}
-
-/// One way to a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way {
-    /// Our outer address.
-    pub src: IpAddr,
-    /// Its outer address.
-    pub dst: IpAddr,
 }
 
 impl Underlay {
@@ -426,10 +419,10 @@ pod_cidrs = ["10.77.3.0/24", "fd77:3::/64"]
 
     #[test]
     fn an_unusable_interface_is_refused_and_named() {
-        use crate::netlink::LinkChange;
+        use ringway_kernel::netlink::LinkChange;
         use ringway_ports::tap::{self, TapOptions};
 
-        crate::testing::in_netns(|| {
+        ringway_kernel::testing::in_netns(|| {
             let mut nl = Netlink::open().unwrap();
             let c = config("");
             let refused = |nl: &mut Netlink, c: &Config, words: &[&str]| {

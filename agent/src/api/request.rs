@@ -8,14 +8,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ringway_cni::api::{Add, Attachment, Check, Gc};
+use ringway_kernel::mac;
+use ringway_kernel::netns;
 use ringway_packet::mac::MacAddr;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::ApiError;
-use crate::mac;
 use crate::names::{interface_name, pod_name};
-use crate::netns;
 
 /// Bytes a request body may have.
 pub const BODY_MAX: usize = 256 * 1024;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use crossbeam_channel::unbounded;
+use ringway_kernel::netlink::Netlink;
 use sd_notify::NotifyState;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
@@ -20,7 +21,6 @@ use crate::api::serve;
 use crate::config::Config;
 use crate::control::{Control, Request};
 use crate::log::Log;
-use crate::netlink::Netlink;
 use crate::processors;
 use crate::underlay::Underlay;
 

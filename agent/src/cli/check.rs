@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use ringway_kernel::netlink::{Netlink, NetlinkError, RouteTo};
+
 use super::{Failure, output, show};
 use crate::config::{Config, ConfigError, Problem};
-use crate::netlink::{Netlink, NetlinkError, RouteTo};
 use crate::processors;
 use crate::underlay::Underlay;
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use ringway_kernel::mac;
 use ringway_packet::addr::from_ip;
 use ringway_packet::mac::MacAddr;
 use ringway_ports::socket::{MAX_TX_PORTS, least_mtu};
@@ -13,7 +14,6 @@ use ringway_tables::Cidr;
 use super::pods::{egress, ipam};
 use super::raw::{self, Raw};
 use super::{Checksum, Config, Family, Node, Peer, Problem, Underlay, Workers};
-use crate::mac;
 use crate::names::{interface_name, node_name};
 
 /// A problem and the key it belongs to.

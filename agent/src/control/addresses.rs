@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ringway_cni::api::CODE_FULL;
+use ringway_kernel::pod::interface::PodAddress;
 use ringway_packet::addr::from_ip;
 
 use super::Control;
 use crate::api::ApiError;
 use crate::config::{Config, gateway};
 use crate::ipam::Pool;
-use crate::pod::interface::PodAddress;
 
 impl Control {
     /// Addresses for a pod: `asked`, and one of each further family of the node. Second, those that were

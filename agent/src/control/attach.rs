@@ -14,6 +14,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ringway_cni::api::{Bandwidth, CODE_NO_NETNS, PortMapping};
+use ringway_kernel::mac;
+use ringway_kernel::netns::{Identity, Netns, NetnsError};
+use ringway_kernel::pod::interface::{self, InterfaceError, Making, PodAddress, PodRoute, Spec};
+use ringway_kernel::pod::queue::Queue;
 use ringway_packet::addr::from_ip;
 use ringway_packet::mac::MacAddr;
 use ringway_packet::offload::VNET_HDR_LEN;
@@ -27,13 +31,9 @@ use super::saving::unsaved;
 use super::tables::{as_v4, as_v6};
 use super::{Control, Reply, closing};
 use crate::api::{ApiError, Attach, view};
-use crate::mac;
-use crate::netns::{Identity, Netns, NetnsError};
-use crate::pod::interface::{self, InterfaceError, Making, PodAddress, PodRoute, Spec};
-use crate::pod::queue::Queue;
 use crate::rules::{self, HostPort, PortError, RulesError};
 use crate::state::{CniRecord, PodRecord};
-use ringway_worker::limits::{Limit, LimitError, Limits, Rate};
+use ringway_worker::limits::{LimitError, Limits, Rate};
 
 /// What was found out before anything is made.
 type Prepared = (Netns, Vec<PodAddress>, PodRecord, Option<Arc<Limits>>);
@@ -378,9 +378,10 @@ pub(super) fn of_interface(error: InterfaceError) -> ApiError {
     }
 }
 
-/// What a pod may send at most.
-pub(super) fn egress_of(limits: Option<&Limits>) -> Option<&Limit> {
-    limits.and_then(|limits| limits.egress.as_ref())
+/// What a pod may send at most, in bytes per second.
+pub(super) fn egress_of(limits: Option<&Limits>) -> Option<u64> {
+    let egress = limits.and_then(|limits| limits.egress.as_ref());
+    egress.map(|limit| limit.bucket.rate())
 }
 
 /// Limits of a pod; `None` if nothing is limited.

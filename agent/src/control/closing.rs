@@ -13,8 +13,8 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::netns::Identity;
-use crate::pod::interface::Queues;
+use ringway_kernel::netns::Identity;
+use ringway_kernel::pod::interface::Queues;
 
 /// One is closed when no pod was attached for this long.
 const QUIET: Duration = Duration::from_millis(100);

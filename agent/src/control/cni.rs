@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use ringway_cni::api::{
     Add, Added, AddedIp, Attachment, CODE_NO_NETNS, CODE_UNKNOWN, Check, Collected, Done, Gc, Route,
 };
+use ringway_kernel::netlink::{Netlink, NetlinkError};
+use ringway_kernel::netns::{Netns, run_in};
+use ringway_kernel::pod::interface::PodRoute;
 use ringway_tables::Cidr;
 
 use super::attach::NewPod;
@@ -20,9 +23,6 @@ use crate::api::request;
 use crate::api::{ApiError, view};
 use crate::config::gateway;
 use crate::names::pod_name;
-use crate::netlink::{Netlink, NetlinkError};
-use crate::netns::{Netns, run_in};
-use crate::pod::interface::PodRoute;
 use crate::state::{CniRecord, PodRecord};
 
 /// Folder in the state directory where the plugin leaves what it could not say.
@@ -203,7 +203,8 @@ impl Control {
                 return Err(format!("{ifname} of pod {name} has lost its address {ip}"));
             }
             let gateway = self.config.pod_cidr(ip.is_ipv6()).map(gateway);
-            let leads = |r: &crate::netlink::Route| r.prefix_len == 0 && r.gateway == gateway;
+            let leads =
+                |r: &ringway_kernel::netlink::Route| r.prefix_len == 0 && r.gateway == gateway;
             // Of a second interface the default route is another's.
             if ifname == "eth0" && !routes.iter().any(leads) {
                 let family = if ip.is_ipv6() { "IPv6" } else { "IPv4" };

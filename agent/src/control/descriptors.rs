@@ -11,12 +11,12 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use ringway_kernel::pod::interface::Queues;
 use ringway_ports::socket::{SocketFds, UdpUnderlay};
 use ringway_ports::xdp::{Attachment, XskMap};
 use ringway_tables::PortId;
 
 use crate::config::EncapKind;
-use crate::pod::interface::Queues;
 use ringway_worker::OpenedRing;
 
 /// All descriptors.

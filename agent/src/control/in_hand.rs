@@ -21,12 +21,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use ringway_cni::api::Attachment;
+use ringway_kernel::pod::interface::{InterfaceError, Making};
 
 use super::attach::Attaching;
 use super::pods::Detaching;
 use super::{Control, Request};
 use crate::api::Detach;
-use crate::pod::interface::{InterfaceError, Making};
 use crate::state::PodRecord;
 
 /// The pods in hand.

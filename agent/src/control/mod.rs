@@ -40,6 +40,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use ringway_cni::api::{Add, Added, Attachment, Check, Collected, Done, Gc};
+use ringway_kernel::netlink::{Change, Netlink, Watch};
+use ringway_kernel::next_hop::NextHops;
 use ringway_packet::mac::MacAddr;
 use ringway_switch::{Counters, Returns};
 use ringway_tables::{Publisher, Snapshot};
@@ -48,8 +50,6 @@ use crate::api::view::{self, SocketStatus};
 use crate::api::{ApiError, Attach, Detach};
 use crate::config::Config;
 use crate::ipam::Pool;
-use crate::netlink::{Change, Netlink, Watch};
-use crate::next_hop::NextHops;
 use crate::rules::Rules;
 use crate::state::{State, StateDir};
 use crate::underlay::Underlay;

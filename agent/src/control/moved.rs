@@ -4,10 +4,10 @@ use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ringway_kernel::netns::Netns;
+use ringway_kernel::pod::interface::{self, Queues};
 use ringway_packet::mac::MacAddr;
 
-use crate::netns::Netns;
-use crate::pod::interface::{self, Queues};
 use crate::state::PodRecord;
 
 /// Interfaces of this agent's by MAC address, namespace and name; looked for when first asked for.

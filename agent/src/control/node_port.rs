@@ -6,14 +6,14 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use ringway_kernel::netlink::{Change, NetlinkError};
+use ringway_kernel::pod::interface;
 use ringway_tables::PortId;
 
 use super::Control;
 use crate::api::ApiError;
 use crate::api::view::NodePortStatus;
-use crate::netlink::{Change, NetlinkError};
 use crate::node::{self, Desired, Look, Many};
-use crate::pod::interface;
 
 /// How often routes and neighbours are looked at although nobody has told of a change.
 const LOOK: Duration = Duration::from_secs(30);

@@ -11,11 +11,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use ringway_kernel::netlink::Change;
 use ringway_tables::Snapshot;
 
 use super::start::open_sockets;
 use super::{Control, Descriptors, tables};
-use crate::netlink::Change;
 use crate::underlay::Underlay;
 use ringway_worker::Command;
 

@@ -8,15 +8,14 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use ringway_encap::mtu::MIN_IPV6;
+use ringway_kernel::netlink::Change;
+use ringway_kernel::next_hop::{Changed, NextHop, NextHops, Way};
 use ringway_packet::mac::MacAddr;
 use ringway_tables::{PathId, Snapshot};
 
 use super::Control;
 use super::start::receive_offload;
 use crate::api::view::NextHopStatus;
-use crate::netlink::Change;
-use crate::next_hop::{Changed, NextHop, NextHops};
-use crate::underlay::Way;
 
 impl Control {
     /// Asks the kernel for the next hop of every path, for the first time.

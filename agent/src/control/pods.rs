@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
+use ringway_kernel::netns::{Identity, Netns, NetnsError};
+use ringway_kernel::pod::interface::{self, InterfaceError, Queues};
+use ringway_kernel::pod::queue::Queue;
 use ringway_ports::tap::TapError;
 use ringway_tables::{PortId, Snapshot};
 
@@ -22,9 +25,6 @@ use super::{Control, Reply};
 use crate::api::view;
 use crate::api::{ApiError, Detach};
 use crate::config::gateway;
-use crate::netns::{Identity, Netns, NetnsError};
-use crate::pod::interface::{self, InterfaceError, Queues};
-use crate::pod::queue::Queue;
 use crate::state::PodRecord;
 use ringway_worker::Command;
 use ringway_worker::limits::Limits;

@@ -27,11 +27,12 @@ use ringway_ports::xdp::{AttachError, Attachment, BpfError, Filter, Program, Wan
 use ringway_ports::xsk::{MAX_FRAME, XskConfig, XskError, ZeroCopy};
 use std::os::fd::AsFd;
 
+use ringway_kernel::netlink::Link;
+
 use self::choose::{Facts, choose};
 use super::descriptors::{Descriptors, RingDescriptors};
 use crate::api::view::RingStatus;
 use crate::config::{Config, Unfinished};
-use crate::netlink::Link;
 use crate::underlay::Underlay;
 use ringway_worker::{Command, MAX_RINGS, OpenedRing, Worker};
 

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
+use ringway_kernel::mac;
+use ringway_kernel::next_hop::Way;
 use ringway_packet::mac::MacAddr;
 use ringway_tables::{NodeInfo, Path, Peer, PeerId, PeerPaths, Port, PortId, PortKind, Snapshot};
 
 use crate::config::{self, Checksum, Config, gateway};
-use crate::mac;
 use crate::node;
-use crate::underlay::{Underlay, Way};
+use crate::underlay::Underlay;
 
 /// Default TTL of outer packets (`IPDEFTTL`, linux/ip.h).
 const OUTER_TTL: u8 = 64;

@@ -9,14 +9,14 @@ mod saving;
 use std::path::Path;
 
 use crossbeam_channel::unbounded;
+use ringway_kernel::netlink::LinkChange;
+use ringway_kernel::netns::run_in;
+use ringway_kernel::testing::{Pod, in_netns};
 use ringway_packet::addr::from_ip;
 use ringway_ports::tap::{self, TapOptions};
 use ringway_tables::{PathId, PortId, Target};
 
 use super::*;
-use crate::netlink::LinkChange;
-use crate::netns::run_in;
-use crate::testing::{Pod, in_netns};
 
 /// A node in the current namespace: an underlay interface and a directory.
 struct Node {
@@ -207,7 +207,7 @@ fn each_refusal_says_why_and_leaves_nothing() {
             ),
             (
                 Attach {
-                    mac: Some(crate::mac::GATEWAY),
+                    mac: Some(ringway_kernel::mac::GATEWAY),
                     ..good.clone()
                 },
                 409,
@@ -482,7 +482,7 @@ fn a_recorded_pod_that_cannot_be_served_keeps_its_address_until_it_is_detached()
         control.attach(&request(&pod, "a", &["10.77.1.2"])).unwrap();
         control.stop();
         // Somebody else holds its only queue.
-        let held = crate::pod::interface::reopen(&pod.netns(), "eth0", false, 1).unwrap();
+        let held = ringway_kernel::pod::interface::reopen(&pod.netns(), "eth0", false, 1).unwrap();
         let mut control = node.start(1);
         assert!(control.pods.is_empty());
         assert_eq!(node.saved(), ["a"]);

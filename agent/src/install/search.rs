@@ -9,17 +9,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ringway_kernel::netlink::{Netlink, NetlinkError, Tap};
+use ringway_kernel::netns::{Identity, Netns, run_in};
+use ringway_kernel::pod::interface::{TAP_OWNER_UID, alias};
 use serde_json::Value;
 
 use super::{PLUGIN, Places};
 use crate::config::Config;
 use crate::control::PENDING;
-use crate::netlink::{Netlink, NetlinkError, Tap};
-use crate::netns::{Identity, Netns, run_in};
-use crate::pod::interface::{TAP_OWNER_UID, alias};
 
 /// Folders of named namespaces: of `ip netns`, containerd and CRI-O; of Docker.
-const NAMED: [&str; 2] = [crate::netns::NAMED, "/run/docker/netns"];
+const NAMED: [&str; 2] = [ringway_kernel::netns::NAMED, "/run/docker/netns"];
 /// What the plugin says of itself in its help.
 const HELP: &[u8] = b"CNI plugin of Ringway";
 

@@ -1,5 +1,6 @@
+use ringway_kernel::testing::{Pod, in_netns};
+
 use super::*;
-use crate::testing::{Pod, in_netns};
 
 struct Machine {
     dir: tempfile::TempDir,
@@ -130,7 +131,7 @@ fn a_missing_loopback_is_said_with_where_to_get_it() {
 #[test]
 fn uninstalled_the_machine_is_as_before() {
     use crate::control::Control;
-    use crate::netlink::{LinkChange, Netlink};
+    use ringway_kernel::netlink::{LinkChange, Netlink};
     use ringway_ports::tap::{self, TapOptions};
 
     in_netns(|| {
@@ -157,8 +158,10 @@ fn uninstalled_the_machine_is_as_before() {
             };
             let sysctls = ["ipv4", "ipv6"]
                 .iter()
-                .flat_map(|family| crate::sysctl::matching(&format!("{family}/conf/*/forwarding")))
-                .map(|key| format!("{key}={}", crate::sysctl::get(&key).unwrap()))
+                .flat_map(|family| {
+                    ringway_kernel::sysctl::matching(&format!("{family}/conf/*/forwarding"))
+                })
+                .map(|key| format!("{key}={}", ringway_kernel::sysctl::get(&key).unwrap()))
                 .collect::<Vec<_>>();
             let links = run("ip", &["-br", "link"]);
             let routes = run("ip", &["route"]) + &run("ip", &["-6", "route"]);
@@ -202,8 +205,8 @@ impl Named {
 
     /// Names of its interfaces.
     fn links(&self) -> Vec<String> {
-        let netns = crate::netns::Netns::open(&self.path()).unwrap();
-        crate::netns::run_in(&netns, links).unwrap()
+        let netns = ringway_kernel::netns::Netns::open(&self.path()).unwrap();
+        ringway_kernel::netns::run_in(&netns, links).unwrap()
     }
 }
 
@@ -214,7 +217,10 @@ impl Drop for Named {
 }
 
 fn links() -> Vec<String> {
-    let links = crate::netlink::Netlink::open().unwrap().links().unwrap();
+    let links = ringway_kernel::netlink::Netlink::open()
+        .unwrap()
+        .links()
+        .unwrap();
     links.into_iter().map(|link| link.name).collect()
 }
 
@@ -235,7 +241,7 @@ fn what_no_record_names_is_found_and_nothing_else_is_touched() {
 /// Two installs, an agent with a pod, its record lost; beside them what is somebody else's.
 fn lose_the_record(loss: &str) {
     use crate::control::Control;
-    use crate::pod::interface::TAP_OWNER_UID;
+    use ringway_kernel::pod::interface::TAP_OWNER_UID;
     use ringway_ports::tap::{self, TapOptions};
 
     let machine = Machine::new();
@@ -252,8 +258,8 @@ fn lose_the_record(loss: &str) {
     };
     // Of a second agent on this machine, with the same pod network, which is stopped just now.
     let theirs = Named::new("t");
-    let netns = crate::netns::Netns::open(&theirs.path()).unwrap();
-    crate::netns::run_in(&netns, || {
+    let netns = ringway_kernel::netns::Netns::open(&theirs.path()).unwrap();
+    ringway_kernel::netns::run_in(&netns, || {
         tap::create_persistent("eth0", &owned).unwrap();
         ip(&["link", "set", "eth0", "alias", "ringway /another/state"]);
         ip(&["addr", "add", "10.77.1.9/24", "dev", "eth0"]);
@@ -324,7 +330,7 @@ fn lose_the_record(loss: &str) {
 
 #[test]
 fn an_interface_in_use_stays_until_it_is_not() {
-    use crate::pod::interface::{TAP_OWNER_UID, alias};
+    use ringway_kernel::pod::interface::{TAP_OWNER_UID, alias};
     use ringway_ports::tap::{self, TapOptions};
 
     in_netns(|| {

@@ -5,17 +5,17 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use ringway_kernel::before::{Before, CHANGED};
+use ringway_kernel::netlink::{Netlink, Tap};
+use ringway_kernel::netns::Netns;
+use ringway_kernel::pod::interface::{self, TAP_OWNER_UID};
+use ringway_kernel::sysctl;
 use ringway_ports::tap::{self, TapError};
 
 use super::{INSTALLED, InstallError, Places, installed, io_error, search};
-use crate::before::{Before, CHANGED};
 use crate::config::Config;
 use crate::control::PENDING;
-use crate::netlink::{Netlink, Tap};
-use crate::netns::Netns;
-use crate::pod::interface::{self, TAP_OWNER_UID};
 use crate::state::{State, StateDir, StateError};
-use crate::sysctl;
 
 const DAMAGED: &str = "state.json.damaged";
 

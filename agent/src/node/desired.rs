@@ -11,17 +11,19 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ringway_kernel::before::Before;
+use ringway_kernel::gso;
+use ringway_kernel::mac;
+use ringway_kernel::netlink::{
+    Address, Lifetime, Link, LinkChange, NeighbourState, Netlink, Route,
+};
+use ringway_kernel::pod::interface;
+use ringway_kernel::sysctl::{self, SysctlError};
 use ringway_packet::mac::MacAddr;
 use ringway_tables::Cidr;
 
 use super::{NEXT_HOP, NEXT_HOP_V6, NodeError};
-use crate::before::Before;
 use crate::config::{Config, gateway};
-use crate::gso;
-use crate::mac;
-use crate::netlink::{Address, Lifetime, Link, LinkChange, NeighbourState, Netlink, Route};
-use crate::pod::interface;
-use crate::sysctl::{self, SysctlError};
 
 /// The node port as it shall be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
+use ringway_kernel::testing::in_netns;
+use ringway_kernel::{mac, sysctl};
+
 use super::*;
-use crate::testing::in_netns;
-use crate::{mac, sysctl};
 
 fn config(extra: &str, cidrs: &str) -> Config {
     let text = include_str!("../../ringway.toml")

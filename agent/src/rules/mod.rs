@@ -27,10 +27,10 @@ use std::net::IpAddr;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ringway_kernel::sysctl::{self, SysctlError};
 use ringway_tables::Cidr;
 
 use crate::config::{Config, gateway};
-use crate::sysctl::{self, SysctlError};
 
 pub(crate) use listeners::find as listener;
 pub use ports::{HostPort, HostPorts, PortError, Protocol};

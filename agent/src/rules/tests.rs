@@ -1,6 +1,7 @@
+use ringway_kernel::testing::in_netns;
+
 use super::*;
 use crate::config::Config;
-use crate::testing::in_netns;
 use ringway_ports::tap::{self, TapOptions};
 use std::path::Path;
 use std::process::Command;

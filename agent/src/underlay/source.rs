@@ -13,10 +13,10 @@
 
 use std::net::IpAddr;
 
+use ringway_kernel::netlink::{Address, Lifetime, Netlink, RouteTo};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::netlink::{Address, Lifetime, Netlink, RouteTo};
 
 /// Somewhere out there, of each family: where a packet goes that only the default route leads. Both are for
 /// documentation (RFC 5737, RFC 3849), so that nobody has a route of his own for them.

@@ -208,7 +208,7 @@ const ATTEMPTS: u32 = 5;
 /// short; that can only take away, so one good measurement is enough, and limits that are too tight would
 /// miss it every time. What must never be is asserted by `measure` itself. `measure` gives what it got and
 /// whether that is enough.
-fn enough(what: &str, mut measure: impl FnMut() -> (f64, bool)) {
+pub fn enough(what: &str, mut measure: impl FnMut() -> (f64, bool)) {
     let mut all = Vec::new();
     for _ in 0..ATTEMPTS {
         let (got, is_enough) = measure();

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use ringway_kernel::netlink::XdpFeatures;
 use ringway_ports::ethtool;
 
 use super::LARGEST;
 use crate::config::Io;
-use crate::netlink::XdpFeatures;
 
 /// What a choice is made from.
 #[derive(Clone, Debug, Default)]

@@ -109,7 +109,7 @@ fn a_check_sees_what_somebody_broke() {
         let ip = "10.77.1.2".parse().unwrap();
         inside.remove_address(index, ip, 24).unwrap();
         refused(&mut control, &good, "lost its address 10.77.1.2");
-        crate::testing::set_up(&mut inside, index, false);
+        ringway_kernel::testing::set_up(&mut inside, index, false);
         refused(&mut control, &good, "down");
         control.stop();
     });

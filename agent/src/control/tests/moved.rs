@@ -1,8 +1,9 @@
 //! Pods whose interface, or whose network, is not what it was when they were attached.
 
+use ringway_kernel::netns::run_in;
+
 use super::*;
 use crate::api::view::NotServed;
-use crate::netns::run_in;
 use std::process::Command;
 
 /// `ip ARGS` inside a pod.

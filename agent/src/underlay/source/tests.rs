@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use ringway_kernel::testing::in_netns;
+
 use super::*;
-use crate::testing::in_netns;
 use crate::underlay::Underlay;
 use ringway_ports::tap::{self, Opened, TapOptions};
 

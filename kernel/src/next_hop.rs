@@ -34,7 +34,6 @@ use ringway_ports::socket::least_mtu;
 
 use crate::mac::is_station;
 use crate::netlink::{Change, Link, RouteTo};
-use crate::underlay::Way;
 use ask::{Bulk, Round};
 use hop::Hop;
 
@@ -50,6 +49,15 @@ const FEW_PERIOD: Duration = Duration::from_millis(50);
 const BULK_SHARE: Duration = Duration::from_millis(1);
 /// Within what time every destination is asked for without any change.
 pub const ROUND: Duration = Duration::from_secs(30);
+
+/// One way to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Our outer address.
+    pub src: IpAddr,
+    /// Its outer address.
+    pub dst: IpAddr,
+}
 
 struct Destination {
     src: IpAddr,

@@ -13,7 +13,6 @@ use crate::gso;
 use crate::netlink::{LinkChange, Netlink};
 use crate::netns::{Netns, run_in};
 use crate::pod::interface::InterfaceError;
-use ringway_worker::limits::Limit;
 
 const MS: u64 = 1_000_000;
 /// A superframe, in time at the rate.
@@ -36,18 +35,18 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// For a pod with this MTU that sends at most by `egress`.
-    pub fn of(mtu: u16, egress: Option<&Limit>) -> Self {
-        let Some(limit) = egress else {
+    /// For a pod with this MTU that sends at most `egress` bytes per second.
+    pub fn of(mtu: u16, egress: Option<u64>) -> Self {
+        let Some(rate) = egress else {
             return Self {
                 gso: gso::limits(mtu),
                 len: USUAL,
             };
         };
         let packet = u64::from(mtu) + 14;
-        let segments = limit.bucket.bytes_in(SUPERFRAME) / packet;
+        let segments = bytes_in(SUPERFRAME, rate) / packet;
         let gso = gso::at_most(mtu, u32::try_from(segments).unwrap_or(u32::MAX));
-        let frames = limit.bucket.bytes_in(QUEUE) / (u64::from(gso.segments) * packet);
+        let frames = bytes_in(QUEUE, rate) / (u64::from(gso.segments) * packet);
         let len = frames.clamp(LEAST, u64::from(USUAL)) as u32;
         Self { gso, len }
     }
@@ -80,15 +79,20 @@ impl Queue {
     }
 }
 
+/// Bytes that pass in `nanoseconds` at `rate` bytes per second.
+fn bytes_in(nanoseconds: u64, rate: u64) -> u64 {
+    const SECOND: u128 = 1_000_000_000;
+    let bytes = u128::from(nanoseconds) * u128::from(rate) / SECOND;
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringway_worker::limits::{Limits, Rate};
 
-    /// Segments of a superframe, frames of the queue.
+    /// Segments of a superframe, frames of the queue, at a rate in bit/s; 0 is none.
     fn at(rate: u64) -> (u32, u32) {
-        let limits = Limits::new(Rate::default(), Rate { rate, burst: 0 }).unwrap();
-        let queue = Queue::of(1450, limits.egress.as_ref());
+        let queue = Queue::of(1450, (rate > 0).then_some(rate / 8));
         (queue.gso.segments, queue.len)
     }
 

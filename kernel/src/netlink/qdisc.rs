@@ -20,7 +20,7 @@ impl Netlink {
     }
 
     /// Has it send by another queueing discipline, with what that takes for settings by default.
-    pub(crate) fn set_qdisc(&mut self, index: u32, kind: &str) -> Result<(), NetlinkError> {
+    pub fn set_qdisc(&mut self, index: u32, kind: &str) -> Result<(), NetlinkError> {
         let mut message = at_root(index);
         message.attributes = vec![TcAttribute::Kind(kind.to_owned())];
         let what = || format!("setting the queueing discipline {kind} on interface {index}");

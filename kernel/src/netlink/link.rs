@@ -233,10 +233,10 @@ impl Netlink {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 impl Netlink {
     /// A veth pair: one end here, the other in the namespace behind `netns`.
-    pub(crate) fn add_veth(&mut self, name: &str, netns: BorrowedFd<'_>, peer: &str) {
+    pub fn add_veth(&mut self, name: &str, netns: BorrowedFd<'_>, peer: &str) {
         use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
         use netlink_packet_route::link::{InfoData, InfoVeth};
         let mut other = LinkMessage::default();

@@ -6,9 +6,8 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Instant;
 
 use super::hop::Hop;
-use super::{Kernel, NextHops, ROUND, TICK};
+use super::{Kernel, NextHops, ROUND, TICK, Way};
 use crate::netlink::{Link, NetlinkError};
-use crate::underlay::Way;
 
 /// Ticks in which a round must get through all destinations.
 const TICKS_OF_ROUND: usize = (ROUND.as_millis() / TICK.as_millis()) as usize;

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+use super::Way;
 use crate::netlink::{Link, Neighbour, Netlink, NetlinkError, RouteTo};
-use crate::underlay::Way;
 
 /// The kernel's side, so that a test can play it.
 pub trait Kernel {

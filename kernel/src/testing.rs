@@ -19,13 +19,13 @@ fn enter_new() {
     assert!(
         nix::unistd::Uid::effective().is_root(),
         "this test makes network namespaces: run it as root, \
-         e.g. sudo -E cargo test -p ringway-agent"
+         e.g. sudo -E cargo test -p ringway-kernel"
     );
     unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
 }
 
 /// Runs a test in a namespace of its own, with lo up.
-pub(crate) fn in_netns<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
+pub fn in_netns<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(|| {
         enter_new();
         let mut netlink = Netlink::open().unwrap();
@@ -40,7 +40,7 @@ pub(crate) fn in_netns<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'sta
 }
 
 /// Sets a link up or down.
-pub(crate) fn set_up(netlink: &mut Netlink, index: u32, up: bool) {
+pub fn set_up(netlink: &mut Netlink, index: u32, up: bool) {
     let change = LinkChange {
         up: Some(up),
         ..LinkChange::default()
@@ -70,21 +70,21 @@ fn wait_for_link_local() {
 
 /// A wire from the calling thread's namespace to another node's: `under0` here, `eth0` there, with
 /// `192.0.2.1` and `2001:db8::1` here, `.2` and `::2` there, both up.
-pub(crate) struct Wire {
+pub struct Wire {
     /// A socket here.
-    pub(crate) netlink: Netlink,
+    pub netlink: Netlink,
     /// Our end.
-    pub(crate) here: Link,
+    pub here: Link,
     /// The other node.
-    pub(crate) node: Pod,
+    pub node: Pod,
     /// A socket there.
-    pub(crate) node_netlink: Netlink,
+    pub node_netlink: Netlink,
     /// Its end.
-    pub(crate) there: Link,
+    pub there: Link,
 }
 
 impl Wire {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let mut netlink = Netlink::open().unwrap();
         let node = Pod::new();
         let mut node_netlink = node.netlink();
@@ -119,7 +119,7 @@ impl Wire {
     }
 
     /// Writes a file of /proc/sys as seen from the other node.
-    pub(crate) fn node_sysctl(&self, path: &str, value: &str) {
+    pub fn node_sysctl(&self, path: &str, value: &str) {
         let write = || std::fs::write(format!("/proc/sys/{path}"), value);
         crate::netns::run_in(&self.node.netns(), write)
             .unwrap()
@@ -128,14 +128,14 @@ impl Wire {
 }
 
 /// The namespace of a pod; it goes when this is dropped.
-pub(crate) struct Pod {
+pub struct Pod {
     path: PathBuf,
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Pod {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let (ready, tid) = channel();
         let (end, ended) = channel::<()>();
         let thread = std::thread::spawn(move || {
@@ -151,16 +151,16 @@ impl Pod {
         }
     }
 
-    pub(crate) fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.path.clone()
     }
 
-    pub(crate) fn netns(&self) -> Netns {
+    pub fn netns(&self) -> Netns {
         Netns::open(&self.path).unwrap()
     }
 
     /// An rtnetlink socket inside.
-    pub(crate) fn netlink(&self) -> Netlink {
+    pub fn netlink(&self) -> Netlink {
         crate::netns::run_in(&self.netns(), Netlink::open)
             .unwrap()
             .unwrap()

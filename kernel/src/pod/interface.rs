@@ -325,7 +325,7 @@ pub fn exists(netns: &Netns, ifname: &str) -> Result<bool, InterfaceError> {
 
 /// Index of an interface of the current namespace. `SIOCGIFINDEX` takes no lock, where rtnetlink waits for
 /// whoever changes any interface of the machine.
-pub(crate) fn index(ifname: &str) -> Result<Option<u32>, NetlinkError> {
+pub fn index(ifname: &str) -> Result<Option<u32>, NetlinkError> {
     match if_nametoindex(ifname) {
         Ok(index) => Ok(Some(index)),
         Err(Errno::ENODEV) => Ok(None),

@@ -1,0 +1,14 @@
+//! What the node's kernel is asked for, packets apart: links, addresses, routes and neighbours by netlink,
+//! network namespaces, settings, and pods' interfaces. It knows neither the agent nor its configuration:
+//! who calls says what shall be.
+
+pub mod before;
+pub mod gso;
+pub mod mac;
+pub mod netlink;
+pub mod netns;
+pub mod next_hop;
+pub mod pod;
+pub mod sysctl;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
