@@ -20,9 +20,7 @@ pub mod install;
 pub mod ipam;
 pub mod log;
 pub mod names;
-pub mod node;
 pub mod processors;
-pub mod rules;
 #[cfg(test)]
 mod shaped;
 pub mod state;

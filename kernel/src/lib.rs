@@ -8,7 +8,9 @@ pub mod mac;
 pub mod netlink;
 pub mod netns;
 pub mod next_hop;
+pub mod node;
 pub mod pod;
+pub mod rules;
 pub mod sysctl;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

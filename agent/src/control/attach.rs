@@ -18,6 +18,7 @@ use ringway_kernel::mac;
 use ringway_kernel::netns::{Identity, Netns, NetnsError};
 use ringway_kernel::pod::interface::{self, InterfaceError, Making, PodAddress, PodRoute, Spec};
 use ringway_kernel::pod::queue::Queue;
+use ringway_kernel::rules::{self, HostPort, Mapping, PortError, RulesError};
 use ringway_packet::addr::from_ip;
 use ringway_packet::mac::MacAddr;
 use ringway_packet::offload::VNET_HDR_LEN;
@@ -31,7 +32,6 @@ use super::saving::unsaved;
 use super::tables::{as_v4, as_v6};
 use super::{Control, Reply, closing};
 use crate::api::{ApiError, Attach, view};
-use crate::rules::{self, HostPort, PortError, RulesError};
 use crate::state::{CniRecord, PodRecord};
 use ringway_worker::limits::{LimitError, Limits, Rate};
 
@@ -427,7 +427,13 @@ pub(super) fn host_ports(
 ) -> Result<Vec<HostPort>, ApiError> {
     let mut all = Vec::new();
     for mapping in mappings {
-        let some = HostPort::of(mapping, ips).map_err(|e| of_rules(e.into()))?;
+        let asked = Mapping {
+            host_port: mapping.host_port,
+            container_port: mapping.container_port,
+            protocol: &mapping.protocol,
+            host_ip: &mapping.host_ip,
+        };
+        let some = HostPort::of(asked, ips).map_err(|e| of_rules(e.into()))?;
         if some.is_empty() {
             tracing::warn!(
                 "host port {} at {} is left out: the pod has no address of that family",

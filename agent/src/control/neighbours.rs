@@ -4,14 +4,14 @@
 use std::net::IpAddr;
 
 use ringway_kernel::netlink::{NeighbourState, Netlink, NetlinkError};
+use ringway_kernel::node;
 use ringway_kernel::pod::interface;
+use ringway_kernel::rules::conntrack;
 use ringway_packet::mac::MacAddr;
 use ringway_switch::returns::Role;
 use ringway_tables::{PortId, Target};
 
 use super::Control;
-use crate::node;
-use crate::rules::conntrack;
 use crate::state::PodRecord;
 use ringway_worker::{Command, epoch};
 

@@ -7,13 +7,13 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use ringway_kernel::netlink::{Change, NetlinkError};
+use ringway_kernel::node::{self, Desired, Look, Many};
 use ringway_kernel::pod::interface;
 use ringway_tables::PortId;
 
-use super::Control;
+use super::{Control, desired};
 use crate::api::ApiError;
 use crate::api::view::NodePortStatus;
-use crate::node::{self, Desired, Look, Many};
 
 /// How often routes and neighbours are looked at although nobody has told of a change.
 const LOOK: Duration = Duration::from_secs(30);
@@ -151,14 +151,15 @@ impl Control {
             pod.record.ips.iter().map(move |ip| (*ip, mac))
         });
         let localnet = self.rules.has_host_ports();
-        let desired = Desired::of(&self.config, port.mtu).with(pods, localnet);
+        let spec = desired::node_spec(&self.config, port.mtu);
+        let desired = Desired::of(&spec).with(pods, localnet);
         let begin = Instant::now();
         let before = &mut self.state.before;
         let look = match self.netlink.link_at(port.index) {
             Ok(None) => self.make_node_port(),
             _ => {
-                let (netlink, config) = (&mut self.netlink, &self.config);
-                node::mend(netlink, &desired, config, port.index, before, many)
+                let netlink = &mut self.netlink;
+                node::mend(netlink, &desired, &spec, port.index, before, many)
             }
         };
         if many.routes {
@@ -185,7 +186,12 @@ impl Control {
         let mtu = self.underlay.pod_mtu(&self.config);
         let (config, workers) = (&self.config, self.config.workers.count);
         let before = &mut self.state.before;
-        let made = node::setup(&mut self.netlink, config, mtu, workers, before);
+        let made = node::setup(
+            &mut self.netlink,
+            &desired::node_spec(config, mtu),
+            workers,
+            before,
+        );
         let index = self.netlink.link(&config.node.interface).map(|l| l.index);
         match (made, index) {
             (Ok(queues), Ok(index)) => {

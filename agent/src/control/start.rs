@@ -9,6 +9,8 @@ use crossbeam_channel::unbounded;
 use ringway_kernel::before::Before;
 use ringway_kernel::netlink::{Netlink, Watch};
 use ringway_kernel::next_hop::NextHops;
+use ringway_kernel::node;
+use ringway_kernel::rules::Rules;
 use ringway_ports::ethtool;
 use ringway_ports::socket::{PathMtu, SocketConfig, UdpChecksum, UdpUnderlay, probe};
 use ringway_switch::returns::BUCKETS;
@@ -21,12 +23,10 @@ use super::node_port::NodePort;
 use super::outer::Outer;
 use super::path_mtu::PathMtus;
 use super::rings::{self, Rings};
-use super::{Control, Descriptors, saving, tables};
+use super::{Control, Descriptors, desired, saving, tables};
 use crate::api::view::SocketStatus;
 use crate::config::{Checksum, Config, EncapKind, Gro};
 use crate::ipam::Pool;
-use crate::node;
-use crate::rules::Rules;
 use crate::state::StateDir;
 use crate::underlay::Underlay;
 use ringway_worker::{self as worker, Worker, WorkerConfig};
@@ -64,14 +64,19 @@ impl Control {
         }
         let mtu = underlay.pod_mtu(&config);
         let count = config.workers.count;
-        let queues = node::setup(&mut netlink, &config, mtu, count, &mut state.before);
+        let queues = node::setup(
+            &mut netlink,
+            &desired::node_spec(&config, mtu),
+            count,
+            &mut state.before,
+        );
         // Also when it failed: what was changed by then is changed.
         let unsaved = state_dir.save(&state).err();
         unsaved.iter().for_each(saving::warn_unsaved);
         let queues = queues?;
         let index = netlink.link(&config.node.interface)?.index;
         let node_port = NodePort::new(index, mtu, underlay.mtu);
-        let rules = Rules::new(&config);
+        let rules = Rules::new(desired::rules(&config), config.egress.accept_forward);
 
         let returns = Arc::new(Returns::new(BUCKETS, [random(), random()]));
         let (sender, events) = unbounded();

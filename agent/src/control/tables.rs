@@ -6,11 +6,11 @@ use std::sync::Arc;
 use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
 use ringway_kernel::mac;
 use ringway_kernel::next_hop::Way;
+use ringway_kernel::node;
 use ringway_packet::mac::MacAddr;
 use ringway_tables::{NodeInfo, Path, Peer, PeerId, PeerPaths, Port, PortId, PortKind, Snapshot};
 
 use crate::config::{self, Checksum, Config, gateway};
-use crate::node;
 use crate::underlay::Underlay;
 
 /// Default TTL of outer packets (`IPDEFTTL`, linux/ip.h).

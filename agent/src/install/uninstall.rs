@@ -139,7 +139,7 @@ fn pods(config: &Config, state: &State, report: &mut Report) {
 /// The node port, under its present name and any other.
 fn node_port(config: &Config, report: &mut Report) {
     let port = &config.node.interface;
-    let (done, failed) = crate::rules::remove(port);
+    let (done, failed) = ringway_kernel::rules::remove(port);
     report.done.extend(done);
     report.left.extend(failed);
     let found = Netlink::open().and_then(|mut netlink| {

@@ -13,7 +13,7 @@ fn the_nodes_stack_knows_where_pods_are_and_forgets_them() {
             let permanent = all
                 .iter()
                 .filter(|n| n.state == ringway_kernel::netlink::NeighbourState::Permanent);
-            let pods = permanent.filter(|n| !crate::node::is_next_hop(n.ip));
+            let pods = permanent.filter(|n| !ringway_kernel::node::is_next_hop(n.ip));
             let mut ips: Vec<String> = pods.map(|n| n.ip.to_string()).collect();
             ips.sort();
             ips

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::{Desired, HostPort, TABLE};
-use crate::config::gateway;
+use crate::node::Network;
 
 /// A family's words in nft's language.
 struct Family {
@@ -45,7 +45,12 @@ const FAMILIES: [Family; 2] = [
 pub fn render(desired: &Desired) -> String {
     let mut out = format!("table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n");
     let families = || {
-        let has = |family: &&Family| desired.own.iter().any(|c| c.is_ipv6() == family.v6);
+        let has = |family: &&Family| {
+            desired
+                .own
+                .iter()
+                .any(|own| own.cidr.is_ipv6() == family.v6)
+        };
         FAMILIES.iter().filter(has)
     };
     for family in families() {
@@ -195,7 +200,8 @@ fn postrouting<'a>(
         }
         let _ = writeln!(out, "\t\toifname \"{interface}\" accept");
         for Family { v6, ip, suffix, .. } in families {
-            for cidr in desired.own.iter().filter(|c| c.is_ipv6() == *v6) {
+            let of_family = |own: &&Network| own.cidr.is_ipv6() == *v6;
+            for Network { cidr, .. } in desired.own.iter().filter(of_family) {
                 let _ = writeln!(
                     out,
                     "\t\t{ip} saddr {cidr} {ip} daddr != @inside{suffix} masquerade fully-random"
@@ -213,11 +219,11 @@ fn to_remote_pods(out: &mut String, desired: &Desired, family: &Family) {
     let Family {
         v6, ip, on_link, ..
     } = family;
-    let own = || desired.own.iter().filter(|c| c.is_ipv6() == *v6);
-    let Some(gateway) = own().next().map(|cidr| gateway(*cidr)) else {
+    let own = || desired.own.iter().filter(|own| own.cidr.is_ipv6() == *v6);
+    let Some(gateway) = own().next().map(|own| own.gateway) else {
         return;
     };
-    let pods: Vec<String> = own().map(ToString::to_string).collect();
+    let pods: Vec<String> = own().map(|own| own.cidr.to_string()).collect();
     let pods = pods.join(", ");
     let _ = writeln!(
         out,

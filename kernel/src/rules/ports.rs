@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use ringway_cni::api::PortMapping;
-
 /// Protocol of a host port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
@@ -25,6 +23,19 @@ impl fmt::Display for Protocol {
             Self::Sctp => "sctp",
         })
     }
+}
+
+/// What is asked for: a port of the node that leads to a port of a pod.
+#[derive(Clone, Copy, Debug)]
+pub struct Mapping<'a> {
+    /// Port of the node.
+    pub host_port: u16,
+    /// Port of the pod.
+    pub container_port: u16,
+    /// `tcp`, `udp` or `sctp`, in any case.
+    pub protocol: &'a str,
+    /// Address of the node; empty: all.
+    pub host_ip: &'a str,
 }
 
 /// A port of the node that leads to a pod, in one family.
@@ -90,13 +101,13 @@ pub enum PortError {
 }
 
 impl HostPort {
-    /// What a runtime's mapping means for a pod with these addresses: one for each family, or that of
+    /// What a mapping means for a pod with these addresses: one for each family, or that of
     /// `hostIP`; none if the pod has no address of that family, as the reference plugin has it. An
     /// unspecified `hostIP` is all addresses of its family.
     ///
     /// # Errors
     /// See [`PortError`].
-    pub fn of(mapping: &PortMapping, ips: &[IpAddr]) -> Result<Vec<Self>, PortError> {
+    pub fn of(mapping: Mapping<'_>, ips: &[IpAddr]) -> Result<Vec<Self>, PortError> {
         let port = mapping.host_port;
         let bad = |what, value: &dyn fmt::Display| PortError::Value {
             port,
@@ -117,7 +128,7 @@ impl HostPort {
                 return Err(bad(what, &value));
             }
         }
-        let host_ip: Option<IpAddr> = match mapping.host_ip.as_str() {
+        let host_ip: Option<IpAddr> = match mapping.host_ip {
             "" => None,
             text => Some(
                 text.parse::<IpAddr>()
@@ -218,12 +229,12 @@ impl HostPorts {
 mod tests {
     use super::*;
 
-    fn mapping(host_port: u16, protocol: &str, host_ip: &str) -> PortMapping {
-        PortMapping {
+    fn mapping<'a>(host_port: u16, protocol: &'a str, host_ip: &'a str) -> Mapping<'a> {
+        Mapping {
             host_port,
             container_port: 80,
-            protocol: protocol.into(),
-            host_ip: host_ip.into(),
+            protocol,
+            host_ip,
         }
     }
 
@@ -234,7 +245,7 @@ mod tests {
     #[test]
     fn a_mapping_is_one_of_each_family() {
         let of = |host_ip: &str| {
-            let all = HostPort::of(&mapping(8080, "TCP", host_ip), &ips()).unwrap();
+            let all = HostPort::of(mapping(8080, "TCP", host_ip), &ips()).unwrap();
             let what = |p: &HostPort| (p.pod_ip.to_string(), p.host_ip.map(|ip| ip.to_string()));
             all.iter().map(what).collect::<Vec<_>>()
         };
@@ -252,12 +263,12 @@ mod tests {
             (mapping(8080, "tcp", "x"), "hostIP \"x\""),
             (mapping(0, "tcp", ""), "hostPort \"0\""),
         ] {
-            let error = HostPort::of(&mapping, &ips()).unwrap_err().to_string();
+            let error = HostPort::of(mapping, &ips()).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
         for host_ip in ["::1", "ff02::1", "224.0.0.1", "255.255.255.255"] {
             for some in [&ips()[..], &ips()[..1]] {
-                let error = HostPort::of(&mapping(1, "tcp", host_ip), some).unwrap_err();
+                let error = HostPort::of(mapping(1, "tcp", host_ip), some).unwrap_err();
                 assert!(error.to_string().contains(host_ip), "{error}");
             }
         }
@@ -266,10 +277,10 @@ mod tests {
     #[test]
     fn a_family_the_pod_has_not_asks_for_nothing() {
         for (host_ip, own) in [("fd00::1", 0), ("::", 0), ("192.0.2.1", 1), ("", 1)] {
-            let some = HostPort::of(&mapping(80, "tcp", host_ip), &ips()[..1]).unwrap();
+            let some = HostPort::of(mapping(80, "tcp", host_ip), &ips()[..1]).unwrap();
             assert_eq!(some.len(), own, "{host_ip}");
         }
-        let mapped = HostPort::of(&mapping(80, "tcp", "::ffff:192.0.2.1"), &ips()).unwrap();
+        let mapped = HostPort::of(mapping(80, "tcp", "::ffff:192.0.2.1"), &ips()).unwrap();
         assert_eq!(mapped[0].host_ip, Some("192.0.2.1".parse().unwrap()));
         assert_eq!(mapped.len(), 1);
     }
@@ -277,7 +288,7 @@ mod tests {
     #[test]
     fn one_port_leads_to_one_pod() {
         let ports = |port, protocol, host_ip| {
-            HostPort::of(&mapping(port, protocol, host_ip), &ips()).unwrap()
+            HostPort::of(mapping(port, protocol, host_ip), &ips()).unwrap()
         };
         let mut all = HostPorts::default();
         all.claim("a", ports(80, "tcp", "")).unwrap();

@@ -1,27 +1,30 @@
-use ringway_kernel::testing::in_netns;
-use ringway_kernel::{mac, sysctl};
+use crate::testing::in_netns;
+use crate::{mac, sysctl};
 
 use super::*;
 
-fn config(extra: &str, cidrs: &str) -> Config {
-    let text = include_str!("../../ringway.toml")
-        .replace("\"10.77.1.0/24\", \"fd77:1::/64\"", cidrs)
-        .replace("\"10.77.2.0/24\", \"fd77:2::/64\"", extra)
-        .replace("\"eth0\"", "\"under0\"");
-    Config::parse(std::path::Path::new("t"), &text).unwrap()
+fn spec(peers: &[&str], own: &[&str]) -> Spec {
+    let network = |cidr: &&str| {
+        let cidr: Cidr = cidr.parse().unwrap();
+        let gateway = gateway_of(&cidr.network());
+        Network { cidr, gateway }
+    };
+    Spec {
+        name: "ringway0".into(),
+        alias: "ringway test".into(),
+        underlay: "under0".into(),
+        mtu: 1430,
+        own: own.iter().map(network).collect(),
+        peers: peers.iter().map(|cidr| cidr.parse().unwrap()).collect(),
+    }
 }
 
-fn setup(
-    netlink: &mut Netlink,
-    config: &Config,
-    mtu: u16,
-    queues: usize,
-) -> Result<Queues, NodeError> {
-    super::setup(netlink, config, mtu, queues, &mut Before::default())
+fn setup(netlink: &mut Netlink, spec: &Spec, queues: usize) -> Result<Queues, NodeError> {
+    super::setup(netlink, spec, queues, &mut Before::default())
 }
 
-const BOTH: &str = "\"10.77.1.0/24\", \"fd77:1::/64\"";
-const PEER: &str = "\"10.77.2.0/24\", \"fd77:2::/64\"";
+const BOTH: &[&str] = &["10.77.1.0/24", "fd77:1::/64"];
+const PEER: &[&str] = &["10.77.2.0/24", "fd77:2::/64"];
 
 /// With an underlay interface, whose settings are looked at.
 fn underlay() -> tap::Opened {
@@ -54,8 +57,8 @@ fn it_holds_the_gateways_and_leads_to_the_peers() {
     in_netns(|| {
         let _under = underlay();
         let mut nl = Netlink::open().unwrap();
-        let config = config(PEER, BOTH);
-        let queues = setup(&mut nl, &config, 1430, 1).unwrap();
+        let spec = spec(PEER, BOTH);
+        let queues = setup(&mut nl, &spec, 1).unwrap();
         let link = nl.link("ringway0").unwrap();
         assert_eq!(link.mac, Some(mac::GATEWAY));
         assert_eq!((link.mtu, link.up), (1430, true));
@@ -73,7 +76,7 @@ fn it_holds_the_gateways_and_leads_to_the_peers() {
         assert_eq!(found(&mut nl), expected);
         // Again, as after a restart: the same interface, the same state.
         drop(queues);
-        setup(&mut nl, &config, 1430, 1).unwrap();
+        setup(&mut nl, &spec, 1).unwrap();
         assert_eq!(nl.link("ringway0").unwrap().index, link.index);
         assert_eq!(found(&mut nl), expected);
     });
@@ -84,9 +87,12 @@ fn what_an_earlier_configuration_left_is_taken_away() {
     in_netns(|| {
         let _under = underlay();
         let mut nl = Netlink::open().unwrap();
-        drop(setup(&mut nl, &config(PEER, BOTH), 1430, 1).unwrap());
-        let next = config("\"10.77.3.0/24\"", "\"10.77.1.0/25\"");
-        setup(&mut nl, &next, 1400, 1).unwrap();
+        drop(setup(&mut nl, &spec(PEER, BOTH), 1).unwrap());
+        let next = Spec {
+            mtu: 1400,
+            ..spec(&["10.77.3.0/24"], &["10.77.1.0/25"])
+        };
+        setup(&mut nl, &next, 1).unwrap();
         let (addresses, via) = found(&mut nl);
         assert_eq!(addresses, ["10.77.1.0/32", "10.77.1.1/25"]);
         assert_eq!(via, ["10.77.3.0/24 via 169.254.82.87 src 10.77.1.1"]);
@@ -103,7 +109,7 @@ fn settings_hold_whatever_all_says() {
         sysctl::set("ipv4/conf/all/send_redirects", "1").unwrap();
         sysctl::set("ipv6/conf/under0/accept_ra", "1").unwrap();
         let mut nl = Netlink::open().unwrap();
-        setup(&mut nl, &config(PEER, BOTH), 1430, 1).unwrap();
+        setup(&mut nl, &spec(PEER, BOTH), 1).unwrap();
         let get = |key: &str| sysctl::get(key).unwrap();
         assert_eq!(get("ipv4/ip_forward"), "1");
         assert_eq!(get("ipv6/conf/all/forwarding"), "1");
@@ -125,16 +131,16 @@ fn the_number_of_workers_may_change_in_both_directions() {
     in_netns(|| {
         let _under = underlay();
         let mut nl = Netlink::open().unwrap();
-        let config = config(PEER, BOTH);
+        let spec = spec(PEER, BOTH);
         // Made for one worker: two share its queue.
-        drop(setup(&mut nl, &config, 1430, 1).unwrap());
-        let queues = setup(&mut nl, &config, 1430, 2).unwrap();
+        drop(setup(&mut nl, &spec, 1).unwrap());
+        let queues = setup(&mut nl, &spec, 2).unwrap();
         assert_eq!(queues.fds.len(), 1);
         drop(queues);
         nl.delete_link("ringway0").unwrap();
         // Made for two: one worker opens one queue of it.
-        assert_eq!(setup(&mut nl, &config, 1430, 2).unwrap().fds.len(), 2);
-        assert_eq!(setup(&mut nl, &config, 1430, 1).unwrap().fds.len(), 1);
+        assert_eq!(setup(&mut nl, &spec, 2).unwrap().fds.len(), 2);
+        assert_eq!(setup(&mut nl, &spec, 1).unwrap().fds.len(), 1);
     });
 }
 
@@ -155,7 +161,7 @@ fn a_foreign_interface_is_not_touched() {
             ..LinkChange::default()
         };
         nl.change_link(lo, &rename).unwrap();
-        let refused = setup(&mut nl, &config(PEER, BOTH), 1430, 1).unwrap_err();
+        let refused = setup(&mut nl, &spec(PEER, BOTH), 1).unwrap_err();
         assert!(matches!(refused, NodeError::NotTap { .. }), "{refused}");
         assert!(refused.to_string().contains("node.interface"));
     });
@@ -166,8 +172,8 @@ fn a_second_agent_is_noticed() {
     in_netns(|| {
         let _under = underlay();
         let mut nl = Netlink::open().unwrap();
-        let _held = setup(&mut nl, &config(PEER, BOTH), 1430, 1).unwrap();
-        let refused = setup(&mut nl, &config(PEER, BOTH), 1430, 1).unwrap_err();
+        let _held = setup(&mut nl, &spec(PEER, BOTH), 1).unwrap();
+        let refused = setup(&mut nl, &spec(PEER, BOTH), 1).unwrap_err();
         assert!(matches!(refused, NodeError::Busy { .. }), "{refused}");
     });
 }
@@ -185,7 +191,7 @@ fn errors_of_the_switch_are_believed() {
     in_netns(|| {
         let _under = underlay();
         let mut nl = Netlink::open().unwrap();
-        let queues = setup(&mut nl, &config(PEER, BOTH), 1430, 1).unwrap();
+        let queues = setup(&mut nl, &spec(PEER, BOTH), 1).unwrap();
         let socket = UdpSocket::bind("10.77.1.1:0").unwrap();
         socket.connect("10.77.2.2:9").unwrap();
         let mtu = || getsockopt(&socket, sockopt::IpMtu).unwrap();
@@ -232,17 +238,17 @@ fn a_port_under_another_name_makes_way() {
     in_netns(|| {
         let _under = underlay();
         let mut nl = Netlink::open().unwrap();
-        let first = config(PEER, BOTH);
-        let held = setup(&mut nl, &first, 1430, 1).unwrap();
-        let text = include_str!("../../ringway.toml")
-            .replace("\"eth0\"", "\"under0\"")
-            .replace("[node]", "[node]\ninterface = \"pods0\"");
-        let second = Config::parse(std::path::Path::new("t"), &text).unwrap();
+        let first = spec(PEER, BOTH);
+        let held = setup(&mut nl, &first, 1).unwrap();
+        let second = Spec {
+            name: "pods0".into(),
+            ..first.clone()
+        };
         // One that a living agent has open stays.
-        drop(setup(&mut nl, &second, 1430, 1).unwrap());
+        drop(setup(&mut nl, &second, 1).unwrap());
         nl.link("ringway0").unwrap();
         drop(held);
-        setup(&mut nl, &second, 1430, 1).unwrap();
+        setup(&mut nl, &second, 1).unwrap();
         let gone = nl.link("ringway0");
         assert!(matches!(gone, Err(NetlinkError::NoLink { .. })), "{gone:?}");
         let index = nl.link("pods0").unwrap().index;
@@ -275,16 +281,16 @@ fn the_underlay_goes_on_hearing_router_advertisements() {
             sysctl::set("ipv6/conf/all/forwarding", forwarding).unwrap();
             sysctl::set(ACCEPT, "1").unwrap();
             let mut nl = Netlink::open().unwrap();
-            let (config, mut before) = (config(PEER, BOTH), Before::default());
-            let _queues = super::setup(&mut nl, &config, 1430, 1, &mut before).unwrap();
+            let (spec, mut before) = (spec(PEER, BOTH), Before::default());
+            let _queues = super::setup(&mut nl, &spec, 1, &mut before).unwrap();
             assert_eq!(sysctl::get(ACCEPT).unwrap(), at_first);
             sysctl::set(ACCEPT, "1").unwrap();
             let index = nl.link("ringway0").unwrap().index;
-            let desired = Desired::of(&config, 1430);
+            let desired = Desired::of(&spec);
             let look = mend(
                 &mut nl,
                 &desired,
-                &config,
+                &spec,
                 index,
                 &mut before,
                 Many::default(),

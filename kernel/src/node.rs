@@ -20,19 +20,53 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ringway_kernel::before::Before;
-use ringway_kernel::mac;
-use ringway_kernel::netlink::{Link, LinkChange, Netlink, NetlinkError};
-use ringway_kernel::pod::interface::{Queues, TAP_OWNER_UID};
-use ringway_kernel::sysctl::SysctlError;
+use crate::before::Before;
+use crate::mac;
+use crate::netlink::{Link, LinkChange, Netlink, NetlinkError};
+use crate::pod::interface::{Queues, TAP_OWNER_UID};
+use crate::sysctl::SysctlError;
 use ringway_ports::tap::{self, TapError, TapOptions};
+use ringway_tables::Cidr;
 
-use crate::config::Config;
 use crate::rules;
 
 mod desired;
 
 pub use desired::Desired;
+
+/// A pod network of this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its addresses.
+    pub cidr: Cidr,
+    /// The one that the node has in it.
+    pub gateway: IpAddr,
+}
+
+/// What the node port is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// Name of the interface.
+    pub name: String,
+    /// Which agent's it is: [`alias`](crate::pod::interface::alias).
+    pub alias: String,
+    /// Name of the interface to other nodes.
+    pub underlay: String,
+    /// MTU in bytes.
+    pub mtu: u16,
+    /// Of the families of these pods are routed; the first of a family has the source of its routes.
+    pub own: Vec<Network>,
+    /// Pod networks of peers.
+    pub peers: Vec<Cidr>,
+}
+
+impl Spec {
+    /// The first own network of a family.
+    fn first(&self, v6: bool) -> Option<Network> {
+        let of_family = |network: &&Network| network.cidr.is_ipv6() == v6;
+        self.own.iter().find(of_family).copied()
+    }
+}
 
 /// Next hop of all IPv4 routes to peers' pods. Link-local, so nothing else can
 /// mean it; only ringway0 has a neighbour entry for it.
@@ -42,7 +76,7 @@ pub const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(169, 254, 82, 87);
 pub const NEXT_HOP_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x0052, 0x57ff, 0xfe00, 0x0001);
 
 /// Whether it is one of the two above.
-pub(crate) fn is_next_hop(ip: IpAddr) -> bool {
+pub fn is_next_hop(ip: IpAddr) -> bool {
     ip == IpAddr::V4(NEXT_HOP) || ip == IpAddr::V6(NEXT_HOP_V6)
 }
 
@@ -81,19 +115,18 @@ pub enum NodeError {
 /// Makes or finds the node port and sets everything on it.
 pub fn setup(
     netlink: &mut Netlink,
-    config: &Config,
-    mtu: u16,
+    spec: &Spec,
     queues: usize,
     before: &mut Before,
 ) -> Result<Queues, NodeError> {
-    let desired = Desired::of(config, mtu);
+    let desired = Desired::of(spec);
     remove_renamed(netlink, &desired)?;
     let queues = open(netlink, &desired.name, queues)?;
     let link = netlink.link(&desired.name)?;
-    desired.sweep(netlink, link.index, config)?;
+    desired.sweep(netlink, link.index, spec)?;
     let mut changed = Vec::new();
     for part in PARTS {
-        changed.extend(part(&desired, config, netlink, &link, before)?);
+        changed.extend(part(&desired, spec, netlink, &link, before)?);
     }
     if !changed.is_empty() {
         let (n, some) = (changed.len(), changed[..changed.len().min(20)].join(", "));
@@ -152,7 +185,7 @@ pub struct Many {
 pub fn mend(
     netlink: &mut Netlink,
     desired: &Desired,
-    config: &Config,
+    spec: &Spec,
     index: u32,
     before: &mut Before,
     many: Many,
@@ -167,7 +200,7 @@ pub fn mend(
     };
     let wanted = [true, true, true, true, many.neighbours, many.routes];
     for (part, _) in PARTS.iter().zip(wanted).filter(|(_, wanted)| *wanted) {
-        match part(desired, config, netlink, &link, before) {
+        match part(desired, spec, netlink, &link, before) {
             Ok(mended) => look.mended.extend(mended),
             Err(e) => look.failed.push(e.to_string()),
         }
@@ -206,8 +239,7 @@ fn name_back(
 }
 
 /// Sets one part of what is desired; what had to be set.
-type Part =
-    fn(&Desired, &Config, &mut Netlink, &Link, &mut Before) -> Result<Vec<String>, NodeError>;
+type Part = fn(&Desired, &Spec, &mut Netlink, &Link, &mut Before) -> Result<Vec<String>, NodeError>;
 
 /// In the order in which they can be set: IPv6 needs an MTU of 1,280 and, for its addresses, its settings;
 /// routes need the interface up and addresses on it. The last two are [`Many`].
@@ -217,7 +249,7 @@ const PARTS: [Part; 6] = [
     |desired, _, netlink, link, _| desired.set_addresses(netlink, link.index),
     |desired, _, netlink, link, _| desired.set_up(netlink, link),
     |desired, _, netlink, link, _| desired.set_neighbours(netlink, link.index),
-    |desired, config, netlink, link, _| desired.set_routes(netlink, link.index, config),
+    |desired, spec, netlink, link, _| desired.set_routes(netlink, link.index, spec),
 ];
 /// Opens the queues of the TAP, making it if there is none. One made for
 /// another number of workers keeps its queue mode: the kernel allows no other.

@@ -11,19 +11,15 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ringway_kernel::before::Before;
-use ringway_kernel::gso;
-use ringway_kernel::mac;
-use ringway_kernel::netlink::{
-    Address, Lifetime, Link, LinkChange, NeighbourState, Netlink, Route,
-};
-use ringway_kernel::pod::interface;
-use ringway_kernel::sysctl::{self, SysctlError};
+use crate::before::Before;
+use crate::gso;
+use crate::mac;
+use crate::netlink::{Address, Lifetime, Link, LinkChange, NeighbourState, Netlink, Route};
+use crate::sysctl::{self, SysctlError};
 use ringway_packet::mac::MacAddr;
 use ringway_tables::Cidr;
 
-use super::{NEXT_HOP, NEXT_HOP_V6, NodeError};
-use crate::config::{Config, gateway};
+use super::{NEXT_HOP, NEXT_HOP_V6, NodeError, Spec};
 
 /// The node port as it shall be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,27 +41,26 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// That of the configuration, without pods. Routes are taken from the configuration when they are looked
-    /// at: they may be a hundred thousand.
-    pub fn of(config: &Config, mtu: u16) -> Self {
+    /// That of a node without pods. Routes are taken from `spec` when they are looked at: they may be a
+    /// hundred thousand.
+    pub fn of(spec: &Spec) -> Self {
         let mut desired = Self {
-            name: config.node.interface.clone(),
-            mtu,
-            v4: config.pod_cidr(false).is_some(),
-            v6: config.pod_cidr(true).is_some(),
-            underlay: config.underlay.interface.clone(),
-            alias: interface::alias(&config.node.state_dir),
+            name: spec.name.clone(),
+            mtu: spec.mtu,
+            v4: spec.first(false).is_some(),
+            v6: spec.first(true).is_some(),
+            underlay: spec.underlay.clone(),
+            alias: spec.alias.clone(),
             ..Self::default()
         };
-        for cidr in &config.node.pod_cidrs {
-            let own = gateway(*cidr);
-            desired.addresses.push((own, cidr.prefix_len()));
+        for super::Network { cidr, gateway } in &spec.own {
+            desired.addresses.push((*gateway, cidr.prefix_len()));
             desired
                 .neighbours
                 .insert(next_hop(cidr.is_ipv6()), mac::GATEWAY);
         }
         // What Flannel nodes have as their own on the overlay (flannel.1) and take as their source.
-        let network = config.pod_cidr(false).map(|c| (c.network(), 32));
+        let network = spec.first(false).map(|own| (own.cidr.network(), 32));
         desired.addresses.extend(network);
         desired
     }
@@ -274,9 +269,9 @@ impl Desired {
         &self,
         netlink: &mut Netlink,
         index: u32,
-        config: &Config,
+        spec: &Spec,
     ) -> Result<Vec<String>, NodeError> {
-        let wanted = Routes::of(config);
+        let wanted = Routes::of(spec);
         let mut sound = vec![false; wanted.cidrs.len()];
         netlink.each_route(index, |there| {
             if let Some(at) = wanted.find(&there) {
@@ -300,7 +295,7 @@ impl Desired {
         &self,
         netlink: &mut Netlink,
         index: u32,
-        config: &Config,
+        spec: &Spec,
     ) -> Result<(), NodeError> {
         for old in netlink.addresses(index)? {
             if old.global && !self.addresses.contains(&(old.ip, old.prefix_len)) {
@@ -308,7 +303,7 @@ impl Desired {
                 netlink.remove_address(index, old.ip, old.prefix_len)?;
             }
         }
-        let wanted = Routes::of(config);
+        let wanted = Routes::of(spec);
         let mut stale = Vec::new();
         netlink.each_route(index, |old| {
             let ours = old.gateway.is_some_and(super::is_next_hop);
@@ -326,19 +321,19 @@ impl Desired {
 
 /// The routes there shall be, by destination: own pod networks, and peers' of the same families.
 struct Routes<'a> {
-    config: &'a Config,
+    spec: &'a Spec,
     cidrs: Vec<&'a Cidr>,
 }
 
 impl<'a> Routes<'a> {
-    fn of(config: &'a Config) -> Self {
-        let peers = config.peers.iter().flat_map(|p| &p.pod_cidrs);
-        let all = config.node.pod_cidrs.iter().chain(peers);
-        let mut cidrs: Vec<&Cidr> = all
-            .filter(|c| config.pod_cidr(c.is_ipv6()).is_some())
+    fn of(spec: &'a Spec) -> Self {
+        let own = spec.own.iter().map(|own| &own.cidr);
+        let mut cidrs: Vec<&Cidr> = own
+            .chain(&spec.peers)
+            .filter(|c| spec.first(c.is_ipv6()).is_some())
             .collect();
         cidrs.sort_by_key(|c| destination(c));
-        Self { config, cidrs }
+        Self { spec, cidrs }
     }
 
     /// Which has the same destination.
@@ -350,15 +345,14 @@ impl<'a> Routes<'a> {
 
     fn route(&self, at: usize, interface: u32) -> Route {
         let cidr = *self.cidrs[at];
-        let own = self.config.pod_cidr(cidr.is_ipv6());
         // The kernel makes that to the own pods with the address; it is set where somebody took it away.
-        let remote = own != Some(cidr);
+        let remote = !self.spec.own.iter().any(|own| own.cidr == cidr);
         Route {
             destination: cidr.network(),
             prefix_len: cidr.prefix_len(),
             gateway: remote.then(|| next_hop(cidr.is_ipv6())),
             onlink: remote,
-            source: own.map(gateway),
+            source: self.spec.first(cidr.is_ipv6()).map(|own| own.gateway),
             interface,
         }
     }

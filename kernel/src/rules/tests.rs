@@ -1,14 +1,26 @@
-use ringway_kernel::testing::in_netns;
+use crate::testing::in_netns;
 
 use super::*;
-use crate::config::Config;
 use ringway_ports::tap::{self, TapOptions};
-use std::path::Path;
 use std::process::Command;
 
-fn config(extra: &str) -> Config {
-    let text = format!("{}\n{extra}\n", include_str!("../../ringway.toml"));
-    Config::parse(Path::new("t"), &text).unwrap()
+fn desired() -> Desired {
+    let cidr = |text: &str| -> Cidr { text.parse().unwrap() };
+    let network = |own: &str, gateway: &str| Network {
+        cidr: cidr(own),
+        gateway: gateway.parse().unwrap(),
+    };
+    let inside = ["10.77.1.0/24", "fd77:1::/64", "10.77.2.0/24", "fd77:2::/64"];
+    Desired {
+        interface: "ringway0".into(),
+        own: vec![
+            network("10.77.1.0/24", "10.77.1.1"),
+            network("fd77:1::/64", "fd77:1::1"),
+        ],
+        inside: inside.map(cidr).to_vec(),
+        masquerade: true,
+        ports: Vec::new(),
+    }
 }
 
 fn port(host_ip: Option<&str>, host_port: u16, pod_ip: &str) -> HostPort {
@@ -35,8 +47,8 @@ fn run(words: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn start(config: &Config) -> Rules {
-    let mut rules = Rules::new(config);
+fn start(desired: Desired) -> Rules {
+    let mut rules = Rules::new(desired, true);
     rules.restore(Vec::new(), &[]);
     rules.await_forward(SLOW);
     rules
@@ -72,7 +84,8 @@ fn usable(name: &str) -> bool {
 
 #[test]
 fn the_table_as_text() {
-    let mut desired = Desired::of(&config("[egress]\nmasquerade_exclude = [\"192.0.2.0/24\"]"));
+    let mut desired = desired();
+    desired.inside.push("192.0.2.0/24".parse().unwrap());
     let expected = "table inet ringway
 delete table inet ringway
 table inet ringway {
@@ -129,7 +142,7 @@ fn set_changed_flushed_and_removed() {
     in_netns(|| {
         let _node = tap::create_persistent("ringway0", &TapOptions::default()).unwrap();
         let before = run("nft list ruleset");
-        let mut rules = start(&config(""));
+        let mut rules = start(desired());
         assert_eq!(rules.describe(), "table inet ringway: masquerade");
         let ports = || vec![port(None, 8080, "10.77.1.2"), port(None, 8080, "fd77:1::2")];
         rules.set_host_ports("a", ports()).unwrap();
@@ -215,7 +228,7 @@ fn a_firewall_that_forwards_nothing_lets_pods_through() {
         run("nft add table ip open");
         run("nft add chain ip open openly { type filter hook forward priority 0; policy accept; }");
         let before = run("nft list ruleset");
-        let mut rules = start(&config(""));
+        let mut rules = start(desired());
         for family in ["ip", "ip6", "inet"] {
             let chain = run(&format!("nft list chain {family} strict strictly"));
             assert_eq!(chain.matches("\"ringway0\"").count(), 2, "{chain}");
@@ -253,7 +266,7 @@ fn looks_take_a_small_part_of_the_time() {
         return;
     }
     in_netns(|| {
-        let mut rules = start(&config(""));
+        let mut rules = start(desired());
         look(&mut rules);
         rules.cost = Duration::from_millis(5);
         run("nft flush ruleset");
@@ -275,7 +288,7 @@ fn a_firewall_of_iptables_lets_pods_through() {
         for program in ["iptables", "ip6tables"] {
             run(&format!("{program} -P FORWARD DROP"));
         }
-        let mut rules = start(&config(""));
+        let mut rules = start(desired());
         let ours = |program: &str| {
             run(&format!("{program} -S FORWARD"))
                 .matches("ringway0")
@@ -330,7 +343,7 @@ fn a_firewall_that_rejects_by_its_last_rule_lets_pods_through() {
         )
         .unwrap();
         let before = run("nft list ruleset");
-        let mut rules = start(&config(""));
+        let mut rules = start(desired());
         let of = |chain: &str| {
             run(&format!("nft list chain {chain}"))
                 .matches("\"ringway0\"")
@@ -382,7 +395,7 @@ fn a_firewall_that_cannot_be_opened_is_said_with_the_command_that_helps() {
             assert!(begin.elapsed() < Duration::from_secs(5), "nft -i is slow");
             std::thread::sleep(Duration::from_millis(20));
         }
-        let mut rules = start(&config(""));
+        let mut rules = start(desired());
         let [condition] = rules.conditions() else {
             panic!("{:?}", rules.conditions());
         };
@@ -430,7 +443,7 @@ fn a_firewall_of_iptables_of_either_kind_lets_pods_through() {
                         .filter(|rule| rule.contains("ringway0"))
                         .count()
                 };
-                let mut rules = start(&config(""));
+                let mut rules = start(desired());
                 look(&mut rules);
                 for program in &programs {
                     assert_eq!(ours(program), 2, "{program} {how}");
@@ -446,7 +459,7 @@ fn a_firewall_of_iptables_of_either_kind_lets_pods_through() {
     }
     // Nobody asks the older programs where they have nothing: they would make tables.
     in_netns(|| {
-        drop(start(&config("")));
+        drop(start(desired()));
         let names = std::fs::read_to_string("/proc/thread-self/net/ip_tables_names");
         assert_eq!(names.unwrap_or_default(), "");
     });
@@ -458,7 +471,7 @@ fn rules_that_could_not_be_had_are_tried_again() {
         return;
     }
     in_netns(|| {
-        let mut rules = start(&config(""));
+        let mut rules = start(desired());
         rules.table = Table::Failed("as if".into());
         run("nft flush ruleset");
         assert!(rules.describe().contains("as if"));
@@ -473,8 +486,11 @@ fn unwanted_rules_are_none() {
         return;
     }
     in_netns(|| {
-        drop(start(&config("")));
-        let rules = start(&config("[egress]\nmasquerade = false"));
+        drop(start(desired()));
+        let rules = start(Desired {
+            masquerade: false,
+            ..desired()
+        });
         assert_eq!(rules.describe(), "none wanted");
         assert_eq!(
             run("nft list ruleset"),

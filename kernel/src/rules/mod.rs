@@ -27,13 +27,13 @@ use std::net::IpAddr;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ringway_kernel::sysctl::{self, SysctlError};
+use crate::sysctl::{self, SysctlError};
 use ringway_tables::Cidr;
 
-use crate::config::{Config, gateway};
+use crate::node::Network;
 
-pub(crate) use listeners::find as listener;
-pub use ports::{HostPort, HostPorts, PortError, Protocol};
+pub use listeners::find as listener;
+pub use ports::{HostPort, HostPorts, Mapping, PortError, Protocol};
 pub use render::render;
 use watch::Watch;
 
@@ -67,7 +67,7 @@ pub struct Desired {
     /// Name of the node port.
     pub interface: String,
     /// This node's pod networks.
-    pub own: Vec<Cidr>,
+    pub own: Vec<Network>,
     /// Networks that pods reach under their own address.
     pub inside: Vec<Cidr>,
     /// Packets of pods to other networks get the node's address.
@@ -77,22 +77,6 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// As the configuration has it; without host ports.
-    pub fn of(config: &Config) -> Self {
-        let own = config.node.pod_cidrs.clone();
-        let mut inside = own.clone();
-        inside.extend(config.peers.iter().flat_map(|peer| &peer.pod_cidrs));
-        inside.extend(&config.node.cluster_cidrs);
-        inside.extend(&config.egress.masquerade_exclude);
-        Self {
-            interface: config.node.interface.clone(),
-            own,
-            inside,
-            masquerade: config.egress.masquerade,
-            ports: Vec::new(),
-        }
-    }
-
     /// Nothing is asked of the kernel.
     fn is_empty(&self) -> bool {
         !self.masquerade && self.ports.is_empty()
@@ -132,12 +116,12 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Those of the configuration; nothing is set before [`restore`](Self::restore).
-    pub fn new(config: &Config) -> Self {
+    /// None is set before [`restore`](Self::restore). With `accept_forward` others' firewalls are opened.
+    pub fn new(desired: Desired, accept_forward: bool) -> Self {
         Self {
-            desired: Desired::of(config),
+            desired,
             ports: HostPorts::default(),
-            accept_forward: config.egress.accept_forward,
+            accept_forward,
             forwarding: None,
             table: Table::None,
             conditions: Vec::new(),
@@ -172,9 +156,10 @@ impl Rules {
                  again, or set egress.masquerade = false if something else does it"
             ),
         }
-        let gateways = self.desired.own.iter().map(|cidr| gateway(*cidr));
+        let gateways = self.desired.own.iter().map(|own| own.gateway);
         let live: Vec<IpAddr> = gateways.chain(live.iter().copied()).collect();
-        match conntrack::forget_udp_to_gone(&self.desired.own, &live) {
+        let networks: Vec<Cidr> = self.desired.own.iter().map(|own| own.cidr).collect();
+        match conntrack::forget_udp_to_gone(&networks, &live) {
             Ok(()) => {}
             // Without connection tracking nothing is translated.
             Err(e) if !self.set() => tracing::debug!("no connection tracking: {e}"),
@@ -328,7 +313,8 @@ impl Rules {
             }
             return Ok(None);
         }
-        if !self.desired.ports.is_empty() && self.desired.own.iter().any(|c| !c.is_ipv6()) {
+        if !self.desired.ports.is_empty() && self.desired.own.iter().any(|own| !own.cidr.is_ipv6())
+        {
             // A process of the node may use 127.0.0.1 for a host port; answers to that come by ringway0.
             let key = format!("ipv4/conf/{}/route_localnet", self.desired.interface);
             sysctl::set(&key, "1")?;

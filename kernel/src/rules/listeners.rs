@@ -211,7 +211,7 @@ fn process(inode: u64) -> Option<(String, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringway_kernel::testing::in_netns;
+    use crate::testing::in_netns;
     use std::net::{TcpListener, TcpStream, UdpSocket};
 
     fn port(protocol: Protocol, host_port: u16, host_ip: &str, v6: bool) -> HostPort {
