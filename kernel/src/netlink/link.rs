@@ -1,6 +1,6 @@
 //! Links: find, change, delete.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::NLM_F_DUMP;

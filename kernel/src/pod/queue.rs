@@ -69,7 +69,7 @@ impl Queue {
     }
 
     /// What it means for the interface.
-    pub(crate) fn change(&self) -> LinkChange<'static> {
+    pub fn change(&self) -> LinkChange<'static> {
         LinkChange {
             gso_max_size: Some(self.gso.size),
             gso_max_segs: Some(self.gso.segments),

@@ -28,19 +28,19 @@ struct Socket {
 
 /// Who listens on a port that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Listener {
+pub struct Listener {
     /// The port.
-    pub(crate) port: u16,
+    pub port: u16,
     /// Its protocol.
-    pub(crate) protocol: Protocol,
+    pub protocol: Protocol,
     /// Name and id of the process, or what is known instead.
-    pub(crate) who: String,
+    pub who: String,
     /// It only holds the port for a container.
-    pub(crate) holds: bool,
+    pub holds: bool,
 }
 
 /// The first listener of the node on one of these ports, one that means it before one that holds it.
-pub(crate) fn find(ports: &[HostPort]) -> Option<Listener> {
+pub fn find(ports: &[HostPort]) -> Option<Listener> {
     let mut holder = None;
     for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
         let mut asked = ports.iter().filter(|port| port.protocol == protocol);
