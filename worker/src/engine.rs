@@ -16,9 +16,9 @@ use super::found::Found;
 use super::identification::Identifications;
 use super::io::{Io, Served, TapQueue};
 use super::limited::Limited;
+use super::queue_id::QueueId;
 use super::ready::Ready;
 use super::receive::Opener;
-use super::rings::MAX_RINGS;
 use super::share;
 use super::sockets;
 use super::spin::Spin;
@@ -131,8 +131,8 @@ impl Engine {
             if self.ready.take_woken() && !self.obey() {
                 return Ok(());
             }
-            while let Some(number) = self.ready.take_error() {
-                self.read_errors(number);
+            while let Some(socket) = self.ready.take_error() {
+                self.read_errors(socket);
             }
             now = self.started.elapsed().as_nanos() as u64;
             if now - self.told > TELL_PERIOD {
@@ -168,7 +168,7 @@ impl Engine {
                 xsk.poll();
             }
             if xsk.has_received() {
-                self.ready.again(self.io.underlays.len() + i);
+                self.ready.again(QueueId::Ring(i as u32));
                 found = true;
             }
         }
@@ -263,31 +263,33 @@ impl Engine {
             left -= 1;
             let Some(queue) = ready.pop() else { break };
             let talk = now < *talk_until;
-            let sockets = io.underlays.len();
-            let tap = queue >= sockets + MAX_RINGS;
+            let tap = matches!(queue, QueueId::Tap(_));
             let share = share::of(others, talk, tap, ready.is_small(queue));
             io.batch.allow(share.bytes);
             let frames = share.frames;
-            let outcome = if queue < sockets {
-                io.serve_underlay(queue, snapshot, pipeline, opener, frames, now)
-            } else if !tap {
-                io.serve_ring(queue - sockets, snapshot, pipeline, opener, frames, now)
-            } else {
-                let port = queue - sockets - MAX_RINGS;
-                io.serve_tap(port, snapshot, pipeline, frames, now)
+            let outcome = match queue {
+                QueueId::Socket(at) => {
+                    io.serve_underlay(at as usize, snapshot, pipeline, opener, frames, now)
+                }
+                QueueId::Ring(at) => {
+                    io.serve_ring(at as usize, snapshot, pipeline, opener, frames, now)
+                }
+                QueueId::Tap(port) => {
+                    io.serve_tap(port.0 as usize, snapshot, pipeline, frames, now)
+                }
             };
             io.batch.allow(Batch::MAX_BYTES);
             busy |= matches!(outcome, Served::Drained | Served::MoreMayWait);
-            if outcome == Served::Gone {
-                let port = PortId((queue - sockets - MAX_RINGS) as u32);
-                if let Some(queue) = io.queue_of(port) {
-                    let reason = "its interface was deleted".into();
-                    let _ = events.send(Event::PortGone {
-                        port,
-                        queue,
-                        reason,
-                    });
-                }
+            if outcome == Served::Gone
+                && let QueueId::Tap(port) = queue
+                && let Some(queue) = io.queue_of(port)
+            {
+                let reason = "its interface was deleted".into();
+                let _ = events.send(Event::PortGone {
+                    port,
+                    queue,
+                    reason,
+                });
             }
             let was_quiet = ready.is_quiet(queue);
             match outcome {
@@ -297,8 +299,10 @@ impl Engine {
                 }
                 Served::Drained => ready.visited(queue, io.found),
                 Served::Waits(at) => {
-                    let port = queue - sockets - MAX_RINGS;
-                    if let Some(Some(TapQueue { tap, limited, .. })) = io.taps.get_mut(port) {
+                    if let QueueId::Tap(PortId(port)) = queue
+                        && let port = port as usize
+                        && let Some(Some(TapQueue { tap, limited, .. })) = io.taps.get_mut(port)
+                    {
                         ready.pause(tap.fd().as_raw_fd());
                         io.timers.add(at, Due::Read(port));
                         if let Some(limited) = limited {
@@ -348,8 +352,8 @@ impl Engine {
                     if self.io.taps.len() <= index {
                         self.io.taps.resize_with(index + 1, || None);
                     }
-                    let number = self.io.underlays.len() + MAX_RINGS + index;
-                    if read && let Err(error) = self.ready.add(number, queue.as_raw_fd()) {
+                    let id = QueueId::Tap(port);
+                    if read && let Err(error) = self.ready.add(id, queue.as_raw_fd()) {
                         self.not_watched(port, queue.clone(), &error);
                     }
                     self.io.without_uso += usize::from(!uso);
@@ -416,8 +420,8 @@ impl Engine {
 
     fn watch_rings(&mut self) {
         for (i, xsk) in self.io.rings.open.iter().enumerate() {
-            let number = self.io.underlays.len() + i;
-            if let Err(error) = self.ready.add(number, xsk.fd().as_raw_fd()) {
+            let queue = QueueId::Ring(i as u32);
+            if let Err(error) = self.ready.add(queue, xsk.fd().as_raw_fd()) {
                 tracing::error!(queue = xsk.queue(), %error, "cannot watch an AF_XDP ring");
             }
         }
@@ -430,13 +434,13 @@ impl Engine {
         self.unwatch_errors();
         for (i, xsk) in self.io.rings.open.iter().enumerate() {
             self.ready
-                .remove(self.io.underlays.len() + i, xsk.fd().as_raw_fd());
+                .remove(QueueId::Ring(i as u32), xsk.fd().as_raw_fd());
         }
     }
 
     /// Reads a queue again that had to wait.
     fn resume(&mut self, port: usize) {
-        let number = self.io.underlays.len() + MAX_RINGS + port;
+        let id = QueueId::Tap(PortId(port as u32));
         let Some(Some(queue)) = self.io.taps.get_mut(port) else {
             return;
         };
@@ -444,7 +448,7 @@ impl Engine {
             limited.parked = false;
         }
         let fd = queue.tap.fd().clone();
-        if let Err(error) = self.ready.resume(number, fd.as_raw_fd()) {
+        if let Err(error) = self.ready.resume(id, fd.as_raw_fd()) {
             self.not_watched(PortId(port as u32), fd, &error);
         }
     }
@@ -461,10 +465,8 @@ impl Engine {
     fn remove(&mut self, port: PortId) {
         if let Some(queue) = self.io.taps.get_mut(port.0 as usize).and_then(Option::take) {
             if queue.read {
-                self.ready.remove(
-                    self.io.underlays.len() + MAX_RINGS + port.0 as usize,
-                    queue.tap.fd().as_raw_fd(),
-                );
+                self.ready
+                    .remove(QueueId::Tap(port), queue.tap.fd().as_raw_fd());
             }
             self.io.without_uso -= usize::from(!queue.uso);
             self.io.forget(self.pipeline.counters(), port, &queue);

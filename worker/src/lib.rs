@@ -23,6 +23,7 @@ mod identification;
 mod io;
 mod limited;
 pub mod limits;
+mod queue_id;
 mod ready;
 mod receive;
 mod ring;
@@ -52,7 +53,8 @@ use ringway_tables::{PortId, Reader};
 
 use engine::Engine;
 pub use half::RingHalf;
-use ready::{Ready, WAKER};
+use queue_id::{MAX_SOCKETS, Watched};
+use ready::Ready;
 pub use rings::{BufferStats, MAX_RINGS, OpenedRing};
 pub use view::{frame_of, packet_of};
 
@@ -247,9 +249,14 @@ impl Worker {
         events: Sender<Event>,
     ) -> anyhow::Result<Worker> {
         let index = config.index;
+        let sockets = underlays.len();
+        anyhow::ensure!(
+            sockets <= MAX_SOCKETS,
+            "{sockets} underlay sockets for worker {index}, at most {MAX_SOCKETS}: use fewer encapsulations"
+        );
         let ready = Ready::new().context("cannot make an epoll instance")?;
-        let waker =
-            Arc::new(mio::Waker::new(ready.registry(), WAKER).context("cannot make an eventfd")?);
+        let waker = mio::Waker::new(ready.registry(), Watched::Waker.token());
+        let waker = Arc::new(waker.context("cannot make an eventfd")?);
         let (commands, inbox): (Sender<Command>, Receiver<Command>) =
             crossbeam_channel::unbounded();
         let load = Arc::new(Load::default());

@@ -10,15 +10,10 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Registry, Token};
+use mio::{Events, Interest, Poll, Registry};
 
 use super::found::Found;
-
-/// Tokens from here on are descriptors watched for errors alone.
-const ERRORS: usize = 1 << 32;
-
-/// Token of the waker.
-pub(super) const WAKER: Token = Token(usize::MAX - 1);
+use super::queue_id::{QueueId, TransmitSocket, Watched};
 
 /// Queues just reported that may go before those that held more, in a row.
 const FRESH_RUN: u32 = 8;
@@ -38,16 +33,16 @@ const ACKS: u8 = 8;
 pub(super) struct Ready {
     poll: Poll,
     events: Events,
-    quiet: VecDeque<usize>,
-    fresh: VecDeque<usize>,
-    list: VecDeque<usize>,
-    later: Vec<usize>,
+    quiet: VecDeque<QueueId>,
+    fresh: VecDeque<QueueId>,
+    list: VecDeque<QueueId>,
+    later: Vec<QueueId>,
     /// Visits to quiet and fresh ones since the last to one of the others.
     run: u32,
-    /// By number.
+    /// By [`QueueId::index`].
     queues: Vec<Queue>,
-    /// Numbers of descriptors that have errors to be read.
-    errors: Vec<usize>,
+    /// Transmit sockets that have errors to be read.
+    errors: Vec<TransmitSocket>,
     woken: bool,
 }
 
@@ -82,12 +77,13 @@ impl Ready {
         self.poll.registry()
     }
 
-    /// Watches a descriptor under a queue number.
-    pub(super) fn add(&mut self, queue: usize, fd: RawFd) -> io::Result<()> {
-        if self.queues.len() <= queue {
-            self.queues.resize(queue + 1, Queue::default());
+    /// Watches the descriptor of a queue.
+    pub(super) fn add(&mut self, queue: QueueId, fd: RawFd) -> io::Result<()> {
+        let index = queue.index();
+        if self.queues.len() <= index {
+            self.queues.resize(index + 1, Queue::default());
         }
-        let known = &mut self.queues[queue];
+        let known = &mut self.queues[index];
         (known.score, known.small) = (0, false);
         self.resume(queue, fd)
     }
@@ -98,39 +94,40 @@ impl Ready {
     }
 
     /// Watches it again.
-    pub(super) fn resume(&mut self, queue: usize, fd: RawFd) -> io::Result<()> {
+    pub(super) fn resume(&mut self, queue: QueueId, fd: RawFd) -> io::Result<()> {
+        let token = Watched::Queue(queue).token();
         self.poll
             .registry()
-            .register(&mut SourceFd(&fd), Token(queue), Interest::READABLE)?;
+            .register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         // What came before the watch began makes no edge.
         self.again(queue);
         Ok(())
     }
 
     /// Stops watching it.
-    pub(super) fn remove(&mut self, queue: usize, fd: RawFd) {
+    pub(super) fn remove(&mut self, queue: QueueId, fd: RawFd) {
         let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
         for list in [&mut self.quiet, &mut self.fresh, &mut self.list] {
             list.retain(|q| *q != queue);
         }
         self.later.retain(|q| *q != queue);
-        if let Some(known) = self.queues.get_mut(queue) {
+        if let Some(known) = self.queues.get_mut(queue.index()) {
             known.listed = false;
         }
     }
 
-    /// Watches a descriptor for errors alone; `number` is not a queue's.
-    pub(super) fn watch_errors(&mut self, number: usize, fd: RawFd) -> io::Result<()> {
+    /// Watches a transmit socket for errors alone.
+    pub(super) fn watch_errors(&mut self, socket: TransmitSocket, fd: RawFd) -> io::Result<()> {
         // An error is reported whatever is asked for, and this is never reported.
         let nothing = Interest::PRIORITY;
-        let token = Token(ERRORS + number);
+        let token = Watched::Transmit(socket).token();
         self.poll
             .registry()
             .register(&mut SourceFd(&fd), token, nothing)
     }
 
-    /// The number of a descriptor that has errors to be read.
-    pub(super) fn take_error(&mut self) -> Option<usize> {
+    /// A transmit socket that has errors to be read.
+    pub(super) fn take_error(&mut self) -> Option<TransmitSocket> {
         self.errors.pop()
     }
 
@@ -157,24 +154,29 @@ impl Ready {
             Err(e) => return Err(e),
         }
         for event in &self.events {
-            if event.token() == WAKER {
-                self.woken = true;
-                continue;
-            }
-            let number = event.token().0;
-            let Some(queue) = self.queues.get_mut(number) else {
-                self.errors.extend(number.checked_sub(ERRORS));
+            let id = match Watched::of(event.token()) {
+                Watched::Queue(id) => id,
+                Watched::Transmit(socket) => {
+                    self.errors.push(socket);
+                    continue;
+                }
+                Watched::Waker => {
+                    self.woken = true;
+                    continue;
+                }
+            };
+            let Some(queue) = self.queues.get_mut(id.index()) else {
                 continue;
             };
             if std::mem::replace(&mut queue.listed, true) {
                 continue;
             }
             if queue.score < ACKS {
-                self.quiet.push_back(number);
+                self.quiet.push_back(id);
             } else if glance {
-                self.later.push(number);
+                self.later.push(id);
             } else {
-                self.fresh.push_back(number);
+                self.fresh.push_back(id);
             }
         }
         Ok(())
@@ -186,31 +188,31 @@ impl Ready {
     }
 
     /// The next queue to visit.
-    pub(super) fn pop(&mut self) -> Option<usize> {
+    pub(super) fn pop(&mut self) -> Option<QueueId> {
         let others_turn = self.run >= FRESH_RUN || self.quiet.is_empty() && self.fresh.is_empty();
         let other = others_turn.then(|| self.list.pop_front()).flatten();
-        let number = if let Some(number) = other {
+        let id = if let Some(id) = other {
             self.run = 0;
-            number
+            id
         } else {
             let next = self.quiet.pop_front().or_else(|| self.fresh.pop_front())?;
             self.run += 1;
             next
         };
-        self.queues[number].listed = false;
-        Some(number)
+        self.queues[id.index()].listed = false;
+        Some(id)
     }
 
     /// Whether a queue holds little as a rule.
-    pub(super) fn is_quiet(&self, queue: usize) -> bool {
+    pub(super) fn is_quiet(&self, queue: QueueId) -> bool {
         self.queues
-            .get(queue)
+            .get(queue.index())
             .is_some_and(|queue| queue.score < ACKS)
     }
 
     /// Tells what a visit found.
-    pub(super) fn visited(&mut self, queue: usize, found: Found) {
-        if let Some(queue) = self.queues.get_mut(queue) {
+    pub(super) fn visited(&mut self, queue: QueueId, found: Found) {
+        if let Some(queue) = self.queues.get_mut(queue.index()) {
             queue.score = match found {
                 Found::Little => 0,
                 Found::Acks => ACKS.min(queue.score + 1),
@@ -221,13 +223,14 @@ impl Ready {
     }
 
     /// Whether a queue holds many small packets as a rule.
-    pub(super) fn is_small(&self, queue: usize) -> bool {
-        self.queues.get(queue).is_some_and(|queue| queue.small)
+    pub(super) fn is_small(&self, queue: QueueId) -> bool {
+        let queue = self.queues.get(queue.index());
+        queue.is_some_and(|queue| queue.small)
     }
 
     /// Lists a queue that may hold more, after those that wait already; also one that was kept for later.
-    pub(super) fn again(&mut self, queue: usize) {
-        let Some(known) = self.queues.get_mut(queue) else {
+    pub(super) fn again(&mut self, queue: QueueId) {
+        let Some(known) = self.queues.get_mut(queue.index()) else {
             return;
         };
         if std::mem::replace(&mut known.listed, true) {
@@ -252,15 +255,29 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
+    use ringway_tables::PortId;
+
+    fn tap(n: usize) -> QueueId {
+        QueueId::Tap(PortId(n as u32))
+    }
+
+    /// The next queue, by its number.
+    fn pop(ready: &mut Ready) -> Option<usize> {
+        ready.pop().map(|queue| match queue {
+            QueueId::Tap(PortId(n)) => n as usize,
+            other => panic!("{other:?}"),
+        })
+    }
+
     /// Queues 0 to `count`, and the ends to write to.
     fn queues(count: usize) -> (Ready, Vec<UnixStream>, Vec<UnixStream>) {
         let mut ready = Ready::new().unwrap();
         let (read, write): (Vec<_>, Vec<_>) =
             (0..count).map(|_| UnixStream::pair().unwrap()).unzip();
         for (number, end) in read.iter().enumerate() {
-            ready.add(number, end.as_raw_fd()).unwrap();
+            ready.add(tap(number), end.as_raw_fd()).unwrap();
         }
-        while ready.pop().is_some() {}
+        while pop(&mut ready).is_some() {}
         (ready, read, write)
     }
 
@@ -272,71 +289,71 @@ mod tests {
     #[test]
     fn what_was_just_reported_goes_before_what_held_more() {
         let (mut ready, _read, write) = queues(4);
-        ready.again(0);
-        ready.again(1);
+        ready.again(tap(0));
+        ready.again(tap(1));
         report(&mut ready, &write[3]);
         assert_eq!(ready.len(), 3);
-        let order: Vec<_> = std::iter::from_fn(|| ready.pop()).collect();
+        let order: Vec<_> = std::iter::from_fn(|| pop(&mut ready)).collect();
         assert_eq!(order, [3, 0, 1]);
     }
 
     #[test]
     fn what_is_reported_again_and_again_does_not_starve_the_others() {
         let (mut ready, _read, write) = queues(2);
-        ready.again(0);
+        ready.again(tap(0));
         let mut visits = 0;
         loop {
             report(&mut ready, &write[1]);
             visits += 1;
-            if ready.pop() == Some(0) {
+            if pop(&mut ready) == Some(0) {
                 break;
             }
             assert!(visits <= FRESH_RUN, "queue 0 waits for ever");
         }
         assert_eq!(visits, FRESH_RUN + 1);
         // Queue 1 is still listed, once.
-        assert_eq!((ready.pop(), ready.pop()), (Some(1), None));
+        assert_eq!((pop(&mut ready), pop(&mut ready)), (Some(1), None));
     }
 
     #[test]
     fn a_glance_lists_quiet_queues_before_all_others_and_keeps_the_rest_for_later() {
         let (mut ready, _read, write) = queues(4);
-        ready.visited(2, Found::Much);
-        ready.visited(3, Found::Much);
-        ready.again(0);
+        ready.visited(tap(2), Found::Much);
+        ready.visited(tap(3), Found::Much);
+        ready.again(tap(0));
         report(&mut ready, &write[2]);
         for mut end in [&write[3], &write[1]] {
             end.write_all(b"x").unwrap();
         }
         ready.glance().unwrap();
         assert_eq!(ready.len(), 3);
-        let order: Vec<_> = std::iter::from_fn(|| ready.pop()).collect();
+        let order: Vec<_> = std::iter::from_fn(|| pop(&mut ready)).collect();
         assert_eq!(order, [1, 2, 0]);
         // However long the timeout, what was kept is listed at once.
         ready.refresh(Duration::from_secs(3600)).unwrap();
-        assert_eq!((ready.pop(), ready.pop()), (Some(3), None));
+        assert_eq!((pop(&mut ready), pop(&mut ready)), (Some(3), None));
     }
 
     #[test]
     fn what_was_kept_for_later_is_listed_when_it_is_found_to_hold_more() {
         let (mut ready, _read, mut write) = queues(2);
         for queue in [0, 1] {
-            ready.visited(queue, Found::Much);
+            ready.visited(tap(queue), Found::Much);
             write[queue].write_all(b"x").unwrap();
         }
         ready.glance().unwrap();
-        ready.again(1);
-        assert_eq!((ready.len(), ready.pop()), (1, Some(1)));
+        ready.again(tap(1));
+        assert_eq!((ready.len(), pop(&mut ready)), (1, Some(1)));
         ready.refresh(Duration::ZERO).unwrap();
-        assert_eq!((ready.pop(), ready.pop()), (Some(0), None));
+        assert_eq!((pop(&mut ready), pop(&mut ready)), (Some(0), None));
     }
 
     #[test]
     fn nothing_but_acknowledgements_is_not_quiet_for_long() {
         let (mut ready, _read, _write) = queues(1);
         let quiet_after = |ready: &mut Ready, found| {
-            ready.visited(0, found);
-            ready.is_quiet(0)
+            ready.visited(tap(0), found);
+            ready.is_quiet(tap(0))
         };
         for _ in 1..ACKS {
             assert!(quiet_after(&mut ready, Found::Acks));
@@ -350,37 +367,41 @@ mod tests {
     #[test]
     fn small_packets_are_remembered_until_a_visit_finds_something_else() {
         let (mut ready, _read, _write) = queues(2);
-        assert!(!ready.is_small(0));
-        ready.visited(0, Found::Small);
-        assert!(ready.is_small(0) && !ready.is_quiet(0) && !ready.is_small(1));
+        assert!(!ready.is_small(tap(0)));
+        ready.visited(tap(0), Found::Small);
+        assert!(ready.is_small(tap(0)) && !ready.is_quiet(tap(0)) && !ready.is_small(tap(1)));
         for found in [Found::Little, Found::Acks, Found::Much] {
-            ready.visited(0, Found::Small);
-            ready.visited(0, found);
-            assert!(!ready.is_small(0), "{found:?}");
+            ready.visited(tap(0), Found::Small);
+            ready.visited(tap(0), found);
+            assert!(!ready.is_small(tap(0)), "{found:?}");
         }
     }
 
     #[test]
     fn a_paused_queue_wakes_nobody_and_is_listed_when_it_is_resumed() {
         let (mut ready, read, write) = queues(2);
-        ready.visited(0, Found::Much);
+        ready.visited(tap(0), Found::Much);
         ready.pause(read[0].as_raw_fd());
         report(&mut ready, &write[0]);
         assert_eq!(ready.len(), 0);
-        ready.resume(0, read[0].as_raw_fd()).unwrap();
-        assert_eq!((ready.pop(), ready.is_quiet(0)), (Some(0), false));
+        ready.resume(tap(0), read[0].as_raw_fd()).unwrap();
+        assert_eq!((pop(&mut ready), ready.is_quiet(tap(0))), (Some(0), false));
         // It is watched as before.
         ready.refresh(Duration::ZERO).unwrap();
-        while ready.pop().is_some() {}
+        while pop(&mut ready).is_some() {}
         report(&mut ready, &write[0]);
-        assert_eq!(ready.pop(), Some(0));
+        assert_eq!(pop(&mut ready), Some(0));
     }
 
     #[test]
     fn an_error_is_reported_and_nothing_else_of_what_is_watched_for_errors() {
         let mut ready = Ready::new().unwrap();
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        ready.watch_errors(7, socket.as_raw_fd()).unwrap();
+        let watched = TransmitSocket {
+            underlay: 1,
+            index: 7,
+        };
+        ready.watch_errors(watched, socket.as_raw_fd()).unwrap();
         socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
         ready.refresh(Duration::ZERO).unwrap();
         assert_eq!((ready.take_error(), ready.len()), (None, 0));
@@ -390,7 +411,10 @@ mod tests {
         drop(gone);
         socket.send(b"x").unwrap();
         ready.refresh(Duration::from_secs(1)).unwrap();
-        assert_eq!((ready.take_error(), ready.take_error()), (Some(7), None));
+        assert_eq!(
+            (ready.take_error(), ready.take_error()),
+            (Some(watched), None)
+        );
         assert_eq!(ready.len(), 0);
         ready.pause(socket.as_raw_fd());
     }
@@ -398,15 +422,15 @@ mod tests {
     #[test]
     fn a_queue_that_is_removed_is_in_no_list() {
         let (mut ready, read, write) = queues(2);
-        ready.visited(0, Found::Much);
+        ready.visited(tap(0), Found::Much);
         for mut end in [&write[0], &write[1]] {
             end.write_all(b"x").unwrap();
         }
         ready.glance().unwrap();
         for (number, end) in read.iter().enumerate() {
-            ready.remove(number, end.as_raw_fd());
+            ready.remove(tap(number), end.as_raw_fd());
         }
         ready.refresh(Duration::ZERO).unwrap();
-        assert_eq!((ready.len(), ready.pop()), (0, None));
+        assert_eq!((ready.len(), pop(&mut ready)), (0, None));
     }
 }

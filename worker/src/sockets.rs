@@ -4,12 +4,14 @@
 use std::os::fd::AsRawFd;
 
 use super::Underlay;
+use super::queue_id::QueueId;
 use super::ready::Ready;
 
 /// Watches all of them.
 pub(super) fn watch(underlays: &[Underlay], ready: &mut Ready) {
     for (i, underlay) in underlays.iter().enumerate() {
-        if let Err(error) = ready.add(i, underlay.socket.rx_fd().as_raw_fd()) {
+        let queue = QueueId::Socket(i as u32);
+        if let Err(error) = ready.add(queue, underlay.socket.rx_fd().as_raw_fd()) {
             tracing::error!(%error, "cannot watch an underlay socket");
         }
     }
@@ -27,8 +29,9 @@ pub(super) fn replace(
     let Some(at) = underlays.iter().position(same) else {
         return;
     };
-    ready.remove(at, underlays[at].socket.rx_fd().as_raw_fd());
-    if listening && let Err(error) = ready.add(at, new.socket.rx_fd().as_raw_fd()) {
+    let queue = QueueId::Socket(at as u32);
+    ready.remove(queue, underlays[at].socket.rx_fd().as_raw_fd());
+    if listening && let Err(error) = ready.add(queue, new.socket.rx_fd().as_raw_fd()) {
         tracing::error!(%error, "cannot watch an underlay socket");
     }
     underlays[at] = new;

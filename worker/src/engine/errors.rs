@@ -5,11 +5,11 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use ringway_ports::socket::MAX_TX_PORTS;
 use ringway_switch::DropReason;
 
 use super::Engine;
 use crate::io::Io;
+use crate::queue_id::TransmitSocket;
 use crate::{Event, Underlay};
 
 /// Times that 64 ICMP errors are read when a socket reports some: more than it has room for.
@@ -18,8 +18,8 @@ const VISITS: usize = 8;
 impl Engine {
     /// Has errors of the transmit sockets reported.
     pub(super) fn watch_errors(&mut self) {
-        for (number, fd) in transmit_sockets(&self.io.underlays) {
-            if let Err(error) = self.ready.watch_errors(number, fd) {
+        for (socket, fd) in transmit_sockets(&self.io.underlays) {
+            if let Err(error) = self.ready.watch_errors(socket, fd) {
                 tracing::error!(%error, "cannot watch a transmit socket: path MTUs are not learnt");
             }
         }
@@ -33,8 +33,8 @@ impl Engine {
     }
 
     /// Reads what ICMP said of packets that a ring sent from a transmit socket's port.
-    pub(super) fn read_errors(&mut self, number: usize) {
-        let (underlay, index) = (number / MAX_TX_PORTS, number % MAX_TX_PORTS);
+    pub(super) fn read_errors(&mut self, socket: TransmitSocket) {
+        let TransmitSocket { underlay, index } = socket;
         let Io {
             underlays, report, ..
         } = &mut self.io;
@@ -92,14 +92,12 @@ impl Engine {
     }
 }
 
-/// The transmit sockets, numbered for [`Ready::watch_errors`].
-fn transmit_sockets(underlays: &[Underlay]) -> Vec<(usize, RawFd)> {
-    let of = |(at, underlay): (usize, &Underlay)| {
-        let fds = underlay.socket.tx_fds().map(AsRawFd::as_raw_fd);
-        let first = at * MAX_TX_PORTS;
-        fds.enumerate()
-            .map(|(i, fd)| (first + i, fd))
-            .collect::<Vec<_>>()
+/// The transmit sockets and their descriptors.
+fn transmit_sockets(underlays: &[Underlay]) -> Vec<(TransmitSocket, RawFd)> {
+    let of = |(underlay, of): (usize, &Underlay)| {
+        let fds = of.socket.tx_fds().map(AsRawFd::as_raw_fd);
+        let socket = |(index, fd)| (TransmitSocket { underlay, index }, fd);
+        fds.enumerate().map(socket).collect::<Vec<_>>()
     };
     underlays.iter().enumerate().flat_map(of).collect()
 }

@@ -1,0 +1,120 @@
+//! Names of what a worker waits for, and their epoll tokens.
+//!
+//! ```text
+//!   0 ..            MAX_SOCKETS ..    + MAX_RINGS ..          1 << 32 ..        usize::MAX - 1
+//!   receive sockets AF_XDP rings      TAPs, by port number    transmit sockets  the waker
+//! ```
+
+use mio::Token;
+use ringway_ports::socket::MAX_TX_PORTS;
+use ringway_tables::PortId;
+
+use super::rings::MAX_RINGS;
+
+/// Receive sockets of a worker, at most: two families, each with every encapsulation.
+pub(super) const MAX_SOCKETS: usize = 8;
+const FIRST_RING: usize = MAX_SOCKETS;
+const FIRST_TAP: usize = FIRST_RING + MAX_RINGS;
+/// Tokens from here on are transmit sockets.
+const FIRST_TRANSMIT: usize = 1 << 32;
+const WAKER: usize = usize::MAX - 1;
+
+/// A queue that a worker reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum QueueId {
+    /// The receive socket of that number.
+    Socket(u32),
+    /// The open ring of that number.
+    Ring(u32),
+    /// The TAP of a port.
+    Tap(PortId),
+}
+
+impl QueueId {
+    /// A small number, different for each queue.
+    #[inline]
+    pub(super) fn index(self) -> usize {
+        match self {
+            QueueId::Socket(i) => i as usize,
+            QueueId::Ring(i) => FIRST_RING + i as usize,
+            QueueId::Tap(port) => FIRST_TAP + port.0 as usize,
+        }
+    }
+
+    fn of_index(index: usize) -> QueueId {
+        match index {
+            0..FIRST_RING => QueueId::Socket(index as u32),
+            FIRST_RING..FIRST_TAP => QueueId::Ring((index - FIRST_RING) as u32),
+            _ => QueueId::Tap(PortId((index - FIRST_TAP) as u32)),
+        }
+    }
+}
+
+/// What an epoll event is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Watched {
+    /// A queue has something to read.
+    Queue(QueueId),
+    /// A transmit socket has errors to be read.
+    Transmit(TransmitSocket),
+    /// The control plane has sent a command.
+    Waker,
+}
+
+/// A transmit socket: its underlay, and its number there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct TransmitSocket {
+    pub(super) underlay: usize,
+    pub(super) index: usize,
+}
+
+impl Watched {
+    pub(super) fn token(self) -> Token {
+        Token(match self {
+            Watched::Queue(queue) => queue.index(),
+            Watched::Transmit(TransmitSocket { underlay, index }) => {
+                FIRST_TRANSMIT + underlay * MAX_TX_PORTS + index
+            }
+            Watched::Waker => WAKER,
+        })
+    }
+
+    #[inline]
+    pub(super) fn of(Token(token): Token) -> Watched {
+        match token {
+            0..FIRST_TRANSMIT => Watched::Queue(QueueId::of_index(token)),
+            WAKER => Watched::Waker,
+            _ => Watched::Transmit(TransmitSocket {
+                underlay: (token - FIRST_TRANSMIT) / MAX_TX_PORTS,
+                index: (token - FIRST_TRANSMIT) % MAX_TX_PORTS,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_name_has_a_token_of_its_own_and_comes_back_from_it() {
+        let (sockets, rings) = (MAX_SOCKETS as u32, MAX_RINGS as u32);
+        let ports = [0, 1, 63, 64, 1023, 1 << 20];
+        let transmit = (0..MAX_SOCKETS).flat_map(|underlay| {
+            [0, 1, MAX_TX_PORTS - 1].map(|index| TransmitSocket { underlay, index })
+        });
+        let mut all = vec![Watched::Waker];
+        all.extend((0..sockets).map(|i| Watched::Queue(QueueId::Socket(i))));
+        all.extend((0..rings).map(|i| Watched::Queue(QueueId::Ring(i))));
+        all.extend(ports.map(|n| Watched::Queue(QueueId::Tap(PortId(n)))));
+        all.extend(transmit.map(Watched::Transmit));
+        for watched in &all {
+            assert_eq!(Watched::of(watched.token()), *watched);
+        }
+        let tokens: HashSet<_> = all.iter().map(|watched| watched.token()).collect();
+        assert_eq!(tokens.len(), all.len());
+        // mio keeps the last token for itself.
+        assert!(!tokens.contains(&Token(usize::MAX)));
+    }
+}
