@@ -42,7 +42,10 @@ fn peer(n: u8, addresses: &BTreeSet<u8>) -> Peer {
 fn prefix() -> impl Strategy<Value = Cidr> {
     (any::<bool>(), 0u8..16, 0u8..=4).prop_map(|(v6, host, len)| {
         let (address, base) = match v6 {
-            true => (IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host)]), 124),
+            true => (
+                IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host)]),
+                124,
+            ),
             false => (IpAddr::from([10, 0, 0, host]), 28),
         };
         Cidr::containing(address, base + len).unwrap()
@@ -56,7 +59,9 @@ fn contents() -> impl Strategy<Value = Contents> {
     (owners, routes, any::<bool>()).prop_map(|(owners, routes, node)| {
         let of = |n: u8| -> BTreeSet<u8> {
             let all = owners.iter().zip(1u8..);
-            all.filter(|(owner, _)| **owner == Some(n)).map(|(_, a)| a).collect()
+            all.filter(|(owner, _)| **owner == Some(n))
+                .map(|(_, a)| a)
+                .collect()
         };
         let peers: Vec<Peer> = (0..5)
             .map(|n| peer(n, &of(n)))
@@ -68,7 +73,11 @@ fn contents() -> impl Strategy<Value = Contents> {
         };
         let routes = routes.into_iter().map(|(prefix, (n, preference))| Route {
             prefix,
-            via: if n == 5 { Via::Node } else { Via::Peer(name(n)) },
+            via: if n == 5 {
+                Via::Node
+            } else {
+                Via::Peer(name(n))
+            },
             source: Source::new("file"),
             preference,
         });
@@ -94,7 +103,9 @@ fn state(contents: Contents) -> State {
 
 fn every_address() -> impl Iterator<Item = IpAddr> {
     let v6 = |host| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, host]);
-    (0..16).map(|host| IpAddr::from([10, 0, 0, host])).chain((0..16).map(v6))
+    (0..16)
+        .map(|host| IpAddr::from([10, 0, 0, host]))
+        .chain((0..16).map(v6))
 }
 
 /// Peers all of whose outer addresses pass to others: nobody can have an address that another still has.
@@ -217,21 +228,56 @@ fn what_contradicts_is_refused_and_changes_nothing() {
         peers: vec![peer(1, &BTreeSet::from([1])), peer(2, &BTreeSet::from([2]))],
         routes: vec![route("10.0.0.0/28", to(1)), route("10.0.0.4/32", to(2))],
     };
-    cluster.update(&file, Change::Replace(contents.clone())).unwrap();
+    cluster
+        .update(&file, Change::Replace(contents.clone()))
+        .unwrap();
     let before = cluster.state().clone();
     let no_path = Peer {
         v4: None,
         ..peer(1, &BTreeSet::from([1]))
     };
     let refused = [
-        (Change::SetPeer(peer(3, &BTreeSet::from([9, 2]))), "192.0.2.2 is an address of peer p3 and of peer p2"),
-        (Change::RemovePeer(name(1)), "10.0.0.0/28 leads to peer p1, which is not known"),
-        (Change::SetPeer(no_path), "10.0.0.0/28 leads to peer p1, which has no path"),
-        (Change::SetRoute(route("10.0.0.8/32", to(9))), "peer p9, which is not known"),
-        (Change::SetRoute(route("192.0.2.0/24", to(2))), "192.0.2.1 of peer p1 lies in the pod network 192.0.2.0/24 of peer p2"),
-        (Change::SetPeer(Peer { addresses: [IpAddr::from([10, 0, 0, 3])].into(), ..peer(2, &BTreeSet::new()) }), "10.0.0.3 of peer p2 lies in the pod network 10.0.0.0/28 of peer p1"),
-        (Change::Replace(Contents { peers: vec![peer(1, &BTreeSet::from([1])); 2], ..Contents::default() }), "peer p1 is given twice by file"),
-        (Change::Replace(Contents { routes: vec![route("10.0.0.0/28", to(1)), route("10.0.0.0/28", Via::Node)], ..contents.clone() }), "10.0.0.0/28 is given twice by file, as peer p1's and this node's"),
+        (
+            Change::SetPeer(peer(3, &BTreeSet::from([9, 2]))),
+            "192.0.2.2 is an address of peer p3 and of peer p2",
+        ),
+        (
+            Change::RemovePeer(name(1)),
+            "10.0.0.0/28 leads to peer p1, which is not known",
+        ),
+        (
+            Change::SetPeer(no_path),
+            "10.0.0.0/28 leads to peer p1, which has no path",
+        ),
+        (
+            Change::SetRoute(route("10.0.0.8/32", to(9))),
+            "peer p9, which is not known",
+        ),
+        (
+            Change::SetRoute(route("192.0.2.0/24", to(2))),
+            "192.0.2.1 of peer p1 lies in the pod network 192.0.2.0/24 of peer p2",
+        ),
+        (
+            Change::SetPeer(Peer {
+                addresses: [IpAddr::from([10, 0, 0, 3])].into(),
+                ..peer(2, &BTreeSet::new())
+            }),
+            "10.0.0.3 of peer p2 lies in the pod network 10.0.0.0/28 of peer p1",
+        ),
+        (
+            Change::Replace(Contents {
+                peers: vec![peer(1, &BTreeSet::from([1])); 2],
+                ..Contents::default()
+            }),
+            "peer p1 is given twice by file",
+        ),
+        (
+            Change::Replace(Contents {
+                routes: vec![route("10.0.0.0/28", to(1)), route("10.0.0.0/28", Via::Node)],
+                ..contents.clone()
+            }),
+            "10.0.0.0/28 is given twice by file, as peer p1's and this node's",
+        ),
     ];
     for (change, words) in refused {
         let error = cluster.update(&file, change).unwrap_err().to_string();
@@ -239,11 +285,26 @@ fn what_contradicts_is_refused_and_changes_nothing() {
         assert_eq!(cluster.state(), &before);
     }
     let other = Source::new("bgp");
-    let error = cluster.update(&other, Change::SetPeer(peer(1, &BTreeSet::from([1])))).unwrap_err();
-    assert!(error.to_string().contains("known from file already"), "{error}");
+    let error = cluster
+        .update(&other, Change::SetPeer(peer(1, &BTreeSet::from([1]))))
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("known from file already"),
+        "{error}"
+    );
     // What another source does not say it cannot take away either.
-    assert!(cluster.update(&other, Change::RemovePeer(name(1))).unwrap().is_empty());
-    assert!(cluster.update(&other, Change::RemoveRoute("10.0.0.0/28".parse().unwrap())).unwrap().is_empty());
+    assert!(
+        cluster
+            .update(&other, Change::RemovePeer(name(1)))
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        cluster
+            .update(&other, Change::RemoveRoute("10.0.0.0/28".parse().unwrap()))
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(cluster.state(), &before);
 }
 
@@ -252,7 +313,10 @@ fn of_two_sources_the_preferred_one_is_taken_and_the_other_stays_in_reserve() {
     let (file, bgp) = (Source::new("file"), Source::new("bgp"));
     let mut cluster = Cluster::default();
     let peers = (1..4).map(|n| peer(n, &BTreeSet::from([n]))).collect();
-    let all = Contents { peers, ..Contents::default() };
+    let all = Contents {
+        peers,
+        ..Contents::default()
+    };
     cluster.update(&file, Change::Replace(all)).unwrap();
     let prefix: Cidr = "10.0.0.0/28".parse().unwrap();
     let route = |n, preference| Route {
@@ -261,13 +325,28 @@ fn of_two_sources_the_preferred_one_is_taken_and_the_other_stays_in_reserve() {
         source: file.clone(),
         preference,
     };
-    cluster.update(&bgp, Change::SetRoute(route(1, 100))).unwrap();
-    let plan = cluster.update(&file, Change::SetRoute(route(2, 200))).unwrap();
-    assert!(matches!(plan.steps(), [Step::SetRoute(r)] if r.via == Via::Peer(name(2))), "{plan:?}");
-    assert!(cluster.update(&bgp, Change::SetRoute(route(3, 150))).unwrap().is_empty());
+    cluster
+        .update(&bgp, Change::SetRoute(route(1, 100)))
+        .unwrap();
+    let plan = cluster
+        .update(&file, Change::SetRoute(route(2, 200)))
+        .unwrap();
+    assert!(
+        matches!(plan.steps(), [Step::SetRoute(r)] if r.via == Via::Peer(name(2))),
+        "{plan:?}"
+    );
+    assert!(
+        cluster
+            .update(&bgp, Change::SetRoute(route(3, 150)))
+            .unwrap()
+            .is_empty()
+    );
     let plan = cluster.update(&file, Change::RemoveRoute(prefix)).unwrap();
     // In place: there is no moment without a route.
-    assert!(matches!(plan.steps(), [Step::SetRoute(r)] if r.via == Via::Peer(name(3)) && r.source == bgp), "{plan:?}");
+    assert!(
+        matches!(plan.steps(), [Step::SetRoute(r)] if r.via == Via::Peer(name(3)) && r.source == bgp),
+        "{plan:?}"
+    );
     let plan = cluster.update(&bgp, Change::RemoveRoute(prefix)).unwrap();
     assert_eq!(plan.steps(), [Step::RemoveRoute(prefix)]);
     assert_eq!(cluster.prefixes_of("p3").count(), 0);

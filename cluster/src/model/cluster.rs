@@ -115,7 +115,12 @@ impl Cluster {
         match change {
             Change::SetPeer(peer) => edits.push(self.own_peer(source, peer)?),
             Change::RemovePeer(name) => {
-                if self.state.peers.get(&name).is_some_and(|p| p.source == *source) {
+                if self
+                    .state
+                    .peers
+                    .get(&name)
+                    .is_some_and(|p| p.source == *source)
+                {
                     edits.push(Edit::Peer(name, None));
                 }
             }
@@ -168,7 +173,9 @@ impl Cluster {
         }
         let best = self.state.routes.values().filter(|r| r.source == *source);
         let shadowed = self.shadowed.values().filter(|r| r.source == *source);
-        let gone = best.chain(shadowed).filter(|r| !routed.contains_key(&r.prefix));
+        let gone = best
+            .chain(shadowed)
+            .filter(|r| !routed.contains_key(&r.prefix));
         edits.extend(gone.map(|r| Edit::Route(r.prefix, source.clone(), None)));
         Ok(())
     }
@@ -216,14 +223,22 @@ impl Cluster {
             None => self.state.peers.remove(name),
         };
         let stays = |a: &IpAddr| peer.as_ref().is_some_and(|p| p.addresses.contains(a));
-        for address in old.iter().flat_map(|p| p.addresses.iter()).filter(|a| !stays(a)) {
+        for address in old
+            .iter()
+            .flat_map(|p| p.addresses.iter())
+            .filter(|a| !stays(a))
+        {
             self.addresses.remove(&(*address, name.clone()));
         }
         old
     }
 
     fn put_route(&mut self, prefix: Cidr, source: &Source, route: Option<Route>) -> Option<Route> {
-        let was_best = self.state.routes.get(&prefix).is_some_and(|r| r.source == *source);
+        let was_best = self
+            .state
+            .routes
+            .get(&prefix)
+            .is_some_and(|r| r.source == *source);
         let old = match was_best {
             true => self.unset(prefix),
             false => self.shadowed.remove(&(prefix, source.clone())),
@@ -240,7 +255,8 @@ impl Cluster {
                 }
                 Some(_) => {
                     if let Some(beaten) = self.unset(prefix) {
-                        self.shadowed.insert((prefix, beaten.source.clone()), beaten);
+                        self.shadowed
+                            .insert((prefix, beaten.source.clone()), beaten);
                     }
                     self.set(route);
                 }
@@ -252,15 +268,26 @@ impl Cluster {
 
     fn best_shadowed(&self, prefix: Cidr) -> Option<Route> {
         let from = (prefix, Source::new(""));
-        let same = self.shadowed.range(from..).take_while(|((p, _), _)| *p == prefix);
-        same.map(|(_, r)| r).reduce(|a, b| if b.beats(a) { b } else { a }).cloned()
+        let same = self
+            .shadowed
+            .range(from..)
+            .take_while(|((p, _), _)| *p == prefix);
+        same.map(|(_, r)| r)
+            .reduce(|a, b| if b.beats(a) { b } else { a })
+            .cloned()
     }
 
     fn set(&mut self, route: Route) {
         let prefix = route.prefix;
-        *self.lengths.entry((prefix.is_ipv6(), prefix.prefix_len())).or_default() += 1;
+        *self
+            .lengths
+            .entry((prefix.is_ipv6(), prefix.prefix_len()))
+            .or_default() += 1;
         if let Via::Peer(name) = &route.via {
-            self.prefixes.entry(name.clone()).or_default().insert(prefix);
+            self.prefixes
+                .entry(name.clone())
+                .or_default()
+                .insert(prefix);
         }
         self.state.routes.insert(prefix, route);
     }
@@ -296,7 +323,13 @@ impl Cluster {
             for prefix in self.prefixes_of(name) {
                 self.check_route(&self.state.routes[&prefix])?;
             }
-            for address in self.state.peers.get(name).iter().flat_map(|p| p.addresses.iter()) {
+            for address in self
+                .state
+                .peers
+                .get(name)
+                .iter()
+                .flat_map(|p| p.addresses.iter())
+            {
                 self.check_address(*address, name)?;
             }
         }
@@ -314,7 +347,9 @@ impl Cluster {
     }
 
     fn check_route(&self, route: &Route) -> Result<(), ClusterError> {
-        let Via::Peer(name) = &route.via else { return Ok(()) };
+        let Via::Peer(name) = &route.via else {
+            return Ok(());
+        };
         let (prefix, peer) = (route.prefix, name.clone());
         match self.state.peers.get(name) {
             None => Err(ClusterError::NoPeer { prefix, peer }),
@@ -327,10 +362,16 @@ impl Cluster {
 
     fn check_address(&self, address: IpAddr, peer: &Arc<str>) -> Result<(), ClusterError> {
         let same = self.addresses.range((address, Arc::from(""))..);
-        let same = same.take_while(|(a, _)| *a == address).map(|(_, name)| name);
+        let same = same
+            .take_while(|(a, _)| *a == address)
+            .map(|(_, name)| name);
         if let Some(other) = same.into_iter().find(|name| *name != peer) {
             let (one, other) = (peer.clone(), other.clone());
-            return Err(ClusterError::AddressTwice { address, one, other });
+            return Err(ClusterError::AddressTwice {
+                address,
+                one,
+                other,
+            });
         }
         for (v6, len) in self.lengths.keys().rev() {
             if *v6 == address.is_ipv6()

@@ -19,7 +19,9 @@ pub enum ClusterError {
         source_name: Source,
     },
     /// The same prefix twice.
-    #[error("{prefix} is given twice by {source_name}, as {one}'s and {other}'s; remove one of the two")]
+    #[error(
+        "{prefix} is given twice by {source_name}, as {one}'s and {other}'s; remove one of the two"
+    )]
     RouteTwice {
         /// The prefix.
         prefix: Cidr,
@@ -31,7 +33,9 @@ pub enum ClusterError {
         other: Via,
     },
     /// A peer belongs to the source that was first.
-    #[error("peer {name} of {new} is known from {owner} already; only one source may describe a peer")]
+    #[error(
+        "peer {name} of {new} is known from {owner} already; only one source may describe a peer"
+    )]
     PeerOfAnother {
         /// Its name.
         name: Arc<str>,
@@ -57,7 +61,9 @@ pub enum ClusterError {
         peer: Arc<str>,
     },
     /// One outer address, two peers.
-    #[error("{address} is an address of peer {one} and of peer {other}; remove it from one of the two")]
+    #[error(
+        "{address} is an address of peer {one} and of peer {other}; remove it from one of the two"
+    )]
     AddressTwice {
         /// The address.
         address: IpAddr,

@@ -61,6 +61,10 @@ pub struct Peer {
 impl Peer {
     /// The path for packets of a family.
     pub fn path(&self, v6: bool) -> Option<&PathSpec> {
-        if v6 { self.v6.as_ref() } else { self.v4.as_ref() }
+        if v6 {
+            self.v6.as_ref()
+        } else {
+            self.v4.as_ref()
+        }
     }
 }

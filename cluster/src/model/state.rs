@@ -34,7 +34,10 @@ impl State {
         let via = &self.route(address)?.via;
         let there = match via {
             Via::Node => true,
-            Via::Peer(name) => self.peers.get(name).is_some_and(|p| !p.addresses.is_empty()),
+            Via::Peer(name) => self
+                .peers
+                .get(name)
+                .is_some_and(|p| !p.addresses.is_empty()),
         };
         there.then_some(via)
     }

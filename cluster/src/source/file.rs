@@ -147,7 +147,9 @@ impl File {
 
     /// Takes in what was reported; whether it was anything.
     fn happened(&mut self) -> bool {
-        let Some(watched) = &self.watched else { return false };
+        let Some(watched) = &self.watched else {
+            return false;
+        };
         let mut any = false;
         while let Ok(events) = watched.inotify.read_events() {
             for InotifyEvent { wd, mask, name, .. } in events {
@@ -187,7 +189,12 @@ impl File {
             .filter_map(|path| path.parent().map(Path::to_owned))
             .collect();
         let gone = |folder: &PathBuf| !on_the_way.contains(folder);
-        let old: Vec<PathBuf> = watched.folders.keys().filter(|f| gone(f)).cloned().collect();
+        let old: Vec<PathBuf> = watched
+            .folders
+            .keys()
+            .filter(|f| gone(f))
+            .cloned()
+            .collect();
         for folder in old {
             if let Some(wd) = watched.folders.remove(&folder) {
                 let _ = watched.inotify.rm_watch(wd);
