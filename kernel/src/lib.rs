@@ -10,6 +10,7 @@ pub mod netns;
 pub mod next_hop;
 pub mod node;
 pub mod pod;
+pub mod reconcile;
 pub mod rules;
 pub mod sysctl;
 #[cfg(any(test, feature = "testing"))]

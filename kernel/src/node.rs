@@ -14,25 +14,28 @@
 //! ```
 //!
 //! The interface is left in place when the agent stops, and found again; what
-//! is on it from an earlier configuration is taken away. What it shall be is in
-//! `desired`, and set again when somebody changes it.
+//! is on it from an earlier configuration is taken away. [`NodePort`] keeps it as
+//! it shall be, each kind of thing on it in a file of its own.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use crate::before::Before;
 use crate::mac;
-use crate::netlink::{Link, LinkChange, Netlink, NetlinkError};
+use crate::netlink::{Netlink, NetlinkError};
 use crate::pod::interface::{Queues, TAP_OWNER_UID};
-use crate::sysctl::SysctlError;
 use ringway_ports::tap::{self, TapError, TapOptions};
 use ringway_tables::Cidr;
 
 use crate::rules;
 
-mod desired;
+mod addresses;
+mod link;
+mod neighbours;
+mod port;
+mod routes;
+mod settings;
 
-pub use desired::Desired;
+pub use port::{NodePort, Presence};
 
 /// A pod network of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +78,14 @@ pub const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(169, 254, 82, 87);
 /// MAC (modified EUI-64, RFC 4291 appendix A).
 pub const NEXT_HOP_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x0052, 0x57ff, 0xfe00, 0x0001);
 
+/// The one of a family.
+fn next_hop(v6: bool) -> IpAddr {
+    match v6 {
+        true => NEXT_HOP_V6.into(),
+        false => NEXT_HOP.into(),
+    }
+}
+
 /// Whether it is one of the two above.
 pub fn is_next_hop(ip: IpAddr) -> bool {
     ip == IpAddr::V4(NEXT_HOP) || ip == IpAddr::V6(NEXT_HOP_V6)
@@ -107,40 +118,21 @@ pub enum NodeError {
     /// rtnetlink.
     #[error("node port: {0}")]
     Netlink(#[from] NetlinkError),
-    /// A kernel setting.
+    /// Something on it is not as it should be.
     #[error("node port: {0}")]
-    Sysctl(#[from] SysctlError),
-}
-
-/// Makes or finds the node port and sets everything on it.
-pub fn setup(
-    netlink: &mut Netlink,
-    spec: &Spec,
-    queues: usize,
-    before: &mut Before,
-) -> Result<Queues, NodeError> {
-    let desired = Desired::of(spec);
-    remove_renamed(netlink, &desired)?;
-    let queues = open(netlink, &desired.name, queues)?;
-    let link = netlink.link(&desired.name)?;
-    desired.sweep(netlink, link.index, spec)?;
-    let mut changed = Vec::new();
-    for part in PARTS {
-        changed.extend(part(&desired, spec, netlink, &link, before)?);
-    }
-    if !changed.is_empty() {
-        let (n, some) = (changed.len(), changed[..changed.len().min(20)].join(", "));
-        tracing::info!(interface = desired.name, n, "set: {some}");
-    }
-    Ok(queues)
+    Wrong(String),
 }
 
 /// Takes away a node port of an earlier configuration, under another name: with the same addresses and routes
 /// it would go on in place of this one. It is known by its MAC address; one that an agent has open stays.
-fn remove_renamed(netlink: &mut Netlink, desired: &Desired) -> Result<(), NodeError> {
+fn remove_renamed(netlink: &mut Netlink, spec: &Spec) -> Result<(), NodeError> {
     for link in netlink.links()? {
-        let ours = link.mac == Some(mac::GATEWAY) && !desired.is_foreign(&link);
-        if !ours || link.name == desired.name {
+        // Another agent says that it is its own.
+        let foreign = link
+            .alias
+            .as_ref()
+            .is_some_and(|alias| *alias != spec.alias);
+        if link.mac != Some(mac::GATEWAY) || foreign || link.name == spec.name {
             continue;
         }
         match tap::delete(&link.name) {
@@ -162,95 +154,6 @@ fn remove_renamed(netlink: &mut Netlink, desired: &Desired) -> Result<(), NodeEr
     Ok(())
 }
 
-/// What a look at the node port came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
-    /// What had to be set again.
-    pub mended: Vec<String>,
-    /// What cannot be set.
-    pub failed: Vec<String>,
-}
-
-/// What may be many, and is looked at only when there is a reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Many {
-    /// Permanent neighbour entries.
-    pub neighbours: bool,
-    /// Routes; the kernel lists those of others, too.
-    pub routes: bool,
-}
-
-/// Sets what is not as it should be on the interface with this index. One part that fails keeps no other from
-/// being set.
-pub fn mend(
-    netlink: &mut Netlink,
-    desired: &Desired,
-    spec: &Spec,
-    index: u32,
-    before: &mut Before,
-    many: Many,
-) -> Look {
-    let mut look = Look::default();
-    let link = match name_back(netlink, desired, index, &mut look) {
-        Ok(link) => link,
-        Err(e) => {
-            look.failed.push(e.to_string());
-            return look;
-        }
-    };
-    let wanted = [true, true, true, true, many.neighbours, many.routes];
-    for (part, _) in PARTS.iter().zip(wanted).filter(|(_, wanted)| *wanted) {
-        match part(desired, spec, netlink, &link, before) {
-            Ok(mended) => look.mended.extend(mended),
-            Err(e) => look.failed.push(e.to_string()),
-        }
-    }
-    look
-}
-
-/// The link, which somebody may have given another name.
-fn name_back(
-    netlink: &mut Netlink,
-    desired: &Desired,
-    index: u32,
-    look: &mut Look,
-) -> Result<Link, NodeError> {
-    let name = &desired.name;
-    let gone = || NetlinkError::NoLink { name: name.clone() };
-    let link = netlink.link_at(index)?.ok_or_else(gone)?;
-    if link.name == *name {
-        return Ok(link);
-    }
-    let change = |up: Option<bool>, name| LinkChange {
-        up,
-        name,
-        ..LinkChange::default()
-    };
-    // Before Linux 6.2 an interface that is up keeps its name.
-    if netlink
-        .change_link(index, &change(None, Some(name)))
-        .is_err()
-    {
-        netlink.change_link(index, &change(Some(false), None))?;
-        netlink.change_link(index, &change(None, Some(name)))?;
-    }
-    look.mended.push(format!("name {name}, was {}", link.name));
-    netlink.link_at(index)?.ok_or_else(|| gone().into())
-}
-
-/// Sets one part of what is desired; what had to be set.
-type Part = fn(&Desired, &Spec, &mut Netlink, &Link, &mut Before) -> Result<Vec<String>, NodeError>;
-
-/// In the order in which they can be set: IPv6 needs an MTU of 1,280 and, for its addresses, its settings;
-/// routes need the interface up and addresses on it. The last two are [`Many`].
-const PARTS: [Part; 6] = [
-    |desired, _, netlink, link, _| desired.set_link(netlink, link),
-    |desired, _, _, _, before| Ok(desired.set_settings(before)?),
-    |desired, _, netlink, link, _| desired.set_addresses(netlink, link.index),
-    |desired, _, netlink, link, _| desired.set_up(netlink, link),
-    |desired, _, netlink, link, _| desired.set_neighbours(netlink, link.index),
-    |desired, spec, netlink, link, _| desired.set_routes(netlink, link.index, spec),
-];
 /// Opens the queues of the TAP, making it if there is none. One made for
 /// another number of workers keeps its queue mode: the kernel allows no other.
 fn open(netlink: &mut Netlink, name: &str, wanted: usize) -> Result<Queues, NodeError> {

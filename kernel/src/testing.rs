@@ -84,6 +84,7 @@ pub struct Wire {
 }
 
 impl Wire {
+    /// A wire to a node of its own.
     pub fn new() -> Self {
         let mut netlink = Netlink::open().unwrap();
         let node = Pod::new();
@@ -135,6 +136,7 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// A namespace with nothing in it.
     pub fn new() -> Self {
         let (ready, tid) = channel();
         let (end, ended) = channel::<()>();
@@ -151,10 +153,12 @@ impl Pod {
         }
     }
 
+    /// Where it can be opened.
     pub fn path(&self) -> PathBuf {
         self.path.clone()
     }
 
+    /// The namespace, open.
     pub fn netns(&self) -> Netns {
         Netns::open(&self.path).unwrap()
     }

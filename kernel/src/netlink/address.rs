@@ -4,11 +4,13 @@ use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
 use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol,
+    AddressScope,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::{Netlink, NetlinkError};
+use crate::reconcile::OWNER;
 
 /// One address with its prefix length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Address {
     pub deprecated: bool,
     /// How long it is to last.
     pub lifetime: Lifetime,
+    /// The protocol that has set it (`IFA_PROTO`, Linux 5.18), if it said so.
+    pub protocol: Option<u8>,
 }
 
 /// How long an address lasts; longer ones first.
@@ -53,7 +57,12 @@ impl Netlink {
         let mut message = AddressMessage::default();
         message.header.index = index;
         message.header.prefix_len = prefix_len;
-        message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
+        message.attributes = vec![
+            AddressAttribute::Local(ip),
+            AddressAttribute::Address(ip),
+            // Kernels that do not know it ignore it.
+            AddressAttribute::Protocol(AddressProtocol::Other(OWNER)),
+        ];
         match ip {
             IpAddr::V4(v4) => {
                 message.header.family = AddressFamily::Inet;
@@ -149,6 +158,10 @@ impl Netlink {
                 } else {
                     Lifetime::Dynamic
                 },
+                protocol: m.attributes.iter().find_map(|a| match a {
+                    AddressAttribute::Protocol(protocol) => Some((*protocol).into()),
+                    _ => None,
+                }),
             }));
         }
         Ok(found)

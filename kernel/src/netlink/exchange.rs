@@ -39,6 +39,11 @@ impl Exchange {
         })
     }
 
+    /// Has the kernel take filters of dumps (`NETLINK_GET_STRICT_CHK`, Linux 4.20); false if it does not.
+    pub(super) fn set_strict(&mut self) -> bool {
+        self.socket.set_netlink_get_strict_chk(true).is_ok()
+    }
+
     /// Sends one request and waits for its acknowledgement; messages that come
     /// before it are returned.
     pub(super) fn ask<M>(

@@ -31,7 +31,7 @@ use exchange::Exchange;
 pub use address::{Address, Lifetime};
 pub use link::{Link, LinkChange, OperState};
 pub use neighbour::{Neighbour, NeighbourState};
-pub use route::Route;
+pub use route::{Route, STATIC};
 pub use route_to::{NoWay, RouteTo};
 pub use tap::Tap;
 pub use watch::{Change, Watch};
@@ -91,6 +91,7 @@ impl NetlinkError {
 /// An rtnetlink socket in the namespace of the thread that opened it.
 pub struct Netlink {
     exchange: Exchange,
+    strict: bool,
 }
 
 impl Netlink {
@@ -98,7 +99,14 @@ impl Netlink {
     pub fn open() -> Result<Self, NetlinkError> {
         Ok(Self {
             exchange: Exchange::open(NETLINK_ROUTE)?,
+            strict: false,
         })
+    }
+
+    /// Has the kernel filter what it lists, where it can: what others have in the tables costs little then.
+    pub fn strict(mut self) -> Self {
+        self.strict = self.exchange.set_strict();
+        self
     }
 
     fn ask(

@@ -28,6 +28,7 @@ use ringway_packet::mac::MacAddr;
 
 use super::address::family;
 use super::{Netlink, NetlinkError};
+use crate::reconcile::OWNER;
 
 /// State of an entry (`NUD_*`, linux/neighbour.h).
 pub use netlink_packet_route::neighbour::NeighbourState;
@@ -41,12 +42,15 @@ pub struct Neighbour {
     pub mac: Option<MacAddr>,
     /// How far it is to be believed.
     pub state: NeighbourState,
+    /// The protocol that has set it (`NDA_PROTOCOL`, Linux 5.0), if it said so.
+    pub protocol: Option<u8>,
 }
 
 impl Neighbour {
     fn from_message(m: &NeighbourMessage) -> Option<Self> {
         let mut ip = None;
         let mut mac = None;
+        let mut protocol = None;
         for attribute in &m.attributes {
             match attribute {
                 NeighbourAttribute::Destination(NeighbourAddress::Inet(a)) => {
@@ -55,6 +59,7 @@ impl Neighbour {
                 NeighbourAttribute::Destination(NeighbourAddress::Inet6(a)) => {
                     ip = Some(IpAddr::V6(*a));
                 }
+                NeighbourAttribute::Protocol(number) => protocol = Some((*number).into()),
                 NeighbourAttribute::LinkLayerAddress(bytes) => {
                     mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr);
                 }
@@ -65,6 +70,7 @@ impl Neighbour {
             ip: ip?,
             mac,
             state: m.header.state,
+            protocol,
         })
     }
 }
@@ -90,6 +96,9 @@ impl Netlink {
         message
             .attributes
             .push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+        message
+            .attributes
+            .push(NeighbourAttribute::Protocol(OWNER.into()));
         let what = || format!("setting neighbour {ip} = {mac} on interface {index}");
         self.ask(
             what,

@@ -27,7 +27,14 @@ pub struct Route {
     pub source: Option<IpAddr>,
     /// Outgoing interface index.
     pub interface: u32,
+    /// The protocol that has set it (`RTPROT_*`, linux/rtnetlink.h); 0 in a removal: whichever.
+    pub protocol: u8,
 }
+
+/// `RTPROT_STATIC`: of what stays as it was set.
+pub const STATIC: u8 = 4;
+/// `RTM_F_FIB_MATCH`, linux/rtnetlink.h: the entry of the table, not what follows from it for an address.
+const FIB_MATCH: u32 = 0x2000;
 
 impl Route {
     fn message(&self) -> RouteMessage {
@@ -36,7 +43,7 @@ impl Route {
         header.address_family = family(self.destination);
         header.destination_prefix_length = self.prefix_len;
         header.table = RouteHeader::RT_TABLE_MAIN;
-        header.protocol = RouteProtocol::Static;
+        header.protocol = RouteProtocol::from(self.protocol);
         header.kind = RouteType::Unicast;
         header.scope = match self.gateway {
             None if self.destination.is_ipv4() => RouteScope::Link,
@@ -66,6 +73,7 @@ impl Route {
             onlink: m.header.flags.contains(RouteFlags::Onlink),
             source: None,
             interface: 0,
+            protocol: m.header.protocol.into(),
         };
         for attribute in &m.attributes {
             match attribute {
@@ -139,13 +147,51 @@ impl Netlink {
         Ok(all)
     }
 
-    /// The same, one by one: the table may have a hundred thousand.
+    /// The one that stands in the main table for exactly this destination, if there is one.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub fn route_of(
+        &mut self,
+        destination: IpAddr,
+        prefix_len: u8,
+    ) -> Result<Option<Route>, NetlinkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(destination);
+        message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
+        message.header.flags = RouteFlags::from_bits_retain(FIB_MATCH);
+        message
+            .attributes
+            .push(RouteAttribute::Destination(destination.into()));
+        let what = || format!("looking up the route to {destination}/{prefix_len}");
+        let answers = match self.ask(what, RouteNetlinkMessage::GetRoute(message), 0) {
+            Err(e) if matches!(e.errno(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        Ok(answers.iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewRoute(r) if r.header.table == RouteHeader::RT_TABLE_MAIN => {
+                Route::from_message(r)
+                    .filter(|r| (r.destination, r.prefix_len) == (destination, prefix_len))
+            }
+            _ => None,
+        }))
+    }
+
+    /// The same, one by one: the table may have a hundred thousand. Of a socket that is
+    /// [strict](Netlink::strict) the kernel leaves other links' out.
     pub fn each_route(
         &mut self,
         index: u32,
         mut each: impl FnMut(Route),
     ) -> Result<(), NetlinkError> {
-        let message = RouteNetlinkMessage::GetRoute(RouteMessage::default());
+        let mut message = RouteMessage::default();
+        if self.strict {
+            message.header.table = RouteHeader::RT_TABLE_MAIN;
+            message.attributes.push(RouteAttribute::Oif(index));
+        }
+        let message = RouteNetlinkMessage::GetRoute(message);
         let what = || "listing routes".into();
         self.exchange.ask_each(what, message, NLM_F_DUMP, |answer| {
             if let RouteNetlinkMessage::NewRoute(r) = answer
@@ -172,6 +218,7 @@ impl Netlink {
             onlink: false,
             source: None,
             interface: 0,
+            protocol: STATIC,
         }
         .message();
         message.header.kind = match kind {

@@ -153,6 +153,7 @@ fn addresses_are_added_once_and_usable_at_once() {
             tentative: false,
             duplicate: false,
             deprecated: false,
+            protocol: Some(crate::reconcile::OWNER),
             lifetime: Lifetime::Permanent,
         });
         assert_eq!(found, expected);
@@ -182,6 +183,7 @@ fn routes_are_set_listed_kept_and_removed() {
         };
         nl.change_link(link.index, &up).unwrap();
         let route = |destination, prefix_len, gateway, source| Route {
+            protocol: STATIC,
             destination: ip(destination),
             prefix_len,
             gateway: Some(ip(gateway)),

@@ -98,6 +98,11 @@ impl Watch {
     /// Begins to watch the calling thread's network namespace. Every change after the return of
     /// this is reported.
     pub fn open() -> Result<Self, NetlinkError> {
+        Self::with_buffer(None)
+    }
+
+    /// The same, with a receive buffer of so many bytes instead of the system's (`net.core.rmem_default`).
+    pub fn with_buffer(bytes: Option<u32>) -> Result<Self, NetlinkError> {
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(NetlinkError::Socket)?;
         socket.bind_auto().map_err(NetlinkError::Socket)?;
         // The kernel is the only one to be heard.
@@ -107,6 +112,9 @@ impl Watch {
         socket
             .set_non_blocking(true)
             .map_err(NetlinkError::Socket)?;
+        if let Some(bytes) = bytes {
+            socket.set_rx_buf_sz(bytes).map_err(NetlinkError::Socket)?;
+        }
         for group in GROUPS {
             match socket.add_membership(group) {
                 Err(_) if group == NEXTHOP => {}

@@ -59,7 +59,15 @@ struct Fake {
 impl Fake {
     fn entry(&mut self, address: &str, state: NeighbourState, mac: Option<MacAddr>) -> Change {
         let ip = ip(address);
-        self.neighbours.insert(ip, Neighbour { ip, mac, state });
+        self.neighbours.insert(
+            ip,
+            Neighbour {
+                ip,
+                mac,
+                state,
+                protocol: None,
+            },
+        );
         Change::Neighbour { index: OURS, ip }
     }
 

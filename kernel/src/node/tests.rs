@@ -2,6 +2,9 @@ use crate::testing::in_netns;
 use crate::{mac, sysctl};
 
 use super::*;
+use crate::before::Before;
+use crate::netlink::LinkChange;
+use crate::reconcile::Ledger;
 
 fn spec(peers: &[&str], own: &[&str]) -> Spec {
     let network = |cidr: &&str| {
@@ -19,8 +22,10 @@ fn spec(peers: &[&str], own: &[&str]) -> Spec {
     }
 }
 
-fn setup(netlink: &mut Netlink, spec: &Spec, queues: usize) -> Result<Queues, NodeError> {
-    super::setup(netlink, spec, queues, &mut Before::default())
+fn setup(spec: &Spec, queues: usize) -> Result<Queues, NodeError> {
+    let (mut before, mut ledger) = (Before::default(), Ledger::default());
+    let opened = NodePort::open(spec.clone(), queues, &mut before, &mut ledger);
+    opened.map(|(_, queues)| queues)
 }
 
 const BOTH: &[&str] = &["10.77.1.0/24", "fd77:1::/64"];
@@ -58,7 +63,7 @@ fn it_holds_the_gateways_and_leads_to_the_peers() {
         let _under = underlay();
         let mut nl = Netlink::open().unwrap();
         let spec = spec(PEER, BOTH);
-        let queues = setup(&mut nl, &spec, 1).unwrap();
+        let queues = setup(&spec, 1).unwrap();
         let link = nl.link("ringway0").unwrap();
         assert_eq!(link.mac, Some(mac::GATEWAY));
         assert_eq!((link.mtu, link.up), (1430, true));
@@ -76,7 +81,7 @@ fn it_holds_the_gateways_and_leads_to_the_peers() {
         assert_eq!(found(&mut nl), expected);
         // Again, as after a restart: the same interface, the same state.
         drop(queues);
-        setup(&mut nl, &spec, 1).unwrap();
+        setup(&spec, 1).unwrap();
         assert_eq!(nl.link("ringway0").unwrap().index, link.index);
         assert_eq!(found(&mut nl), expected);
     });
@@ -87,12 +92,12 @@ fn what_an_earlier_configuration_left_is_taken_away() {
     in_netns(|| {
         let _under = underlay();
         let mut nl = Netlink::open().unwrap();
-        drop(setup(&mut nl, &spec(PEER, BOTH), 1).unwrap());
+        drop(setup(&spec(PEER, BOTH), 1).unwrap());
         let next = Spec {
             mtu: 1400,
             ..spec(&["10.77.3.0/24"], &["10.77.1.0/25"])
         };
-        setup(&mut nl, &next, 1).unwrap();
+        setup(&next, 1).unwrap();
         let (addresses, via) = found(&mut nl);
         assert_eq!(addresses, ["10.77.1.0/32", "10.77.1.1/25"]);
         assert_eq!(via, ["10.77.3.0/24 via 169.254.82.87 src 10.77.1.1"]);
@@ -108,8 +113,7 @@ fn settings_hold_whatever_all_says() {
         sysctl::set("ipv4/conf/all/rp_filter", "1").unwrap();
         sysctl::set("ipv4/conf/all/send_redirects", "1").unwrap();
         sysctl::set("ipv6/conf/under0/accept_ra", "1").unwrap();
-        let mut nl = Netlink::open().unwrap();
-        setup(&mut nl, &spec(PEER, BOTH), 1).unwrap();
+        setup(&spec(PEER, BOTH), 1).unwrap();
         let get = |key: &str| sysctl::get(key).unwrap();
         assert_eq!(get("ipv4/ip_forward"), "1");
         assert_eq!(get("ipv6/conf/all/forwarding"), "1");
@@ -133,14 +137,14 @@ fn the_number_of_workers_may_change_in_both_directions() {
         let mut nl = Netlink::open().unwrap();
         let spec = spec(PEER, BOTH);
         // Made for one worker: two share its queue.
-        drop(setup(&mut nl, &spec, 1).unwrap());
-        let queues = setup(&mut nl, &spec, 2).unwrap();
+        drop(setup(&spec, 1).unwrap());
+        let queues = setup(&spec, 2).unwrap();
         assert_eq!(queues.fds.len(), 1);
         drop(queues);
         nl.delete_link("ringway0").unwrap();
         // Made for two: one worker opens one queue of it.
-        assert_eq!(setup(&mut nl, &spec, 2).unwrap().fds.len(), 2);
-        assert_eq!(setup(&mut nl, &spec, 1).unwrap().fds.len(), 1);
+        assert_eq!(setup(&spec, 2).unwrap().fds.len(), 2);
+        assert_eq!(setup(&spec, 1).unwrap().fds.len(), 1);
     });
 }
 
@@ -161,7 +165,7 @@ fn a_foreign_interface_is_not_touched() {
             ..LinkChange::default()
         };
         nl.change_link(lo, &rename).unwrap();
-        let refused = setup(&mut nl, &spec(PEER, BOTH), 1).unwrap_err();
+        let refused = setup(&spec(PEER, BOTH), 1).unwrap_err();
         assert!(matches!(refused, NodeError::NotTap { .. }), "{refused}");
         assert!(refused.to_string().contains("node.interface"));
     });
@@ -171,9 +175,8 @@ fn a_foreign_interface_is_not_touched() {
 fn a_second_agent_is_noticed() {
     in_netns(|| {
         let _under = underlay();
-        let mut nl = Netlink::open().unwrap();
-        let _held = setup(&mut nl, &spec(PEER, BOTH), 1).unwrap();
-        let refused = setup(&mut nl, &spec(PEER, BOTH), 1).unwrap_err();
+        let _held = setup(&spec(PEER, BOTH), 1).unwrap();
+        let refused = setup(&spec(PEER, BOTH), 1).unwrap_err();
         assert!(matches!(refused, NodeError::Busy { .. }), "{refused}");
     });
 }
@@ -190,8 +193,7 @@ fn errors_of_the_switch_are_believed() {
 
     in_netns(|| {
         let _under = underlay();
-        let mut nl = Netlink::open().unwrap();
-        let queues = setup(&mut nl, &spec(PEER, BOTH), 1).unwrap();
+        let queues = setup(&spec(PEER, BOTH), 1).unwrap();
         let socket = UdpSocket::bind("10.77.1.1:0").unwrap();
         socket.connect("10.77.2.2:9").unwrap();
         let mtu = || getsockopt(&socket, sockopt::IpMtu).unwrap();
@@ -239,16 +241,16 @@ fn a_port_under_another_name_makes_way() {
         let _under = underlay();
         let mut nl = Netlink::open().unwrap();
         let first = spec(PEER, BOTH);
-        let held = setup(&mut nl, &first, 1).unwrap();
+        let held = setup(&first, 1).unwrap();
         let second = Spec {
             name: "pods0".into(),
             ..first.clone()
         };
         // One that a living agent has open stays.
-        drop(setup(&mut nl, &second, 1).unwrap());
+        drop(setup(&second, 1).unwrap());
         nl.link("ringway0").unwrap();
         drop(held);
-        setup(&mut nl, &second, 1).unwrap();
+        setup(&second, 1).unwrap();
         let gone = nl.link("ringway0");
         assert!(matches!(gone, Err(NetlinkError::NoLink { .. })), "{gone:?}");
         let index = nl.link("pods0").unwrap().index;
@@ -280,24 +282,128 @@ fn the_underlay_goes_on_hearing_router_advertisements() {
             let _under = underlay();
             sysctl::set("ipv6/conf/all/forwarding", forwarding).unwrap();
             sysctl::set(ACCEPT, "1").unwrap();
-            let mut nl = Netlink::open().unwrap();
-            let (spec, mut before) = (spec(PEER, BOTH), Before::default());
-            let _queues = super::setup(&mut nl, &spec, 1, &mut before).unwrap();
+            let (mut before, mut ledger) = (Before::default(), Ledger::default());
+            let opened = NodePort::open(spec(PEER, BOTH), 1, &mut before, &mut ledger);
+            let (mut port, _queues) = opened.unwrap();
             assert_eq!(sysctl::get(ACCEPT).unwrap(), at_first);
+            assert_eq!(ledger.restored_count(), 0);
             sysctl::set(ACCEPT, "1").unwrap();
-            let index = nl.link("ringway0").unwrap().index;
-            let desired = Desired::of(&spec);
-            let look = mend(
-                &mut nl,
-                &desired,
-                &spec,
-                index,
-                &mut before,
-                Many::default(),
-            );
+            port.look(&mut before, &mut ledger, std::time::Instant::now());
             assert_eq!(sysctl::get(ACCEPT).unwrap(), mended);
-            assert_eq!(look.failed, [""; 0]);
-            assert_eq!(look.mended.len(), usize::from(mended == "2"), "{look:?}");
+            assert_eq!(ledger.first_failure(), None);
+            assert_eq!(ledger.restored_count(), u64::from(mended == "2"));
         });
     }
+}
+
+/// Messages that find no room in the socket's buffer are lost, and the kernel says so once: that is no change
+/// missed.
+#[test]
+fn what_changed_while_notifications_were_lost_is_set_again() {
+    use crate::netlink::{Change, Watch};
+    use std::time::{Duration, Instant};
+
+    in_netns(|| {
+        let _under = underlay();
+        let mut nl = Netlink::open().unwrap();
+        let peers: Vec<String> = (2..200).map(|n| format!("10.77.{n}.0/24")).collect();
+        let peers: Vec<&str> = peers.iter().map(String::as_str).collect();
+        let (mut before, mut ledger) = (Before::default(), Ledger::default());
+        let opened = NodePort::open(spec(&peers, BOTH), 1, &mut before, &mut ledger);
+        let (mut port, _queues) = opened.unwrap();
+        // The least there is: a handful of messages.
+        let watch = Watch::with_buffer(Some(1)).unwrap();
+        let routes = nl.routes(port.index()).unwrap();
+        let remote = routes.iter().filter(|r| r.gateway.is_some());
+        let gone: Vec<_> = remote.copied().collect();
+        assert_eq!(gone.len(), peers.len());
+        for route in &gone {
+            nl.remove_route(route).unwrap();
+        }
+        nl.remove_neighbour(port.index(), NEXT_HOP.into()).unwrap();
+        let mut heard = Vec::new();
+        while let Ok(change) = watch.changes().recv_timeout(Duration::from_millis(300)) {
+            heard.push(change);
+        }
+        assert!(heard.contains(&Change::Overrun), "{heard:?}");
+        // Nothing but that.
+        port.notify(&[Change::Overrun]);
+        port.look(&mut before, &mut ledger, Instant::now());
+        let mut back = nl.routes(port.index()).unwrap();
+        back.retain(|r| r.gateway.is_some());
+        assert_eq!(back, gone);
+        assert_eq!(ledger.restored_count(), gone.len() as u64 + 1);
+        let hop = nl
+            .neighbour(port.index(), NEXT_HOP.into())
+            .unwrap()
+            .unwrap();
+        assert_eq!(hop.mac, Some(mac::GATEWAY));
+    });
+}
+
+/// A network of a peer that becomes another's, or is cut into smaller ones, is never without a route.
+#[test]
+fn another_spec_is_set_in_place_and_more_specific_first() {
+    use crate::netlink::STATIC;
+
+    in_netns(|| {
+        let _under = underlay();
+        let mut nl = Netlink::open().unwrap();
+        let (mut before, mut ledger) = (Before::default(), Ledger::default());
+        let opened = NodePort::open(spec(PEER, BOTH), 1, &mut before, &mut ledger);
+        let (mut port, _queues) = opened.unwrap();
+        let mut marks: Vec<u8> = nl
+            .routes(port.index())
+            .unwrap()
+            .iter()
+            .map(|r| r.protocol)
+            .collect();
+        marks.sort();
+        marks.dedup();
+        // Ours, and the kernel's to the own pods.
+        assert_eq!(marks, [2, crate::reconcile::OWNER]);
+        // Somebody else's on our interface stays.
+        let foreign = crate::netlink::Route {
+            protocol: STATIC,
+            destination: "198.51.100.0".parse().unwrap(),
+            prefix_len: 24,
+            gateway: None,
+            onlink: false,
+            source: None,
+            interface: port.index(),
+        };
+        nl.set_route(&foreign).unwrap();
+        let next = spec(
+            &[
+                "10.77.2.0/25",
+                "10.77.2.128/25",
+                "fd77:2::/64",
+                "fd77:3::/64",
+            ],
+            BOTH,
+        );
+        port.want(next, &mut before, &mut ledger);
+        let (_, via) = found(&mut nl);
+        assert_eq!(
+            via,
+            [
+                "10.77.2.0/25 via 169.254.82.87 src 10.77.1.1",
+                "10.77.2.128/25 via 169.254.82.87 src 10.77.1.1",
+                "fd77:2::/64 via fe80::52:57ff:fe00:1 src fd77:1::1",
+                "fd77:3::/64 via fe80::52:57ff:fe00:1 src fd77:1::1",
+            ]
+        );
+        assert!(nl.routes(port.index()).unwrap().contains(&foreign));
+        // Another network of this node's, and another MTU.
+        let next = Spec {
+            mtu: 1400,
+            ..spec(PEER, &["10.77.1.0/25", "fd77:1::/64"])
+        };
+        port.want(next, &mut before, &mut ledger);
+        let (addresses, _) = found(&mut nl);
+        assert_eq!(addresses, ["10.77.1.0/32", "10.77.1.1/25", "fd77:1::1/64"]);
+        assert_eq!(nl.link("ringway0").unwrap().mtu, 1400);
+        assert_eq!(ledger.first_failure(), None);
+        assert_eq!(ledger.restored_count(), 0, "{:?}", ledger.last_restored());
+    });
 }

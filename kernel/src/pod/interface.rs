@@ -224,6 +224,7 @@ fn configure(netlink: &mut Netlink, netns: &Netns, spec: &Spec) -> Result<(), In
     });
     for route in defaults.chain(spec.routes.iter().copied()) {
         let added = netlink.add_route(&Route {
+            protocol: crate::netlink::STATIC,
             destination: route.destination,
             prefix_len: route.prefix_len,
             gateway: Some(route.gateway),

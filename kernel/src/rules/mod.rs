@@ -4,7 +4,8 @@
 //! ```text
 //! Desired ─ render ─▶ text ─ `nft -f -`, one transaction ─▶ table inet ringway
 //!    ▲                                                           │ listed as the kernel has it
-//!    └── host ports of pods                      watch: does it still look like that? if not, once more
+//!    └── host ports of pods                      watch: does it still look like that? if not, the ledger is
+//!                                                asked, and it is set once more
 //! ```
 //!
 //! Everything of ours is one table, replaced as a whole: there is no moment without rules, and connections
@@ -23,11 +24,12 @@ mod ports;
 mod render;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::sysctl::{self, SysctlError};
+use crate::reconcile::{Condition, Difference, Ledger};
 use ringway_tables::Cidr;
 
 use crate::node::Network;
@@ -35,7 +37,7 @@ use crate::node::Network;
 pub use listeners::find as listener;
 pub use ports::{HostPort, HostPorts, Mapping, PortError, Protocol};
 pub use render::render;
-use watch::Watch;
+use watch::{Changed, Watch};
 
 /// Our table.
 pub const TABLE: &str = "inet ringway";
@@ -43,9 +45,12 @@ pub const TABLE: &str = "inet ringway";
 const LOOK: Duration = Duration::from_secs(60);
 /// How long a start waits for the first look at foreign chains.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
-/// Looks may take this part of the time at most: kube-proxy may change something every second, and with
-/// many services a look takes longer.
-const SHARE: u32 = 200;
+/// Looks at foreign chains may take this part of the time at most: kube-proxy may change something every
+/// second, and with many services a look takes longer.
+const SHARE: u32 = 30;
+/// What differences in our table, and in others' chains, are called.
+const KIND: &str = "rules";
+const FORWARD: &str = "forward chains";
 
 /// Why rules could not be set.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +58,6 @@ pub enum RulesError {
     /// The program is not there or not willing.
     #[error("nft: {0}")]
     Nft(String),
-    /// A kernel setting.
-    #[error(transparent)]
-    Sysctl(#[from] SysctlError),
     /// Two pods want one port.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -104,14 +106,22 @@ pub struct Rules {
     accept_forward: bool,
     /// Looks at foreign chains, if it has not ended.
     forwarding: Option<JoinHandle<forward::Opened>>,
+    /// Chains that were opened before.
+    opened: BTreeSet<String>,
     table: Table,
+    /// Counts what we set: a listing of before says nothing.
+    revision: u64,
+    /// Lists our table, if it has not ended, and as of which revision.
+    listing: Option<(u64, JoinHandle<Option<String>>)>,
     /// What of somebody else's firewall may stop pods' packets, with the command that helps.
-    conditions: Vec<String>,
+    conditions: Vec<Condition>,
     watch: Option<Watch>,
-    /// Somebody has changed something since the last look.
-    told: bool,
+    /// What somebody has changed since the last look.
+    told: Changed,
+    /// When our table and others' chains were looked at last.
+    listed: Instant,
     looked: Instant,
-    /// What the last look took.
+    /// What the last look at others' chains took.
     cost: Duration,
 }
 
@@ -123,7 +133,10 @@ impl Rules {
             ports: HostPorts::default(),
             accept_forward,
             forwarding: None,
+            opened: BTreeSet::new(),
             table: Table::None,
+            revision: 0,
+            listing: None,
             conditions: Vec::new(),
             // Before the first rule, so that no change is missed.
             watch: Watch::open()
@@ -133,7 +146,8 @@ impl Rules {
                     );
                 })
                 .ok(),
-            told: false,
+            told: Changed::default(),
+            listed: Instant::now(),
             looked: Instant::now(),
             cost: Duration::ZERO,
         }
@@ -167,9 +181,36 @@ impl Rules {
                 "clients that send UDP to pods that are gone may not reach their successors: {e}"
             ),
         }
-        self.forward();
+        self.forward(BTreeSet::new());
         // Mostly it takes some milliseconds, and the first pods should meet an open firewall.
         self.await_forward(FIRST_LOOK);
+    }
+
+    /// Sets something else from now on; the host ports stay.
+    ///
+    /// # Errors
+    /// The kernel's rules cannot be set; it is tried again.
+    pub fn want(&mut self, desired: Desired, accept_forward: bool) -> Result<(), RulesError> {
+        if std::mem::replace(&mut self.accept_forward, accept_forward) != accept_forward {
+            if accept_forward {
+                self.forward(BTreeSet::new());
+            } else {
+                self.conditions.clear();
+                self.opened.clear();
+                forward::close(&self.desired.interface)?;
+            }
+        }
+        let ports = std::mem::take(&mut self.desired.ports);
+        let desired = Desired { ports, ..desired };
+        let before = std::mem::replace(&mut self.desired, desired);
+        let same = Desired {
+            ports: self.desired.ports.clone(),
+            ..before
+        };
+        if self.desired == same {
+            return Ok(());
+        }
+        self.apply()
     }
 
     /// Whether any pod has one: answers to 127.0.0.1 come by the node port then.
@@ -194,7 +235,7 @@ impl Rules {
     }
 
     /// What of somebody else's firewall may stop pods' packets, each with the command that helps.
-    pub fn conditions(&self) -> &[String] {
+    pub fn conditions(&self) -> &[Condition] {
         &self.conditions
     }
 
@@ -239,8 +280,11 @@ impl Rules {
         if self.set() && !before.is_empty() && !self.desired.ports.is_empty() {
             let script = render::difference(&before, &self.desired.ports);
             // If somebody has taken something away, all of it is made anew.
+            self.revision += 1;
             if nft::run(&script).is_ok() {
                 self.table = Table::Set;
+                // At once: what somebody changes before it is listed would be taken for ours.
+                self.begin_listing();
                 return Ok(());
             }
         }
@@ -252,50 +296,102 @@ impl Rules {
         matches!(self.table, Table::Listed(_) | Table::Set)
     }
 
-    /// Looks whether everything is still there, when somebody has changed something or it is time.
-    pub fn look_around(&mut self) {
-        self.take_forward();
-        self.told |= self.watch.as_mut().is_some_and(Watch::changed);
-        let since = self.looked.elapsed();
-        if since < LOOK && !(self.told && since >= self.cost * SHARE) {
-            return;
+    /// To be called once a second: looks whether everything is still there, when somebody has changed something
+    /// or it is time, and sets again what is not.
+    pub fn look(&mut self, ledger: &mut Ledger, now: Instant) {
+        self.take_forward(Some((&mut *ledger, now)));
+        if let Some(watch) = &mut self.watch {
+            let Changed { ours, others } = watch.changed();
+            self.told.ours |= ours;
+            self.told.others |= others;
         }
-        self.told = false;
-        let begin = Instant::now();
-        self.look();
-        self.looked = Instant::now();
-        self.cost = begin.elapsed();
+        let since = now.saturating_duration_since(self.looked);
+        let told = self.told.others && since >= self.cost * SHARE;
+        if (told || since >= LOOK) && ledger.paused(now).is_none() {
+            self.looked = now;
+            let fought = |chain: &&String| ledger.holds_off(&chain_thing(chain), now);
+            let fought: BTreeSet<String> = self.opened.iter().filter(fought).cloned().collect();
+            // Those are looked at when it is time, without a further change.
+            self.told.others = !fought.is_empty();
+            self.forward(fought);
+        }
+        self.look_at_table(ledger, now);
     }
 
-    fn look(&mut self) {
-        self.forward();
-        let now = match &self.table {
-            Table::None => return,
-            Table::Failed(_) => None,
-            Table::Listed(_) | Table::Set => nft::list(TABLE),
-        };
-        match (now, &self.table) {
-            (Some(now), Table::Listed(set)) if now == *set => return,
-            (Some(now), Table::Set) => {
-                self.table = Table::Listed(now);
-                return;
+    fn look_at_table(&mut self, ledger: &mut Ledger, now: Instant) {
+        if let Some((revision, thread)) = self.listing.take_if(|(_, thread)| thread.is_finished()) {
+            match thread.join() {
+                Ok(listed) if revision == self.revision => self.compare(listed, ledger, now),
+                _ => self.told.ours = true,
+            }
+        }
+        let late = now.saturating_duration_since(self.listed) >= LOOK;
+        let failed = matches!(self.table, Table::Failed(_));
+        let wanted = self.table != Table::None;
+        if wanted
+            && self.listing.is_none()
+            && (self.told.ours || late || (failed && self.told.others))
+        {
+            self.told.ours = false;
+            self.listed = now;
+            self.begin_listing();
+        }
+    }
+
+    /// Has our table listed on a thread of its own: nothing else waits for the program.
+    fn begin_listing(&mut self) {
+        let thread = std::thread::Builder::new().name("nft".into());
+        match thread.spawn(|| nft::list(TABLE)) {
+            Ok(thread) => self.listing = Some((self.revision, thread)),
+            Err(e) => {
+                self.told.ours = true;
+                tracing::warn!("no thread to list table {TABLE}: {e}");
+            }
+        }
+    }
+
+    /// Compares our table with what was set, and sets it again if somebody has changed it.
+    fn compare(&mut self, listed: Option<String>, ledger: &mut Ledger, now: Instant) {
+        let found = if listed.is_some() { "changed" } else { "gone" };
+        match (listed, &self.table) {
+            (_, Table::None) => return,
+            (Some(listed), Table::Listed(set)) if listed == *set => {
+                return ledger.looked(KIND, &BTreeSet::new(), now);
+            }
+            (Some(listed), Table::Set) => {
+                self.table = Table::Listed(listed);
+                return ledger.looked(KIND, &BTreeSet::new(), now);
             }
             _ => {}
         }
         let failed = matches!(self.table, Table::Failed(_));
+        let difference = Difference {
+            kind: KIND,
+            thing: format!("nftables table {TABLE}"),
+            wanted: "as it was set".into(),
+            found: found.into(),
+            by: None,
+        };
+        if !failed && !ledger.permits(&difference, now) {
+            // Looked at again.
+            self.told.ours = true;
+            return;
+        }
         match self.apply() {
+            Ok(()) if failed => ledger.looked(KIND, &BTreeSet::new(), now),
             Ok(()) => {
-                tracing::warn!("table {TABLE} was not as it should be; it is again");
+                ledger.restored(difference, now);
                 // What came meanwhile was not translated, and would go on so.
                 self.forget_udp(self.desired.ports.clone());
             }
-            // Said once.
+            // Never set, and said at the start.
             Err(_) if failed => {}
-            Err(e) => tracing::error!("table {TABLE} was changed, and cannot be set again: {e}"),
+            Err(e) => ledger.failed(&difference, e.to_string(), now),
         }
     }
 
     fn apply(&mut self) -> Result<(), RulesError> {
+        self.revision += 1;
         let outcome = self.try_apply();
         self.table = match &outcome {
             Ok(Some(listed)) => Table::Listed(listed.clone()),
@@ -313,12 +409,6 @@ impl Rules {
             }
             return Ok(None);
         }
-        if !self.desired.ports.is_empty() && self.desired.own.iter().any(|own| !own.cidr.is_ipv6())
-        {
-            // A process of the node may use 127.0.0.1 for a host port; answers to that come by ringway0.
-            let key = format!("ipv4/conf/{}/route_localnet", self.desired.interface);
-            sysctl::set(&key, "1")?;
-        }
         nft::run(&render(&self.desired))?;
         let listed = nft::list(TABLE);
         listed
@@ -326,46 +416,70 @@ impl Rules {
             .ok_or_else(|| RulesError::Nft("the table that was set is not listed".into()))
     }
 
-    /// Opens the way through firewalls, on a thread of its own: the lock of the older iptables may be held by
-    /// somebody for as long as they please, and no pod shall wait for that.
-    fn forward(&mut self) {
+    /// Opens the way through firewalls but in the chains to `leave`, on a thread of its own: the lock of the older
+    /// iptables may be held by somebody for as long as they please, and no pod shall wait for that.
+    fn forward(&mut self, leave: BTreeSet<String>) {
         if !self.accept_forward {
             return;
         }
         if self.is_forwarding() {
             // What was changed meanwhile is looked at when it has ended.
-            self.told = true;
+            self.told.others = true;
             return;
         }
-        self.take_forward();
+        self.take_forward(None);
         let interface = self.desired.interface.clone();
         let thread = std::thread::Builder::new().name("firewall".into());
-        match thread.spawn(move || forward::open(&interface)) {
+        match thread.spawn(move || forward::open(&interface, &leave)) {
             Ok(thread) => self.forwarding = Some(thread),
             Err(e) => tracing::warn!("no thread to look at the firewall: {e}"),
         }
     }
 
-    /// Takes the outcome of a look that has ended, and says once what cannot be opened.
-    fn take_forward(&mut self) {
+    /// Takes the outcome of a look that has ended: says once what was opened and what cannot be; what was open
+    /// before somebody has closed.
+    fn take_forward(&mut self, mut ledger: Option<(&mut Ledger, Instant)>) {
         if self.is_forwarding() {
             return;
         }
         let Some(Ok(opened)) = self.forwarding.take().map(JoinHandle::join) else {
             return;
         };
+        self.cost = opened.took;
+        let mut closed = BTreeSet::new();
         for chain in opened.chains {
-            tracing::info!(
-                "the firewall forwards nothing by default; pods' packets are let through in {chain} \
-                 (egress.accept_forward = false leaves it)"
-            );
-        }
-        for condition in &opened.conditions {
-            if !self.conditions.contains(condition) {
-                tracing::warn!("{condition}");
+            let again = !self.opened.insert(chain.clone());
+            if let Some((ledger, now)) = ledger.as_mut().filter(|_| again) {
+                closed.insert(chain_thing(&chain));
+                let difference = Difference {
+                    kind: FORWARD,
+                    thing: chain_thing(&chain),
+                    wanted: "open for pods' packets".into(),
+                    found: "closed".into(),
+                    by: None,
+                };
+                ledger.restored(difference, *now);
+            } else {
+                tracing::info!(
+                    "the firewall forwards nothing by default; pods' packets are let through in {chain} \
+                     (egress.accept_forward = false leaves it)"
+                );
             }
         }
+        if let Some((ledger, now)) = &mut ledger {
+            ledger.looked(FORWARD, &closed, *now);
+        }
+        let known = std::mem::take(&mut self.conditions);
         self.conditions = opened.conditions;
+        for condition in &mut self.conditions {
+            match known
+                .iter()
+                .find(|old| old.what == condition.what && old.why == condition.why)
+            {
+                Some(old) => condition.since = old.since,
+                None => tracing::warn!("{}", condition.why),
+            }
+        }
     }
 
     /// Waits for the end of that look, so long at most.
@@ -374,7 +488,7 @@ impl Rules {
         while self.is_forwarding() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
         }
-        self.take_forward();
+        self.take_forward(None);
     }
 
     fn is_forwarding(&self) -> bool {
@@ -390,6 +504,11 @@ impl Rules {
             tracing::warn!("clients that sent UDP before may not reach its host ports: {e}");
         }
     }
+}
+
+/// What a chain that was opened is called.
+fn chain_thing(chain: &str) -> String {
+    format!("chain {chain}")
 }
 
 /// Takes the rules for an interface of ours out of foreign forward chains.

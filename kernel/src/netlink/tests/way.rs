@@ -77,6 +77,7 @@ fn the_way_of_a_packet_is_the_kernels() {
             ("2001:db8:2::", 48, "fe80::1"),
         ] {
             let route = Route {
+                protocol: crate::netlink::STATIC,
                 destination: ip(destination),
                 prefix_len,
                 gateway: Some(ip(gateway)),

@@ -157,6 +157,7 @@ fn every_kind_of_change_is_reported() {
         ] {
             settle(&watch);
             let route = Route {
+                protocol: crate::netlink::STATIC,
                 destination: ip(destination),
                 prefix_len,
                 gateway: Some(ip(gateway)),

@@ -94,6 +94,7 @@ const BOTH: [&str; 4] = [ON_LINK[0], ON_LINK[1], BEHIND[0], BEHIND[1]];
 
 fn routes(index: u32, gateways: [&str; 2]) -> [Route; 2] {
     let route = |destination, prefix_len, gateway| Route {
+        protocol: crate::netlink::STATIC,
         destination: ip(destination),
         prefix_len,
         gateway: Some(ip(gateway)),

@@ -60,6 +60,7 @@ fn everything_is_as_asked() {
                 tentative: false,
                 duplicate: false,
                 deprecated: false,
+                protocol: Some(crate::reconcile::OWNER),
                 lifetime: crate::netlink::Lifetime::Permanent,
             };
             assert!(found.contains(&expected), "{found:?}");

@@ -11,6 +11,11 @@
 //!                                                                          condition: what, and the command
 //! ```
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crate::reconcile::Condition;
+
 mod nftables;
 mod xtables;
 
@@ -31,17 +36,39 @@ enum Policy {
 /// What was done about the firewall, and what could not be.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Opened {
+    /// Chains to be left alone.
+    leave: BTreeSet<String>,
     /// Chains that were opened just now.
     pub(super) chains: Vec<String>,
     /// What may still stop packets, each with the command that helps.
-    pub(super) conditions: Vec<String>,
+    pub(super) conditions: Vec<Condition>,
+    /// How long it took.
+    pub(super) took: Duration,
 }
 
-/// Lets pods' packets through wherever a chain denies by default.
-pub(super) fn open(interface: &str) -> Opened {
-    let mut opened = Opened::default();
+impl Opened {
+    /// Notes what may stop packets in a chain, and what helps.
+    fn obstacle(&mut self, chain: &str, why: String) {
+        self.conditions.push(Condition {
+            what: format!("chain {chain}"),
+            wanted: "open for pods' packets".into(),
+            found: "closed, as far as can be seen".into(),
+            why,
+            since: Instant::now(),
+        });
+    }
+}
+
+/// Lets pods' packets through wherever a chain denies by default, but for those to `leave` alone.
+pub(super) fn open(interface: &str, leave: &BTreeSet<String>) -> Opened {
+    let begin = Instant::now();
+    let mut opened = Opened {
+        leave: leave.clone(),
+        ..Opened::default()
+    };
     let asked = xtables::open(interface, &mut opened);
     nftables::open(interface, &asked, &mut opened);
+    opened.took = begin.elapsed();
     opened
 }
 

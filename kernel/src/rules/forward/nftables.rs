@@ -13,7 +13,8 @@ const PASSING: [&str; 4] = ["counter", "log", "mangle", "continue"];
 /// Opens chains, but for those in `asked`, which iptables was asked about.
 pub(super) fn open(interface: &str, asked: &[&str], opened: &mut Opened) {
     for chain in chains() {
-        if asked.contains(&chain.name.as_str()) || !(chain.drops || denies(&chain)) {
+        let left = asked.contains(&chain.name.as_str()) || opened.leave.contains(&chain.name);
+        if left || !(chain.drops || denies(&chain)) {
             continue;
         }
         let listed = nft::ask(&list(&chain.name)).unwrap_or_default();
@@ -31,11 +32,14 @@ pub(super) fn open(interface: &str, asked: &[&str], opened: &mut Opened) {
         }
         match nft::run(&script) {
             Ok(()) => opened.chains.push(chain.name),
-            Err(e) => opened.conditions.push(format!(
-                "the firewall stops pods' packets in chain {}, which could not be opened ({e}): {}",
-                chain.name,
-                remedy(&chain.name, interface)
-            )),
+            Err(e) => opened.obstacle(
+                &chain.name,
+                format!(
+                    "the firewall stops pods' packets in chain {}, which could not be opened ({e}): {}",
+                    chain.name,
+                    remedy(&chain.name, interface)
+                ),
+            ),
         }
     }
 }

@@ -80,7 +80,7 @@ fn kind(program: &'static str) -> Option<Kind> {
         return Some(*kind);
     }
     // "iptables v1.8.9 (nf_tables)"; before there were two kinds there was no word for them.
-    let version = run(program, &["-V"])?;
+    let version = run(program, &["-V"]).ok()?;
     let kind = if version.contains("nf_tables") {
         Kind::Nftables
     } else {
@@ -100,7 +100,9 @@ pub(super) fn open(interface: &str, opened: &mut Opened) -> Vec<&'static str> {
         }
         match legacy {
             Some(program) => drop(open_by(program, interface, opened)),
-            None if family.has_legacy() => opened.conditions.push(blind(family, interface)),
+            None if family.has_legacy() => {
+                opened.obstacle(family.legacy, blind(family, interface));
+            }
             None => {}
         }
     }
@@ -114,7 +116,7 @@ pub(super) fn close(interface: &str) -> Vec<String> {
     for program in programs.flatten() {
         let mut found = false;
         for direction in DIRECTIONS {
-            while iptables(program, &with("-D", &rule(direction, interface))).is_some() {
+            while iptables(program, &with("-D", &rule(direction, interface))).is_ok() {
                 found = true;
             }
         }
@@ -127,32 +129,41 @@ pub(super) fn close(interface: &str) -> Vec<String> {
 
 /// `false` if the program does not say what there is.
 fn open_by(program: &str, interface: &str, opened: &mut Opened) -> bool {
-    let Some(listed) = iptables(program, &["-S"]) else {
-        return false;
+    let chain = format!("{program} FORWARD");
+    let listed = match iptables(program, &["-S"]) {
+        Ok(listed) => listed,
+        Err(Unanswered::Busy) => {
+            opened.obstacle(&chain, busy(program));
+            return false;
+        }
+        Err(Unanswered::Refused) => return false,
     };
-    if policy(&listed, "FORWARD", DEPTH) != Policy::Deny {
+    if opened.leave.contains(&chain) || policy(&listed, "FORWARD", DEPTH) != Policy::Deny {
         return true;
     }
     let mut new = false;
     for direction in DIRECTIONS {
         let rule = rule(direction, interface);
-        if iptables(program, &with("-C", &rule)).is_some() {
+        if iptables(program, &with("-C", &rule)).is_ok() {
             continue;
         }
-        new = iptables(program, &with("-I", &rule)).is_some();
+        new = iptables(program, &with("-I", &rule)).is_ok();
         if !new {
             let run = |direction| format!("{program} -I FORWARD {direction} {interface} -j ACCEPT");
-            opened.conditions.push(format!(
-                "the firewall stops pods' packets in FORWARD of {program}, which could not be opened: \
-                 run  {} && {}",
-                run("-o"),
-                run("-i")
-            ));
+            opened.obstacle(
+                &chain,
+                format!(
+                    "the firewall stops pods' packets in FORWARD of {program}, which could not be opened: \
+                     run  {} && {}",
+                    run("-o"),
+                    run("-i")
+                ),
+            );
             return true;
         }
     }
     if new {
-        opened.chains.push(format!("{program} FORWARD"));
+        opened.chains.push(chain);
     }
     true
 }
@@ -245,22 +256,48 @@ fn with<'a>(verb: &'a str, rule: &'a [String]) -> Vec<&'a str> {
         .collect()
 }
 
-/// What the program prints; `None` if it is not there or says no. Whoever holds the lock longer must not hold
-/// up every pod.
-fn iptables(program: &str, arguments: &[&str]) -> Option<String> {
-    run(program, &[&["-w", "5"], arguments].concat())
+/// Why a program prints nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unanswered {
+    /// Somebody holds the lock of the older tables.
+    Busy,
+    /// It is not there, or says no.
+    Refused,
 }
 
-fn run(program: &str, arguments: &[&str]) -> Option<String> {
-    let Output { status, stdout, .. } = Command::new(program)
+/// `RESOURCE_PROBLEM`, iptables' include/xtables.h: the exit status when the lock was not had in time.
+const LOCKED: i32 = 4;
+/// Seconds for which the lock is waited for.
+const PATIENCE: &str = "5";
+
+/// What the program prints.
+fn iptables(program: &str, arguments: &[&str]) -> Result<String, Unanswered> {
+    run(program, &[&["-w", PATIENCE], arguments].concat())
+}
+
+/// Nobody can say what a table is like that is locked.
+fn busy(program: &str) -> String {
+    format!(
+        "another process has held the lock of {program} for more than {PATIENCE} s, so that nobody can see \
+         whether the firewall stops pods' packets; it is looked at again within a minute. See who it is:  \
+         lslocks | grep xtables"
+    )
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<String, Unanswered> {
+    let output = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    status
-        .success()
-        .then(|| String::from_utf8_lossy(&stdout).into_owned())
+        .output();
+    let Ok(Output { status, stdout, .. }) = output else {
+        return Err(Unanswered::Refused);
+    };
+    match status.code() {
+        Some(0) => Ok(String::from_utf8_lossy(&stdout).into_owned()),
+        Some(LOCKED) => Err(Unanswered::Busy),
+        _ => Err(Unanswered::Refused),
+    }
 }
 
 #[cfg(test)]
@@ -292,6 +329,19 @@ mod tests {
         ] {
             assert!(text.contains(words), "{text}");
         }
+    }
+
+    #[test]
+    fn a_lock_that_is_held_is_no_missing_program() {
+        let exits = |code: &str| run("sh", &["-c", code]);
+        assert_eq!(exits("echo -P FORWARD DROP").unwrap(), "-P FORWARD DROP\n");
+        assert_eq!(exits("exit 4"), Err(Unanswered::Busy));
+        assert_eq!(exits("exit 1"), Err(Unanswered::Refused));
+        assert_eq!(
+            run("/nonexistent/iptables", &["-V"]),
+            Err(Unanswered::Refused)
+        );
+        assert!(busy("iptables-legacy").contains("lslocks"));
     }
 
     #[test]

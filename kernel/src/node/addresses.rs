@@ -1,0 +1,142 @@
+//! Addresses of the node port: the gateways, and the network address that Flannel nodes take as their source.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::is_next_hop;
+use crate::netlink::{Address, Lifetime};
+use crate::reconcile::{Actual, Kernel, Kind, OWNER, Refused, Wanted};
+
+/// What an address has beside itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Prefix {
+    /// Prefix length in bits.
+    pub(super) len: u8,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Sound,
+    Tentative,
+    Duplicate,
+    Deprecated,
+    Dynamic,
+}
+
+impl Prefix {
+    /// A sound one.
+    pub(super) fn of(len: u8) -> Self {
+        Self {
+            len,
+            state: State::Sound,
+        }
+    }
+
+    fn found(a: &Address) -> Self {
+        let state = match a {
+            Address {
+                duplicate: true, ..
+            } => State::Duplicate,
+            Address {
+                tentative: true, ..
+            } => State::Tentative,
+            Address {
+                deprecated: true, ..
+            } => State::Deprecated,
+            a if a.lifetime == Lifetime::Dynamic => State::Dynamic,
+            _ => State::Sound,
+        };
+        Self {
+            len: a.prefix_len,
+            state,
+        }
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Sound => "",
+            State::Tentative => " tentative",
+            State::Duplicate => " a duplicate",
+            State::Deprecated => " deprecated",
+            State::Dynamic => " for a while only",
+        };
+        write!(f, "/{}{state}", self.len)
+    }
+}
+
+/// Addresses of one interface.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    pub(super) interface: String,
+}
+
+impl Kind for Addresses {
+    const NAME: &'static str = "addresses";
+    type Key = IpAddr;
+    type Value = Prefix;
+
+    fn thing(&self, ip: &IpAddr) -> String {
+        format!("address {ip} of {}", self.interface)
+    }
+
+    fn list(
+        &mut self,
+        kernel: &mut Kernel<'_>,
+        wanted: &Wanted<IpAddr, Prefix>,
+        sweep: bool,
+        each: &mut dyn FnMut(IpAddr, Actual<Prefix>),
+    ) -> Result<(), Refused> {
+        for a in kernel.netlink.addresses(kernel.index)? {
+            let known = wanted.get(&a.ip).is_some();
+            // The kernel makes a next hop's from the MAC address where `addr_gen_mode` was lost: then it is the
+            // node's own.
+            let ours = a.protocol == Some(OWNER) || is_next_hop(a.ip) || (sweep && a.global);
+            if known || ours {
+                let actual = Actual {
+                    value: Prefix::found(&a),
+                    protocol: a.protocol,
+                };
+                each(a.ip, actual);
+            }
+        }
+        Ok(())
+    }
+
+    fn set(
+        &mut self,
+        kernel: &mut Kernel<'_>,
+        ip: &IpAddr,
+        value: &Prefix,
+        actual: Option<&Prefix>,
+    ) -> Result<(), Refused> {
+        let (netlink, index) = (&mut *kernel.netlink, kernel.index);
+        let other_len = actual.filter(|old| old.len != value.len);
+        // One that a duplicate check has condemned stays so until it goes; and IPv6 has an address once, with
+        // one prefix length (net/ipv6/addrconf.c).
+        let first = actual.filter(|old| old.state == State::Duplicate);
+        let first = first.or(other_len.filter(|_| ip.is_ipv6()));
+        if let Some(old) = first {
+            netlink.remove_address(index, *ip, old.len)?;
+        }
+        netlink.add_address(index, *ip, value.len)?;
+        // IPv4 keeps both meanwhile, and with them the routes that have it as their source.
+        if let Some(old) = other_len.filter(|_| ip.is_ipv4()) {
+            netlink.remove_address(index, *ip, old.len)?;
+        }
+        Ok(())
+    }
+
+    fn remove(
+        &mut self,
+        kernel: &mut Kernel<'_>,
+        ip: &IpAddr,
+        actual: &Prefix,
+    ) -> Result<(), Refused> {
+        Ok(kernel
+            .netlink
+            .remove_address(kernel.index, *ip, actual.len)?)
+    }
+}

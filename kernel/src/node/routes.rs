@@ -1,0 +1,159 @@
+//! Routes by the node port: to the own pods on the link, to peers' pods by a next hop that stands for all.
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::net::IpAddr;
+
+use ringway_tables::Cidr;
+
+use super::{Spec, is_next_hop, next_hop};
+use crate::netlink::Route;
+use crate::reconcile::{Actual, Kernel, Kind, OWNER, Refused, Wanted};
+
+/// A destination; the more specific come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Destination {
+    len: Reverse<u8>,
+    network: IpAddr,
+}
+
+impl Destination {
+    fn of(network: IpAddr, len: u8) -> Self {
+        Self {
+            len: Reverse(len),
+            network,
+        }
+    }
+}
+
+/// How a destination is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lead {
+    /// Next hop; none: on the link.
+    gateway: Option<IpAddr>,
+    source: Option<IpAddr>,
+    /// By another interface, with this index.
+    elsewhere: Option<u32>,
+}
+
+impl fmt::Display for Lead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.gateway {
+            Some(gateway) => write!(f, "via {gateway}")?,
+            None => f.write_str("on the link")?,
+        }
+        if let Some(index) = self.elsewhere {
+            write!(f, " by interface {index}")?;
+        }
+        match self.source {
+            Some(source) => write!(f, " from {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Routes by one interface.
+#[derive(Debug)]
+pub(super) struct Routes;
+
+/// Those of a node: own pod networks, and peers' of the same families.
+pub(super) fn wanted(spec: &Spec) -> impl Iterator<Item = (Destination, Lead)> {
+    let first = [false, true].map(|v6| spec.first(v6).map(|own| own.gateway));
+    let lead = move |cidr: &Cidr, remote: bool| {
+        let v6 = cidr.is_ipv6();
+        let source = first[usize::from(v6)]?;
+        let lead = Lead {
+            gateway: remote.then(|| next_hop(v6)),
+            // The kernel makes that to the own pods with the address, for IPv6 without a source.
+            source: Some(source).filter(|_| remote || !v6),
+            elsewhere: None,
+        };
+        Some((Destination::of(cidr.network(), cidr.prefix_len()), lead))
+    };
+    let own = spec.own.iter().filter_map(move |own| {
+        let (destination, mut lead) = lead(&own.cidr, false)?;
+        lead.source = lead.source.map(|_| own.gateway);
+        Some((destination, lead))
+    });
+    own.chain(spec.peers.iter().filter_map(move |cidr| lead(cidr, true)))
+}
+
+impl Kind for Routes {
+    const NAME: &'static str = "routes";
+    type Key = Destination;
+    type Value = Lead;
+
+    fn thing(&self, to: &Destination) -> String {
+        format!("route {}/{}", to.network, to.len.0)
+    }
+
+    fn list(
+        &mut self,
+        kernel: &mut Kernel<'_>,
+        wanted: &Wanted<Destination, Lead>,
+        _: bool,
+        each: &mut dyn FnMut(Destination, Actual<Lead>),
+    ) -> Result<(), Refused> {
+        Ok(kernel.netlink.each_route(kernel.index, |route| {
+            let to = Destination::of(route.destination, route.prefix_len);
+            let value = Lead {
+                gateway: route.gateway,
+                source: route.source,
+                elsewhere: None,
+            };
+            // An earlier version's have no mark; nobody else has a reason to take our next hop.
+            let ours = route.protocol == OWNER || route.gateway.is_some_and(is_next_hop);
+            if ours || wanted.get(&to).is_some() {
+                let protocol = Some(route.protocol);
+                each(to, Actual { value, protocol });
+            }
+        })?)
+    }
+
+    fn instead(&mut self, kernel: &mut Kernel<'_>, to: &Destination) -> Option<Actual<Lead>> {
+        let route = kernel.netlink.route_of(to.network, to.len.0).ok()??;
+        let value = Lead {
+            gateway: route.gateway,
+            source: route.source,
+            elsewhere: Some(route.interface).filter(|index| *index != kernel.index),
+        };
+        let protocol = Some(route.protocol);
+        Some(Actual { value, protocol })
+    }
+
+    /// In place of one to the same destination with the same metric, whoever's it is.
+    fn set(
+        &mut self,
+        kernel: &mut Kernel<'_>,
+        to: &Destination,
+        value: &Lead,
+        _: Option<&Lead>,
+    ) -> Result<(), Refused> {
+        Ok(kernel.netlink.set_route(&route(kernel.index, to, value))?)
+    }
+
+    fn remove(
+        &mut self,
+        kernel: &mut Kernel<'_>,
+        to: &Destination,
+        actual: &Lead,
+    ) -> Result<(), Refused> {
+        let any = Route {
+            protocol: 0,
+            ..route(kernel.index, to, actual)
+        };
+        Ok(kernel.netlink.remove_route(&any)?)
+    }
+}
+
+fn route(interface: u32, to: &Destination, lead: &Lead) -> Route {
+    Route {
+        destination: to.network,
+        prefix_len: to.len.0,
+        gateway: lead.gateway,
+        onlink: lead.gateway.is_some(),
+        source: lead.source,
+        interface,
+        protocol: OWNER,
+    }
+}

@@ -1,0 +1,501 @@
+//! What somebody else has changed, and what is done about it.
+//!
+//! ```text
+//!                 ┌─ right ◀──────────────────────────────┐
+//!  difference ────┤                                        │
+//!                 ├─ set again: counted, logged once ──────┤
+//!                 │      └─ more than 5 times a minute ─▶ fight: once in 30 s, until a minute is quiet
+//!                 ├─ cannot be set ─▶ failure ─────────────┘ when it can
+//!                 └─ paused ─▶ left as it is
+//! ```
+//!
+//! A fight, a failure and what a pause leaves are conditions: the operator sees what was wanted, what was found
+//! and why it stays so. It reads no clock: `now` is an argument.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// How often one thing may be set again within [`WINDOW`] before it counts as a fight.
+pub const PATIENCE: usize = 5;
+/// See [`PATIENCE`].
+pub const WINDOW: Duration = Duration::from_secs(60);
+/// How often it is set again in a fight.
+pub const BACKOFF: Duration = Duration::from_secs(30);
+/// A fight is over when nothing has changed for so long.
+pub const QUIET: Duration = Duration::from_secs(60);
+/// Longest pause.
+pub const PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Things that are remembered, beyond which only the count goes on; a bound on memory, for a router's whole
+/// table may be taken away.
+const THINGS: usize = 4096;
+/// Different texts that are kept from being logged again.
+const LOGGED: usize = 256;
+/// Conditions of one kind that are listed one by one.
+const LISTED: usize = 16;
+
+/// A thing that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Which kind of thing, see [`Kind::NAME`](super::Kind::NAME).
+    pub kind: &'static str,
+    /// What: `route 10.77.2.0/24`.
+    pub thing: String,
+    /// What it should be.
+    pub wanted: String,
+    /// What it is.
+    pub found: String,
+    /// Number of the routing protocol that has set what is there, where the kernel tells
+    /// (`RTA_PROTOCOL`, `IFA_PROTO`, `NDA_PROTOCOL`).
+    pub by: Option<u8>,
+}
+
+/// Something that is not as it should be, and stays so for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// What.
+    pub what: String,
+    /// What it should be.
+    pub wanted: String,
+    /// What it is.
+    pub found: String,
+    /// Why it stays so, and what helps.
+    pub why: String,
+    /// Since when.
+    pub since: Instant,
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            what,
+            wanted,
+            found,
+            why,
+            ..
+        } = self;
+        write!(f, "{what} should be {wanted} and is {found}: {why}")
+    }
+}
+
+/// A pause that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a pause of {} s is longer than 24 hours ({} s)", .0.as_secs(), PAUSE_MAX.as_secs())]
+pub struct PauseTooLong(pub Duration);
+
+/// What became of one thing.
+#[derive(Debug)]
+struct Entry {
+    last: Difference,
+    /// When it was last seen different.
+    differed: Instant,
+    /// When it was set again, the last few times.
+    restored: VecDeque<Instant>,
+    fight: Option<Instant>,
+    failure: Option<(String, Instant)>,
+    /// Left as it is by a pause, since when.
+    left: Option<Instant>,
+}
+
+/// What was found and done so far.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    entries: BTreeMap<String, Entry>,
+    paused_until: Option<Instant>,
+    restored: u64,
+    last: Option<String>,
+    logged: BTreeSet<String>,
+}
+
+impl Ledger {
+    /// How often something was set again that somebody had changed.
+    pub fn restored_count(&self) -> u64 {
+        self.restored
+    }
+
+    /// The last such thing.
+    pub fn last_restored(&self) -> Option<&str> {
+        self.last.as_deref()
+    }
+
+    /// Leaves what others change as it is for so long.
+    ///
+    /// # Errors
+    /// It is longer than [`PAUSE_MAX`]; a pause that is on stays as it is then.
+    pub fn pause(&mut self, duration: Duration, now: Instant) -> Result<(), PauseTooLong> {
+        if duration > PAUSE_MAX {
+            return Err(PauseTooLong(duration));
+        }
+        self.paused_until = Some(now + duration);
+        Ok(())
+    }
+
+    /// Ends the pause; false if there was none.
+    pub fn resume(&mut self) -> bool {
+        self.paused_until.take().is_some()
+    }
+
+    /// How long the pause goes on, if there is one.
+    pub fn paused(&self, now: Instant) -> Option<Duration> {
+        let left = self.paused_until?.saturating_duration_since(now);
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Whether what somebody else has changed may be set again now. Notes that it is different.
+    pub fn permits(&mut self, difference: &Difference, now: Instant) -> bool {
+        let paused = self.paused(now).is_some();
+        let Some(entry) = self.entry(difference, now) else {
+            return !paused;
+        };
+        if paused {
+            entry.left.get_or_insert(now);
+            return false;
+        }
+        entry.left = None;
+        let early = |at: &Instant| now.saturating_duration_since(*at) < BACKOFF;
+        !(entry.fight.is_some() && entry.restored.back().is_some_and(early))
+    }
+
+    /// Notes that it was set again, which had gone along with something else that was: one more thing set, but
+    /// nobody has fought for it.
+    pub fn followed(&mut self, difference: Difference) {
+        self.note(&difference);
+    }
+
+    /// Whether it is fought for, and too early to set it again.
+    pub fn holds_off(&self, thing: &str, now: Instant) -> bool {
+        let early = |at: &Instant| now.saturating_duration_since(*at) < BACKOFF;
+        let entry = self.entries.get(thing);
+        entry.is_some_and(|e| e.fight.is_some() && e.restored.back().is_some_and(early))
+    }
+
+    /// Notes that it was set again.
+    pub fn restored(&mut self, difference: Difference, now: Instant) {
+        self.note(&difference);
+        let Some(entry) = self.entry(&difference, now) else {
+            return;
+        };
+        entry.end_failure();
+        let recent = |at: &Instant| now.saturating_duration_since(*at) < WINDOW;
+        entry.restored.retain(recent);
+        entry.restored.push_back(now);
+        let more = entry.restored.len() > PATIENCE;
+        while entry.restored.len() > PATIENCE {
+            entry.restored.pop_front();
+        }
+        if more && entry.fight.is_none() {
+            entry.fight = Some(now);
+            let why = entry.fight_text();
+            tracing::error!(
+                "{} should be {} and is {}: {why}",
+                entry.last.thing,
+                entry.last.wanted,
+                entry.last.found
+            );
+        }
+    }
+
+    fn note(&mut self, difference: &Difference) {
+        self.restored += 1;
+        let Difference {
+            thing,
+            wanted,
+            found,
+            by,
+            ..
+        } = difference;
+        let text = format!("{thing} is {wanted} again, was {found}");
+        if self.logged.len() < LOGGED && self.logged.insert(text.clone()) {
+            let by = By(*by);
+            tracing::warn!("somebody changed the node's network; set again: {text}{by}");
+        }
+        self.last = Some(text);
+    }
+
+    /// Notes that it cannot be set; logged when it begins, and when the reason is another.
+    pub fn failed(&mut self, difference: &Difference, why: String, now: Instant) {
+        let Some(entry) = self.entry(difference, now) else {
+            return;
+        };
+        match &mut entry.failure {
+            Some((known, _)) if *known == why => {}
+            Some((known, _)) => *known = why,
+            None => {
+                let Difference { thing, wanted, .. } = difference;
+                tracing::error!("{thing} cannot be set to {wanted}: {why}");
+                entry.failure = Some((why, now));
+            }
+        }
+    }
+
+    /// Notes that all of a kind was looked at, and that only `differing` was not as it should be.
+    pub fn looked(&mut self, kind: &'static str, differing: &BTreeSet<String>, now: Instant) {
+        self.entries.retain(|thing, entry| {
+            if entry.last.kind != kind || differing.contains(thing) {
+                return true;
+            }
+            entry.end_failure();
+            entry.left = None;
+            let quiet = now.saturating_duration_since(entry.differed) >= QUIET;
+            if quiet && entry.fight.take().is_some() {
+                tracing::info!("nobody changes {thing} any more");
+            }
+            !quiet
+        });
+    }
+
+    /// What cannot be set, and why, of one thing if there is any.
+    pub fn first_failure(&self) -> Option<String> {
+        self.entries.values().find_map(|entry| {
+            let (why, _) = entry.failure.as_ref()?;
+            let Difference { thing, wanted, .. } = &entry.last;
+            Some(format!("{thing} cannot be set to {wanted}: {why}"))
+        })
+    }
+
+    /// Everything that is not as it should be and stays so, at most some of each kind and how many more.
+    pub fn conditions(&self, now: Instant) -> Vec<Condition> {
+        let mut all: Vec<Condition> = Vec::new();
+        let mut listed: BTreeMap<&'static str, usize> = BTreeMap::new();
+        for entry in self.entries.values() {
+            let Some(condition) = self.condition(entry, now) else {
+                continue;
+            };
+            let count = listed.entry(entry.last.kind).or_default();
+            *count += 1;
+            if *count <= LISTED {
+                all.push(condition);
+            }
+        }
+        for (kind, count) in listed.iter().filter(|(_, count)| **count > LISTED) {
+            all.push(Condition {
+                what: format!("{} more of {kind}", count - LISTED),
+                wanted: "as configured".into(),
+                found: "different".into(),
+                why: "see those above".into(),
+                since: now,
+            });
+        }
+        all
+    }
+
+    fn condition(&self, entry: &Entry, now: Instant) -> Option<Condition> {
+        let (why, since) = match (&entry.failure, entry.fight, entry.left) {
+            (Some((why, since)), _, _) => (why.clone(), *since),
+            (None, Some(since), _) => (entry.fight_text(), since),
+            (None, None, Some(since)) => {
+                let left = self.paused(now).unwrap_or_default().as_secs();
+                let why = format!(
+                    "reconciliation is paused for {left} s more; `ringway reconcile resume` ends that"
+                );
+                (why, since)
+            }
+            (None, None, None) => return None,
+        };
+        Some(Condition {
+            what: entry.last.thing.clone(),
+            wanted: entry.last.wanted.clone(),
+            found: entry.last.found.clone(),
+            why,
+            since,
+        })
+    }
+
+    /// That of a thing which differs now; `None` if there are too many.
+    fn entry(&mut self, difference: &Difference, now: Instant) -> Option<&mut Entry> {
+        if self.entries.len() >= THINGS && !self.entries.contains_key(&difference.thing) {
+            return None;
+        }
+        let entry = self.entries.entry(difference.thing.clone());
+        let entry = entry.or_insert_with(|| Entry {
+            last: difference.clone(),
+            differed: now,
+            restored: VecDeque::new(),
+            fight: None,
+            failure: None,
+            left: None,
+        });
+        entry.differed = now;
+        if entry.last != *difference {
+            entry.last = difference.clone();
+        }
+        Some(entry)
+    }
+}
+
+impl Entry {
+    fn end_failure(&mut self) {
+        if self.failure.take().is_some() {
+            tracing::info!("{} is as it should be again", self.last.thing);
+        }
+    }
+
+    fn fight_text(&self) -> String {
+        format!(
+            "somebody changes it again and again{}; it is set once in {} s. Find the program that does it and \
+             have it leave this alone (README, \"What else manages the network\")",
+            By(self.last.by),
+            BACKOFF.as_secs()
+        )
+    }
+}
+
+/// Who has set it, in words.
+struct By(Option<u8>);
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // include/uapi/linux/rtnetlink.h, and what iproute2's rt_protos has besides.
+        let name = |number| match number {
+            2 => "the kernel",
+            3 => "boot, as of `ip route`",
+            4 => "static",
+            9 => "router advertisement",
+            11 => "zebra",
+            12 => "bird",
+            16 => "dhcp",
+            18 => "keepalived",
+            42 => "babel",
+            80 => "felix",
+            super::OWNER => "ringway",
+            186 => "bgp",
+            187 => "isis",
+            188 => "ospf",
+            189 => "rip",
+            192 => "eigrp",
+            _ => "not a well-known one",
+        };
+        match self.0 {
+            None => Ok(()),
+            Some(number) => write!(f, ", protocol number {number} ({})", name(number)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(found: &str, by: Option<u8>) -> Difference {
+        Difference {
+            kind: "routes",
+            thing: "route 10.77.2.0/24".into(),
+            wanted: "via 169.254.82.87".into(),
+            found: found.into(),
+            by,
+        }
+    }
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    fn differing() -> BTreeSet<String> {
+        BTreeSet::from(["route 10.77.2.0/24".to_owned()])
+    }
+
+    /// Changes that come back `every` seconds over `until` seconds; how often they were set again.
+    fn contest(ledger: &mut Ledger, begin: Instant, every: u64, until: u64) -> usize {
+        let mut restored = 0;
+        for at in (0..until).map(|n| begin + seconds(n)) {
+            let difference = route("via 192.0.2.1", Some(12));
+            let changed = (at - begin).as_secs().is_multiple_of(every);
+            let differs = changed || ledger.entries.values().any(|e| e.restored.is_empty());
+            if differs && ledger.permits(&difference, at) {
+                ledger.restored(difference, at);
+                restored += 1;
+            }
+        }
+        restored
+    }
+
+    #[test]
+    fn five_times_a_minute_is_no_fight() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        assert_eq!(contest(&mut ledger, now, 12, 300), 25);
+        assert_eq!(ledger.conditions(now + seconds(300)), []);
+        assert_eq!(ledger.restored_count(), 25);
+    }
+
+    #[test]
+    fn a_fight_is_fought_once_in_thirty_seconds_and_names_the_other() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        // Six at once, then one at 30 s, 60 s, …: at 5, 35, 65 and 95 s.
+        assert_eq!(contest(&mut ledger, now, 1, 100), 6 + 3);
+        let conditions = ledger.conditions(now + seconds(100));
+        let [one] = conditions.as_slice() else {
+            panic!("{conditions:?}");
+        };
+        assert_eq!(one.what, "route 10.77.2.0/24");
+        assert_eq!(
+            (&*one.wanted, &*one.found),
+            ("via 169.254.82.87", "via 192.0.2.1")
+        );
+        assert!(one.why.contains("12 (bird)"), "{}", one.why);
+        assert_eq!(one.since, now + seconds(5));
+        // Right again for a while, but not long enough.
+        ledger.looked("routes", &BTreeSet::new(), now + seconds(150));
+        assert_eq!(ledger.conditions(now + seconds(150)).len(), 1);
+        // Another kind's look says nothing of it.
+        ledger.looked("neighbours", &BTreeSet::new(), now + seconds(400));
+        assert_eq!(ledger.conditions(now + seconds(400)).len(), 1);
+        ledger.looked("routes", &BTreeSet::new(), now + seconds(160));
+        assert_eq!(ledger.conditions(now + seconds(160)), []);
+        // And is at once set again.
+        assert!(ledger.permits(&route("nothing", None), now + seconds(161)));
+    }
+
+    #[test]
+    fn a_failure_is_a_condition_until_it_is_right() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        ledger.failed(&route("nothing", None), "no".into(), now);
+        ledger.failed(&route("nothing", None), "never".into(), now + seconds(1));
+        ledger.looked("routes", &differing(), now + seconds(1));
+        let conditions = ledger.conditions(now + seconds(1));
+        assert_eq!(
+            (conditions[0].why.as_str(), conditions[0].since),
+            ("never", now)
+        );
+        ledger.looked("routes", &BTreeSet::new(), now + seconds(2));
+        assert_eq!(ledger.conditions(now + seconds(2)), []);
+    }
+
+    #[test]
+    fn a_pause_leaves_things_as_they_are_and_ends_by_itself() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        let day = seconds(24 * 3600);
+        let refused = ledger.pause(day + seconds(1), now).unwrap_err();
+        assert!(refused.to_string().contains("86401 s"), "{refused}");
+        ledger.pause(seconds(600), now).unwrap();
+        assert_eq!(ledger.paused(now + seconds(1)), Some(seconds(599)));
+        assert!(!ledger.permits(&route("nothing", None), now + seconds(1)));
+        let conditions = ledger.conditions(now + seconds(1));
+        assert!(conditions[0].why.contains("599 s"), "{conditions:?}");
+        assert_eq!(ledger.paused(now + seconds(600)), None);
+        assert!(ledger.permits(&route("nothing", None), now + seconds(600)));
+        assert_eq!(ledger.conditions(now + seconds(600)), []);
+        ledger.pause(day, now).unwrap();
+        assert!(ledger.resume() && !ledger.resume());
+        assert!(ledger.permits(&route("nothing", None), now));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        for n in 0..2 * THINGS {
+            let difference = Difference {
+                thing: format!("route {n}"),
+                ..route("nothing", None)
+            };
+            assert!(ledger.permits(&difference, now));
+            ledger.failed(&difference, "no".into(), now);
+        }
+        assert_eq!(ledger.entries.len(), THINGS);
+        let conditions = ledger.conditions(now);
+        assert_eq!(conditions.len(), LISTED + 1);
+        assert_eq!(
+            conditions[LISTED].what,
+            format!("{} more of routes", THINGS - LISTED)
+        );
+    }
+}
