@@ -5,6 +5,7 @@
 //! second, and before every ADD, so that no ADD meets what a DEL had ended.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -178,7 +179,7 @@ impl Control {
             )));
         }
         self.in_kernel(&netns, name, record).map_err(broken)?;
-        self.node_port.check(&self.config.node.interface)?;
+        self.check_node()?;
         Ok(Done::default())
     }
 
@@ -224,7 +225,7 @@ impl Control {
             // Once: its container may have been attached again since.
             if self.cni.applied(&file) {
                 if let Err(e) = std::fs::remove_file(&file) {
-                    troubles.insert(file, format!("{APPLIED}: {e}"));
+                    troubles.insert(file, Trouble::Applied(e.to_string()));
                 }
                 continue;
             }
@@ -249,12 +250,12 @@ impl Control {
                     tracing::error!(file = %file.display(), "not a pending DEL, removed: {e}");
                 }
                 Err(Unread::Trouble(e)) => {
-                    troubles.insert(file, e);
+                    troubles.insert(file, Trouble::Unread(e));
                     continue;
                 }
             }
             if let Err(e) = std::fs::remove_file(&file) {
-                troubles.insert(file, format!("{APPLIED}: {e}"));
+                troubles.insert(file, Trouble::Applied(e.to_string()));
             }
         }
         self.cni.troubles(troubles);
@@ -369,14 +370,14 @@ impl Control {
 #[derive(Debug, Default)]
 pub(super) struct Said {
     /// Of what lies in the folder of pending DELs.
-    troubles: BTreeMap<PathBuf, String>,
+    troubles: BTreeMap<PathBuf, Trouble>,
     /// Keys of network configurations that are not known.
     ignored: BTreeSet<String>,
 }
 
 impl Said {
     /// Logs what is new of these; what is over is forgotten, and would be said again.
-    fn troubles(&mut self, now: BTreeMap<PathBuf, String>) {
+    fn troubles(&mut self, now: BTreeMap<PathBuf, Trouble>) {
         for (file, trouble) in &now {
             if self.troubles.get(file) != Some(trouble) {
                 tracing::error!(file = %file.display(), "{trouble}; it stays, and this is not said again");
@@ -387,8 +388,7 @@ impl Said {
 
     /// Whether a DEL was applied whose file cannot be removed.
     pub(super) fn applied(&self, file: &Path) -> bool {
-        let trouble = self.troubles.get(file);
-        trouble.is_some_and(|trouble| trouble.starts_with(APPLIED))
+        matches!(self.troubles.get(file), Some(Trouble::Applied(_)))
     }
 
     fn ignored(&mut self, network: &str, keys: &[String]) {
@@ -404,20 +404,36 @@ impl Said {
     }
 }
 
-/// How the trouble with a file begins that only has to be removed.
-const APPLIED: &str = "an applied DEL cannot be removed";
+/// What is wrong with a file or the folder of pending DELs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// It was applied, and cannot be removed.
+    Applied(String),
+    /// It cannot be read.
+    Unread(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Applied(e) => write!(f, "an applied DEL cannot be removed: {e}"),
+            Self::Unread(what) => f.write_str(what),
+        }
+    }
+}
+
 /// So many names of unknown keys are remembered.
 const IGNORED_MAX: usize = 1000;
 /// Longest pending DEL, in bytes.
 const PENDING_MAX: u64 = 64 * 1024;
 
 /// What lies in the folder and is to be read, and what is wrong with the folder.
-fn waiting(folder: &Path) -> (Vec<PathBuf>, BTreeMap<PathBuf, String>) {
+fn waiting(folder: &Path) -> (Vec<PathBuf>, BTreeMap<PathBuf, Trouble>) {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Default::default(),
         Err(e) => {
-            let trouble = format!("pending DELs cannot be looked for: {e}");
+            let trouble = Trouble::Unread(format!("pending DELs cannot be looked for: {e}"));
             return (Vec::new(), BTreeMap::from([(folder.to_owned(), trouble)]));
         }
     };

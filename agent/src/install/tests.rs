@@ -85,6 +85,35 @@ fn files_are_written_whole_and_again() {
     assert_eq!(list["cniVersion"], "1.0.0");
 }
 
+/// Needs root for the interfaces that are looked for.
+#[test]
+fn dels_that_wait_go_along_and_what_is_no_file_of_the_plugins_is_named() {
+    in_netns(|| {
+        let machine = Machine::new();
+        let (config, places) = (machine.config(), machine.places());
+        let waiting = machine.dir.path().join("state/cni-pending");
+        let leave = |names: &[&str]| {
+            install(&config, &places).unwrap();
+            fs::create_dir_all(&waiting).unwrap();
+            for name in names {
+                fs::write(waiting.join(name), "{}").unwrap();
+            }
+        };
+        leave(&["c1-eth0", ".c2-eth0.tmp"]);
+        let report = uninstall(&config, &places).unwrap();
+        assert_eq!(report.left, [""; 0]);
+        assert_eq!(machine.files(), ["plugin"]);
+        assert!(!machine.dir.path().join("state").exists());
+        leave(&["c1-eth0"]);
+        fs::create_dir(waiting.join("somebody's")).unwrap();
+        let report = uninstall(&config, &places).unwrap();
+        assert!(
+            report.left.iter().any(|left| left.contains("cni-pending")),
+            "{report:?}"
+        );
+    });
+}
+
 #[test]
 fn what_a_runtime_would_take_first_is_named() {
     let machine = Machine::new();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ringway_kernel::before::{Before, CHANGED};
 use ringway_kernel::netlink::{Netlink, Tap};
@@ -65,6 +65,10 @@ pub fn uninstall(config: &Config, places: &Places) -> Result<Report, InstallErro
         for name in ["state.json", "state.json.tmp", DAMAGED, INSTALLED] {
             report.file(&directory.join(name));
         }
+        // Nobody is left to apply them.
+        for file in waiting(&directory.join(PENDING)) {
+            report.file(&file);
+        }
         for folder in [directory.join(PENDING), directory.clone()] {
             if folder == *directory {
                 remove(&directory.join("lock")).map_err(io_error("removing", directory))?;
@@ -78,6 +82,13 @@ pub fn uninstall(config: &Config, places: &Places) -> Result<Report, InstallErro
         }
     }
     Ok(report)
+}
+
+/// DELs that the plugin has left, those that it was writing included. What is no file is not its own, and stays.
+fn waiting(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    files.map(|entry| entry.path()).collect()
 }
 
 /// What a damaged state still says of the settings before; what it does not say cannot be put back.
