@@ -9,9 +9,9 @@ use std::os::unix::net::UnixListener;
 use common::{Files, output, ringway};
 use ringway_agent::api::ApiError;
 use ringway_agent::api::view::{
-    Buffers, Count, Detached, Drop, DropCount, Drops, HostPort, Limits, MacRow, NeighbourRow,
-    NextHopStatus, NodePortStatus, NotServed, PathRow, PeerRow, Pod, RingStatus, RouteRow,
-    SocketStatus, Status, Totals, Traffic, UnderlayStatus, WorkerStatus,
+    Buffers, Condition, Count, Detached, Drop, DropCount, Drops, HostPort, Limits, MacRow,
+    NeighbourRow, NextHopStatus, NotServed, PathRow, PeerRow, Pod, ReconcileStatus, RingStatus,
+    RouteRow, SocketStatus, Status, Totals, Traffic, UnderlayStatus, WorkerStatus,
 };
 use ringway_agent::underlay::{Choice, PassedOver};
 use serde_json::{Value, json};
@@ -138,19 +138,20 @@ fn status() -> Status {
                     why: "deprecated; temporary; of a single host (/128)".into(),
                 }],
             }],
-            outdated: Some(format!("{} is gone from enp129s0f0np0", v6(2))),
         },
-        node_port: NodePortStatus {
-            mended: MANY,
-            last_mended: Some(format!("route {}/64, neighbour {}", v6(3), v6(4))),
-            failure: Some("IPv6 is disabled on ringway0 and /proc/sys is read-only (os error 30)".into()),
+        reconcile: ReconcileStatus {
+            restored: MANY,
+            last_restored: Some(format!("route {}/64 is via {} again, was not there", v6(3), v6(4))),
+            paused_s: Some(86_400),
         },
         state_error: Some("/var/lib/ringway/state.json: No space left on device (os error 28)".into()),
-        conditions: vec![
-            "chain inet firewalld filter_FORWARD refuses pods' packets: firewall-cmd --permanent \
-             --zone=trusted --add-interface=ringway0"
-                .into(),
-        ],
+        conditions: vec![Condition {
+            what: "chain inet firewalld filter_FORWARD".into(),
+            wanted: "open for pods' packets".into(),
+            found: "closed, as far as can be seen".into(),
+            why: "firewall-cmd --permanent --zone=trusted --add-interface=ringway0".into(),
+            since_s: 90_061,
+        }],
         not_served: vec![NotServed {
             pod: LONG.into(),
             why: "its interface is in use by another process".into(),

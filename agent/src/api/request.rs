@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ringway_cni::api::{Add, Attachment, Check, Gc};
 use ringway_kernel::mac;
@@ -73,6 +74,24 @@ struct RawDetach {
     netns: Option<String>,
     ifname: Option<String>,
     name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPause {
+    seconds: u64,
+}
+
+/// Reads the body of `POST /v1/reconcile/pause`: `{"seconds"}`. How long is too long is for the agent to say.
+pub fn parse_pause(body: &[u8]) -> Result<Duration, ApiError> {
+    let RawPause { seconds } = json(body)?;
+    if seconds == 0 {
+        return Err(ApiError::bad_request(
+            "a pause of 0 seconds is none",
+            "give the seconds of the pause, or POST /v1/reconcile/resume",
+        ));
+    }
+    Ok(Duration::from_secs(seconds))
 }
 
 /// Reads the body of `POST /v1/attach`:

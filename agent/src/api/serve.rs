@@ -125,6 +125,8 @@ fn router(requests: Requests) -> Router {
         .route("/v1/tables/{table}", get(table))
         .route("/v1/attach", post(attach))
         .route("/v1/detach", post(detach))
+        .route("/v1/reconcile/pause", post(pause))
+        .route("/v1/reconcile/resume", post(resume))
         .route("/v1/cni/add", post(cni_add))
         .route("/v1/cni/del", post(cni_del))
         .route("/v1/cni/check", post(cni_check))
@@ -372,6 +374,27 @@ async fn detach(State(requests): State<Requests>, body: ReadBody) -> Answer<supe
     ))
 }
 
+async fn pause(State(requests): State<Requests>, body: ReadBody) -> Answer<super::view::Paused> {
+    let duration = request::parse_pause(&whole(body)?)?;
+    let paused = ask(&requests, |reply| {
+        Request::PauseReconciling(duration, reply)
+    })
+    .await?;
+    let paused = paused.map_err(|e| ApiError::bad_request(e.to_string(), "pause for less"))?;
+    Ok(Json(super::view::Paused {
+        paused_s: paused.as_secs(),
+        was_paused: false,
+    }))
+}
+
+async fn resume(State(requests): State<Requests>) -> Answer<super::view::Paused> {
+    let was_paused = ask(&requests, Request::ResumeReconciling).await?;
+    Ok(Json(super::view::Paused {
+        paused_s: 0,
+        was_paused,
+    }))
+}
+
 async fn cni_add(State(requests): State<Requests>, body: ReadBody) -> Answer<cni::Added> {
     let add = request::parse_cni_add(&whole(body)?)?;
     Ok(Json(
@@ -431,7 +454,8 @@ async fn no_route() -> ApiError {
     ApiError::new(
         404,
         "there is no such resource",
-        "GET /v1/status, /v1/pods, /v1/drops, /v1/tables/<table>; POST /v1/attach, /v1/detach; \
+        "GET /v1/status, /v1/pods, /v1/drops, /v1/tables/<table>; POST /v1/attach, /v1/detach, \
+         /v1/reconcile/pause, /v1/reconcile/resume; \
          for the CNI plugin /v1/cni/…",
     )
 }

@@ -27,9 +27,9 @@ pub struct Status {
     pub gateways: Vec<IpAddr>,
     /// Name of the node port.
     pub interface: String,
-    /// What became of it.
+    /// What others have changed in the node's kernel.
     #[serde(default)]
-    pub node_port: NodePortStatus,
+    pub reconcile: ReconcileStatus,
     /// MTU of pods and of the node port, bytes.
     pub pod_mtu: u16,
     /// Underlay.
@@ -42,9 +42,9 @@ pub struct Status {
     /// Why the state is not on disk, if it is not: pods cannot be added then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_error: Option<String>,
-    /// What keeps packets from their way, each with the command that helps.
+    /// What is not as it should be and stays so: in the node's kernel, or of somebody's firewall.
     #[serde(default)]
-    pub conditions: Vec<String>,
+    pub conditions: Vec<Condition>,
     /// Lines of the agent's log that could not be written.
     #[serde(default)]
     pub log_lines_lost: u64,
@@ -61,17 +61,42 @@ pub struct Status {
     pub totals: Totals,
 }
 
-/// What was found at the node port.
+/// What others have changed in the node's kernel.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct NodePortStatus {
+pub struct ReconcileStatus {
     /// Things that somebody had changed and that were set again, since the start.
-    pub mended: u64,
+    pub restored: u64,
     /// The last of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_mended: Option<String>,
-    /// What is wrong and cannot be set.
+    pub last_restored: Option<String>,
+    /// Seconds for which what others change is left as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
+    pub paused_s: Option<u64>,
+}
+
+/// Something that is not as it should be, and stays so for now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// What.
+    pub what: String,
+    /// What it should be.
+    pub wanted: String,
+    /// What it is.
+    pub found: String,
+    /// Why it stays so, and what helps.
+    pub why: String,
+    /// For how many seconds.
+    pub since_s: u64,
+}
+
+/// The answer to a pause of reconciliation, and to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Seconds for which it is paused now; 0: it is not.
+    pub paused_s: u64,
+    /// Whether it was paused before.
+    #[serde(default)]
+    pub was_paused: bool,
 }
 
 /// A pod that is recorded and cannot be served.
@@ -93,9 +118,6 @@ pub struct UnderlayStatus {
     /// Why each was chosen, and which were passed over.
     #[serde(default)]
     pub choices: Vec<Choice>,
-    /// What is wrong with the addresses in use, if anything is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outdated: Option<String>,
     /// MTU in bytes.
     pub mtu: u32,
     /// `xdp` or `socket`, and why.

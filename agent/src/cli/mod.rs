@@ -7,6 +7,7 @@ mod columns;
 mod manual;
 mod output;
 mod privileges;
+mod reconcile;
 mod reload;
 mod show;
 mod signals;
@@ -72,6 +73,12 @@ enum Verb {
     /// Write the CNI plugin and its configuration to where container runtimes look
     #[command(after_help = "Files are replaced by rename. They stay until `ringway uninstall`.")]
     InstallCni(InstallCni),
+    /// Pause or resume setting again what others change in the node's kernel
+    Reconcile {
+        /// What to do
+        #[command(subcommand)]
+        verb: reconcile::ReconcileVerb,
+    },
     /// Take away all that Ringway has made or changed on this node; the agent must not run
     #[command(
         after_help = "Pods lose their network. The configuration file stays.\n\
@@ -410,6 +417,7 @@ fn remote(client: &Client, verb: &Verb) -> Result<(), Failure> {
             };
             client.post("/v1/detach", &body, d.json.json, show::detached)
         }
+        Verb::Reconcile { verb } => reconcile::run(client, verb),
         Verb::Agent { .. }
         | Verb::Config { .. }
         | Verb::InstallCni(_)

@@ -2,8 +2,8 @@
 
 use super::columns::{Fields, Rows};
 use crate::api::view::{
-    Buffers, Detached, Drops, MacRow, NeighbourRow, NotServed, PathRow, PeerRow, Pod, RingStatus,
-    RouteRow, Status, UnderlayStatus,
+    Buffers, Condition, Detached, Drops, MacRow, NeighbourRow, NotServed, PathRow, PeerRow, Pod,
+    RingStatus, RouteRow, Status, UnderlayStatus,
 };
 
 /// Values separated by a space.
@@ -40,7 +40,7 @@ fn bytes(n: u64) -> String {
     }
 }
 
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     let (d, h, m, s) = (
         seconds / 86_400,
         seconds / 3600 % 24,
@@ -121,15 +121,21 @@ pub(super) fn status(s: &Status) -> String {
         ),
     );
     underlay(&mut out, &s.underlay);
-    if let Some(last) = &s.node_port.last_mended {
-        let n = s.node_port.mended;
+    if let Some(last) = &s.reconcile.last_restored {
+        let n = s.reconcile.restored;
         out.push(
-            "node port",
-            &format!("{n} times changed by somebody and set again, at last: {last}"),
+            "restored",
+            &format!("{n} things that somebody had changed, at last: {last}"),
         );
     }
-    if let Some(failure) = &s.node_port.failure {
-        out.push("node port", &format!("NOT as it should be: {failure}"));
+    if let Some(paused) = s.reconcile.paused_s {
+        let left = duration(paused);
+        out.push(
+            "PAUSED",
+            &format!(
+                "what others change stays for {left} more; `ringway reconcile resume` ends that"
+            ),
+        );
     }
     out.push("peers", &s.peers.to_string());
     out.push("firewall", &s.rules);
@@ -143,7 +149,18 @@ pub(super) fn status(s: &Status) -> String {
         );
     }
     for condition in &s.conditions {
-        out.push("attention", condition);
+        let Condition {
+            what,
+            wanted,
+            found,
+            why,
+            since_s,
+        } = condition;
+        let since = duration(*since_s);
+        out.push(
+            "attention",
+            &format!("{what} should be {wanted}, and has been {found} for {since}: {why}"),
+        );
     }
     if s.log_lines_lost > 0 {
         let lost = amount(s.log_lines_lost);
@@ -205,9 +222,6 @@ fn underlay(out: &mut Fields, u: &UnderlayStatus) {
         for other in &choice.passed_over {
             out.push("", &format!("not {}: {}", other.address, other.why));
         }
-    }
-    if let Some(outdated) = &u.outdated {
-        out.push("", &format!("OUTDATED: {outdated}"));
     }
     for ring in &u.rings {
         out.push("", &ring_line(ring));

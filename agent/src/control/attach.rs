@@ -194,6 +194,7 @@ impl Control {
         self.rules
             .set_host_ports(name, host_ports)
             .map_err(of_rules)?;
+        self.want_localnet();
         if let Err(e) = self.record(name, &record) {
             self.rules.drop_host_ports(name);
             return Err(e);
@@ -462,7 +463,7 @@ fn of_rules(error: RulesError) -> ApiError {
             "write hostPort and containerPort from 1 to 65535, protocol tcp, udp or sctp, and an address \
              of the node as hostIP, or none",
         ),
-        RulesError::Nft(_) | RulesError::Sysctl(_) => ApiError::internal(
+        RulesError::Nft(_) => ApiError::internal(
             format!("host ports cannot be set: {text}"),
             "install nftables and see that the kernel has nf_tables with NAT; `ringway status` says more",
         ),

@@ -43,6 +43,7 @@ use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use ringway_cni::api::{Add, Added, Attachment, Check, Collected, Done, Gc};
 use ringway_kernel::netlink::{Change, Netlink, Watch};
 use ringway_kernel::next_hop::NextHops;
+use ringway_kernel::reconcile::{Ledger, PauseTooLong};
 use ringway_kernel::rules::Rules;
 use ringway_packet::mac::MacAddr;
 use ringway_switch::{Counters, Returns};
@@ -84,6 +85,10 @@ pub enum Request {
     CniGc(Gc, Reply<Collected>),
     /// Can an ADD be served?
     CniStatus(Reply<Result<Done, ApiError>>),
+    /// Leave what others change in the node's kernel as it is, for so long.
+    PauseReconciling(Duration, Reply<Result<Duration, PauseTooLong>>),
+    /// End that; was there a pause?
+    ResumeReconciling(Reply<bool>),
     /// All there is to see.
     View(Reply<View>),
     /// End, leaving pods and the node port in place.
@@ -132,7 +137,9 @@ pub struct Control {
     /// Flows whose answers return to the node, shared with the workers.
     returns: Arc<Returns>,
     path_mtus: PathMtus,
-    node_port: node_port::NodePort,
+    node: node_port::Node,
+    /// What others have changed in the kernel, and what cannot be had.
+    ledger: Ledger,
     outer: outer::Outer,
     /// Index of the underlay interface.
     interface: u32,
@@ -246,6 +253,8 @@ impl Control {
             Request::CniCheck(check, reply) => reply(self.cni_check(&check)),
             Request::CniGc(gc, reply) => reply(self.cni_gc(&gc)),
             Request::CniStatus(reply) => reply(self.cni_status()),
+            Request::PauseReconciling(duration, reply) => reply(self.pause_reconciling(duration)),
+            Request::ResumeReconciling(reply) => reply(self.resume_reconciling()),
             Request::View(reply) => reply(self.view()),
             Request::Stop => {}
         }
@@ -293,8 +302,7 @@ impl Control {
         }
         self.look_at_underlay();
         self.look_at_outer_addresses();
-        self.look_at_node_port();
-        self.rules.look_around();
+        self.reconcile();
         self.publisher.reclaim();
     }
 
@@ -323,13 +331,12 @@ impl Control {
                 .map(|c| crate::config::gateway(*c))
                 .collect(),
             interface: c.node.interface.clone(),
-            node_port: self.node_port.status(),
+            reconcile: self.reconcile_status(),
             pod_mtu: self.underlay.pod_mtu(c),
             underlay: view::UnderlayStatus {
                 interface: self.underlay.interface.clone(),
                 addresses: self.underlay.addresses(),
                 choices: self.underlay.choices.clone(),
-                outdated: self.outer.outdated(),
                 mtu: self.underlay.mtu,
                 io: self.rings.describe(),
                 rings: rings::Rings::status(&self.descriptors),
@@ -341,7 +348,7 @@ impl Control {
             workers: self.workers.iter().map(|w| self.worker_status(w)).collect(),
             rules: self.rules.describe(),
             state_error: self.unsaved.clone(),
-            conditions: self.rules.conditions().to_vec(),
+            conditions: self.conditions(),
             log_lines_lost: crate::log::lost(),
             pods: self.pods.len(),
             not_served: self.not_served(),

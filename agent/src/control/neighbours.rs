@@ -3,8 +3,7 @@
 
 use std::net::IpAddr;
 
-use ringway_kernel::netlink::{NeighbourState, Netlink, NetlinkError};
-use ringway_kernel::node;
+use ringway_kernel::netlink::{Netlink, NetlinkError};
 use ringway_kernel::pod::interface;
 use ringway_kernel::rules::conntrack;
 use ringway_packet::mac::MacAddr;
@@ -44,28 +43,9 @@ pub(super) fn tell_node(interface: &str, record: &PodRecord, present: bool) {
 impl Control {
     /// Takes away what the node's stack was told of pods that are no longer there.
     pub(super) fn correct_node(&mut self) {
-        let own: Vec<IpAddr> = self
-            .pods
-            .values()
-            .flat_map(|pod| pod.record.ips.clone())
-            .collect();
-        let outcome = self
-            .netlink
-            .link(&self.config.node.interface)
-            .and_then(|link| {
-                for entry in self.netlink.neighbours(link.index)? {
-                    let stale =
-                        entry.state == NeighbourState::Permanent && !own.contains(&entry.ip);
-                    // Groups are permanent, too, and the kernel's own.
-                    if stale && !entry.ip.is_multicast() && !node::is_next_hop(entry.ip) {
-                        self.netlink.remove_neighbour(link.index, entry.ip)?;
-                    }
-                }
-                Ok(())
-            });
-        if let Err(e) = outcome {
-            tracing::warn!("the node's stack may still know of pods that are gone: {e}");
-        }
+        self.want_pods();
+        let before = &mut self.state.before;
+        self.node.port.sweep_neighbours(before, &mut self.ledger);
     }
 
     /// Remembers at which MAC address others know a pod that goes.

@@ -1,207 +1,166 @@
-//! Looking after the node port: what somebody else changes on it is set again.
-//!
-//! Settings, link and addresses are looked at once a second; neighbours and routes, which may be many, when the
-//! kernel tells of a change of theirs, and now and then although it has told of none.
+//! The node's kernel, kept as the configuration and the pods want it: the node port once a second and when the
+//! kernel tells of a change; the rules beside it. What others change is set again, see
+//! [`ringway_kernel::reconcile`].
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use ringway_kernel::netlink::{Change, NetlinkError};
-use ringway_kernel::node::{self, Desired, Look, Many};
-use ringway_kernel::pod::interface;
+use ringway_kernel::node::{NodePort, Presence};
+use ringway_kernel::reconcile::{self, PauseTooLong};
 use ringway_tables::PortId;
 
 use super::{Control, desired};
 use crate::api::ApiError;
-use crate::api::view::NodePortStatus;
+use crate::api::view::{Condition, ReconcileStatus};
 
-/// How often routes and neighbours are looked at although nobody has told of a change.
-const LOOK: Duration = Duration::from_secs(30);
-/// Looks at routes may take this part of the time at most, for those of others have to be read, too: when a
-/// change was told, and when not.
-const SHARE: u32 = 20;
-const IDLE_SHARE: u32 = 1000;
-/// Different texts that are kept from being logged again.
-const SAID: usize = 256;
-
-const ALL: Many = Many {
-    neighbours: true,
-    routes: true,
-};
-
-/// What is known of the node port.
-#[derive(Debug)]
-pub(super) struct NodePort {
-    /// Index of its interface.
-    index: u32,
-    /// Its MTU, and that of the underlay from which it follows.
-    mtu: u16,
-    outer_mtu: u32,
-    /// What somebody has changed since it was looked at last.
-    told: Many,
-    /// When routes were looked at last.
-    looked: Instant,
-    /// What that took.
-    cost: Duration,
-    /// What was logged already.
-    said: BTreeSet<String>,
-    /// Things set again so far.
-    mended: u64,
-    last: Option<String>,
-    /// What cannot be set.
-    failure: Option<String>,
-}
-
-impl NodePort {
-    /// One that has just been set up.
-    pub(super) fn new(index: u32, mtu: u16, outer_mtu: u32) -> Self {
-        Self {
-            index,
-            mtu,
-            outer_mtu,
-            told: Many::default(),
-            looked: Instant::now(),
-            cost: Duration::ZERO,
-            said: BTreeSet::new(),
-            mended: 0,
-            last: None,
-            failure: None,
-        }
-    }
-
-    /// Takes note of what the kernel tells.
-    pub(super) fn hear(&mut self, changes: &[Change]) {
-        for change in changes {
-            match change {
-                Change::Overrun => self.told = ALL,
-                // Addresses and the interface take routes and neighbours along.
-                Change::Addresses => self.told = ALL,
-                Change::Link { index } if *index == self.index => self.told = ALL,
-                Change::Routes => self.told.routes = true,
-                Change::Neighbour { index, .. } if *index == self.index => {
-                    self.told.neighbours = true;
-                }
-                Change::Link { .. } | Change::Neighbour { .. } => {}
-            }
-        }
-    }
-
-    /// For `ringway status`.
-    pub(super) fn status(&self) -> NodePortStatus {
-        NodePortStatus {
-            mended: self.mended,
-            last_mended: self.last.clone(),
-            failure: self.failure.clone(),
-        }
-    }
-
-    /// Whether it is as it should be.
-    pub(super) fn check(&self, interface: &str) -> Result<(), ApiError> {
-        match &self.failure {
-            None => Ok(()),
-            Some(e) => Err(ApiError::internal(
-                format!("{interface}, the node port, is not as it should be: {e}"),
-                "see the error; it is tried again once a second",
-            )),
-        }
-    }
-
-    fn take(&mut self, interface: &str, look: Look) {
-        for text in look.mended {
-            self.mended += 1;
-            if self.said.len() < SAID && self.said.insert(text.clone()) {
-                tracing::warn!(
-                    interface,
-                    "somebody changed the node port; set again: {text}"
-                );
-            }
-            self.last = Some(text);
-        }
-        let failure = (!look.failed.is_empty()).then(|| look.failed.join("; "));
-        if failure != self.failure {
-            match &failure {
-                Some(e) => tracing::error!(interface, "the node port cannot be set right: {e}"),
-                None => tracing::info!(interface, "the node port is as it should be again"),
-            }
-        }
-        self.failure = failure;
-    }
+/// The node port, and from which MTU of the underlay its own follows.
+pub(super) struct Node {
+    pub(super) port: NodePort,
+    pub(super) outer_mtu: u32,
 }
 
 impl Control {
     /// Once a second.
-    pub(super) fn look_at_node_port(&mut self) {
-        if self.node_port.outer_mtu != self.underlay.mtu {
-            // Asks for every peer's network.
-            self.node_port.mtu = self.underlay.pod_mtu(&self.config);
-            self.node_port.outer_mtu = self.underlay.mtu;
+    pub(super) fn reconcile(&mut self) {
+        let now = Instant::now();
+        if self.node.outer_mtu != self.underlay.mtu {
+            self.want_node();
         }
-        let port = &mut self.node_port;
-        let since = port.looked.elapsed();
-        let due = since >= LOOK.max(port.cost * IDLE_SHARE);
-        let many = Many {
-            neighbours: port.told.neighbours || due,
-            routes: due || (port.told.routes && since >= port.cost * SHARE),
-        };
-        port.told.neighbours = false;
-        port.told.routes &= !many.routes;
-        let pods = self.pods.values().filter(|_| many.neighbours);
-        let pods = pods.flat_map(|pod| {
+        self.want_pods();
+        let kept = self.state.before.clone();
+        let before = &mut self.state.before;
+        match self.node.port.look(before, &mut self.ledger, now) {
+            Presence::Present => {}
+            Presence::Gone => self.make_node_port(now),
+        }
+        self.rules.look(&mut self.ledger, now);
+        if self.state.before != kept {
+            // Logged if it fails, and tried again.
+            let _ = self.save();
+        }
+    }
+
+    /// Hands what the configuration asks of the node's kernel to it, at once: the node port with its routes, and
+    /// the rules.
+    pub(super) fn want_node(&mut self) {
+        let mtu = self.underlay.pod_mtu(&self.config);
+        let spec = desired::node_spec(&self.config, mtu);
+        let before = &mut self.state.before;
+        self.node.port.want(spec, before, &mut self.ledger);
+        self.node.outer_mtu = self.underlay.mtu;
+        let accept_forward = self.config.egress.accept_forward;
+        let rules = desired::rules(&self.config);
+        if let Err(e) = self.rules.want(rules, accept_forward) {
+            tracing::error!("the rules for the changed configuration cannot be set: {e}");
+        }
+    }
+
+    /// Tells which pods the node's stack knows, and whether any has host ports.
+    pub(super) fn want_pods(&mut self) {
+        let pods = self.pods.values().flat_map(|pod| {
             let mac = pod.record.mac;
             pod.record.ips.iter().map(move |ip| (*ip, mac))
         });
+        self.node.port.want_pods(pods);
+        self.want_localnet();
+    }
+
+    /// Has packets to 127.0.0.1 come back by the node port while there are host ports.
+    pub(super) fn want_localnet(&mut self) {
         let localnet = self.rules.has_host_ports();
-        let spec = desired::node_spec(&self.config, port.mtu);
-        let desired = Desired::of(&spec).with(pods, localnet);
-        let begin = Instant::now();
         let before = &mut self.state.before;
-        let look = match self.netlink.link_at(port.index) {
-            Ok(None) => self.make_node_port(),
-            _ => {
-                let netlink = &mut self.netlink;
-                node::mend(netlink, &desired, &spec, port.index, before, many)
-            }
-        };
-        if many.routes {
-            self.node_port.looked = Instant::now();
-            self.node_port.cost = begin.elapsed();
-        }
-        if look != Look::default() {
-            // What was changed may have taken more along; what failed is tried again.
-            self.node_port.told = ALL;
-        }
-        if !look.mended.is_empty() {
-            // What settings were before; logged if it fails, and tried again.
-            let _ = self.save();
-        }
-        self.node_port.take(&desired.name, look);
+        self.node
+            .port
+            .want_localnet(localnet, before, &mut self.ledger);
     }
 
     /// Makes the node port again that somebody has deleted, or moved to another namespace.
-    fn make_node_port(&mut self) -> Look {
-        let mut look = Look::default();
+    fn make_node_port(&mut self, now: Instant) {
+        let gone = self.node.port.gone();
+        if !self.ledger.permits(&gone, now) {
+            return;
+        }
         if let Some(queues) = self.take_from_workers(PortId::NODE) {
-            interface::remove(&queues);
+            ringway_kernel::pod::interface::remove(&queues);
         }
-        let mtu = self.underlay.pod_mtu(&self.config);
-        let (config, workers) = (&self.config, self.config.workers.count);
         let before = &mut self.state.before;
-        let made = node::setup(
-            &mut self.netlink,
-            &desired::node_spec(config, mtu),
-            workers,
-            before,
-        );
-        let index = self.netlink.link(&config.node.interface).map(|l| l.index);
-        match (made, index) {
-            (Ok(queues), Ok(index)) => {
-                self.node_port.index = index;
+        let workers = self.config.workers.count;
+        match self.node.port.make_again(workers, before, &mut self.ledger) {
+            Ok(queues) => {
                 self.hand_to_workers(PortId::NODE, queues, None);
-                look.mended.push("the interface, which was gone".into());
+                self.ledger.restored(gone, now);
             }
-            (Err(e), _) => look.failed.push(e.to_string()),
-            (_, Err(e)) => look.failed.push(NetlinkError::to_string(&e)),
+            Err(e) => self.ledger.failed(&gone, e.to_string(), now),
         }
-        look
+    }
+
+    /// Leaves what others change as it is for so long.
+    pub(super) fn pause_reconciling(
+        &mut self,
+        duration: Duration,
+    ) -> Result<Duration, PauseTooLong> {
+        self.ledger.pause(duration, Instant::now())?;
+        tracing::warn!(
+            seconds = duration.as_secs(),
+            "what others change on this node stays for now"
+        );
+        Ok(duration)
+    }
+
+    /// Ends that; false if there was no pause.
+    pub(super) fn resume_reconciling(&mut self) -> bool {
+        let paused = self.ledger.resume();
+        if paused {
+            tracing::info!("what others change on this node is set again from now on");
+            self.reconcile();
+        }
+        paused
+    }
+
+    /// For `ringway status`.
+    pub(super) fn reconcile_status(&self) -> ReconcileStatus {
+        ReconcileStatus {
+            restored: self.ledger.restored_count(),
+            last_restored: self.ledger.last_restored().map(str::to_owned),
+            paused_s: self
+                .ledger
+                .paused(Instant::now())
+                .map(|left| left.as_secs().max(1)),
+        }
+    }
+
+    /// All that is not as it should be and stays so.
+    pub(super) fn conditions(&self) -> Vec<Condition> {
+        let now = Instant::now();
+        let outdated = self.outer.condition(&self.underlay);
+        let all = self.ledger.conditions(now).into_iter().chain(outdated);
+        let all = all.chain(self.rules.conditions().iter().cloned());
+        all.map(|condition| shown(condition, now)).collect()
+    }
+
+    /// Whether the node's kernel is as it should be, for a container runtime that asks.
+    pub(super) fn check_node(&self) -> Result<(), ApiError> {
+        let conditions = self.ledger.conditions(Instant::now());
+        let Some(first) = conditions.first() else {
+            return Ok(());
+        };
+        let more = match conditions.len() - 1 {
+            0 => String::new(),
+            n => format!(", and {n} more"),
+        };
+        Err(ApiError::internal(
+            format!("the node's network is not as it should be: {first}{more}"),
+            "see `ringway status`; what can be set is tried again once a second",
+        ))
+    }
+}
+
+fn shown(condition: reconcile::Condition, now: Instant) -> Condition {
+    let since_s = now.saturating_duration_since(condition.since).as_secs();
+    Condition {
+        what: condition.what,
+        wanted: condition.wanted,
+        found: condition.found,
+        why: condition.why,
+        since_s,
     }
 }

@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ringway_kernel::netlink::Change;
+use ringway_kernel::reconcile::Condition;
 use ringway_tables::Snapshot;
 
 use super::start::open_sockets;
@@ -30,7 +31,7 @@ pub(super) struct Outer {
     /// What the last look would have taken.
     seen: Option<Vec<IpAddr>>,
     /// What is wrong with the addresses in use, if anything is.
-    outdated: Option<String>,
+    outdated: Option<(String, Instant)>,
 }
 
 impl Outer {
@@ -41,9 +42,21 @@ impl Outer {
         self.told |= changes.iter().any(matters);
     }
 
-    /// For `ringway status`.
-    pub(super) fn outdated(&self) -> Option<String> {
-        self.outdated.clone()
+    /// What is wrong with the addresses in use, as a condition.
+    pub(super) fn condition(&self, used: &Underlay) -> Option<Condition> {
+        let (why, since) = self.outdated.clone()?;
+        let used: Vec<String> = used.addresses().iter().map(ToString::to_string).collect();
+        Some(Condition {
+            what: "outer addresses".into(),
+            wanted: "those that the kernel sends from towards the peers".into(),
+            found: used.join(", "),
+            why,
+            since,
+        })
+    }
+
+    fn outdated(&self) -> Option<String> {
+        self.outdated.as_ref().map(|(why, _)| why.clone())
     }
 }
 
@@ -60,13 +73,15 @@ impl Control {
             Ok(now) => self.compare(now),
             Err(e) => Some(e.problem.to_string()),
         };
-        if outdated != self.outer.outdated {
+        if outdated != self.outer.outdated() {
             match &outdated {
                 Some(what) => tracing::warn!("outer addresses: {what}"),
                 None => tracing::info!("the outer addresses in use are the right ones again"),
             }
         }
-        self.outer.outdated = outdated;
+        let since = self.outer.outdated.as_ref().map(|(_, since)| *since);
+        let since = since.unwrap_or_else(Instant::now);
+        self.outer.outdated = outdated.map(|why| (why, since));
     }
 
     /// Takes what a second look in a row finds; what is left to say.
@@ -96,7 +111,7 @@ impl Control {
             if !settled {
                 // One that was taken away may come back at once.
                 self.outer.told = true;
-                return self.outer.outdated.clone();
+                return self.outer.outdated();
             }
             match self.change_outer_addresses(next) {
                 Ok(()) => tracing::warn!("outer addresses are {after:?} now, and were {before:?}"),

@@ -38,7 +38,7 @@ impl Control {
 
     /// Takes in what the kernel reported.
     pub(super) fn heed_changes(&mut self, changes: Vec<Change>) {
-        self.node_port.hear(&changes);
+        self.node.port.notify(&changes);
         self.outer.hear(&changes);
         let now = Instant::now();
         let changed = self.next_hops.heed(changes, &mut self.netlink, now);

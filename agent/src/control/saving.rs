@@ -52,7 +52,7 @@ impl Control {
 
     /// Whether an ADD could be served.
     pub(super) fn cni_status(&self) -> Result<Done, ApiError> {
-        self.node_port.check(&self.config.node.interface)?;
+        self.check_node()?;
         match &self.unsaved {
             None => Ok(Done::default()),
             Some(e) => Err(unsaved(&format!("no pod can be added: {e}"))),

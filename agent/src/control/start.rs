@@ -9,7 +9,8 @@ use crossbeam_channel::unbounded;
 use ringway_kernel::before::Before;
 use ringway_kernel::netlink::{Netlink, Watch};
 use ringway_kernel::next_hop::NextHops;
-use ringway_kernel::node;
+use ringway_kernel::node::NodePort;
+use ringway_kernel::reconcile::Ledger;
 use ringway_kernel::rules::Rules;
 use ringway_ports::ethtool;
 use ringway_ports::socket::{PathMtu, SocketConfig, UdpChecksum, UdpUnderlay, probe};
@@ -19,7 +20,7 @@ use ringway_tables::{PortId, Publisher};
 
 use super::closing::Closing;
 use super::in_hand::InHand;
-use super::node_port::NodePort;
+use super::node_port::Node;
 use super::outer::Outer;
 use super::path_mtu::PathMtus;
 use super::rings::{self, Rings};
@@ -64,18 +65,17 @@ impl Control {
         }
         let mtu = underlay.pod_mtu(&config);
         let count = config.workers.count;
-        let queues = node::setup(
-            &mut netlink,
-            &desired::node_spec(&config, mtu),
-            count,
-            &mut state.before,
-        );
+        let mut ledger = Ledger::default();
+        let spec = desired::node_spec(&config, mtu);
+        let node_port = NodePort::open(spec, count, &mut state.before, &mut ledger);
         // Also when it failed: what was changed by then is changed.
         let unsaved = state_dir.save(&state).err();
         unsaved.iter().for_each(saving::warn_unsaved);
-        let queues = queues?;
-        let index = netlink.link(&config.node.interface)?.index;
-        let node_port = NodePort::new(index, mtu, underlay.mtu);
+        let (port, queues) = node_port?;
+        let node = Node {
+            port,
+            outer_mtu: underlay.mtu,
+        };
         let rules = Rules::new(desired::rules(&config), config.egress.accept_forward);
 
         let returns = Arc::new(Returns::new(BUCKETS, [random(), random()]));
@@ -140,7 +140,8 @@ impl Control {
             cni: Default::default(),
             returns,
             path_mtus: PathMtus::default(),
-            node_port,
+            node,
+            ledger,
             outer: Outer::default(),
             interface,
             changes: Watch::open()?,

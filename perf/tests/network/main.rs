@@ -25,6 +25,7 @@ mod node_port;
 mod outside;
 mod path_mtu;
 mod priority;
+mod reconcile;
 mod restart;
 mod rings;
 mod routed;

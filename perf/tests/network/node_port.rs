@@ -240,7 +240,7 @@ fn what_somebody_changes_is_back_within_three_seconds() {
             for row in ROWS {
                 let result = change_and_wait(&topology.n1.ns, row);
                 let status = topology.n1.agent().unwrap().json(&["status"]).unwrap();
-                let now = status["node_port"]["mended"].as_u64().unwrap_or(0);
+                let now = status["reconcile"]["restored"].as_u64().unwrap_or(0);
                 println!(
                     "{}: {result:?}, {} set again",
                     row.what,
@@ -406,7 +406,7 @@ fn what_cannot_be_set_right_fails_status_and_check() {
                 .unwrap();
             eventually("STATUS and CHECK fail", WITHIN, || verbs(50));
             let status = topology.n1.agent().unwrap().json(&["status"]).unwrap();
-            let failure = status["node_port"]["failure"].to_string();
+            let failure = status["conditions"].to_string();
             assert!(
                 failure.contains("not a TAP") && failure.contains("node.interface"),
                 "{failure}"

@@ -201,11 +201,10 @@ fn a_firewall_that_cannot_be_opened_stands_in_log_and_status() {
         let status = agent.json(&["status"]).unwrap();
         let conditions = status["conditions"].as_array().unwrap();
         assert_eq!(conditions.len(), 1, "{conditions:?}");
-        assert!(conditions[0].as_str().unwrap().contains(helps));
+        assert!(conditions[0]["why"].as_str().unwrap().contains(helps));
         let shown = agent.cli(&["status"]).unwrap();
         let words: Vec<&str> = shown.split_whitespace().collect();
-        let expected =
-            "attention the firewall stops pods' packets in chain inet firewalld filter_FORWARD";
+        let expected = "the firewall stops pods' packets in chain inet firewalld filter_FORWARD";
         assert!(words.join(" ").contains(expected), "{shown}");
         assert_eq!(agent.log().matches(helps).count(), 1, "{}", agent.log());
         drop(input);

@@ -218,6 +218,7 @@ fn the_order_of_the_criteria() {
             tentative: false,
             duplicate: false,
             deprecated: false,
+            protocol: None,
             lifetime: Lifetime::Permanent,
         };
         let first =
