@@ -182,9 +182,10 @@ impl Control {
         // Before anything is made: addresses or a MAC that somebody has.
         self.with_port(self.publisher.current().free_port(), name, &record)?;
         self.not_dormant(&record)?;
-        self.closing.clear(netns.identity());
+        let is_there = || interface::exists(&netns, &new.ifname).map_err(of_interface);
+        self.closing.clear(netns.identity(), is_there)?;
         // What is swept away after a crash must be ours.
-        if interface::exists(&netns, &new.ifname).map_err(of_interface)? {
+        if is_there()? {
             return Err(of_interface(InterfaceError::NameTaken {
                 netns: new.netns.display().to_string(),
                 ifname: new.ifname.clone(),

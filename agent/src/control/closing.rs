@@ -7,6 +7,9 @@
 //!
 //! So one thread closes, one interface at a time, while no pods are being attached; when they are all the
 //! time, between two of them. Nobody waits for it but who wants to attach to the same namespace.
+//!
+//! A close here need not be the last: whenever the agent starts a program (`nft`), the child has a copy of all
+//! descriptors until that program runs, and on a busy machine that takes a while.
 
 use std::collections::VecDeque;
 use std::io;
@@ -46,6 +49,8 @@ struct State {
     /// Pods that are being attached.
     attaching: usize,
     attached: Option<Instant>,
+    /// Namespaces of those that were closed in the last [`TIMEOUT`].
+    closed: VecDeque<(Identity, Instant)>,
     ended: bool,
 }
 
@@ -87,18 +92,37 @@ impl Closing {
         }
     }
 
-    /// Closes those of a namespace at once, and waits for the one that is being closed.
-    pub(super) fn clear(&self, netns: Identity) {
+    /// Closes those of a namespace at once, waits for the one that is being closed, and then for `is_there` to
+    /// end if any was closed just now: it is asked whether the interface is still there.
+    ///
+    /// # Errors
+    /// Of `is_there`.
+    pub(super) fn clear<E>(
+        &self,
+        netns: Identity,
+        is_there: impl Fn() -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let deadline = Instant::now() + TIMEOUT;
         let mut state = self.shared.lock();
         let all = std::mem::take(&mut state.waiting);
         let (own, others) = all.into_iter().partition(|leaving| leaving.netns == netns);
         state.waiting = others;
+        if !own.is_empty() {
+            state.has_closed(netns, Instant::now());
+        }
         drop(state);
         // Here, not there: another may be in hand.
         drop::<VecDeque<Leaving>>(own);
         let current = |state: &mut State| state.current == Some(netns);
         let changed = &self.shared.changed;
-        let _ = changed.wait_timeout_while(self.shared.lock(), TIMEOUT, current);
+        let waited = changed.wait_timeout_while(self.shared.lock(), TIMEOUT, current);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let recent = state.closed.iter().any(|(closed, _)| *closed == netns);
+        drop(state);
+        while recent && is_there()? && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Until all are closed.
@@ -146,6 +170,7 @@ impl Shared {
             state = match state.due(Instant::now()) {
                 Due::Now(leaving) => {
                     state.current = Some(leaving.netns);
+                    state.has_closed(leaving.netns, Instant::now());
                     drop(state);
                     drop(leaving);
                     let mut state = self.lock();
@@ -177,6 +202,15 @@ enum Due {
 }
 
 impl State {
+    fn has_closed(&mut self, netns: Identity, now: Instant) {
+        let is_old =
+            |(_, then): &(Identity, Instant)| now.saturating_duration_since(*then) > TIMEOUT;
+        while self.closed.front().is_some_and(is_old) {
+            self.closed.pop_front();
+        }
+        self.closed.push_back((netns, now));
+    }
+
     fn due(&mut self, now: Instant) -> Due {
         let Some(oldest) = self.waiting.front() else {
             return Due::Never;

@@ -276,6 +276,27 @@ fn a_del_that_found_no_agent_is_applied_when_it_is_back() {
     });
 }
 
+/// As a child has them that has not begun to run its program.
+#[test]
+fn an_interface_that_another_process_still_holds_is_waited_for() {
+    in_netns(|| {
+        let (node, pod) = (Node::new(), Pod::new());
+        let mut control = node.start(1);
+        control.cni_add(&add(&pod, "c1")).unwrap();
+        let (_, queues) = control.descriptors.taps.last_key_value().unwrap();
+        let copy = queues.fds[0].try_clone().unwrap();
+        del(&mut control, "c1");
+        let holds = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            drop(copy);
+        });
+        control.cni_add(&add(&pod, "c2")).unwrap();
+        holds.join().unwrap();
+        assert_eq!(links(&pod), ["lo", "eth0"]);
+        control.stop();
+    });
+}
+
 #[test]
 fn a_gc_releases_what_is_gone_of_its_own_network_only() {
     in_netns(|| {
