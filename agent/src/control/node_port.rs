@@ -89,7 +89,7 @@ impl Control {
                 self.hand_to_workers(PortId::NODE, queues, None);
                 self.ledger.restored(gone, now);
             }
-            Err(e) => self.ledger.failed(&gone, e.to_string(), now),
+            Err(e) => self.ledger.failed(&gone, e.to_string(), true, now),
         }
     }
 

@@ -7,6 +7,9 @@ use super::is_next_hop;
 use crate::netlink::{Address, Lifetime};
 use crate::reconcile::{Actual, Kernel, Kind, OWNER, Refused, Wanted};
 
+/// `IFAPROT_KERNEL_LL`, linux/if_addr.h: made by the kernel from the MAC address.
+const KERNEL_LL: u8 = 3;
+
 /// What an address has beside itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Prefix {
@@ -73,6 +76,15 @@ pub(super) struct Addresses {
     pub(super) interface: String,
 }
 
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// Older kernels do not say so.
+fn is_kernels(protocol: Option<u8>) -> bool {
+    matches!(protocol, None | Some(KERNEL_LL))
+}
+
 impl Kind for Addresses {
     const NAME: &'static str = "addresses";
     type Key = IpAddr;
@@ -91,9 +103,10 @@ impl Kind for Addresses {
     ) -> Result<(), Refused> {
         for a in kernel.netlink.addresses(kernel.index)? {
             let known = wanted.get(&a.ip).is_some();
-            // The kernel makes a next hop's from the MAC address where `addr_gen_mode` was lost: then it is the
-            // node's own.
-            let ours = a.protocol == Some(OWNER) || is_next_hop(a.ip) || (sweep && a.global);
+            // The kernel makes one from the MAC address where `addr_gen_mode` was lost. It may be a next hop's,
+            // which is the node's own then.
+            let made = is_next_hop(a.ip) || (is_link_local(a.ip) && is_kernels(a.protocol));
+            let ours = a.protocol == Some(OWNER) || made || (sweep && a.global);
             if known || ours {
                 let actual = Actual {
                     value: Prefix::found(&a),

@@ -24,7 +24,7 @@ use crate::before::Before;
 use crate::mac;
 use crate::netlink::{Change, Netlink};
 use crate::pod::interface::Queues;
-use crate::reconcile::{Difference, Kernel, Ledger, Look, Reconciled};
+use crate::reconcile::{Difference, Kernel, Ledger, Look, Outcome, Reconciled};
 
 /// How often neighbours and routes are looked at although nobody has told of a change.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -43,6 +43,14 @@ const ALL: Due = Due {
     neighbours: true,
     routes: true,
 };
+
+/// What is different about what is wanted.
+#[derive(Clone, Copy, Debug)]
+struct Changed {
+    /// Anything but neighbours and routes.
+    any: bool,
+    addresses: bool,
+}
 
 /// The node port, reconciled.
 pub struct NodePort {
@@ -178,10 +186,14 @@ impl NodePort {
             return;
         }
         self.spec = next;
-        let changed = self.pass_on();
+        let Changed { any, addresses } = self.pass_on();
         let now = Instant::now();
-        if changed {
+        if any {
             self.look_at(before, ledger, Due::default(), false, now);
+        }
+        if addresses {
+            // They may have lost their source.
+            self.routes.all_fresh();
         }
         let mut kernel = Kernel {
             netlink: &mut self.netlink,
@@ -251,7 +263,7 @@ impl NodePort {
             Ok(None) => return Presence::Gone,
             Ok(Some(_)) => ledger.looked(gone.kind, &BTreeSet::new(), now),
             Err(e) => {
-                ledger.failed(&gone, e.to_string(), now);
+                ledger.failed(&gone, e.to_string(), true, now);
                 return Presence::Present;
             }
         }
@@ -263,8 +275,8 @@ impl NodePort {
         };
         self.due.neighbours = false;
         self.due.routes &= !due.routes;
-        if self.look_at(before, ledger, due, false, now) > 0 {
-            // What was changed may have taken more along.
+        if self.look_at(before, ledger, due, false, now) != Outcome::default() {
+            // What was changed may have taken more along, and what failed may depend on it.
             self.due = ALL;
         }
         Presence::Present
@@ -288,53 +300,53 @@ impl NodePort {
         due: Due,
         sweep: bool,
         now: Instant,
-    ) -> usize {
+    ) -> Outcome {
         let mut kernel = Kernel {
             netlink: &mut self.netlink,
             index: self.index,
             before,
         };
         let (kernel, ledger) = (&mut kernel, ledger);
-        let mut set = 0;
+        let mut all = Outcome::default();
         // What was set may have taken along what comes after it.
-        let look = |set: usize, sweep: bool| Look {
+        let look = |before: Outcome, sweep: bool| Look {
             sweep,
-            along: set > 0,
+            along: before.set > 0,
             now,
         };
-        set += self.attributes.look(kernel, ledger, look(set, sweep));
-        set += self.settings.look(kernel, ledger, look(set, sweep));
-        set += self.addresses.look(kernel, ledger, look(set, sweep));
-        set += self.activity.look(kernel, ledger, look(set, sweep));
+        all += self.attributes.look(kernel, ledger, look(all, sweep));
+        all += self.settings.look(kernel, ledger, look(all, sweep));
+        all += self.addresses.look(kernel, ledger, look(all, sweep));
+        all += self.activity.look(kernel, ledger, look(all, sweep));
         if due.neighbours {
             // Which pods there are is not known at the start: see `sweep_neighbours`.
-            set += self.neighbours.look(kernel, ledger, look(set, false));
+            all += self.neighbours.look(kernel, ledger, look(all, false));
         }
         if due.routes {
             let begin = Instant::now();
-            set += self.routes.look(kernel, ledger, look(set, sweep));
+            all += self.routes.look(kernel, ledger, look(all, sweep));
             self.cost = begin.elapsed();
             self.looked = now;
         }
-        set
+        all
     }
 
-    /// Passes what is wanted on to its kinds; true if anything but neighbours and routes is different.
-    fn pass_on(&mut self) -> bool {
+    /// Passes what is wanted on to its kinds.
+    fn pass_on(&mut self) -> Changed {
         let spec = &self.spec;
         let attributes = link::wanted(&spec.name, &spec.alias, spec.mtu);
-        let mut changed = self.attributes.want(attributes);
-        changed |= self.activity.want(link::up());
+        let mut any = self.attributes.want(attributes);
+        any |= self.activity.want(link::up());
         let gateways = spec.own.iter();
         let gateways = gateways.map(|own| (own.gateway, Prefix::of(own.cidr.prefix_len())));
         // What Flannel nodes have as their own on the overlay (flannel.1) and take as their source.
         let network = spec.first(false);
         let network = network.map(|own| (own.cidr.network(), Prefix::of(32)));
-        changed |= self.addresses.want(gateways.chain(network));
+        let addresses = self.addresses.want(gateways.chain(network));
         self.routes.want(routes::wanted(spec));
-        changed |= self.want_settings();
+        any |= self.want_settings() || addresses;
         self.want_neighbours();
-        changed
+        Changed { any, addresses }
     }
 
     fn want_settings(&mut self) -> bool {

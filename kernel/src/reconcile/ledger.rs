@@ -92,9 +92,18 @@ struct Entry {
     /// When it was set again, the last few times.
     restored: VecDeque<Instant>,
     fight: Option<Instant>,
-    failure: Option<(String, Instant)>,
+    failure: Option<Failure>,
     /// Left as it is by a pause, since when.
     left: Option<Instant>,
+}
+
+/// It cannot be set.
+#[derive(Debug)]
+struct Failure {
+    why: String,
+    since: Instant,
+    /// Not only just now, while somebody was changing something else.
+    lasting: bool,
 }
 
 /// What was found and done so far.
@@ -212,20 +221,26 @@ impl Ledger {
         self.last = Some(text);
     }
 
-    /// Notes that it cannot be set; logged when it begins, and when the reason is another.
-    pub fn failed(&mut self, difference: &Difference, why: String, now: Instant) {
+    /// Notes that it cannot be set. It counts and is logged once it is `lasting`, or when it fails a second time:
+    /// what it depends on may be gone for a moment, as a route's source address that somebody takes away.
+    pub fn failed(&mut self, difference: &Difference, why: String, lasting: bool, now: Instant) {
         let Some(entry) = self.entry(difference, now) else {
             return;
         };
-        match &mut entry.failure {
-            Some((known, _)) if *known == why => {}
-            Some((known, _)) => *known = why,
-            None => {
-                let Difference { thing, wanted, .. } = difference;
-                tracing::error!("{thing} cannot be set to {wanted}: {why}");
-                entry.failure = Some((why, now));
-            }
+        let known = entry.failure.take();
+        let (since, again) = known
+            .as_ref()
+            .map_or((now, false), |known| (known.since, now > known.since));
+        let lasting = lasting || again;
+        if lasting && !known.is_some_and(|known| known.lasting) {
+            let Difference { thing, wanted, .. } = difference;
+            tracing::error!("{thing} cannot be set to {wanted}: {why}");
         }
+        entry.failure = Some(Failure {
+            why,
+            since,
+            lasting,
+        });
     }
 
     /// Notes that all of a kind was looked at, and that only `differing` was not as it should be.
@@ -247,7 +262,7 @@ impl Ledger {
     /// What cannot be set, and why, of one thing if there is any.
     pub fn first_failure(&self) -> Option<String> {
         self.entries.values().find_map(|entry| {
-            let (why, _) = entry.failure.as_ref()?;
+            let Failure { why, .. } = entry.failure.as_ref()?;
             let Difference { thing, wanted, .. } = &entry.last;
             Some(format!("{thing} cannot be set to {wanted}: {why}"))
         })
@@ -280,8 +295,9 @@ impl Ledger {
     }
 
     fn condition(&self, entry: &Entry, now: Instant) -> Option<Condition> {
-        let (why, since) = match (&entry.failure, entry.fight, entry.left) {
-            (Some((why, since)), _, _) => (why.clone(), *since),
+        let failure = entry.failure.as_ref().filter(|failure| failure.lasting);
+        let (why, since) = match (failure, entry.fight, entry.left) {
+            (Some(failure), _, _) => (failure.why.clone(), failure.since),
             (None, Some(since), _) => (entry.fight_text(), since),
             (None, None, Some(since)) => {
                 let left = self.paused(now).unwrap_or_default().as_secs();
@@ -325,7 +341,7 @@ impl Ledger {
 
 impl Entry {
     fn end_failure(&mut self) {
-        if self.failure.take().is_some() {
+        if self.failure.take().is_some_and(|failure| failure.lasting) {
             tracing::info!("{} is as it should be again", self.last.thing);
         }
     }
@@ -448,8 +464,14 @@ mod tests {
     #[test]
     fn a_failure_is_a_condition_until_it_is_right() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
-        ledger.failed(&route("nothing", None), "no".into(), now);
-        ledger.failed(&route("nothing", None), "never".into(), now + seconds(1));
+        ledger.failed(&route("nothing", None), "no".into(), false, now);
+        assert_eq!(ledger.conditions(now), [], "a moment's");
+        ledger.failed(
+            &route("nothing", None),
+            "never".into(),
+            false,
+            now + seconds(1),
+        );
         ledger.looked("routes", &differing(), now + seconds(1));
         let conditions = ledger.conditions(now + seconds(1));
         assert_eq!(
@@ -488,7 +510,7 @@ mod tests {
                 ..route("nothing", None)
             };
             assert!(ledger.permits(&difference, now));
-            ledger.failed(&difference, "no".into(), now);
+            ledger.failed(&difference, "no".into(), true, now);
         }
         assert_eq!(ledger.entries.len(), THINGS);
         let conditions = ledger.conditions(now);

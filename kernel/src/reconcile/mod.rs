@@ -73,6 +73,22 @@ pub struct Look {
     pub now: Instant,
 }
 
+/// What a look came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Things that were set.
+    pub set: usize,
+    /// Things that could not be.
+    pub failed: usize,
+}
+
+impl std::ops::AddAssign for Outcome {
+    fn add_assign(&mut self, other: Self) {
+        self.set += other.set;
+        self.failed += other.failed;
+    }
+}
+
 /// What there is of a thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actual<V> {
@@ -217,9 +233,8 @@ impl<T: Kind> Reconciled<T> {
         self.gone.clear();
     }
 
-    /// Looks at all there is, sets what is different, and removes what is ours and not wanted. How many things
-    /// were set.
-    pub fn look(&mut self, kernel: &mut Kernel<'_>, ledger: &mut Ledger, look: Look) -> usize {
+    /// Looks at all there is, sets what is different, and removes what is ours and not wanted.
+    pub fn look(&mut self, kernel: &mut Kernel<'_>, ledger: &mut Ledger, look: Look) -> Outcome {
         let Look { sweep, along, now } = look;
         let mut right = vec![false; self.wanted.0.len()];
         let mut other: Vec<Option<Actual<T::Value>>> = Vec::new();
@@ -244,11 +259,11 @@ impl<T: Kind> Reconciled<T> {
             by: None,
         };
         if let Err(e) = listed {
-            ledger.failed(&all, e.to_string(), now);
-            return 0;
+            ledger.failed(&all, e.to_string(), true, now);
+            return Outcome { set: 0, failed: 1 };
         }
         let mut differing = BTreeSet::new();
-        let (mut set, mut look_ups) = (0, LOOK_UPS);
+        let (mut outcome, mut look_ups) = (Outcome::default(), LOOK_UPS);
         for at in (0..right.len()).filter(|at| !right[*at]) {
             let (key, value) = &self.wanted.0[at];
             let fresh = self.fresh.contains(key);
@@ -273,9 +288,12 @@ impl<T: Kind> Reconciled<T> {
             }
             let there = actual.as_ref().map(|actual| &actual.value);
             match self.kind.set(kernel, key, value, there) {
-                Err(e) => ledger.failed(&difference, e.to_string(), now),
+                Err(e) => {
+                    outcome.failed += 1;
+                    ledger.failed(&difference, e.to_string(), fresh, now);
+                }
                 Ok(()) => {
-                    set += 1;
+                    outcome.set += 1;
                     if !self.fresh.remove(key) {
                         match along {
                             true => ledger.followed(difference),
@@ -295,7 +313,7 @@ impl<T: Kind> Reconciled<T> {
             self.take_away(kernel, ledger, &mut differing, one, now);
         }
         ledger.looked(T::NAME, &differing, now);
-        set
+        outcome
     }
 
     /// Sets what is wanted anew and removes what is not wanted any more, without looking at the rest.
@@ -313,7 +331,7 @@ impl<T: Kind> Reconciled<T> {
                     found: "not there".into(),
                     by: None,
                 };
-                ledger.failed(&difference, e.to_string(), now);
+                ledger.failed(&difference, e.to_string(), true, now);
                 left.insert(key);
             }
         }
@@ -343,7 +361,7 @@ impl<T: Kind> Reconciled<T> {
                     found: value.to_string(),
                     by: Some(OWNER),
                 };
-                ledger.failed(&difference, e.to_string(), now);
+                ledger.failed(&difference, e.to_string(), true, now);
             }
         }
     }

@@ -386,7 +386,7 @@ impl Rules {
             }
             // Never set, and said at the start.
             Err(_) if failed => {}
-            Err(e) => ledger.failed(&difference, e.to_string(), now),
+            Err(e) => ledger.failed(&difference, e.to_string(), true, now),
         }
     }
 
