@@ -19,6 +19,7 @@
 pub mod conntrack;
 mod forward;
 mod listeners;
+mod look;
 mod nft;
 mod ports;
 mod render;
@@ -29,7 +30,7 @@ use std::net::IpAddr;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::reconcile::{Condition, Difference, Ledger};
+use crate::reconcile::Condition;
 use ringway_tables::Cidr;
 
 use crate::node::Network;
@@ -41,16 +42,8 @@ use watch::{Changed, Watch};
 
 /// Our table.
 pub const TABLE: &str = "inet ringway";
-/// How often everything is looked at although nobody has told of a change.
-const LOOK: Duration = Duration::from_secs(60);
 /// How long a start waits for the first look at foreign chains.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
-/// Looks at foreign chains may take this part of the time at most: kube-proxy may change something every
-/// second, and with many services a look takes longer.
-const SHARE: u32 = 30;
-/// What differences in our table, and in others' chains, are called.
-const KIND: &str = "rules";
-const FORWARD: &str = "forward chains";
 
 /// Why rules could not be set.
 #[derive(Debug, thiserror::Error)]
@@ -296,100 +289,6 @@ impl Rules {
         matches!(self.table, Table::Listed(_) | Table::Set)
     }
 
-    /// To be called once a second: looks whether everything is still there, when somebody has changed something
-    /// or it is time, and sets again what is not.
-    pub fn look(&mut self, ledger: &mut Ledger, now: Instant) {
-        self.take_forward(Some((&mut *ledger, now)));
-        if let Some(watch) = &mut self.watch {
-            let Changed { ours, others } = watch.changed();
-            self.told.ours |= ours;
-            self.told.others |= others;
-        }
-        let since = now.saturating_duration_since(self.looked);
-        let told = self.told.others && since >= self.cost * SHARE;
-        if (told || since >= LOOK) && ledger.paused(now).is_none() {
-            self.looked = now;
-            let fought = |chain: &&String| ledger.holds_off(&chain_thing(chain), now);
-            let fought: BTreeSet<String> = self.opened.iter().filter(fought).cloned().collect();
-            // Those are looked at when it is time, without a further change.
-            self.told.others = !fought.is_empty();
-            self.forward(fought);
-        }
-        self.look_at_table(ledger, now);
-    }
-
-    fn look_at_table(&mut self, ledger: &mut Ledger, now: Instant) {
-        if let Some((revision, thread)) = self.listing.take_if(|(_, thread)| thread.is_finished()) {
-            match thread.join() {
-                Ok(listed) if revision == self.revision => self.compare(listed, ledger, now),
-                _ => self.told.ours = true,
-            }
-        }
-        let late = now.saturating_duration_since(self.listed) >= LOOK;
-        let failed = matches!(self.table, Table::Failed(_));
-        let wanted = self.table != Table::None;
-        if wanted
-            && self.listing.is_none()
-            && (self.told.ours || late || (failed && self.told.others))
-        {
-            self.told.ours = false;
-            self.listed = now;
-            self.begin_listing();
-        }
-    }
-
-    /// Has our table listed on a thread of its own: nothing else waits for the program.
-    fn begin_listing(&mut self) {
-        let thread = std::thread::Builder::new().name("nft".into());
-        match thread.spawn(|| nft::list(TABLE)) {
-            Ok(thread) => self.listing = Some((self.revision, thread)),
-            Err(e) => {
-                self.told.ours = true;
-                tracing::warn!("no thread to list table {TABLE}: {e}");
-            }
-        }
-    }
-
-    /// Compares our table with what was set, and sets it again if somebody has changed it.
-    fn compare(&mut self, listed: Option<String>, ledger: &mut Ledger, now: Instant) {
-        let found = if listed.is_some() { "changed" } else { "gone" };
-        match (listed, &self.table) {
-            (_, Table::None) => return,
-            (Some(listed), Table::Listed(set)) if listed == *set => {
-                return ledger.looked(KIND, &BTreeSet::new(), now);
-            }
-            (Some(listed), Table::Set) => {
-                self.table = Table::Listed(listed);
-                return ledger.looked(KIND, &BTreeSet::new(), now);
-            }
-            _ => {}
-        }
-        let failed = matches!(self.table, Table::Failed(_));
-        let difference = Difference {
-            kind: KIND,
-            thing: format!("nftables table {TABLE}"),
-            wanted: "as it was set".into(),
-            found: found.into(),
-            by: None,
-        };
-        if !failed && !ledger.permits(&difference, now) {
-            // Looked at again.
-            self.told.ours = true;
-            return;
-        }
-        match self.apply() {
-            Ok(()) if failed => ledger.looked(KIND, &BTreeSet::new(), now),
-            Ok(()) => {
-                ledger.restored(difference, now);
-                // What came meanwhile was not translated, and would go on so.
-                self.forget_udp(self.desired.ports.clone());
-            }
-            // Never set, and said at the start.
-            Err(_) if failed => {}
-            Err(e) => ledger.failed(&difference, e.to_string(), true, now),
-        }
-    }
-
     fn apply(&mut self) -> Result<(), RulesError> {
         self.revision += 1;
         let outcome = self.try_apply();
@@ -416,87 +315,6 @@ impl Rules {
             .ok_or_else(|| RulesError::Nft("the table that was set is not listed".into()))
     }
 
-    /// Opens the way through firewalls but in the chains to `leave`, on a thread of its own: the lock of the older
-    /// iptables may be held by somebody for as long as they please, and no pod shall wait for that.
-    fn forward(&mut self, leave: BTreeSet<String>) {
-        if !self.accept_forward {
-            return;
-        }
-        if self.is_forwarding() {
-            // What was changed meanwhile is looked at when it has ended.
-            self.told.others = true;
-            return;
-        }
-        self.take_forward(None);
-        let interface = self.desired.interface.clone();
-        let thread = std::thread::Builder::new().name("firewall".into());
-        match thread.spawn(move || forward::open(&interface, &leave)) {
-            Ok(thread) => self.forwarding = Some(thread),
-            Err(e) => tracing::warn!("no thread to look at the firewall: {e}"),
-        }
-    }
-
-    /// Takes the outcome of a look that has ended: says once what was opened and what cannot be; what was open
-    /// before somebody has closed.
-    fn take_forward(&mut self, mut ledger: Option<(&mut Ledger, Instant)>) {
-        if self.is_forwarding() {
-            return;
-        }
-        let Some(Ok(opened)) = self.forwarding.take().map(JoinHandle::join) else {
-            return;
-        };
-        self.cost = opened.took;
-        let mut closed = BTreeSet::new();
-        for chain in opened.chains {
-            let again = !self.opened.insert(chain.clone());
-            if let Some((ledger, now)) = ledger.as_mut().filter(|_| again) {
-                closed.insert(chain_thing(&chain));
-                let difference = Difference {
-                    kind: FORWARD,
-                    thing: chain_thing(&chain),
-                    wanted: "open for pods' packets".into(),
-                    found: "closed".into(),
-                    by: None,
-                };
-                ledger.restored(difference, *now);
-            } else {
-                tracing::info!(
-                    "the firewall forwards nothing by default; pods' packets are let through in {chain} \
-                     (egress.accept_forward = false leaves it)"
-                );
-            }
-        }
-        if let Some((ledger, now)) = &mut ledger {
-            ledger.looked(FORWARD, &closed, *now);
-        }
-        let known = std::mem::take(&mut self.conditions);
-        self.conditions = opened.conditions;
-        for condition in &mut self.conditions {
-            match known
-                .iter()
-                .find(|old| old.what == condition.what && old.why == condition.why)
-            {
-                Some(old) => condition.since = old.since,
-                None => tracing::warn!("{}", condition.why),
-            }
-        }
-    }
-
-    /// Waits for the end of that look, so long at most.
-    fn await_forward(&mut self, limit: Duration) {
-        let deadline = Instant::now() + limit;
-        while self.is_forwarding() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        self.take_forward(None);
-    }
-
-    fn is_forwarding(&self) -> bool {
-        self.forwarding
-            .as_ref()
-            .is_some_and(|thread| !thread.is_finished())
-    }
-
     /// Has the kernel decide anew where UDP to these ports goes.
     fn forget_udp(&self, mut ports: Vec<HostPort>) {
         ports.retain(|port| port.protocol == Protocol::Udp);
@@ -504,11 +322,6 @@ impl Rules {
             tracing::warn!("clients that sent UDP before may not reach its host ports: {e}");
         }
     }
-}
-
-/// What a chain that was opened is called.
-fn chain_thing(chain: &str) -> String {
-    format!("chain {chain}")
 }
 
 /// Takes the rules for an interface of ours out of foreign forward chains.

@@ -29,7 +29,7 @@ const fn row(
     }
 }
 
-/// Node 1's. The next hops are those of `agent/src/node.rs`.
+/// Node 1's. The next hops are those of `kernel/src/node.rs`.
 const ROWS: &[Row] = &[
     row(
         "IPv4 gateway",
