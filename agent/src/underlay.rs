@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ringway_kernel::netlink::{Address, Netlink, NetlinkError};
-use ringway_kernel::next_hop::Way;
+use ringway_kernel::next_hop::Endpoints;
 
 use crate::config::{Config, ConfigError, EncapKind, Family, Peer, Problem};
 use crate::config::{common_family, family_name};
@@ -257,11 +257,11 @@ impl Underlay {
 
     /// The outer addresses that carry pods of a family to a peer: the pods' own
     /// family where both nodes have it, else the other.
-    pub fn way(&self, peer: &Peer, pods_v6: bool) -> Option<Way> {
+    pub fn way(&self, peer: &Peer, pods_v6: bool) -> Option<Endpoints> {
         [pods_v6, !pods_v6].into_iter().find_map(|v6| {
             let src = self.address(v6)?;
             let dst = *peer.addresses.iter().find(|a| a.is_ipv6() == v6)?;
-            Some(Way { src, dst })
+            Some(Endpoints { src, dst })
         })
     }
 

@@ -50,9 +50,9 @@ const BULK_SHARE: Duration = Duration::from_millis(1);
 /// Within what time every destination is asked for without any change.
 pub const ROUND: Duration = Duration::from_secs(30);
 
-/// One way to a peer.
+/// Both ends of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way {
+pub struct Endpoints {
     /// Our outer address.
     pub src: IpAddr,
     /// Its outer address.
@@ -127,14 +127,14 @@ impl NextHops {
 
     /// Sets what is in use; one source address per destination, the last one given. Those that
     /// were in use before keep their answers.
-    pub fn set_ways(
+    pub fn set_endpoints(
         &mut self,
-        ways: impl IntoIterator<Item = Way>,
+        endpoints: impl IntoIterator<Item = Endpoints>,
         kernel: &mut impl Kernel,
         now: Instant,
     ) -> Changed {
         let mut before = std::mem::take(&mut self.destinations);
-        for Way { src, dst } in ways {
+        for Endpoints { src, dst } in endpoints {
             let known = before
                 .remove(&dst)
                 .or_else(|| self.destinations.remove(&dst));
@@ -155,7 +155,7 @@ impl NextHops {
     }
 
     /// Takes in changes: best all that have come, at once.
-    pub fn heed(
+    pub fn handle(
         &mut self,
         changes: impl IntoIterator<Item = Change>,
         kernel: &mut impl Kernel,
@@ -186,7 +186,7 @@ impl NextHops {
         self.work(kernel, now, false)
     }
 
-    /// When [`heed`](Self::heed) wants to be called, be it without a change: what concerns every
+    /// When [`handle`](Self::handle) wants to be called, be it without a change: what concerns every
     /// destination was put off until then.
     pub fn bulk_due(&self) -> Option<Instant> {
         let waits = self.bulk != Bulk::default();
@@ -273,7 +273,7 @@ impl NextHops {
         }
         match destination.route {
             None => NextHop::Resolving,
-            Some(RouteTo::Nowhere(no_way)) => NextHop::Elsewhere(no_way.into()),
+            Some(RouteTo::Nowhere(why)) => NextHop::Elsewhere(why.into()),
             Some(RouteTo::Link { interface, .. }) if interface != self.interface => {
                 NextHop::Elsewhere(Elsewhere::OtherInterface { index: interface })
             }

@@ -190,14 +190,14 @@ impl Control {
                 recv(changes) -> change => match change {
                     Ok(change) => {
                         let all: Vec<Change> = std::iter::once(change).chain(changes.try_iter()).collect();
-                        self.heed_changes(all);
+                        self.handle_changes(all);
                     }
                     Err(_) => {
                         tracing::error!("the kernel's changes are not heard any more; looking once a second instead");
                         changes = never();
                     }
                 },
-                recv(put_off) -> _ => self.heed_changes(Vec::new()),
+                recv(put_off) -> _ => self.handle_changes(Vec::new()),
                 recv(watch) -> _ => self.look_around(),
             }
             self.serve_put_off();

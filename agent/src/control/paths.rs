@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use ringway_encap::mtu::MIN_IPV6;
 use ringway_kernel::netlink::Change;
-use ringway_kernel::next_hop::{Changed, NextHop, NextHops, Way};
+use ringway_kernel::next_hop::{Changed, Endpoints, NextHop, NextHops};
 use ringway_packet::mac::MacAddr;
 use ringway_tables::{PathId, Snapshot};
 
@@ -20,16 +20,18 @@ use crate::api::view::NextHopStatus;
 impl Control {
     /// Asks the kernel for the next hop of every path, for the first time.
     pub(super) fn find_next_hops(&mut self) {
-        let ways = self.ways();
+        let endpoints = self.endpoints();
         let now = Instant::now();
-        let changed = self.next_hops.set_ways(ways, &mut self.netlink, now);
+        let changed = self
+            .next_hops
+            .set_endpoints(endpoints, &mut self.netlink, now);
         self.follow(&changed);
         self.refresh_paths();
     }
 
-    fn ways(&self) -> Vec<Way> {
+    fn endpoints(&self) -> Vec<Endpoints> {
         let current = self.publisher.current();
-        let way = |(_, path): (u32, &ringway_tables::Path)| Way {
+        let way = |(_, path): (u32, &ringway_tables::Path)| Endpoints {
             src: path.src,
             dst: path.dst,
         };
@@ -37,11 +39,11 @@ impl Control {
     }
 
     /// Takes in what the kernel reported.
-    pub(super) fn heed_changes(&mut self, changes: Vec<Change>) {
+    pub(super) fn handle_changes(&mut self, changes: Vec<Change>) {
         self.node.port.notify(&changes);
         self.outer.hear(&changes);
         let now = Instant::now();
-        let changed = self.next_hops.heed(changes, &mut self.netlink, now);
+        let changed = self.next_hops.handle(changes, &mut self.netlink, now);
         self.follow(&changed);
     }
 

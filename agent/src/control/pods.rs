@@ -410,7 +410,7 @@ fn mend_queue(name: &str, record: &PodRecord, limits: Option<&Limits>) {
     let queue = Queue::of(record.mtu, egress_of(limits));
     let mended = Netns::open(&record.netns)
         .map_err(InterfaceError::from)
-        .and_then(|netns| queue.mend(&netns, &record.ifname));
+        .and_then(|netns| queue.repair(&netns, &record.ifname));
     match mended {
         Ok(false) => {}
         Ok(true) => tracing::info!(pod = name, "its queue is as this version makes it"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
 use ringway_kernel::mac;
-use ringway_kernel::next_hop::Way;
+use ringway_kernel::next_hop::Endpoints;
 use ringway_kernel::node;
 use ringway_packet::mac::MacAddr;
 use ringway_tables::{NodeInfo, Path, Peer, PeerId, PeerPaths, Port, PortId, PortKind, Snapshot};
@@ -95,7 +95,7 @@ fn path(
     if !peer.pod_cidrs.iter().any(|c| c.is_ipv6() == pods_v6) {
         return Ok(None);
     }
-    let Some(Way { src, dst }) = underlay.way(peer, pods_v6) else {
+    let Some(Endpoints { src, dst }) = underlay.way(peer, pods_v6) else {
         return Ok(None);
     };
     let outer_v6 = dst.is_ipv6();

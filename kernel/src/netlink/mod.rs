@@ -32,7 +32,7 @@ pub use address::{Address, Lifetime};
 pub use link::{Link, LinkChange, OperState};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use route::{Route, STATIC};
-pub use route_to::{NoWay, RouteTo};
+pub use route_to::{RouteTo, Unroutable};
 pub use tap::Tap;
 pub use watch::{Change, Watch};
 pub use xdp_features::XdpFeatures;

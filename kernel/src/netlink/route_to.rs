@@ -31,12 +31,12 @@ pub enum RouteTo {
         mtu: Option<u32>,
     },
     /// Nowhere, or not as a packet on a wire.
-    Nowhere(NoWay),
+    Nowhere(Unroutable),
 }
 
 /// Why a packet leaves by no interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoWay {
+pub enum Unroutable {
     /// Type `local`.
     #[error("the address is this node's own")]
     Local,
@@ -92,10 +92,10 @@ impl Netlink {
                     detail: "no route in it".into(),
                 }),
             Err(e) => match e.errno() {
-                Some(libc::ENETUNREACH) => Ok(RouteTo::Nowhere(NoWay::NoRoute)),
-                Some(libc::EHOSTUNREACH) => Ok(RouteTo::Nowhere(NoWay::Unreachable)),
-                Some(libc::EACCES) => Ok(RouteTo::Nowhere(NoWay::Prohibited)),
-                Some(libc::EINVAL) => Ok(RouteTo::Nowhere(NoWay::Blackhole)),
+                Some(libc::ENETUNREACH) => Ok(RouteTo::Nowhere(Unroutable::NoRoute)),
+                Some(libc::EHOSTUNREACH) => Ok(RouteTo::Nowhere(Unroutable::Unreachable)),
+                Some(libc::EACCES) => Ok(RouteTo::Nowhere(Unroutable::Prohibited)),
+                Some(libc::EINVAL) => Ok(RouteTo::Nowhere(Unroutable::Blackhole)),
                 _ => Err(e),
             },
         }
@@ -104,19 +104,19 @@ impl Netlink {
 
 impl RouteTo {
     fn from_message(m: &RouteMessage) -> Self {
-        let no_way = match m.header.kind {
+        let why = match m.header.kind {
             RouteType::Unicast => None,
-            RouteType::Local => Some(NoWay::Local),
-            RouteType::Unreachable => Some(NoWay::Unreachable),
-            RouteType::Prohibit => Some(NoWay::Prohibited),
-            RouteType::BlackHole => Some(NoWay::Blackhole),
+            RouteType::Local => Some(Unroutable::Local),
+            RouteType::Unreachable => Some(Unroutable::Unreachable),
+            RouteType::Prohibit => Some(Unroutable::Prohibited),
+            RouteType::BlackHole => Some(Unroutable::Blackhole),
             RouteType::Broadcast | RouteType::Multicast | RouteType::Anycast => {
-                Some(NoWay::NotUnicast)
+                Some(Unroutable::NotUnicast)
             }
-            _ => Some(NoWay::NoRoute),
+            _ => Some(Unroutable::NoRoute),
         };
-        if let Some(no_way) = no_way {
-            return Self::Nowhere(no_way);
+        if let Some(why) = why {
+            return Self::Nowhere(why);
         }
         let (mut out, mut via, mut from, mut bytes) = (None, None, None, None);
         for attribute in &m.attributes {
@@ -133,7 +133,7 @@ impl RouteTo {
                     });
                 }
                 RouteAttribute::EncapType(kind) if *kind != RouteLwEnCapType::None => {
-                    return Self::Nowhere(NoWay::Encapsulated);
+                    return Self::Nowhere(Unroutable::Encapsulated);
                 }
                 _ => {}
             }
@@ -145,7 +145,7 @@ impl RouteTo {
                 source: from,
                 mtu: bytes,
             },
-            None => Self::Nowhere(NoWay::NoRoute),
+            None => Self::Nowhere(Unroutable::NoRoute),
         }
     }
 }

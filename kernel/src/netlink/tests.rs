@@ -6,7 +6,7 @@ use ringway_ports::tap::{self, TapOptions};
 use super::*;
 use crate::testing::{Wire, in_netns, set_up};
 
-mod way;
+mod route_to;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()

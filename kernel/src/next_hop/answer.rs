@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ringway_packet::mac::MacAddr;
 
-use crate::netlink::NoWay;
+use crate::netlink::Unroutable;
 
 /// What there is to know of a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub enum Elsewhere {
     },
     /// It has no route that ends on a wire.
     #[error(transparent)]
-    NoWay(#[from] NoWay),
+    Unroutable(#[from] Unroutable),
 }
 
 impl NextHop {

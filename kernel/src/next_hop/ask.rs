@@ -6,7 +6,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Instant;
 
 use super::hop::Hop;
-use super::{Kernel, NextHops, ROUND, TICK, Way};
+use super::{Endpoints, Kernel, NextHops, ROUND, TICK};
 use crate::netlink::{Link, NetlinkError};
 
 /// Ticks in which a round must get through all destinations.
@@ -63,11 +63,11 @@ impl NextHops {
             if !destination.look {
                 continue;
             }
-            let way = Way {
+            let endpoints = Endpoints {
                 src: destination.src,
                 dst: *dst,
             };
-            failures.note(kernel.find_route(way).map(|route| {
+            failures.note(kernel.find_route(endpoints).map(|route| {
                 destination.route = Some(route);
                 destination.look = false;
             }));

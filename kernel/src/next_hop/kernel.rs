@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::Way;
+use super::Endpoints;
 use crate::netlink::{Link, Neighbour, Netlink, NetlinkError, RouteTo};
 
 /// The kernel's side, so that a test can play it.
@@ -11,8 +11,8 @@ pub trait Kernel {
     fn find_link(&mut self, index: u32) -> Result<Option<Link>, NetlinkError>;
     /// Its addresses.
     fn find_addresses(&mut self, index: u32) -> Result<Vec<IpAddr>, NetlinkError>;
-    /// Where packets of this way go.
-    fn find_route(&mut self, way: Way) -> Result<RouteTo, NetlinkError>;
+    /// Where packets between these go.
+    fn find_route(&mut self, endpoints: Endpoints) -> Result<RouteTo, NetlinkError>;
     /// The neighbour entry of an address on a link.
     fn find_neighbour(&mut self, index: u32, ip: IpAddr)
     -> Result<Option<Neighbour>, NetlinkError>;
@@ -29,8 +29,8 @@ impl Kernel for Netlink {
         Ok(self.addresses(index)?.iter().map(|a| a.ip).collect())
     }
 
-    fn find_route(&mut self, way: Way) -> Result<RouteTo, NetlinkError> {
-        self.route_to(way.dst, Some(way.src))
+    fn find_route(&mut self, endpoints: Endpoints) -> Result<RouteTo, NetlinkError> {
+        self.route_to(endpoints.dst, Some(endpoints.src))
     }
 
     fn find_neighbour(

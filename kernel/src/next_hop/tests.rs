@@ -4,7 +4,7 @@ use ringway_packet::mac::MacAddr;
 
 use super::hop::{BACKOFF_MAX, STALE_PERIOD};
 use super::*;
-use crate::netlink::{Neighbour, NeighbourState, NetlinkError, NoWay};
+use crate::netlink::{Neighbour, NeighbourState, NetlinkError, Unroutable};
 
 mod real;
 
@@ -21,10 +21,10 @@ fn mac(last: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 1, last])
 }
 
-fn way(dst: &str) -> Way {
+fn way(dst: &str) -> Endpoints {
     let dst = ip(dst);
     let src = ip(if dst.is_ipv4() { SRC } else { SRC6 });
-    Way { src, dst }
+    Endpoints { src, dst }
 }
 
 fn by(interface: u32, gateway: Option<&str>) -> RouteTo {
@@ -99,9 +99,9 @@ impl Kernel for Fake {
         self.answer(self.addresses.clone())
     }
 
-    fn find_route(&mut self, way: Way) -> Result<RouteTo, NetlinkError> {
+    fn find_route(&mut self, endpoints: Endpoints) -> Result<RouteTo, NetlinkError> {
         self.asked.routes += 1;
-        let route = self.routes.get(&way.dst).copied();
+        let route = self.routes.get(&endpoints.dst).copied();
         self.answer(route.unwrap_or(by(OURS, None)))
     }
 
@@ -151,13 +151,14 @@ impl World {
     }
 
     fn set(&mut self, destinations: &[&str]) -> Changed {
-        let ways = destinations.iter().map(|d| way(d));
-        self.hops.set_ways(ways, &mut self.kernel, self.now)
+        let endpoints = destinations.iter().map(|d| way(d));
+        self.hops
+            .set_endpoints(endpoints, &mut self.kernel, self.now)
     }
 
     /// Destinations changed by a change.
-    fn heed(&mut self, change: Change) -> Vec<String> {
-        let changed = self.hops.heed([change], &mut self.kernel, self.now);
+    fn handle(&mut self, change: Change) -> Vec<String> {
+        let changed = self.hops.handle([change], &mut self.kernel, self.now);
         texts(&changed)
     }
 
@@ -169,7 +170,7 @@ impl World {
 
     /// Destinations changed by a change and the tick after it, for which bulk work may wait.
     fn soon(&mut self, change: Change) -> Vec<String> {
-        let mut changed = self.heed(change);
+        let mut changed = self.handle(change);
         changed.extend(self.tick());
         changed
     }
@@ -224,7 +225,7 @@ fn on_link_and_behind_a_gateway_in_both_families() {
         let change = w
             .kernel
             .entry(via, NeighbourState::Reachable, Some(mac(n as u8)));
-        assert_eq!(w.heed(change), [*dst]);
+        assert_eq!(w.handle(change), [*dst]);
         let expected = Resolved {
             via: ip(via),
             mac: mac(n as u8),
@@ -251,15 +252,15 @@ fn destinations_behind_one_gateway_share_its_probes_and_its_mac() {
         let change = w
             .kernel
             .entry("192.0.2.254", NeighbourState::Reachable, Some(m));
-        assert_eq!(w.heed(change), all);
+        assert_eq!(w.handle(change), all);
     }
     // Another state of the same is no news.
     let change = w
         .kernel
         .entry("192.0.2.254", NeighbourState::Delay, Some(mac(2)));
-    assert_eq!(w.heed(change), [""; 0]);
+    assert_eq!(w.handle(change), [""; 0]);
     let change = w.kernel.entry("192.0.2.254", NeighbourState::Failed, None);
-    assert_eq!(w.heed(change), all);
+    assert_eq!(w.handle(change), all);
     assert_eq!(w.mac_of(all[0]), None);
 }
 
@@ -280,10 +281,10 @@ fn a_route_changes_to_a_gateway_to_elsewhere_to_nowhere_and_back() {
     assert_eq!(w.get(dst), NextHop::Elsewhere(other));
     w.kernel
         .routes
-        .insert(ip(dst), RouteTo::Nowhere(NoWay::Unreachable));
+        .insert(ip(dst), RouteTo::Nowhere(Unroutable::Unreachable));
     // Neither could be used: only the reason is another.
     assert_eq!(w.soon(Change::Routes), [""; 0]);
-    let nowhere = Elsewhere::NoWay(NoWay::Unreachable);
+    let nowhere = Elsewhere::Unroutable(Unroutable::Unreachable);
     assert_eq!(w.get(dst), NextHop::Elsewhere(nowhere));
     w.kernel.routes.clear();
     assert_eq!(w.soon(Change::Routes), [dst]);
@@ -297,7 +298,7 @@ fn what_the_interface_does_is_seen_at_once() {
     let change = Change::Link { index: OURS };
     let mut expect = |edit: &dyn Fn(&mut Option<Link>), news: bool| {
         edit(&mut w.kernel.link);
-        let changed = w.hops.heed([change], &mut w.kernel, w.now);
+        let changed = w.hops.handle([change], &mut w.kernel, w.now);
         assert!(changed.link);
         assert_eq!(!changed.destinations.is_empty(), news);
         w.hops.get(ip(dst)).unwrap()
@@ -383,7 +384,7 @@ fn a_stale_entry_is_used_and_probed_now_and_then() {
     let change = w.kernel.entry(dst, NeighbourState::Stale, Some(mac(9)));
     // As if the probes had no effect and every one were reported.
     for _ in 0..100 {
-        assert_eq!(w.heed(change), [""; 0]);
+        assert_eq!(w.handle(change), [""; 0]);
     }
     assert_eq!(w.kernel.probed(), [dst]);
     for _ in 0..STALE_PERIOD.as_secs() * 4 {
@@ -397,7 +398,7 @@ fn a_stale_entry_is_used_and_probed_now_and_then() {
         NeighbourState::Reachable,
     ] {
         let change = w.kernel.entry(dst, state, Some(mac(9)));
-        assert_eq!(w.heed(change), [""; 0]);
+        assert_eq!(w.handle(change), [""; 0]);
         for _ in 0..10 {
             w.tick();
         }
@@ -423,7 +424,7 @@ fn a_silent_neighbour_is_probed_ever_less_often() {
     assert_eq!(BACKOFF_MAX.as_secs(), 30);
     // It speaks: usable at once, and next time the patience is new.
     let change = w.kernel.entry(dst, NeighbourState::Stale, Some(mac(9)));
-    assert_eq!(w.heed(change), [dst]);
+    assert_eq!(w.handle(change), [dst]);
     w.kernel.entry(dst, NeighbourState::Failed, None);
     for _ in 0..21 {
         w.tick();
@@ -431,7 +432,7 @@ fn a_silent_neighbour_is_probed_ever_less_often() {
     w.kernel.probed();
     let change = w.kernel.entry(dst, NeighbourState::Incomplete, None);
     for _ in 0..40 {
-        w.heed(change);
+        w.handle(change);
         w.tick();
     }
     assert_eq!(w.kernel.probed(), [""; 0], "the kernel is at it");
@@ -469,7 +470,7 @@ fn a_storm_asks_for_everything_once_a_second_and_for_little_every_50_ms() {
             w.kernel.asked = Asked::default();
             for _ in 0..100 {
                 w.now += Duration::from_millis(9);
-                w.heed(change);
+                w.handle(change);
             }
             let (count, asked) = (destinations.len(), w.kernel.asked);
             assert!(asked.routes <= times * count, "{asked:?}");
@@ -502,7 +503,7 @@ fn what_is_not_ours_asks_for_nothing() {
         },
     ];
     for change in changes {
-        assert_eq!(w.heed(change), [""; 0]);
+        assert_eq!(w.handle(change), [""; 0]);
     }
     for _ in 0..20 {
         w.tick();
@@ -562,11 +563,11 @@ fn ways_in_use_keep_their_answers() {
     assert_eq!(w.set(&[dst, dst]), Changed::default());
     assert_eq!(w.mac_of(dst), Some(mac(9)));
     assert_eq!(w.kernel.asked, Asked::default());
-    let from_elsewhere = Way {
+    let from_elsewhere = Endpoints {
         src: ip("192.0.2.99"),
         dst: ip(dst),
     };
-    let changed = w.hops.set_ways([from_elsewhere], &mut w.kernel, w.now);
+    let changed = w.hops.set_endpoints([from_elsewhere], &mut w.kernel, w.now);
     assert_eq!(texts(&changed), [dst]);
     assert_eq!(w.kernel.asked.routes, 1);
     assert_eq!(w.set(&[]), Changed::default());
@@ -587,15 +588,15 @@ fn a_second_change_of_routes_does_not_wait_for_the_tick() {
     let _ = w.set(&[dst]);
     w.now += TICK;
     w.kernel.routes.insert(ip(dst), by(OURS, Some(gateways[1])));
-    assert_eq!(w.heed(Change::Routes), [dst]);
+    assert_eq!(w.handle(Change::Routes), [dst]);
     assert_eq!(w.hops.bulk_due(), None);
     // At once after it: put off, and not for long, for there is one destination only.
     w.kernel.routes.insert(ip(dst), by(OURS, Some(gateways[2])));
-    assert_eq!(w.heed(Change::Routes), [""; 0]);
+    assert_eq!(w.handle(Change::Routes), [""; 0]);
     let due = w.hops.bulk_due().expect("something was put off");
     assert!(due > w.now && due <= w.now + Duration::from_millis(50));
     w.now = due;
-    let changed = w.hops.heed([], &mut w.kernel, w.now);
+    let changed = w.hops.handle([], &mut w.kernel, w.now);
     assert_eq!(texts(&changed), [dst]);
     assert_eq!((w.mac_of(dst), w.hops.bulk_due()), (Some(mac(2)), None));
 }

@@ -56,7 +56,7 @@ impl Queue {
     ///
     /// # Errors
     /// The interface is not there, or the kernel refuses.
-    pub fn mend(&self, netns: &Netns, ifname: &str) -> Result<bool, InterfaceError> {
+    pub fn repair(&self, netns: &Netns, ifname: &str) -> Result<bool, InterfaceError> {
         let mut pod = run_in(netns, Netlink::open)??;
         let index = pod.link(ifname)?.index;
         if !pod.has_default_qdisc(index)? {

@@ -19,7 +19,7 @@ fn outdated(control: &Control) -> Option<String> {
 /// What the agent does in some seconds after addresses have changed.
 fn look(control: &mut Control) {
     for _ in 0..3 {
-        control.heed_changes(vec![Change::Addresses]);
+        control.handle_changes(vec![Change::Addresses]);
         control.look_around();
         std::thread::sleep(Duration::from_millis(1010));
     }

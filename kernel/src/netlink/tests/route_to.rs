@@ -69,7 +69,7 @@ fn the_way_of_a_packet_is_the_kernels() {
             |nl: &mut Netlink, dst, src: Option<&str>| nl.route_to(ip(dst), src.map(ip)).unwrap();
         assert_eq!(to(nl, "192.0.2.2", None), link(None, "192.0.2.1", None));
         assert_eq!(to(nl, "2001:db8::2", None), link(None, "2001:db8::1", None));
-        let none = RouteTo::Nowhere(NoWay::NoRoute);
+        let none = RouteTo::Nowhere(Unroutable::NoRoute);
         assert_eq!(to(nl, "198.51.100.2", None), none);
         assert_eq!(to(nl, "2001:db8:2::2", None), none);
         for (destination, prefix_len, gateway) in [
@@ -98,13 +98,13 @@ fn the_way_of_a_packet_is_the_kernels() {
         let nowhere = RouteTo::Nowhere;
         // The kernel makes the local route of a new IPv6 address a moment later, from a work queue.
         let end = Instant::now() + Duration::from_secs(5);
-        while to(nl, "2001:db8::1", None) != nowhere(NoWay::Local) && Instant::now() < end {
+        while to(nl, "2001:db8::1", None) != nowhere(Unroutable::Local) && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(5));
         }
         for own in ["192.0.2.1", "127.0.0.1", "2001:db8::1", "::1"] {
-            assert_eq!(to(nl, own, None), nowhere(NoWay::Local), "{own}");
+            assert_eq!(to(nl, own, None), nowhere(Unroutable::Local), "{own}");
         }
-        assert_eq!(to(nl, "192.0.2.255", None), nowhere(NoWay::NotUnicast));
+        assert_eq!(to(nl, "192.0.2.255", None), nowhere(Unroutable::NotUnicast));
         let stolen = to(nl, "192.0.2.2", Some("192.0.2.77"));
         assert!(matches!(stolen, RouteTo::Nowhere(_)), "{stolen:?}");
     });
@@ -114,11 +114,11 @@ fn the_way_of_a_packet_is_the_kernels() {
 fn a_refusing_route_says_how() {
     in_netns(|| {
         let mut w = Wire::new();
-        for (kind, no_way) in [
-            ("unreachable", NoWay::Unreachable),
-            ("prohibit", NoWay::Prohibited),
-            ("blackhole", NoWay::Blackhole),
-            ("throw", NoWay::NoRoute),
+        for (kind, why) in [
+            ("unreachable", Unroutable::Unreachable),
+            ("prohibit", Unroutable::Prohibited),
+            ("blackhole", Unroutable::Blackhole),
+            ("throw", Unroutable::NoRoute),
         ] {
             for (net, dst) in [
                 ("198.51.100.0/24", "198.51.100.2"),
@@ -126,7 +126,7 @@ fn a_refusing_route_says_how() {
             ] {
                 w.netlink.set_refusing_route(kind, net);
                 let found = w.netlink.route_to(ip(dst), None).unwrap();
-                assert_eq!(found, RouteTo::Nowhere(no_way), "{kind} {net}");
+                assert_eq!(found, RouteTo::Nowhere(why), "{kind} {net}");
             }
         }
     });

@@ -23,7 +23,7 @@ impl Node {
             ticked: Instant::now(),
             wire,
         };
-        let ways = destinations.iter().map(|d| Way {
+        let endpoints = destinations.iter().map(|d| Endpoints {
             src: ip(if d.contains(':') {
                 "2001:db8::1"
             } else {
@@ -33,7 +33,7 @@ impl Node {
         });
         let _ = node
             .hops
-            .set_ways(ways, &mut node.wire.netlink, Instant::now());
+            .set_endpoints(endpoints, &mut node.wire.netlink, Instant::now());
         node
     }
 
@@ -65,7 +65,7 @@ impl Node {
         let mut known = self.answers();
         let netlink = &mut self.wire.netlink;
         let now = Instant::now();
-        let mut changed = self.hops.heed(changes, netlink, now).destinations;
+        let mut changed = self.hops.handle(changes, netlink, now).destinations;
         if now - self.ticked >= TICK {
             self.ticked = now;
             changed.extend(self.hops.tick(netlink, now).destinations);
@@ -123,7 +123,7 @@ fn peers_on_the_link_and_behind_gateways_are_resolved_and_follow_their_routes() 
             };
             assert_eq!(resolved, expected);
         }
-        let no_route = NextHop::Elsewhere(NoWay::NoRoute.into());
+        let no_route = NextHop::Elsewhere(Unroutable::NoRoute.into());
         for dst in BEHIND {
             assert_eq!(n.hops.get(ip(dst)), Some(no_route));
         }
