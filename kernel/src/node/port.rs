@@ -121,8 +121,11 @@ impl NodePort {
             spec,
         };
         port.pass_on();
-        port.set_all(before, ledger)?;
-        Ok((port, queues))
+        let outcome = port.look_at(before, ledger, ALL, true, Instant::now());
+        match ledger.first_failure().filter(|_| outcome.failed > 0) {
+            Some(why) => Err(NodeError::Wrong(why)),
+            None => Ok((port, queues)),
+        }
     }
 
     fn find(netlink: &mut Netlink, spec: &Spec, queues: usize) -> Result<(u32, Queues), NodeError> {
@@ -131,10 +134,11 @@ impl NodePort {
         Ok((netlink.link(&spec.name)?.index, queues))
     }
 
-    /// Makes the interface again that is [gone](Presence::Gone).
+    /// Makes the interface again that is [gone](Presence::Gone). What cannot be set on it is tried again at the
+    /// next look.
     ///
     /// # Errors
-    /// As of [`open`](Self::open).
+    /// It cannot be had.
     pub fn make_again(
         &mut self,
         queues: usize,
@@ -145,17 +149,8 @@ impl NodePort {
         self.index = index;
         self.due = ALL;
         self.want_all_anew();
-        self.set_all(before, ledger)?;
+        self.look_at(before, ledger, ALL, true, Instant::now());
         Ok(queues)
-    }
-
-    fn set_all(&mut self, before: &mut Before, ledger: &mut Ledger) -> Result<(), NodeError> {
-        let now = Instant::now();
-        self.look_at(before, ledger, ALL, true, now);
-        match ledger.first_failure() {
-            Some(why) => Err(NodeError::Wrong(why)),
-            None => Ok(()),
-        }
     }
 
     /// Its name.

@@ -407,3 +407,45 @@ fn another_spec_is_set_in_place_and_more_specific_first() {
         assert_eq!(ledger.restored_count(), 0, "{:?}", ledger.last_restored());
     });
 }
+
+/// Somebody's interface stands in its place for a while.
+#[test]
+fn it_is_made_again_when_its_place_is_free() {
+    use std::time::Instant;
+
+    in_netns(|| {
+        let _under = underlay();
+        let mut nl = Netlink::open().unwrap();
+        let (mut before, mut ledger) = (Before::default(), Ledger::default());
+        let opened = NodePort::open(spec(PEER, BOTH), 1, &mut before, &mut ledger);
+        let (mut port, queues) = opened.unwrap();
+        drop(queues);
+        nl.delete_link("ringway0").unwrap();
+        let lo = nl.link("lo").unwrap().index;
+        for (name, up) in [(None, false), (Some("ringway0"), false)] {
+            let change = LinkChange {
+                up: Some(up).filter(|_| name.is_none()),
+                name,
+                ..LinkChange::default()
+            };
+            nl.change_link(lo, &change).unwrap();
+        }
+        let now = Instant::now();
+        assert_eq!(port.look(&mut before, &mut ledger, now), Presence::Gone);
+        let refused = port.make_again(1, &mut before, &mut ledger).unwrap_err();
+        assert!(matches!(refused, NodeError::NotTap { .. }), "{refused}");
+        ledger.failed(&port.gone(), refused.to_string(), true, now);
+        let back = LinkChange {
+            name: Some("lo"),
+            ..LinkChange::default()
+        };
+        nl.change_link(lo, &back).unwrap();
+        let queues = port.make_again(1, &mut before, &mut ledger).unwrap();
+        assert_eq!(queues.fds.len(), 1);
+        assert_eq!(port.look(&mut before, &mut ledger, now), Presence::Present);
+        assert_eq!(ledger.conditions(now), []);
+        let (addresses, via) = found(&mut nl);
+        assert_eq!((addresses.len(), via.len()), (3, 2));
+        assert_eq!(ledger.restored_count(), 0);
+    });
+}
