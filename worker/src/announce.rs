@@ -4,33 +4,26 @@ use std::net::IpAddr;
 
 use ringway_packet::addr::from_ip;
 use ringway_packet::mac::MacAddr;
-use ringway_switch::Pipeline;
-use ringway_tables::{PortId, Snapshot};
+use ringway_tables::PortId;
 
-use super::io::Io;
+use super::devices::Devices;
+use super::visit::Round;
 
-impl Io {
+impl<D: Devices> Round<'_, D> {
     /// Tells all local ports but the pod's own that its addresses are at `mac` from now on.
-    pub(super) fn announce(
-        &mut self,
-        snapshot: &Snapshot,
-        pipeline: &mut Pipeline,
-        pod: PortId,
-        ips: &[IpAddr],
-        mac: MacAddr,
-    ) {
-        for (number, port) in snapshot.ports.iter().filter(|(n, _)| *n != pod.0) {
+    pub(super) fn announce(&mut self, pod: PortId, ips: &[IpAddr], mac: MacAddr) {
+        for (number, port) in self.snapshot.ports.iter().filter(|(n, _)| *n != pod.0) {
             for ip in ips {
                 let of_family = match ip {
                     IpAddr::V4(_) => port.ip4.is_some(),
                     IpAddr::V6(_) => port.ip6.is_some(),
                 };
                 if of_family {
-                    pipeline.announce(PortId(number), from_ip(*ip), mac);
+                    self.pipeline.announce(PortId(number), from_ip(*ip), mac);
                 }
             }
             // The outbox has room for one port's.
-            self.send_originated(snapshot, pipeline);
+            self.send_originated();
         }
     }
 }

@@ -10,7 +10,7 @@ const SMALL_BYTES: u32 = 512;
 
 /// What a visit to a queue found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Found {
+pub enum Found {
     /// A packet or two, all there was; somebody may wait for them.
     Little,
     /// The same, but only acknowledgements: nobody waits for those as for an answer, and the receiver of

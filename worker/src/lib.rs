@@ -16,24 +16,28 @@
 //! shared cells of which it is the only writer.
 
 mod announce;
+mod buffers;
+mod devices;
 mod engine;
 mod found;
-mod half;
 mod identification;
-mod io;
 mod limited;
 pub mod limits;
+mod local_ports;
+mod observe;
 mod queue_id;
+mod queues;
 mod ready;
 mod receive;
-mod ring;
 mod rings;
 mod share;
 mod sockets;
 mod spin;
 mod timers;
-mod tunnel;
+mod transmit;
+mod uplink;
 mod view;
+mod visit;
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -51,14 +55,19 @@ use ringway_ports::xsk::{XskConfig, XskError};
 use ringway_switch::{Counters, Ports, Returns};
 use ringway_tables::{PortId, Reader};
 
-use engine::Engine;
-pub use half::RingHalf;
+pub use devices::{Devices, Kernel, LocalPort, Ring};
+use engine::{Engine, Shared};
+pub use found::Found;
+pub use observe::{Entry, Observed, Observer, Outer};
+pub use queue_id::QueueId;
 use queue_id::{MAX_SOCKETS, Watched};
+pub use queues::Queues;
 use ready::Ready;
 pub use rings::{BufferStats, MAX_RINGS, OpenedRing};
 pub use view::{frame_of, packet_of};
+pub use visit::{Outcome, Round};
 
-use crate::limits::Limits;
+use limits::Limits;
 
 /// How a worker waits for packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -122,13 +131,8 @@ pub enum Command {
         /// Bandwidth limits, the same for all workers.
         limits: Option<Arc<Limits>>,
     },
-    /// Other bandwidth limits for a port, or none.
-    Limit {
-        /// The port's number.
-        port: PortId,
-        /// The same for all workers.
-        limits: Option<Arc<Limits>>,
-    },
+    /// Have somebody observe every frame from now on, or nobody.
+    Observe(Option<Box<dyn Observer>>),
     /// Tell all other local ports that a pod's addresses are at its MAC address from now on.
     Announce {
         /// The pod's port.
@@ -261,17 +265,13 @@ impl Worker {
             crossbeam_channel::unbounded();
         let load = Arc::new(Load::default());
         let buffers = Arc::new(BufferStats::default());
-        let engine = Engine::new(
-            config,
-            reader,
-            counters.clone(),
-            underlays,
-            ready,
-            inbox,
-            events.clone(),
-            load.clone(),
-            buffers.clone(),
-        )?;
+        let shared = Shared {
+            counters: counters.clone(),
+            load: load.clone(),
+            buffers: buffers.clone(),
+            events: events.clone(),
+        };
+        let engine = Engine::new(config, reader, underlays, ready, inbox, shared);
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {

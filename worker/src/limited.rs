@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   from the pod   tokens: read, at most so many bytes; then charge what was read
-//!                  else: reserve some; the queue leaves epoll until a timer ([`Due::Read`]) puts it back
+//!                  else: reserve some; the queue leaves epoll until a timer ([`Due::Read`](super::timers::Due)) puts it back
 //!   to the pod     nothing waits and there are tokens: written at once, from the pool
-//!                  else: copied and queued, written by a timer ([`Due::Drain`]); full: `rate_limited`
+//!                  else: copied and queued, written by a timer (`Due::Drain`); full: `rate_limited`
 //! ```
 //!
 //! The first is backpressure: what is not read stays in the TAP's queue, which the pod's own stack sees.
@@ -20,18 +20,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ringway_packet::offload::{Offload, VNET_HDR_LEN};
-use ringway_ports::{Batch, Frame, Pool};
-use ringway_switch::{Counters, DropReason};
-use ringway_tables::PortId;
+use ringway_ports::Frame;
 
-use super::io::{Io, TapQueue, lost};
-use super::timers::{Due, Timers};
-use crate::limits::Limits;
+use super::buffers::Buffers;
+use super::limits::Limits;
 
 /// A pod whose bandwidth is limited.
 pub(super) struct Limited {
-    port: PortId,
-    pub(super) limits: Arc<Limits>,
+    limits: Arc<Limits>,
     /// Its queue is out of epoll, and a timer will put it back.
     pub(super) parked: bool,
     /// Tokens it has reserved to be read by.
@@ -44,19 +40,19 @@ pub(super) struct Limited {
 }
 
 /// A frame that waits for tokens.
-struct Waiting {
+pub(super) struct Waiting {
     /// Room for the vnet header, then the whole frame.
-    room: Box<[u8]>,
-    offload: Offload,
-    packets: u32,
+    pub(super) room: Box<[u8]>,
+    pub(super) offload: Offload,
+    pub(super) packets: u32,
     wire: u64,
 }
 
 /// What is to be done with a frame to the pod.
-enum Admission {
+pub(super) enum Admission {
     /// Write it.
     Pass,
-    /// It waits; a timer is needed if it is the first.
+    /// It waits, as a copy; if it is the first, until that moment.
     Waits(Option<u64>),
     /// There was no room.
     Full,
@@ -64,10 +60,9 @@ enum Admission {
 
 impl Limited {
     /// `None` if nothing is limited.
-    pub(super) fn new(port: PortId, limits: Option<Arc<Limits>>) -> Option<Box<Limited>> {
+    pub(super) fn new(limits: Option<Arc<Limits>>) -> Option<Box<Limited>> {
         let limits = limits.filter(|limits| !limits.is_none())?;
         Some(Box::new(Limited {
-            port,
             limits,
             parked: false,
             credit: 0,
@@ -105,37 +100,12 @@ impl Limited {
         }
     }
 
-    /// Whether a frame to the pod is to be written now. If not, it waits or is counted as lost.
-    pub(super) fn pass(
-        &mut self,
-        pool: &Pool,
-        batch: &Batch,
-        frame: &Frame,
-        now: u64,
-        timers: &mut Timers,
-        counters: &Counters,
-    ) -> bool {
-        match self.admit(pool, batch, frame, now) {
-            Admission::Pass => return true,
-            Admission::Waits(first) => {
-                counters.copied_bytes.add(u64::from(frame.len));
-                if let Some(at) = first {
-                    timers.add(at, Due::Drain(self.port.0 as usize));
-                }
-            }
-            Admission::Full => counters.lose(
-                DropReason::RateLimited,
-                u32::from(frame.packets),
-                Some(counters.port(self.port)),
-            ),
-        }
-        false
-    }
-
-    fn admit(&mut self, pool: &Pool, batch: &Batch, frame: &Frame, now: u64) -> Admission {
+    /// Whether a frame to the pod is to be written now, or waits.
+    pub(super) fn admit(&mut self, buffers: &Buffers, frame: &Frame, now: u64) -> Admission {
         let Some(limit) = &self.limits.ingress else {
             return Admission::Pass;
         };
+        let pool = &buffers.pool;
         let head = pool.slice(frame.buf, frame.start, frame.linear);
         let wire = frame.wire_len(head.unwrap_or(&[]));
         let first = self.waiting.is_empty();
@@ -145,7 +115,7 @@ impl Limited {
         if !first && self.bytes + wire > limit.room {
             return Admission::Full;
         }
-        let Some(room) = copy(pool, batch, frame) else {
+        let Some(room) = copy(buffers, frame) else {
             // What is no frame is for the port to refuse.
             return Admission::Pass;
         };
@@ -161,7 +131,7 @@ impl Limited {
 
     /// Reserves the tokens for a quantum of what waits, one frame at least. When those may go; `None` if
     /// nothing waits.
-    fn reserve(&mut self, now: u64) -> Option<u64> {
+    pub(super) fn reserve(&mut self, now: u64) -> Option<u64> {
         self.paid = 0;
         let limit = self.limits.ingress.as_ref()?;
         let mut wire = 0;
@@ -178,7 +148,7 @@ impl Limited {
     }
 
     /// The next frame that has its tokens, or gets them.
-    fn next(&mut self, now: u64) -> Option<Waiting> {
+    pub(super) fn next(&mut self, now: u64) -> Option<Waiting> {
         let wire = self.waiting.front()?.wire;
         if self.paid > 0 {
             self.paid -= 1;
@@ -191,10 +161,16 @@ impl Limited {
         self.bytes -= frame.wire;
         Some(frame)
     }
+
+    /// The wire packets of each frame that waits.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = u32> {
+        self.waiting.iter().map(|frame| frame.packets)
+    }
 }
 
 /// The frame in one piece, behind room for a vnet header. `None` if it is not what it says.
-fn copy(pool: &Pool, batch: &Batch, frame: &Frame) -> Option<Box<[u8]>> {
+fn copy(buffers: &Buffers, frame: &Frame) -> Option<Box<[u8]>> {
+    let Buffers { pool, batch } = buffers;
     let mut room = Vec::with_capacity(VNET_HDR_LEN + frame.len as usize);
     room.resize(VNET_HDR_LEN, 0);
     room.extend_from_slice(pool.slice(frame.buf, frame.start, frame.linear)?);
@@ -202,70 +178,4 @@ fn copy(pool: &Pool, batch: &Batch, frame: &Frame) -> Option<Box<[u8]>> {
         room.extend_from_slice(pool.slice(slice.buf, slice.off, slice.len)?);
     }
     (room.len() == VNET_HDR_LEN + frame.len as usize).then_some(room.into_boxed_slice())
-}
-
-impl Io {
-    /// Writes what waits for a pod, as far as there are tokens, and sets a timer for the rest.
-    pub(super) fn drain(&mut self, counters: &Counters, port: usize, now: u64) {
-        let Some(Some(TapQueue { tap, limited, .. })) = self.taps.get_mut(port) else {
-            return;
-        };
-        let Some(limited) = limited else { return };
-        while let Some(mut frame) = limited.next(now) {
-            if let Err(error) = tap.send(&frame.offload, &mut frame.room) {
-                let side = counters.port(PortId(port as u32));
-                counters.lose(lost(error), frame.packets, Some(side));
-            }
-        }
-        if let Some(at) = limited.reserve(now) {
-            self.timers.add(at, Due::Drain(port));
-        }
-    }
-
-    /// Other limits for a pod. What waits goes by the new ones, in order. Whether its queue was out of
-    /// epoll and is to be read again.
-    pub(super) fn limit(
-        &mut self,
-        counters: &Counters,
-        port: usize,
-        limits: Option<Arc<Limits>>,
-        now: u64,
-    ) -> bool {
-        let Some(Some(queue)) = self.taps.get_mut(port) else {
-            return false;
-        };
-        self.timers.forget(port);
-        let mut parked = false;
-        let mut next = Limited::new(PortId(port as u32), limits);
-        if let Some(old) = &mut queue.limited {
-            parked = std::mem::take(&mut old.parked);
-            match &mut next {
-                Some(next) => {
-                    next.waiting = std::mem::take(&mut old.waiting);
-                    next.bytes = old.bytes;
-                }
-                None => {
-                    old.paid = old.waiting.len();
-                    self.drain(counters, port, now);
-                }
-            }
-        }
-        if let Some(Some(queue)) = self.taps.get_mut(port) {
-            queue.limited = next;
-        }
-        self.drain(counters, port, now);
-        parked
-    }
-
-    /// Forgets what waits for a port that goes.
-    pub(super) fn forget(&mut self, counters: &Counters, port: PortId, queue: &TapQueue) {
-        let Some(limited) = &queue.limited else {
-            return;
-        };
-        self.timers.forget(port.0 as usize);
-        for frame in &limited.waiting {
-            let side = counters.port(port);
-            counters.lose(DropReason::PortGone, frame.packets, Some(side));
-        }
-    }
 }

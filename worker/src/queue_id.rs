@@ -21,7 +21,7 @@ const WAKER: usize = usize::MAX - 1;
 
 /// A queue that a worker reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum QueueId {
+pub enum QueueId {
     /// The receive socket of that number.
     Socket(u32),
     /// The open ring of that number.

@@ -67,9 +67,8 @@ pub struct BufferStats {
 }
 
 /// The rings.
-#[derive(Default)]
-pub(super) struct Rings {
-    pub(super) open: Vec<Xsk>,
+pub(super) struct Rings<R = Xsk> {
+    pub(super) open: Vec<R>,
     closed: Vec<(Closed, Instant)>,
     /// Times rings were opened: rings closed lately must not have the numbers of those open now.
     generation: usize,
@@ -106,6 +105,23 @@ impl Counts {
             self.fill_ring_empty += s.fill_ring_empty;
             self.tx_invalid += s.tx_invalid;
         }
+    }
+}
+
+impl<R> Rings<R> {
+    pub(super) fn new() -> Rings<R> {
+        Rings {
+            open: Vec::new(),
+            closed: Vec::new(),
+            generation: 0,
+            received: Vec::new(),
+            past: Counts::default(),
+        }
+    }
+
+    /// Frames of one visit to a ring.
+    pub(super) fn budget(frames: usize) -> usize {
+        frames * PACKETS_PER_FRAME
     }
 }
 
@@ -151,7 +167,8 @@ impl Rings {
                 }
             }
         }
-        self.received.reserve(Self::budget(Batch::MAX_FRAMES));
+        self.received
+            .reserve(Rings::<Xsk>::budget(Batch::MAX_FRAMES));
         Ok(opened)
     }
 
@@ -174,11 +191,6 @@ impl Rings {
             let frames = closed.reclaim(pool);
             tracing::debug!(frames, "frames of a closed ring are back");
         }
-    }
-
-    /// Frames of one visit to a ring.
-    pub(super) fn budget(frames: usize) -> usize {
-        frames * PACKETS_PER_FRAME
     }
 
     /// Frames that are being sent, by rings whose link is up.

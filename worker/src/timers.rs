@@ -6,17 +6,19 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// What is due, for the port of that number.
+use ringway_tables::PortId;
+
+/// What is due, for a port.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Due {
     /// Its queue may be read again.
-    Read(usize),
+    Read(PortId),
     /// Frames that wait for it may go.
-    Drain(usize),
+    Drain(PortId),
 }
 
 impl Due {
-    fn port(self) -> usize {
+    fn port(self) -> PortId {
         match self {
             Due::Read(port) | Due::Drain(port) => port,
         }
@@ -59,7 +61,7 @@ impl Timers {
     }
 
     /// Takes out all of a port.
-    pub(super) fn forget(&mut self, port: usize) {
+    pub(super) fn forget(&mut self, port: PortId) {
         self.heap.retain(|Reverse((_, due))| due.port() != port);
         self.look();
     }
@@ -77,25 +79,28 @@ mod tests {
     fn what_is_due_comes_in_order_and_not_before() {
         let mut timers = Timers::new();
         assert_eq!((timers.next(), timers.pop(u64::MAX - 1)), (u64::MAX, None));
-        timers.add(30, Due::Read(1));
-        timers.add(10, Due::Drain(2));
-        timers.add(20, Due::Drain(1));
+        timers.add(30, Due::Read(PortId(1)));
+        timers.add(10, Due::Drain(PortId(2)));
+        timers.add(20, Due::Drain(PortId(1)));
         assert_eq!((timers.next(), timers.pop(9)), (10, None));
-        assert_eq!(timers.pop(25), Some(Due::Drain(2)));
-        assert_eq!(timers.pop(25), Some(Due::Drain(1)));
+        assert_eq!(timers.pop(25), Some(Due::Drain(PortId(2))));
+        assert_eq!(timers.pop(25), Some(Due::Drain(PortId(1))));
         assert_eq!((timers.pop(25), timers.next()), (None, 30));
-        assert_eq!(timers.pop(30), Some(Due::Read(1)));
+        assert_eq!(timers.pop(30), Some(Due::Read(PortId(1))));
         assert_eq!((timers.pop(u64::MAX), timers.next()), (None, u64::MAX));
     }
 
     #[test]
     fn a_port_that_goes_takes_its_own_along() {
         let mut timers = Timers::new();
-        timers.add(10, Due::Drain(2));
-        timers.add(20, Due::Read(3));
-        timers.add(30, Due::Read(2));
-        timers.forget(2);
+        timers.add(10, Due::Drain(PortId(2)));
+        timers.add(20, Due::Read(PortId(3)));
+        timers.add(30, Due::Read(PortId(2)));
+        timers.forget(PortId(2));
         assert_eq!(timers.next(), 20);
-        assert_eq!((timers.pop(99), timers.pop(99)), (Some(Due::Read(3)), None));
+        assert_eq!(
+            (timers.pop(99), timers.pop(99)),
+            (Some(Due::Read(PortId(3))), None)
+        );
     }
 }

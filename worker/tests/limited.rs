@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use ringway_packet::kit;
 use ringway_packet::offload::VNET_HDR_LEN;
 use ringway_switch::DropReason;
-use ringway_tables::PortId;
-use ringway_worker::{Command, Polling};
+use ringway_worker::Polling;
 
 use node::*;
 
@@ -91,22 +90,27 @@ fn what_the_limit_keeps_from_a_pod_is_lost_for_that_reason_and_no_other() {
 }
 
 #[test]
-fn what_waits_goes_in_order_when_the_limit_is_lifted() {
-    let (node, a, b) = flooded();
-    assert_eq!(received(&b), [0]);
-    // Another limit: what waits waits on.
-    node.limit(3, Some(&ingress(1000, 8)));
-    eventually("one passes the new bucket", || received(&b) == [1]);
-    node.limit(3, None);
+fn what_waits_goes_in_order() {
+    let mut node = Node::new(1, Polling::Interrupt);
+    let ((one, a), (two, b)) = (queue(), queue());
+    node.attach(2, &one, 0, None);
+    // 1 MB/s.
+    node.attach(3, &two, 0, Some(&ingress(8_000_000, 16_000)));
+    let begin = Instant::now();
+    for number in 0..9 {
+        send(&a, &frame(2, 3, 16_384, number));
+    }
     let mut got = Vec::new();
-    eventually("the rest", || {
+    eventually("all arrive", || {
         got.extend(received(&b));
-        got.len() == 7
+        got.len() == 9
     });
-    assert_eq!(got, [2, 3, 4, 5, 6, 7, 8]);
-    send(&a, &frame(2, 3, 1000, 77));
-    eventually("one more", || received(&b) == [77]);
-    assert_eq!(node.lost(DropReason::RateLimited), 11);
+    assert_eq!(got, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    // All but the first had to wait for 16 KB each.
+    let waited = begin.elapsed();
+    assert!(waited > Duration::from_millis(100), "after {waited:?}");
+    assert_eq!(node.lost(DropReason::RateLimited), 0);
+    assert_eq!(node.sum(|c| &c.copied_bytes), 8 * 16_384);
     node.stop();
 }
 
@@ -146,7 +150,8 @@ fn a_pod_waits_with_what_is_beyond_its_limit_and_nothing_is_lost() {
             (passed as f64, off > -5.0)
         });
         // The rest is not lost: it waits where the pod put it.
-        node.limit(2, None);
+        node.detach(2);
+        node.add_tap(2, &one, 0, None);
         eventually("what waited arrives", || {
             got += received(&b).len();
             got == sent
@@ -185,15 +190,7 @@ fn a_pod_that_waits_for_a_long_time_wakes_nobody_and_can_go() {
     node.detach(2);
     assert_eq!(node.sum(|c| &c.received.frames), 1);
     // Its number again, without a limit: what waited is read.
-    for worker in &node.workers {
-        worker.send(Command::AddTap {
-            port: PortId(2),
-            queue: one.clone(),
-            read: true,
-            uso: true,
-            limits: None,
-        });
-    }
+    node.add_tap(2, &one, 0, None);
     eventually("the second arrives", || !received(&b).is_empty());
     node.stop();
 }

@@ -34,10 +34,11 @@ impl Generator {
             .spawn(move || {
                 // Where there is one core only, it competes with the loop it feeds.
                 let _ = pipeline::pin(core);
-                let mut carousel = end.xsk.carousel(&mut end.pool, &frames);
+                let (pool, xsk) = end.ring();
+                let mut carousel = xsk.carousel(pool, &frames);
                 let (begin, mut total) = (Instant::now(), 0u64);
                 while !halt.load(Ordering::Relaxed) {
-                    total += end.xsk.bare_transmit(&mut carousel, BURST) as u64;
+                    total += xsk.bare_transmit(&mut carousel, BURST) as u64;
                     count.store(total, Ordering::Relaxed);
                     if rate > 0 {
                         let due = Duration::from_secs_f64(total as f64 / rate as f64);
@@ -46,7 +47,7 @@ impl Generator {
                         }
                     }
                 }
-                end.xsk.end_carousel(&mut end.pool, carousel);
+                xsk.end_carousel(pool, carousel);
                 end
             })?;
         Ok(Generator { stop, sent, thread })

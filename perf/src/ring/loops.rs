@@ -3,15 +3,16 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use ringway_ports::memory::{Null, Replay};
+use ringway_ports::Batch;
+use ringway_ports::memory::Replay;
 use ringway_ports::xsk::{Carousel, RxFrame};
-use ringway_ports::{Batch, Port};
 use ringway_switch::{Counters, DropReason, Pipeline, Ports};
-use ringway_tables::{Publisher, Reader};
-use ringway_worker::RingHalf;
+use ringway_tables::{PortId, Publisher, Reader};
+use ringway_worker::{Outcome, QueueId, Round};
 
 use super::Half;
 use super::frames;
+use super::port::MemoryPort;
 use super::stage::End;
 
 /// Frames of one visit to a ring: a worker's.
@@ -48,10 +49,9 @@ pub(super) struct Loops {
     _publisher: Publisher,
     counters: Arc<Counters>,
     pipeline: Pipeline,
-    ringway: RingHalf,
-    batch: Batch,
-    replay: Replay,
-    null: Null,
+    /// What a visit of ours is to.
+    queue: QueueId,
+    ports: Vec<PortId>,
     received: Vec<RxFrame>,
     carousel: Option<Carousel>,
     /// What bare transmit loops send.
@@ -59,9 +59,25 @@ pub(super) struct Loops {
 }
 
 impl Loops {
-    pub(super) fn new(end: &End, half: Half, flows: u16, size: usize) -> anyhow::Result<Loops> {
+    pub(super) fn new(end: &mut End, half: Half, flows: u16, size: usize) -> anyhow::Result<Loops> {
         let plan = frames::plan(half, flows, size)?;
         let counters = Arc::new(Counters::default());
+        let ports: Vec<_> = plan.snapshot.ports.iter().map(|(n, _)| PortId(n)).collect();
+        for port in &ports {
+            end.queues.add_port(*port, MemoryPort::default());
+        }
+        let queue = match half {
+            Half::Receive => QueueId::Ring(0),
+            Half::Transmit => {
+                let from = PortId(plan.frames.first().map_or(0, |frame| frame.port));
+                let source = MemoryPort {
+                    replay: Some(Replay::new(plan.frames)),
+                    ..MemoryPort::default()
+                };
+                end.queues.add_port(from, source);
+                QueueId::Tap(from)
+            }
+        };
         let publisher = Publisher::new(plan.snapshot);
         Ok(Loops {
             who: Who::Rings,
@@ -76,10 +92,8 @@ impl Loops {
                 },
             ),
             counters,
-            ringway: RingHalf::default(),
-            batch: Batch::new(),
-            replay: Replay::new(plan.frames),
-            null: Null::default(),
+            queue,
+            ports,
             received: Vec::with_capacity(VISIT),
             carousel: None,
             contents: frames::on_the_wire(flows, size, (frames::OURS, frames::THEIRS), end.mac)?,
@@ -90,7 +104,7 @@ impl Loops {
     pub(super) fn begin(&mut self, end: &mut End, who: Who) {
         self.end(end);
         self.who = who;
-        let End { xsk, pool, .. } = end;
+        let (pool, xsk) = end.ring();
         match (self.half, who) {
             (Half::Transmit, Who::Rings) => {
                 let some = &self.contents[..self.contents.len().min(VISIT)];
@@ -110,16 +124,20 @@ impl Loops {
 
     /// Ends a slice: every frame is where it was before.
     pub(super) fn end(&mut self, end: &mut End) {
+        let (pool, xsk) = end.ring();
         if let Some(carousel) = self.carousel.take() {
-            end.xsk.end_carousel(&mut end.pool, carousel);
+            xsk.end_carousel(pool, carousel);
         }
-        end.xsk.flush(&mut end.pool);
+        xsk.flush(pool);
     }
 
     /// One visit or batch; returns the packets.
     #[inline]
     pub(super) fn visit(&mut self, end: &mut End) -> anyhow::Result<usize> {
-        let End { xsk, pool, .. } = end;
+        if self.who == Who::Ringway {
+            return self.round(end);
+        }
+        let (pool, xsk) = end.ring();
         Ok(match (self.half, self.who) {
             (Half::Receive, Who::Rings) => {
                 let (count, sum) = xsk.bare_receive(pool, VISIT);
@@ -138,16 +156,6 @@ impl Loops {
                 black_box(sum);
                 count
             }
-            (Half::Receive, Who::Ringway) => self.ringway.receive(
-                self.reader.load(),
-                &mut self.pipeline,
-                xsk,
-                pool,
-                &mut self.batch,
-                &mut self.null,
-                VISIT,
-                true,
-            ),
             (Half::Transmit, Who::Rings) => match &mut self.carousel {
                 Some(carousel) => xsk.bare_transmit(carousel, Batch::MAX_FRAMES),
                 None => 0,
@@ -167,30 +175,36 @@ impl Loops {
                 xsk.flush(pool);
                 count
             }
-            (Half::Transmit, Who::Ringway) => {
-                let count = self
-                    .replay
-                    .receive(pool, &mut self.batch, Batch::MAX_FRAMES)?;
-                self.ringway.transmit(
-                    self.reader.load(),
-                    &mut self.pipeline,
-                    xsk,
-                    pool,
-                    &mut self.batch,
-                );
-                count
-            }
+            (_, Who::Ringway) => 0,
         })
+    }
+
+    /// A worker's round, with one queue to visit.
+    #[inline]
+    fn round(&mut self, end: &mut End) -> anyhow::Result<usize> {
+        let before = self.counters.received.packets.get();
+        let mut round = Round {
+            snapshot: self.reader.load(),
+            pipeline: &mut self.pipeline,
+            queues: &mut end.queues,
+            observer: None,
+            now: 0,
+        };
+        let outcome = round.visit(self.queue, Batch::MAX_FRAMES);
+        anyhow::ensure!(outcome != Outcome::Gone, "frames cannot be replayed");
+        end.queues.flush();
+        Ok((self.counters.received.packets.get() - before) as usize)
     }
 
     /// That ours did all its work: every frame was delivered or tunnelled; and that no loop lost a buffer.
     ///
     /// # Errors
     /// What was dropped or lost.
-    pub(super) fn check(&self, end: &End) -> anyhow::Result<()> {
-        let (census, counters) = (end.pool.census(), end.xsk.counters());
+    pub(super) fn check(&self, end: &mut End) -> anyhow::Result<()> {
+        let (pool, xsk) = end.ring();
+        let (census, counters) = (pool.census(), xsk.counters());
         anyhow::ensure!(
-            census.held == 0 && counters.stray == 0 && end.pool.refused_frees() == 0,
+            census.held == 0 && counters.stray == 0 && pool.refused_frees() == 0,
             "{}: buffers are lost: {census:?}, {counters:?}",
             self.half
         );
@@ -207,10 +221,13 @@ impl Loops {
             self.half,
             dropped.join(", ")
         );
+        let ports = self.ports.iter();
+        let delivered: u64 = ports
+            .map(|port| end.queues.port(*port).map_or(0, |port| port.null.packets))
+            .sum();
         anyhow::ensure!(
-            self.half == Half::Transmit || self.null.packets == received,
-            "receive: {received} packets, {} delivered",
-            self.null.packets
+            self.half == Half::Transmit || delivered == received,
+            "receive: {received} packets, {delivered} delivered"
         );
         Ok(())
     }

@@ -63,7 +63,7 @@ pub(super) fn measure(
     size: usize,
     progress: &mut Progress,
 ) -> anyhow::Result<Measured> {
-    let mut loops = Loops::new(&stage.device, half, args.flows, size)?;
+    let mut loops = Loops::new(&mut stage.device, half, args.flows, size)?;
     let generator = match (half, stage.other.take()) {
         (Half::Receive, Some(other)) => {
             let mac = stage.device.mac;
@@ -85,7 +85,7 @@ pub(super) fn measure(
         Instant::now(),
         generator.as_ref().map_or(0, Generator::sent),
     );
-    let overrun = overruns(&stage.device);
+    let overrun = overruns(&mut stage.device);
     let time = Duration::from_secs_f64(args.seconds);
     let mut measured = Measured {
         half,
@@ -115,13 +115,13 @@ pub(super) fn measure(
         }
     }
     loops.end(&mut stage.device);
-    measured.overrun = overruns(&stage.device) - overrun;
+    measured.overrun = overruns(&mut stage.device) - overrun;
     if let Some(generator) = generator {
         let sent = generator.sent() - sent;
         measured.offered = Some(sent as f64 / begin.elapsed().as_secs_f64());
         stage.other = Some(generator.stop()?);
     }
-    loops.check(&stage.device)?;
+    loops.check(&mut stage.device)?;
     Ok(measured)
 }
 
@@ -146,7 +146,7 @@ fn receive(
         let (mut packets, mut cpu) = (0, 0.0);
         while begin.elapsed() < time {
             let waited = Instant::now();
-            while (end.xsk.waiting() as usize) < VISIT && waited.elapsed() < PATIENCE {
+            while (end.xsk().waiting() as usize) < VISIT && waited.elapsed() < PATIENCE {
                 std::hint::spin_loop();
             }
             let before = cpu_time()?;
@@ -161,13 +161,12 @@ fn receive(
         }
         idle += 1;
         let sent = generator.map_or(0, Generator::sent) - sent;
+        let (statistics, census) = (end.xsk().statistics(), end.ring().0.census());
         anyhow::ensure!(
             idle < IDLE_LIMIT,
-            "receive: no frame reached the ring of {} in {:?}, {sent} were sent; {:?}, {:?}",
+            "receive: no frame reached the ring of {} in {:?}, {sent} were sent; {statistics:?}, {census:?}",
             end.name,
-            begin.elapsed(),
-            end.xsk.statistics(),
-            end.pool.census()
+            begin.elapsed()
         );
     }
 }
@@ -213,8 +212,8 @@ fn clock_cost() -> f64 {
     costs.get(costs.len() / 2).copied().unwrap_or(0.0)
 }
 
-fn overruns(end: &End) -> u64 {
-    end.xsk
+fn overruns(end: &mut End) -> u64 {
+    end.xsk()
         .statistics()
         .map_or(0, |s| s.rx_dropped + s.rx_ring_full + s.fill_ring_empty)
 }

@@ -24,6 +24,7 @@ mod frames;
 mod generator;
 mod loops;
 mod measure;
+mod port;
 mod report;
 mod stage;
 

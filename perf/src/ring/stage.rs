@@ -3,33 +3,36 @@
 //! The other end drops with the same XDP program that brings a ring its frames: its socket has none to
 //! receive into, so the kernel drops there whatever the program gives it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::Context;
 use nix::net::if_::if_nametoindex;
+use ringway_encap::Encap;
 use ringway_packet::mac::MacAddr;
+use ringway_ports::socket::{SocketConfig, UdpUnderlay};
 use ringway_ports::xdp::{Attachment, Filter, Program, Want, XskMap};
 use ringway_ports::xsk::{Xsk, XskConfig, ZeroCopy};
 use ringway_ports::{Pool, ethtool};
+use ringway_worker::{Queues, Underlay};
 
 use super::frames::{OURS, PORT, THEIRS};
+use super::port::Bench;
 use super::{Args, Half};
 use crate::lab::{Lab, Netns};
 
-/// As in the agent: entries of each ring, frames kept in the fill ring, large buffers, frames.
+/// As in the agent: entries of each ring, frames kept in the fill ring.
 const ENTRIES: u32 = 2048;
 const FILL: u32 = 1024;
-const BUFFERS: usize = 512;
-const FRAMES: usize = 6144;
 
 /// One end of the wire.
 pub(super) struct End {
     pub(super) name: String,
     pub(super) mac: MacAddr,
-    pub(super) pool: Pool,
-    pub(super) xsk: Xsk,
+    /// As of a worker whose only ring this is.
+    pub(super) queues: Queues<Bench>,
+    zero_copy: bool,
     pub(super) attachment: Attachment,
     _map: XskMap,
 }
@@ -91,7 +94,7 @@ impl Stage {
 impl End {
     /// In the calling thread's namespace.
     fn open(name: &str, fill: u32, largest: usize) -> anyhow::Result<End> {
-        let mut pool = Pool::umem(BUFFERS, FRAMES, largest);
+        let mut queues = Queues::new(vec![socket()?], (0, 1), largest);
         let config = XskConfig {
             ifindex: if_nametoindex(name).with_context(|| format!("interface {name}"))?,
             queue: 0,
@@ -102,9 +105,14 @@ impl End {
             busy_poll_us: None,
             patience: Duration::from_secs(1),
         };
-        let xsk = Xsk::open(&mut pool, &config, None).with_context(|| name.to_owned())?;
+        // The wire is a veth, or may as well be one.
+        queues
+            .add_ring(true, |pool| Xsk::open(pool, &config, None))
+            .with_context(|| name.to_owned())?;
         let map = XskMap::new(1)?;
+        let (_, xsk) = ring_of(&mut queues);
         map.set(0, xsk.fd().as_fd())?;
+        let zero_copy = xsk.got().zero_copy;
         let filter = Filter {
             addresses: vec![IpAddr::V4(OURS), IpAddr::V4(THEIRS)],
             ports: vec![PORT],
@@ -115,22 +123,44 @@ impl End {
         Ok(End {
             name: name.to_owned(),
             mac: mac_of(name)?,
-            pool,
-            xsk,
+            zero_copy,
+            queues,
             attachment,
             _map: map,
         })
     }
 
+    /// The buffers and the ring.
+    pub(super) fn ring(&mut self) -> (&mut Pool, &mut Xsk) {
+        ring_of(&mut self.queues)
+    }
+
+    /// The ring.
+    pub(super) fn xsk(&mut self) -> &mut Xsk {
+        self.ring().1
+    }
+
     /// `veth native copy`, without the driver.
     pub(super) fn describe(&self) -> String {
-        let copy = if self.xsk.got().zero_copy {
-            "zero-copy"
-        } else {
-            "copy"
-        };
+        let copy = if self.zero_copy { "zero-copy" } else { "copy" };
         format!("{} XDP, {copy}", self.attachment.mode())
     }
+}
+
+fn ring_of(queues: &mut Queues<Bench>) -> (&mut Pool, &mut Xsk) {
+    let (pool, ring) = queues.ring(0);
+    (pool, ring.expect("an end is made with its ring"))
+}
+
+/// Whose source ports the ring sends from. Nothing comes to it, and nothing is sent by it.
+fn socket() -> anyhow::Result<Underlay> {
+    let anywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    Ok(Underlay {
+        socket: UdpUnderlay::open(&SocketConfig::new(anywhere))?,
+        encap: Encap::Vxlan { vni: 1 },
+        v6: false,
+        unfinished: true,
+    })
 }
 
 /// The address of an interface of the calling thread's namespace.

@@ -8,8 +8,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use ringway_switch::DropReason;
 
 use super::Engine;
-use crate::io::Io;
 use crate::queue_id::TransmitSocket;
+use crate::uplink::Uplink;
 use crate::{Event, Underlay};
 
 /// Times that 64 ICMP errors are read when a socket reports some: more than it has room for.
@@ -18,7 +18,7 @@ const VISITS: usize = 8;
 impl Engine {
     /// Has errors of the transmit sockets reported.
     pub(super) fn watch_errors(&mut self) {
-        for (socket, fd) in transmit_sockets(&self.io.underlays) {
+        for (socket, fd) in transmit_sockets(&self.queues.uplink.sockets) {
             if let Err(error) = self.ready.watch_errors(socket, fd) {
                 tracing::error!(%error, "cannot watch a transmit socket: path MTUs are not learnt");
             }
@@ -27,7 +27,7 @@ impl Engine {
 
     /// No longer.
     pub(super) fn unwatch_errors(&mut self) {
-        for (_, fd) in transmit_sockets(&self.io.underlays) {
+        for (_, fd) in transmit_sockets(&self.queues.uplink.sockets) {
             self.ready.pause(fd);
         }
     }
@@ -35,10 +35,10 @@ impl Engine {
     /// Reads what ICMP said of packets that a ring sent from a transmit socket's port.
     pub(super) fn read_errors(&mut self, socket: TransmitSocket) {
         let TransmitSocket { underlay, index } = socket;
-        let Io {
-            underlays, report, ..
-        } = &mut self.io;
-        if let Some(underlay) = underlays.get_mut(underlay) {
+        let Uplink {
+            sockets, report, ..
+        } = &mut self.queues.uplink;
+        if let Some(underlay) = sockets.get_mut(underlay) {
             // What a forger adds meanwhile, the next one reports.
             for _ in 0..VISITS {
                 if !underlay.socket.drain_errors(index, report) {
@@ -51,21 +51,21 @@ impl Engine {
 
     /// Passes on what the sockets reported, and counts what they lost.
     pub(super) fn tell(&mut self) {
-        let report = &mut self.io.report;
+        let report = &mut self.queues.uplink.report;
         for news in &report.path_mtu {
             let mtu = u16::try_from(news.mtu).unwrap_or(u16::MAX);
-            let _ = self.events.try_send(Event::PathMtu {
+            let _ = self.shared.events.try_send(Event::PathMtu {
                 dest: news.dest,
                 mtu,
             });
         }
         if report.path_mtu_ignored > 0 {
-            let _ = self.events.try_send(Event::PathMtuIgnored {
+            let _ = self.shared.events.try_send(Event::PathMtuIgnored {
                 claims: report.path_mtu_ignored,
             });
         }
         if let Some(off) = report.gso_disabled {
-            let _ = self.events.try_send(Event::GsoOff {
+            let _ = self.shared.events.try_send(Event::GsoOff {
                 errno: off.errno,
                 zero_checksum: off.zero_checksum,
             });

@@ -68,6 +68,17 @@ impl Node {
         limits: Option<&Arc<Limits>>,
     ) {
         self.publish(n);
+        self.add_tap(n, queue, reader, limits);
+    }
+
+    /// Gives the workers the queue of pod `n`, which is in the tables.
+    pub fn add_tap(
+        &self,
+        n: u32,
+        queue: &Arc<OwnedFd>,
+        reader: usize,
+        limits: Option<&Arc<Limits>>,
+    ) {
         for worker in &self.workers {
             let read = worker.index() == reader;
             worker.send(Command::AddTap {
@@ -98,15 +109,6 @@ impl Node {
         let mut next = Snapshot::clone(&self.publisher.current());
         next.add_port(PortId(n), pod(n)).unwrap();
         self.publisher.publish(next);
-    }
-
-    pub fn limit(&self, n: u32, limits: Option<&Arc<Limits>>) {
-        for worker in &self.workers {
-            worker.send(Command::Limit {
-                port: PortId(n),
-                limits: limits.cloned(),
-            });
-        }
     }
 
     pub fn detach(&self, n: u32) {

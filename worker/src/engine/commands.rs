@@ -1,0 +1,150 @@
+//! What the control plane has the worker do.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use ringway_ports::tap::Tap;
+use ringway_tables::PortId;
+
+use super::Engine;
+use crate::limited::Limited;
+use crate::local_ports::LocalQueue;
+use crate::queue_id::QueueId;
+use crate::queues::Queues;
+use crate::visit::Round;
+use crate::{Command, Event, sockets};
+
+impl Engine {
+    /// Acts on commands; `false` means stop.
+    pub(super) fn obey(&mut self) -> bool {
+        while let Ok(command) = self.inbox.try_recv() {
+            match command {
+                Command::AddTap {
+                    port,
+                    queue,
+                    read,
+                    uso,
+                    limits,
+                } => {
+                    self.remove(port);
+                    let id = QueueId::Tap(port);
+                    if read && let Err(error) = self.ready.add(id, queue.as_raw_fd()) {
+                        self.not_watched(port, queue.clone(), &error);
+                    }
+                    let queue = LocalQueue {
+                        port: Tap::new(queue, port.0),
+                        read,
+                        uso,
+                        limited: Limited::new(limits),
+                    };
+                    self.queues.ports.add(port, queue);
+                }
+                Command::Announce { port, ips, mac } => {
+                    let mut round = Round {
+                        snapshot: self.reader.load(),
+                        pipeline: &mut self.pipeline,
+                        queues: &mut self.queues,
+                        observer: self.observer.as_deref_mut(),
+                        now: self.started.elapsed().as_nanos() as u64,
+                    };
+                    round.announce(port, &ips, mac);
+                }
+                Command::Observe(observer) => self.observer = observer,
+                Command::RemoveTap { port, done } => {
+                    self.remove(port);
+                    let _ = done.send(());
+                }
+                Command::OpenRings {
+                    configs,
+                    unfinished,
+                    done,
+                } => {
+                    self.unwatch_rings();
+                    let Queues {
+                        uplink, buffers, ..
+                    } = &mut self.queues;
+                    uplink.unfinished = unfinished;
+                    let result = uplink.rings.open(&mut buffers.pool, &configs);
+                    uplink.rings.tell(&buffers.pool, &self.shared.buffers);
+                    if self.listening {
+                        self.watch_rings();
+                    }
+                    let _ = done.send(result);
+                }
+                Command::CloseRings { done } => {
+                    self.unwatch_rings();
+                    self.queues.uplink.rings.close();
+                    let _ = done.send(());
+                }
+                Command::Listen => {
+                    self.listening = true;
+                    self.watch_rings();
+                    sockets::watch(&self.queues.uplink.sockets, &mut self.ready);
+                }
+                Command::ReplaceSocket(new) => {
+                    self.unwatch_errors();
+                    let sockets = &mut self.queues.uplink.sockets;
+                    sockets::replace(sockets, *new, &mut self.ready, self.listening);
+                    if self.listening && !self.queues.uplink.rings.open.is_empty() {
+                        self.watch_errors();
+                    }
+                }
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn watch_rings(&mut self) {
+        for (i, xsk) in self.queues.uplink.rings.open.iter().enumerate() {
+            let queue = QueueId::Ring(i as u32);
+            if let Err(error) = self.ready.add(queue, xsk.fd().as_raw_fd()) {
+                tracing::error!(queue = xsk.queue(), %error, "cannot watch an AF_XDP ring");
+            }
+        }
+        if !self.queues.uplink.rings.open.is_empty() {
+            self.watch_errors();
+        }
+    }
+
+    fn unwatch_rings(&mut self) {
+        self.unwatch_errors();
+        for (i, xsk) in self.queues.uplink.rings.open.iter().enumerate() {
+            self.ready
+                .remove(QueueId::Ring(i as u32), xsk.fd().as_raw_fd());
+        }
+    }
+
+    /// Reads a queue again that had to wait.
+    pub(super) fn resume(&mut self, port: PortId) {
+        let Some(queue) = self.queues.ports.get_mut(port) else {
+            return;
+        };
+        if let Some(limited) = &mut queue.limited {
+            limited.parked = false;
+        }
+        let fd = queue.port.fd().clone();
+        if let Err(error) = self.ready.resume(QueueId::Tap(port), fd.as_raw_fd()) {
+            self.not_watched(port, fd, &error);
+        }
+    }
+
+    fn not_watched(&self, port: PortId, queue: Arc<OwnedFd>, error: &std::io::Error) {
+        let reason = format!("its queue cannot be watched: {error}");
+        let _ = self.shared.events.send(Event::PortGone {
+            port,
+            queue,
+            reason,
+        });
+    }
+
+    fn remove(&mut self, port: PortId) {
+        let counters = self.pipeline.counters();
+        if let Some(queue) = self.queues.ports.remove(port, counters)
+            && queue.read
+        {
+            let fd = queue.port.fd().as_raw_fd();
+            self.ready.remove(QueueId::Tap(port), fd);
+        }
+    }
+}

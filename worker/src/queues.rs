@@ -1,0 +1,85 @@
+//! All that a worker reads and writes, and the buffers between.
+
+use ringway_ports::Pool;
+use ringway_tables::PortId;
+
+use super::Underlay;
+use super::buffers::Buffers;
+use super::devices::{Devices, Kernel};
+use super::identification::Identifications;
+use super::local_ports::{LocalPorts, LocalQueue};
+use super::receive::Opener;
+use super::uplink::Uplink;
+
+/// Longest packet of a usual MTU, Ethernet header and two VLAN tags included.
+const USUAL_PACKET: usize = 1522;
+
+/// Queues and buffers of a worker: on a node TAPs, sockets and AF_XDP rings.
+pub struct Queues<D: Devices = Kernel> {
+    pub(crate) buffers: Buffers,
+    pub(crate) ports: LocalPorts<D::Port>,
+    pub(crate) uplink: Uplink<D::Ring>,
+    pub(crate) opener: Opener,
+}
+
+impl<D: Devices> Queues<D> {
+    /// With these underlay sockets, for worker `index` of `count`. `largest`: bytes of the longest packet,
+    /// Ethernet header included, that is to be sent by a ring from the buffer it was read into.
+    pub fn new(sockets: Vec<Underlay>, (index, count): (usize, usize), largest: usize) -> Self {
+        let ids = Identifications::new(index, count);
+        Queues {
+            buffers: Buffers::new(largest.max(USUAL_PACKET)),
+            ports: LocalPorts::new(),
+            uplink: Uplink::new(sockets, ids),
+            opener: Opener::new(),
+        }
+    }
+
+    /// Adds a local port without a bandwidth limit, which takes UDP superframes.
+    pub fn add_port(&mut self, id: PortId, port: D::Port) {
+        let queue = LocalQueue {
+            port,
+            read: true,
+            uso: true,
+            limited: None,
+        };
+        self.ports.add(id, queue);
+    }
+
+    /// A local port.
+    pub fn port(&mut self, id: PortId) -> Option<&mut D::Port> {
+        Some(&mut self.ports.get_mut(id)?.port)
+    }
+
+    /// Adds a ring, which `open` makes on the buffers. `unfinished`: checksums of what rings bring may be.
+    ///
+    /// # Errors
+    /// That of `open`.
+    pub fn add_ring<E>(
+        &mut self,
+        unfinished: bool,
+        open: impl FnOnce(&mut Pool) -> Result<D::Ring, E>,
+    ) -> Result<(), E> {
+        let ring = open(&mut self.buffers.pool)?;
+        self.uplink.unfinished = unfinished;
+        self.uplink.rings.open.push(ring);
+        Ok(())
+    }
+
+    /// The buffers and the ring added as number `at`.
+    pub fn ring(&mut self, at: usize) -> (&mut Pool, Option<&mut D::Ring>) {
+        let rings = &mut self.uplink.rings.open;
+        (&mut self.buffers.pool, rings.get_mut(at))
+    }
+
+    /// Hands everything queued to the underlay.
+    pub(crate) fn send(&mut self) {
+        self.uplink.flush(&mut self.buffers);
+    }
+
+    /// The same, and gives the buffers in use back.
+    pub fn flush(&mut self) {
+        self.send();
+        self.buffers.recycle();
+    }
+}

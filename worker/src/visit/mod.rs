@@ -1,0 +1,126 @@
+//! One visit to a queue: what waits there, each frame to its verdict, and that carried out.
+//!
+//! ```text
+//!   tap ─────────▶ receive ────────────────────▶ pipeline ─┐
+//!   socket, ring ▶ receive ▶ open, coalesce ▶ pipeline ────┴▶ observe ▶ carry out: local port | peer
+//! ```
+
+mod carry_out;
+mod ring;
+mod socket;
+mod tap;
+
+use ringway_switch::Pipeline;
+use ringway_switch::trace::Off;
+use ringway_tables::Snapshot;
+
+use super::devices::{Devices, Kernel};
+use super::found::Found;
+use super::observe::{Observer, On, Watch};
+use super::queue_id::QueueId;
+use super::queues::Queues;
+
+/// What a worker has in hand while it visits queues: the tables as they are now, and its own.
+pub struct Round<'a, D: Devices = Kernel> {
+    /// The tables.
+    pub snapshot: &'a Snapshot,
+    /// Decides.
+    pub pipeline: &'a mut Pipeline,
+    /// What is read and written.
+    pub queues: &'a mut Queues<D>,
+    /// Who observes, if anybody does.
+    pub observer: Option<&'a mut (dyn Observer + 'static)>,
+    /// Monotonic nanoseconds.
+    pub now: u64,
+}
+
+/// What is done in a visit, compiled for each of two: nobody observes, somebody does.
+macro_rules! observed {
+    ($round:expr, $visit:ident => $done:expr) => {{
+        let Round {
+            snapshot,
+            pipeline,
+            queues,
+            observer,
+            now,
+        } = $round;
+        let (snapshot, now) = (*snapshot, *now);
+        match observer {
+            None => {
+                let mut $visit = Visit {
+                    snapshot,
+                    pipeline,
+                    queues,
+                    watch: &mut Off,
+                    now,
+                };
+                $done
+            }
+            Some(observer) => {
+                let mut $visit = Visit {
+                    snapshot,
+                    pipeline,
+                    queues,
+                    watch: &mut On(&mut **observer),
+                    now,
+                };
+                $done
+            }
+        }
+    }};
+}
+
+/// What became of a visit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The interface behind the queue was deleted.
+    Gone,
+    /// Nothing was there.
+    Empty,
+    /// Something was.
+    Served {
+        /// What it was.
+        found: Found,
+        /// There may be more.
+        more: bool,
+    },
+    /// It was not read: its pod may send again at that moment, in nanoseconds.
+    Throttled {
+        /// Of the round's clock.
+        until: u64,
+    },
+}
+
+impl<D: Devices> Round<'_, D> {
+    /// Visits a queue for at most so many frames. Afterwards buffers are in use, and packets may be queued
+    /// for the underlay, until [`Queues::flush`].
+    #[inline]
+    pub fn visit(&mut self, queue: QueueId, budget: usize) -> Outcome {
+        observed!(self, visit => visit.queue(queue, budget))
+    }
+
+    /// Sends what the switch made by itself.
+    pub(super) fn send_originated(&mut self) {
+        observed!(self, visit => visit.send_originated());
+    }
+}
+
+/// The same with what is called for each frame.
+struct Visit<'a, D: Devices, W> {
+    snapshot: &'a Snapshot,
+    pipeline: &'a mut Pipeline,
+    queues: &'a mut Queues<D>,
+    watch: &'a mut W,
+    now: u64,
+}
+
+impl<D: Devices, W: Watch> Visit<'_, D, W> {
+    #[inline]
+    fn queue(&mut self, queue: QueueId, budget: usize) -> Outcome {
+        match queue {
+            QueueId::Tap(port) => self.tap(port, budget),
+            QueueId::Socket(at) => self.socket(at as usize, budget),
+            QueueId::Ring(at) => self.ring(at as usize, budget),
+        }
+    }
+}
