@@ -214,3 +214,6 @@ fn head<'a, C: Carrier>(carrier: &'a mut C, frame: &Frame) -> &'a [u8] {
     pool.slice(frame.buf, frame.start, frame.linear)
         .unwrap_or(&[])
 }
+
+#[cfg(test)]
+mod tests;
