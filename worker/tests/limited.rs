@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ringway_packet::kit;
 use ringway_packet::offload::VNET_HDR_LEN;
 use ringway_switch::DropReason;
+use ringway_tables::PortId;
 use ringway_worker::Polling;
 
 use node::*;
@@ -86,6 +87,24 @@ fn what_the_limit_keeps_from_a_pod_is_lost_for_that_reason_and_no_other() {
     expected.insert(5, ("pod 3 port_gone", 8));
     assert_eq!(node.counted(), counts(&expected));
     assert!(received(&b).is_empty());
+    node.stop();
+}
+
+#[test]
+fn a_number_that_is_given_to_another_pod_begins_with_counts_of_zero() {
+    let (node, a, b) = flooded();
+    assert!(received(&b) == [0] && node.counted().contains(&("pod 3 rate_limited".into(), 11)));
+    node.detach(3);
+    let (another, _c) = queue();
+    node.add_tap(3, &another, 0, None);
+    send(&a, &frame(2, 3, 1000, 1));
+    let to_pod = |n| node.sum(|c| &c.port(PortId(n)).tx.count.frames);
+    eventually("it is delivered", || to_pod(3) == 1);
+    let of_pod_3 = |(name, _): &(String, u64)| name.starts_with("pod 3");
+    assert_eq!(node.counted().into_iter().find(of_pod_3), None);
+    // What others and all together have counted stays.
+    assert_eq!(node.lost(DropReason::RateLimited), 11);
+    assert_eq!(node.sum(|c| &c.port(PortId(2)).rx.count.frames), 21);
     node.stop();
 }
 

@@ -250,10 +250,13 @@ impl Control {
             self.state.ipam.of_mut(ip.is_ipv6()).given(*ip, chosen);
         }
         let attached = Attached { port, record };
-        let view = self.pod_view(name, &attached);
-        for counters in &self.counters {
-            counters.port(port).reset();
-        }
+        // Until the workers have its queues, the port's counters are those of the pod before.
+        let view = view::Pod {
+            from_pod: view::Traffic::default(),
+            to_pod: view::Traffic::default(),
+            drops: Vec::new(),
+            ..self.pod_view(name, &attached)
+        };
         // The tables first: what the pod says as soon as it is read must not be a stranger's.
         self.publisher.publish(next);
         self.hand_to_workers(port, making.queues(), limits);

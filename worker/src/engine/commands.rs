@@ -27,6 +27,10 @@ impl Engine {
                     limits,
                 } => {
                     self.remove(port);
+                    // A pod's number may have been another's; only the worker may write its counters.
+                    if port != PortId::NODE {
+                        self.pipeline.counters().port(port).reset();
+                    }
                     let id = QueueId::Tap(port);
                     if read && let Err(error) = self.ready.add(id, queue.as_raw_fd()) {
                         self.not_watched(port, queue.clone(), &error);
@@ -83,8 +87,8 @@ impl Engine {
                 }
                 Command::ReplaceSocket(new) => {
                     self.unwatch_errors();
-                    let sockets = &mut self.queues.uplink.sockets;
-                    sockets::replace(sockets, *new, &mut self.ready, self.listening);
+                    let uplink = &mut self.queues.uplink;
+                    sockets::replace(uplink, *new, &mut self.ready, self.listening);
                     if self.listening && !self.queues.uplink.rings.open.is_empty() {
                         self.watch_errors();
                     }
