@@ -11,7 +11,7 @@ use ringway_agent::api::ApiError;
 use ringway_agent::api::view::{
     Buffers, Condition, Count, Detached, Drop, DropCount, Drops, HostPort, Limits, MacRow,
     NeighbourRow, NextHopStatus, NotServed, PathRow, PeerRow, Pod, ReconcileStatus, RingStatus,
-    RouteRow, SocketStatus, Status, Totals, Traffic, UnderlayStatus, WorkerStatus,
+    RouteRow, SocketCounts, SocketStatus, Status, Totals, Traffic, UnderlayStatus, WorkerStatus,
 };
 use ringway_agent::underlay::{Choice, PassedOver};
 use serde_json::{Value, json};
@@ -103,6 +103,11 @@ fn status() -> Status {
             rx_dropped: MANY,
             invalid: MANY,
             ..Buffers::default()
+        },
+        sockets: SocketCounts {
+            overflow: MANY,
+            truncated: MANY,
+            ..SocketCounts::default()
         },
     };
     Status {

@@ -34,7 +34,7 @@ impl Cell {
         self.0.load(Relaxed)
     }
 
-    /// Starts again at zero.
+    /// Starts again at zero; only the worker that owns the counters may call it.
     pub fn reset(&self) {
         self.0.store(0, Relaxed);
     }
@@ -104,7 +104,8 @@ impl Default for Side {
 }
 
 impl Side {
-    /// Starts again at zero, when a port number is given to another pod.
+    /// Starts again at zero, when a port number is given to another pod; only the worker that owns the
+    /// counters may call it.
     pub fn reset(&self) {
         self.rx.reset();
         self.tx.reset();
@@ -199,6 +200,17 @@ impl Counters {
                 }
             }
         }
+    }
+
+    /// Enters datagrams that were lost before anything of them was read: each is a frame of one packet,
+    /// received and dropped.
+    #[cold]
+    pub fn miss(&self, reason: DropReason, datagrams: u64) {
+        for pair in [&self.received, &self.dropped] {
+            pair.frames.add(datagrams);
+            pair.packets.add(datagrams);
+        }
+        self.drops[reason.index()].add(datagrams);
     }
 
     /// Enters packets lost after their verdict.

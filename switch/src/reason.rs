@@ -71,7 +71,9 @@ DropReason {
     SpoofedMac = "spoofed_mac", "The source MAC is not the pod's.", "The pod changed its MAC, bridges a guest, or is hostile: see `ringway pods` for the right MAC.";
     SpoofedIpv4 = "spoofed_ipv4", "The IPv4 source, or the sender of an ARP message, is not the pod's address.", "The pod holds an address it was not given, forwards for others, or is hostile.";
     SpoofedIpv6 = "spoofed_ipv6", "The IPv6 source is not the pod's address nor link-local, or is :: towards a single host.", "The pod holds an address it was not given, forwards for others, or is hostile.";
-    // 3. Admission at the underlay
+    // 3. Before anything of it is read, and admission at the underlay
+    SocketOverflow = "socket_overflow", "The receive buffer of an underlay socket was full, and the kernel dropped datagrams before they were read.", "More arrives than the workers read: give them processors of their own, or raise `workers.count`.";
+    DatagramTruncated = "datagram_truncated", "A datagram from the underlay that is longer than a packet buffer, or that does not say where it comes from.", "Report it: no UDP datagram is so long.";
     MalformedOuter = "malformed_outer", "An outer Ethernet, IP or UDP header from the underlay that is truncated, contradicts itself or is a fragment.", "Capture on the underlay; check its MTU first, then for corruption.";
     OuterChecksum = "outer_checksum", "The outer UDP checksum is wrong, or zero on IPv6.", "Corruption on the underlay, or a peer that sends zero checksums over IPv6.";
     NotOurPort = "not_our_port", "An outer UDP packet to a port that carries no encapsulation of ours.", "Compare `vxlan_port` and `udp_port` with the peer's.";

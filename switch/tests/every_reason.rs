@@ -11,8 +11,11 @@ use ringway_switch::trace::Off;
 use ringway_switch::{DropReason, IgnoreReason, Verdict};
 use ringway_tables::{PortId, Target};
 
-/// Reasons that a worker counts after the verdict, where the port is; its own tests have them.
+/// Reasons that a worker counts where the port is, after the verdict or before anything was read; its own
+/// tests have them.
 const AFTER_VERDICT: &[DropReason] = &[
+    DropReason::SocketOverflow,
+    DropReason::DatagramTruncated,
     DropReason::PortGone,
     DropReason::PortDown,
     DropReason::PortFull,

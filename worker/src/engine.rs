@@ -139,6 +139,7 @@ impl Engine {
                 } = &mut self.queues;
                 uplink.rings.reclaim(&mut buffers.pool);
                 uplink.rings.tell(&buffers.pool, &self.shared.buffers);
+                self.shared.buffers.enter_sockets(uplink.received);
             }
             if self.queues.ports.timers.next() <= now {
                 self.serve_due(now);

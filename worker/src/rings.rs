@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use ringway_ports::xsk::{Closed, Got, RxFrame, Xsk, XskConfig, XskError};
 use ringway_ports::{Batch, Pool};
 
+use super::uplink::SocketCounts;
+
 /// Rings of a worker, at most.
 pub const MAX_RINGS: usize = 64;
 /// Frames of one visit to a ring, for each frame of the budget: a TAP's frame may be 64 KB, a ring's is one
@@ -31,7 +33,7 @@ pub struct OpenedRing {
     pub got: Got,
 }
 
-/// Where a worker's packet buffers are, and what its rings did; written by the worker, read by anybody.
+/// Where a worker's packet buffers are, and what its rings and sockets did; written by the worker, read by anybody.
 #[derive(Debug, Default)]
 pub struct BufferStats {
     /// Buffers and frames there are.
@@ -64,6 +66,28 @@ pub struct BufferStats {
     pub fill_ring_empty: AtomicU64,
     /// Transmit descriptors the kernel refused.
     pub tx_invalid: AtomicU64,
+    /// Messages received from sockets; one may stand for many datagrams.
+    pub socket_messages: AtomicU64,
+    /// Datagrams received from sockets.
+    pub socket_datagrams: AtomicU64,
+    /// Datagrams the kernel dropped because the receive buffer of a socket was full.
+    pub socket_overflow: AtomicU64,
+    /// Datagrams dropped because they were longer than a packet buffer.
+    pub socket_truncated: AtomicU64,
+}
+
+impl BufferStats {
+    /// Enters what sockets have counted.
+    pub(super) fn enter_sockets(&self, counts: SocketCounts) {
+        for (cell, value) in [
+            (&self.socket_messages, counts.messages),
+            (&self.socket_datagrams, counts.datagrams),
+            (&self.socket_overflow, counts.overflow),
+            (&self.socket_truncated, counts.truncated),
+        ] {
+            cell.store(value, Relaxed);
+        }
+    }
 }
 
 /// The rings.

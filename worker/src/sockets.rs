@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use super::Underlay;
 use super::queue_id::QueueId;
 use super::ready::Ready;
+use super::uplink::Uplink;
 
 /// Watches all of them.
 pub(super) fn watch(underlays: &[Underlay], ready: &mut Ready) {
@@ -19,20 +20,18 @@ pub(super) fn watch(underlays: &[Underlay], ready: &mut Ready) {
 
 /// Puts one in the place of that of the same family and encapsulation. What it had queued was flushed at the end
 /// of the round.
-pub(super) fn replace(
-    underlays: &mut [Underlay],
+pub(super) fn replace<R>(
+    uplink: &mut Uplink<R>,
     new: Underlay,
     ready: &mut Ready,
     listening: bool,
 ) {
-    let same = |u: &Underlay| u.encap == new.encap && u.v6 == new.v6;
-    let Some(at) = underlays.iter().position(same) else {
-        return;
-    };
+    let (old, fd) = (uplink.same_kind(&new), new.socket.rx_fd().as_raw_fd());
+    let Some(at) = old else { return };
     let queue = QueueId::Socket(at as u32);
-    ready.remove(queue, underlays[at].socket.rx_fd().as_raw_fd());
-    if listening && let Err(error) = ready.add(queue, new.socket.rx_fd().as_raw_fd()) {
+    ready.remove(queue, uplink.sockets[at].socket.rx_fd().as_raw_fd());
+    if listening && let Err(error) = ready.add(queue, fd) {
         tracing::error!(%error, "cannot watch an underlay socket");
     }
-    underlays[at] = new;
+    uplink.replace(at, new);
 }

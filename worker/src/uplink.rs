@@ -1,7 +1,7 @@
 //! A worker's side of the underlay: its sockets and rings, and which of them a packet goes by.
 
 use ringway_encap::Encap;
-use ringway_ports::socket::TxReport;
+use ringway_ports::socket::{RxCounters, TxReport};
 use ringway_switch::{Counters, DropReason};
 
 use super::Underlay;
@@ -15,6 +15,10 @@ use super::transmit::{Loss, Outgoing, RingCarrier, SocketCarrier, send};
 /// Sockets and rings.
 pub(crate) struct Uplink<R> {
     pub(crate) sockets: Vec<Underlay>,
+    /// What each socket had counted when that was last entered.
+    entered: Vec<RxCounters>,
+    /// What all of them have counted.
+    pub(crate) received: SocketCounts,
     /// Index in `sockets` by [`place`].
     by_kind: [Option<usize>; 4],
     pub(crate) rings: Rings<R>,
@@ -32,6 +36,8 @@ impl<R> Uplink<R> {
             by_kind[place(socket.encap, socket.v6)] = Some(i);
         }
         Uplink {
+            entered: vec![RxCounters::default(); sockets.len()],
+            received: SocketCounts::default(),
             sockets,
             by_kind,
             rings: Rings::new(),
@@ -39,6 +45,59 @@ impl<R> Uplink<R> {
             ids,
             report: TxReport::default(),
         }
+    }
+
+    /// The number of the socket of the same family and encapsulation.
+    pub(crate) fn same_kind(&self, other: &Underlay) -> Option<usize> {
+        self.by_kind[place(other.encap, other.v6)]
+    }
+
+    /// Puts another socket in the place of number `at`.
+    pub(crate) fn replace(&mut self, at: usize, new: Underlay) {
+        self.sockets[at] = new;
+        self.entered[at] = RxCounters::default();
+    }
+
+    /// Enters what socket `at` has counted since the last time, and what of it was lost.
+    #[inline]
+    pub(crate) fn enter_received(&mut self, at: usize, counters: &Counters) {
+        let (now, before) = (self.sockets[at].socket.rx_counters(), self.entered[at]);
+        self.entered[at] = now;
+        let new = SocketCounts {
+            messages: now.messages.wrapping_sub(before.messages),
+            datagrams: now.datagrams.wrapping_sub(before.datagrams),
+            overflow: now.overflow.wrapping_sub(before.overflow).into(),
+            truncated: now.truncated.wrapping_sub(before.truncated),
+        };
+        self.received.add(new);
+        if new.overflow > 0 {
+            counters.miss(DropReason::SocketOverflow, new.overflow);
+        }
+        if new.truncated > 0 {
+            counters.miss(DropReason::DatagramTruncated, new.truncated);
+        }
+    }
+}
+
+/// What the receive sockets of a worker have counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SocketCounts {
+    /// Messages received; one may stand for many datagrams.
+    pub messages: u64,
+    /// Datagrams received.
+    pub datagrams: u64,
+    /// Datagrams the kernel dropped because a receive buffer was full.
+    pub overflow: u64,
+    /// Datagrams dropped because they were longer than a packet buffer.
+    pub truncated: u64,
+}
+
+impl SocketCounts {
+    fn add(&mut self, new: SocketCounts) {
+        self.messages += new.messages;
+        self.datagrams += new.datagrams;
+        self.overflow += new.overflow;
+        self.truncated += new.truncated;
     }
 }
 

@@ -226,6 +226,32 @@ impl Buffers {
     }
 }
 
+/// What the receive sockets of a worker have counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketCounts {
+    /// Messages; one may stand for many datagrams (`UDP_GRO`).
+    pub messages: u64,
+    /// Datagrams.
+    pub datagrams: u64,
+    /// Datagrams the kernel dropped because a receive buffer was full; known when a later one arrives.
+    pub overflow: u64,
+    /// Datagrams dropped because they were longer than a packet buffer.
+    pub truncated: u64,
+}
+
+impl SocketCounts {
+    /// As a worker has it.
+    pub fn of(stats: &BufferStats) -> SocketCounts {
+        let get = |cell: &AtomicU64| cell.load(Relaxed);
+        SocketCounts {
+            messages: get(&stats.socket_messages),
+            datagrams: get(&stats.socket_datagrams),
+            overflow: get(&stats.socket_overflow),
+            truncated: get(&stats.socket_truncated),
+        }
+    }
+}
+
 /// One receiving socket.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SocketStatus {
@@ -257,6 +283,9 @@ pub struct WorkerStatus {
     /// Its packet buffers; at most half a second old.
     #[serde(default)]
     pub buffers: Buffers,
+    /// What its sockets have received; as old.
+    #[serde(default)]
+    pub sockets: SocketCounts,
 }
 
 /// A count of frames and of the wire packets they stand for.

@@ -184,6 +184,12 @@ pub(super) fn status(s: &Status) -> String {
         if !s.underlay.rings.is_empty() {
             out.push("", &buffers_line(&worker.buffers));
         }
+        let sockets = worker.sockets;
+        if sockets.overflow + sockets.truncated > 0 {
+            let [overflow, truncated] = [sockets.overflow, sockets.truncated].map(amount);
+            let line = format!("sockets: receive buffer full {overflow}, truncated {truncated}");
+            out.push("", &line);
+        }
     }
     let t = &s.totals;
     let mut rows = Rows::new(&["", "FRAMES", "PACKETS"]);

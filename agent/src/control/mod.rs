@@ -376,6 +376,7 @@ impl Control {
             busy_rounds: load.busy_rounds.load(Relaxed),
             sleeps: load.sleeps.load(Relaxed),
             buffers: view::Buffers::of(worker.buffers()),
+            sockets: view::SocketCounts::of(worker.buffers()),
         }
     }
 

@@ -124,3 +124,6 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

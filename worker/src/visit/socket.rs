@@ -15,6 +15,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
         let Some(underlay) = queues.uplink.sockets.get_mut(at) else {
             return Outcome::Empty;
         };
+        let (encap, unfinished) = (underlay.encap, underlay.unfinished);
         let got = match underlay.socket.receive(pool, &mut opener.received, budget) {
             Ok(got) => got,
             Err(error) => {
@@ -22,14 +23,15 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
                 return Outcome::Empty;
             }
         };
+        queues.uplink.enter_received(at, self.pipeline.counters());
         let drained = opener.received.drained;
         if got == 0 && drained {
             return Outcome::Empty;
         }
         let kind = Kind {
-            encap: underlay.encap,
+            encap,
             uso: queues.ports.take_uso(),
-            unfinished: underlay.unfinished,
+            unfinished,
         };
         opener.open(self.snapshot, self.pipeline, pool, kind);
         self.opened(!drained)

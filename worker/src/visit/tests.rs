@@ -1,0 +1,88 @@
+//! Rounds over real sockets on the loopback interface.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringway_encap::Encap;
+use ringway_ports::Batch;
+use ringway_ports::socket::{SocketConfig, UdpUnderlay};
+use ringway_switch::{Counters, DropReason, Ports};
+use ringway_tables::NodeInfo;
+
+use super::*;
+use crate::Underlay;
+
+/// A socket whose receive buffer holds next to nothing.
+fn narrow() -> (Underlay, SocketAddr) {
+    let config = SocketConfig {
+        rcvbuf: 4096,
+        gro: false,
+        ..SocketConfig::new("127.0.0.1:0".parse().unwrap())
+    };
+    let socket = UdpUnderlay::open(&config).unwrap();
+    let fd = socket.rx_fd().try_clone().unwrap();
+    let address = UdpSocket::from(fd).local_addr().unwrap();
+    let underlay = Underlay {
+        socket,
+        encap: Encap::Vxlan { vni: 1 },
+        v6: false,
+        unfinished: false,
+    };
+    (underlay, address)
+}
+
+#[test]
+fn what_a_full_receive_buffer_lost_is_received_and_dropped() {
+    let (underlay, address) = narrow();
+    let mut queues = Queues::<Kernel>::new(vec![underlay], (0, 1), 1500);
+    let counters = Arc::new(Counters::default());
+    let mut pipeline = Pipeline::new(counters.clone(), Ports::default());
+    let snapshot = Snapshot::new(NodeInfo::default()).unwrap();
+    let mut drain = |queues: &mut Queues| {
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            let mut round = Round {
+                snapshot: &snapshot,
+                pipeline: &mut pipeline,
+                queues,
+                observer: None,
+                now: 0,
+            };
+            let outcome = round.visit(QueueId::Socket(0), Batch::MAX_FRAMES);
+            queues.flush();
+            if outcome == Outcome::Empty {
+                break;
+            }
+            assert!(Instant::now() < end, "{outcome:?}");
+        }
+    };
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..100 {
+        sender.send_to(&[0; 1000], address).unwrap();
+    }
+    drain(&mut queues);
+    let read = counters.received.frames.get();
+    assert!((1..100).contains(&read), "{read} read");
+    // How many were lost, the next one says.
+    sender.send_to(&[0; 1000], address).unwrap();
+    drain(&mut queues);
+    let drops = |reason: DropReason| counters.drops[reason.index()].get();
+    assert_eq!(drops(DropReason::UnknownPeer), read + 1);
+    assert_eq!(drops(DropReason::SocketOverflow), 100 - read);
+    assert_eq!(counters.received.frames.get(), 101);
+    assert_eq!(counters.received.packets.get(), 101);
+    assert_eq!(counters.balance(), (0, 0));
+    let received = queues.uplink.received;
+    assert_eq!(
+        (received.datagrams, received.overflow),
+        (read + 1, 100 - read)
+    );
+    // A socket in its place has lost nothing yet, whatever this one had.
+    let (other, address) = narrow();
+    queues.uplink.replace(0, other);
+    sender.send_to(&[0; 1000], address).unwrap();
+    drain(&mut queues);
+    assert_eq!(drops(DropReason::SocketOverflow), 100 - read);
+    assert_eq!(queues.uplink.received.datagrams, read + 2);
+}
