@@ -3,50 +3,14 @@
 
 mod node;
 
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringway_packet::kit;
-use ringway_packet::offload::VNET_HDR_LEN;
 use ringway_switch::DropReason;
 use ringway_tables::PortId;
 use ringway_worker::Polling;
 
 use node::*;
-
-/// The worker's end, and the pod's.
-fn queue() -> (Arc<OwnedFd>, UnixDatagram) {
-    let (worker, pod) = UnixDatagram::pair().unwrap();
-    for end in [&worker, &pod] {
-        end.set_nonblocking(true).unwrap();
-    }
-    (Arc::new(worker.into()), pod)
-}
-
-/// A frame of `len` bytes between pods, behind its vnet header, with a number in its payload.
-fn frame(from: u32, to: u32, len: usize, number: u8) -> Vec<u8> {
-    let ip = |n: u32| format!("10.77.1.{n}:1000");
-    let payload = vec![number; len - 42];
-    let frame = kit::udp(ip(from).as_str(), ip(to).as_str())
-        .macs(pod(from).mac, pod(to).mac)
-        .payload(&payload)
-        .frame();
-    assert_eq!(frame.len(), len);
-    [vec![0; VNET_HDR_LEN], frame].concat()
-}
-
-/// Sends from a pod, however long it takes.
-fn send(pod: &UnixDatagram, frame: &[u8]) {
-    eventually("the worker reads", || pod.send(frame).is_ok());
-}
-
-/// The numbers of all frames that are there.
-fn received(pod: &UnixDatagram) -> Vec<u8> {
-    let mut buf = vec![0; 70_000];
-    std::iter::from_fn(|| pod.recv(&mut buf).ok().map(|len| buf[len - 1])).collect()
-}
 
 fn counts(all: &[(&str, u64)]) -> Vec<(String, u64)> {
     all.iter().map(|(name, n)| ((*name).into(), *n)).collect()

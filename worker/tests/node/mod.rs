@@ -4,12 +4,14 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
 use ringway_packet::kit;
+use ringway_packet::offload::VNET_HDR_LEN;
 use ringway_switch::counters::Cell;
 use ringway_switch::{Counters, DropReason, Ports};
 use ringway_tables::{NodeInfo, Port as Entry, PortId, PortKind, Publisher, Snapshot};
@@ -230,4 +232,36 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "not within 10 s: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// The worker's end, and the pod's.
+pub fn queue() -> (Arc<OwnedFd>, UnixDatagram) {
+    let (worker, pod) = UnixDatagram::pair().unwrap();
+    for end in [&worker, &pod] {
+        end.set_nonblocking(true).unwrap();
+    }
+    (Arc::new(worker.into()), pod)
+}
+
+/// A frame of `len` bytes between pods, behind its vnet header, with a number in its payload.
+pub fn frame(from: u32, to: u32, len: usize, number: u8) -> Vec<u8> {
+    let ip = |n: u32| format!("10.77.1.{n}:1000");
+    let payload = vec![number; len - 42];
+    let frame = kit::udp(ip(from).as_str(), ip(to).as_str())
+        .macs(pod(from).mac, pod(to).mac)
+        .payload(&payload)
+        .frame();
+    assert_eq!(frame.len(), len);
+    [vec![0; VNET_HDR_LEN], frame].concat()
+}
+
+/// Sends from a pod, however long it takes.
+pub fn send(pod: &UnixDatagram, frame: &[u8]) {
+    eventually("the worker reads", || pod.send(frame).is_ok());
+}
+
+/// The numbers of all frames that are there.
+pub fn received(pod: &UnixDatagram) -> Vec<u8> {
+    let mut buf = vec![0; 70_000];
+    std::iter::from_fn(|| pod.recv(&mut buf).ok().map(|len| buf[len - 1])).collect()
 }
