@@ -12,10 +12,11 @@
 //! Nothing is held back beyond one batch. Within a flow the order of arrival is kept; flows overtake
 //! each other by at most a batch.
 //!
-//! A bare IP packet (UDP encapsulation) is given its Ethernet header in the 14 bytes before it, which,
-//! from the second datagram of a buffer on, are the end of the datagram before. That one has been
-//! delivered by then: leaders are handled in order, and a port copies a frame before `transmit` returns.
+//! A bare IP packet (UDP encapsulation) is given its Ethernet header in the 14 bytes before it. From the
+//! second datagram of a buffer on those are the end of the datagram before, so its headers move to a place
+//! of their own (`heads.rs`).
 
+mod heads;
 mod superframe;
 
 use ringway_encap::outer::Outer;
@@ -34,6 +35,7 @@ use ringway_switch::{
 };
 use ringway_tables::{PeerId, Snapshot};
 
+use heads::Heads;
 use superframe::{MAX_CUT, segment_size};
 
 use super::view::{frame_of, packet_of};
@@ -60,6 +62,8 @@ struct Inner {
     joined: bool,
     /// The coalescer knows it: it leads a group, of one at least.
     leads: bool,
+    /// What lies before it is another's.
+    behind: bool,
     /// Which superframe it is to be cut from, and as which segment: `at << 16 | i`; or `NONE`.
     cut: u32,
 }
@@ -78,6 +82,7 @@ impl Inner {
             last: NONE,
             joined: false,
             leads: false,
+            behind: false,
             cut: NONE,
         }
     }
@@ -109,6 +114,7 @@ pub(super) struct Opener {
     coalescer: Coalescer,
     inners: Vec<Inner>,
     tail: Vec<Slice>,
+    heads: Heads,
     /// Superframes of this batch that are to be cut.
     cut: Vec<Segmenter>,
 }
@@ -120,6 +126,7 @@ impl Opener {
             coalescer: Coalescer::new(),
             inners: Vec::with_capacity(MAX_INNER),
             tail: Vec::with_capacity(MAX_INNER),
+            heads: Heads::default(),
             cut: Vec::with_capacity(MAX_CUT),
         }
     }
@@ -176,6 +183,7 @@ impl Opener {
     fn begin(&mut self) {
         self.inners.clear();
         self.cut.clear();
+        self.heads.clear();
         self.coalescer.begin();
     }
 
@@ -308,6 +316,7 @@ impl Opener {
             last: id,
             joined,
             leads: matches!(offer, Offer::First),
+            behind: off != d.start + header && encap.carries() == Carries::Packets,
             ..Inner::of(frame, parsed, peer, d.tos, encap)
         });
     }
@@ -347,7 +356,16 @@ impl Opener {
                 .coalescer
                 .finish(i as u32, &mut pool.bytes_mut(frame.buf)[range]);
         } else if inner.cut != NONE {
-            self.write_headers(inner.cut, &frame, &parsed, pool);
+            self.write_headers(inner.cut, &mut frame, &parsed, pool, batch);
+        }
+        if inner.behind {
+            if inner.next == NONE
+                && let Some(rest) = heads::rest(&frame, &parsed)
+                && let Some(tail) = batch.push_tail(&[rest])
+            {
+                (frame.tail, frame.linear) = (tail, frame.linear - rest.len);
+            }
+            self.heads.move_head(&mut frame, pool, &mut self.received);
         }
         let mut opened = Opened {
             frame,
@@ -375,6 +393,9 @@ impl Opener {
         // Padding behind the leader's IP packet must not come between the payloads.
         let mut length = u32::from(parsed.l3_off) + parsed.ip_len;
         frame.linear = length;
+        let behind = self.inners[leader].behind;
+        let rest = behind.then(|| heads::rest(frame, parsed)).flatten();
+        self.tail.extend(rest);
         let mut packets = 1;
         let mut next = self.inners[leader].next;
         while let Some(inner) = self.inners.get(next as usize) {
@@ -397,6 +418,7 @@ impl Opener {
         frame.offload = self
             .coalescer
             .finish(leader as u32, &mut pool.bytes_mut(frame.buf)[head]);
+        frame.linear -= rest.map_or(0, |rest| rest.len);
         frame.tail = tail;
         frame.len = length;
         frame.packets = packets;

@@ -12,7 +12,7 @@ use ringway_packet::offload::{Checksum, Gso, Offload};
 use ringway_packet::parse::{L3, Parsed};
 use ringway_packet::superframe::describe;
 use ringway_packet::{checksum, gso};
-use ringway_ports::{Frame, Pool};
+use ringway_ports::{Batch, Frame, Pool, Slice};
 use ringway_switch::DropReason;
 use ringway_tables::{PortId, Snapshot, Target};
 
@@ -99,8 +99,8 @@ impl Opener {
         Ok(true)
     }
 
-    /// Each segment a frame of its own, which lies where its payload is. Its headers come before that
-    /// when it is [taken](Opener::take): there the end of the segment before has been delivered.
+    /// Each segment a frame of its own, which lies where its payload is. Its headers are written when it is
+    /// [taken](Opener::take).
     fn add_segments(&mut self, whole: Inner, segments: Segmenter) -> Result<(), DropReason> {
         let (at, count) = (self.cut.len(), segments.count());
         if at == MAX_CUT || self.inners.len() + count > MAX_INNER {
@@ -124,17 +124,39 @@ impl Opener {
         Ok(())
     }
 
-    /// Writes the headers of a segment before its payload.
+    /// Writes the headers of a segment: of the first where they are, of others to a place of their own, for
+    /// before their payload lies that of another.
     #[cold]
-    pub(super) fn write_headers(&self, cut: u32, frame: &Frame, parsed: &Parsed, pool: &mut Pool) {
+    pub(super) fn write_headers(
+        &mut self,
+        cut: u32,
+        frame: &mut Frame,
+        parsed: &Parsed,
+        pool: &mut Pool,
+        batch: &mut Batch,
+    ) {
         let Some(segments) = self.cut.get(cut as usize >> 16) else {
             return;
         };
-        let start = frame.start as usize;
-        let bytes = &mut pool.bytes_mut(frame.buf)[start..start + frame.len as usize];
-        let (headers, payload) = bytes.split_at_mut(usize::from(parsed.payload_off));
         let i = (cut & 0xffff) as usize;
-        segments.write_header(i, checksum::sum(payload), headers);
+        let headers = u32::from(parsed.payload_off);
+        let payload = Slice {
+            buf: frame.buf,
+            off: frame.start + headers,
+            len: frame.linear.saturating_sub(headers),
+        };
+        let bytes = pool.slice(payload.buf, payload.off, payload.len);
+        let sum = checksum::sum(bytes.unwrap_or(&[]));
+        if i > 0
+            && let Some(tail) = batch.push_tail(&[payload])
+            && let Some((buf, at)) = self.heads.place(pool, &mut self.received, headers as usize)
+        {
+            (frame.buf, frame.start) = (buf, at as u32);
+            (frame.tail, frame.linear) = (tail, headers);
+        }
+        let start = frame.start as usize;
+        let room = &mut pool.bytes_mut(frame.buf)[start..start + headers as usize];
+        segments.write_header(i, sum, room);
     }
 }
 

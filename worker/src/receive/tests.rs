@@ -137,10 +137,11 @@ impl Stage {
         };
         opener.open(&tables, &pipeline, &mut pool, kind);
         let mut out = Vec::new();
-        for i in 0..opener.len() {
-            let Some(opened) = opener.take(i, &tables, &mut pool, &mut batch) else {
-                continue;
-            };
+        // All are taken before the first goes on: none may be written over by the next.
+        let opened: Vec<_> = (0..opener.len())
+            .filter_map(|i| opener.take(i, &tables, &mut pool, &mut batch))
+            .collect();
+        for opened in opened {
             let mut packet = packet_of(&mut pool, &opened.frame);
             let (peer, encap) = (opened.peer, opened.encap);
             let verdict = pipeline.from_peer(
@@ -290,6 +291,42 @@ fn a_length_that_is_not_the_message_s_is_one_drop() {
     let message = [&HEADER[..], &arp, &[0; 500]].concat();
     assert_eq!(stage.open(&[(message, 200)]), []);
     assert_eq!(stage.counted(), (1, 0, vec![("not_forwarded_inner", 1)]));
+}
+
+/// An observer, a queue or a batch that is carried out later may still have the frame before.
+#[test]
+fn no_frame_is_written_over_by_the_one_behind_it() {
+    for encap in [VXLAN, Encap::Udp] {
+        for v6 in BOTH {
+            // Short ones, long ones, and a run of one flow between others.
+            for len in [20, 300, 1300] {
+                let stage = Stage::new(encap);
+                let frames = [2, 3, 4, 4, 4, 5].map(|host| {
+                    let ports = [format!("10.77.2.{host}:9"), format!("[fd77:2::{host}]:9")];
+                    let build = kit::udp(&*ports[usize::from(v6)], NEAR[usize::from(v6)]);
+                    let build = build.macs(VTEP2, VTEP1).dont_fragment();
+                    build.payload(&pattern(len)).frame()
+                });
+                let message: Vec<u8> = frames.iter().flat_map(|f| stage.message(f)).collect();
+                let size = message.len() / frames.len();
+                let out = stage.open(&[(message, size)]);
+                let packets: Vec<_> = out.iter().map(|out| out.packets).collect();
+                assert_eq!(packets, [1, 1, 3, 1], "{encap} {v6} {len}");
+                for (out, sent) in out.iter().zip([0, 1, 2, 5]) {
+                    let mut expected = delivered(frames[sent].clone(), 2);
+                    let headers = expected.len() - len;
+                    assert!(out.bytes[headers..] == pattern(len).repeat(out.packets.into()));
+                    if out.packets == 1 {
+                        assert!(out.bytes == expected, "{encap} {v6} {len}");
+                    } else {
+                        expected.truncate(12);
+                        assert!(out.bytes.starts_with(&expected), "{encap} {v6} {len}");
+                    }
+                }
+                assert_eq!(stage.counted(), (6, 6, vec![]));
+            }
+        }
+    }
 }
 
 #[test]
