@@ -11,13 +11,13 @@ use ringway_ports::frame::Batch;
 use ringway_switch::{Counters, Pipeline};
 use ringway_tables::Reader;
 
-use super::found::Found;
+use super::activity::Activity;
+use super::budget::Budget;
 use super::local_ports::LocalQueue;
 use super::observe::Observer;
 use super::queue_id::QueueId;
 use super::queues::Queues;
 use super::ready::Ready;
-use super::share;
 use super::spin::Spin;
 use super::timers::Due;
 use super::visit::{Outcome, Round};
@@ -26,13 +26,13 @@ use super::{BufferStats, Command, Event, Load, Polling, Underlay, WorkerConfig, 
 mod commands;
 mod errors;
 
-/// Time between two looks at epoll while packets flow, in nanoseconds. At 10 µs a quiet pod waits half as
+/// Time between two polls of epoll while packets flow, in nanoseconds. At 10 µs a sparse queue waits half as
 /// long beside bulk, but sockets are visited for fewer datagrams and each costs 8 % more.
 const POLL_PERIOD: u64 = 100_000;
-/// Time between two glances at epoll while a quiet queue talks and other packets flow, in nanoseconds.
-const GLANCE_PERIOD: u64 = 10_000;
-/// How long after a packet of a quiet queue both are so, in nanoseconds.
-const TALK: u64 = 10_000_000;
+/// The same for sparse queues alone, while one is active.
+const SPARSE_POLL_PERIOD: u64 = 10_000;
+/// How long after a packet of a sparse queue one counts as active, in nanoseconds.
+const SPARSE_HOLD: u64 = 10_000_000;
 /// Longest sleep; the heartbeat must show twice a second.
 const SLEEP: Duration = Duration::from_millis(500);
 /// How long frames may be on their way until the driver is woken, at first and later.
@@ -62,8 +62,8 @@ pub(super) struct Engine {
     /// The underlay may be read, see [`Command::Listen`].
     listening: bool,
     spin: Spin,
-    /// A quiet queue talks; on the clock of `started`, in nanoseconds.
-    talk_until: u64,
+    /// Until when a sparse queue counts as active; on the clock of `started`, in nanoseconds.
+    sparse_until: u64,
     told: u64,
     nudged: Instant,
     nudge_after: Duration,
@@ -94,7 +94,7 @@ impl Engine {
             shared,
             listening: false,
             spin,
-            talk_until: 0,
+            sparse_until: 0,
             told: 0,
             nudged: Instant::now(),
             nudge_after: FIRST_NUDGE,
@@ -254,7 +254,7 @@ impl Engine {
             ready,
             shared,
             started,
-            talk_until,
+            sparse_until,
             ..
         } = self;
         let mut round = Round {
@@ -267,28 +267,28 @@ impl Engine {
         let mut left = ready.len();
         let others = left > 1;
         let mut busy = false;
-        let mut glanced = now;
+        let mut polled_sparse = now;
         while left > 0 && !round.queues.buffers.batch.is_full() {
             left -= 1;
             let Some(queue) = ready.pop() else { break };
-            let talk = now < *talk_until;
+            let sparse = now < *sparse_until;
             let tap = matches!(queue, QueueId::Tap(_));
-            let share = share::of(others, talk, tap, ready.is_small(queue));
-            round.queues.buffers.batch.allow(share.bytes);
-            let outcome = round.visit(queue, share.frames);
+            let budget = Budget::of(others, sparse, tap, ready.is_small(queue));
+            round.queues.buffers.batch.allow(budget.bytes);
+            let outcome = round.visit(queue, budget.frames);
             let queues = &mut *round.queues;
             queues.buffers.batch.allow(Batch::MAX_BYTES);
             match (outcome, queue) {
-                (Outcome::Served { found, more }, _) => {
+                (Outcome::Served { activity, more }, _) => {
                     busy = true;
-                    let was_quiet = ready.is_quiet(queue);
+                    let was_sparse = ready.is_sparse(queue);
                     if more {
-                        ready.visited(queue, found.and_more());
+                        ready.visited(queue, activity.and_more());
                         ready.again(queue);
                     } else {
-                        ready.visited(queue, found);
-                        if was_quiet && found == Found::Little {
-                            *talk_until = now + TALK;
+                        ready.visited(queue, activity);
+                        if was_sparse && activity == Activity::Sparse {
+                            *sparse_until = now + SPARSE_HOLD;
                             if left > 0 {
                                 // The rest of the round must not hold it up.
                                 queues.send();
@@ -313,13 +313,13 @@ impl Engine {
                 }
                 (Outcome::Empty | Outcome::Throttled { .. } | Outcome::Gone, _) => {}
             }
-            if talk {
+            if sparse {
                 let time = started.elapsed().as_nanos() as u64;
-                if time - glanced >= GLANCE_PERIOD {
+                if time - polled_sparse >= SPARSE_POLL_PERIOD {
                     let known = ready.len();
-                    ready.glance()?;
+                    ready.refresh_sparse()?;
                     left += ready.len() - known;
-                    glanced = time;
+                    polled_sparse = time;
                 }
             }
         }

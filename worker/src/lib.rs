@@ -15,11 +15,12 @@
 //! it by a channel and a waker, the tables by a snapshot that is looked at once a round, the counters by
 //! shared cells of which it is the only writer.
 
+mod activity;
 mod announce;
+mod budget;
 mod buffers;
 mod devices;
 mod engine;
-mod found;
 mod identification;
 mod limited;
 pub mod limits;
@@ -30,7 +31,6 @@ mod queues;
 mod ready;
 mod receive;
 mod rings;
-mod share;
 mod sockets;
 mod spin;
 mod timers;
@@ -55,9 +55,9 @@ use ringway_ports::xsk::{XskConfig, XskError};
 use ringway_switch::{Counters, Ports, Returns};
 use ringway_tables::{PortId, Reader};
 
+pub use activity::Activity;
 pub use devices::{Devices, Kernel, LocalPort, Ring};
 use engine::{Engine, Shared};
-pub use found::Found;
 pub use observe::{Entry, Observed, Observer, Outer};
 pub use queue_id::QueueId;
 use queue_id::{MAX_SOCKETS, Watched};

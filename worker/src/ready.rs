@@ -12,32 +12,32 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry};
 
-use super::found::Found;
+use super::activity::Activity;
 use super::queue_id::{QueueId, TransmitSocket, Watched};
 
 /// Queues just reported that may go before those that held more, in a row.
-const FRESH_RUN: u32 = 8;
+const NEW_RUN: u32 = 8;
 
-/// Visits in a row that found nothing but acknowledgements after which a queue is not quiet any more.
+/// Visits in a row that brought nothing but acknowledgements after which a queue is not sparse any more.
 const ACKS: u8 = 8;
 
 /// The ready queues and the epoll instance that reports them.
 ///
-/// As in `fq_codel` (RFC 8290, section 4.2) there are lists, so that a packet of a pod that says little
-/// does not wait for the bulk of others. First come quiet queues, which hold little as a rule, then others
-/// that were just reported, then those that held more when they were left. Of the first two no more than
+/// As in `fq_codel` (RFC 8290, section 4.2) there are lists, so that a packet of a sparse queue does not
+/// wait for the bulk of others. First come sparse queues, which hold little as a rule, then new ones, which
+/// were just reported, then old ones, which held more when they were left. Of the first two no more than
 /// eight in a row go before one of the last.
 ///
-/// A glance ([`glance`](Self::glance)) lists quiet queues only. Others it keeps for the next
+/// A poll for sparse queues ([`refresh_sparse`](Self::refresh_sparse)) lists those only. Others it defers to the next
 /// [`refresh`](Self::refresh): visited too soon, they would hold less than is worth a visit.
 pub(super) struct Ready {
     poll: Poll,
     events: Events,
-    quiet: VecDeque<QueueId>,
-    fresh: VecDeque<QueueId>,
-    list: VecDeque<QueueId>,
-    later: Vec<QueueId>,
-    /// Visits to quiet and fresh ones since the last to one of the others.
+    sparse: VecDeque<QueueId>,
+    new_queues: VecDeque<QueueId>,
+    old_queues: VecDeque<QueueId>,
+    deferred: Vec<QueueId>,
+    /// Visits to sparse and new ones since the last to one of the others.
     run: u32,
     /// By [`QueueId::index`].
     queues: Vec<Queue>,
@@ -46,12 +46,12 @@ pub(super) struct Ready {
     woken: bool,
 }
 
-/// What is known of a queue; at first that it is quiet.
+/// What is known of a queue; at first that it is sparse.
 #[derive(Clone, Copy, Default)]
 struct Queue {
     /// In one of the lists.
     listed: bool,
-    /// Visits since it last held little, or was new; counted up to [`ACKS`], from where it is not quiet.
+    /// Visits since it last held little, or was new; counted up to [`ACKS`], from where it is not sparse.
     score: u8,
     /// It holds many small packets as a rule.
     small: bool,
@@ -62,10 +62,10 @@ impl Ready {
         Ok(Ready {
             poll: Poll::new()?,
             events: Events::with_capacity(256),
-            quiet: VecDeque::with_capacity(256),
-            fresh: VecDeque::with_capacity(256),
-            list: VecDeque::with_capacity(256),
-            later: Vec::with_capacity(256),
+            sparse: VecDeque::with_capacity(256),
+            new_queues: VecDeque::with_capacity(256),
+            old_queues: VecDeque::with_capacity(256),
+            deferred: Vec::with_capacity(256),
             run: 0,
             queues: Vec::new(),
             errors: Vec::with_capacity(256),
@@ -107,10 +107,10 @@ impl Ready {
     /// Stops watching it.
     pub(super) fn remove(&mut self, queue: QueueId, fd: RawFd) {
         let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
-        for list in [&mut self.quiet, &mut self.fresh, &mut self.list] {
+        for list in [&mut self.sparse, &mut self.new_queues, &mut self.old_queues] {
             list.retain(|q| *q != queue);
         }
-        self.later.retain(|q| *q != queue);
+        self.deferred.retain(|q| *q != queue);
         if let Some(known) = self.queues.get_mut(queue.index()) {
             known.listed = false;
         }
@@ -133,21 +133,21 @@ impl Ready {
 
     /// Takes in what epoll has to report, waiting for it at most `timeout`.
     pub(super) fn refresh(&mut self, timeout: Duration) -> io::Result<()> {
-        let timeout = if self.later.is_empty() {
+        let timeout = if self.deferred.is_empty() {
             timeout
         } else {
             Duration::ZERO
         };
-        self.fresh.extend(self.later.drain(..));
-        self.look(timeout, false)
+        self.new_queues.extend(self.deferred.drain(..));
+        self.poll_events(timeout, false)
     }
 
-    /// Takes in which quiet queues epoll has to report.
-    pub(super) fn glance(&mut self) -> io::Result<()> {
-        self.look(Duration::ZERO, true)
+    /// Takes in which sparse queues epoll has to report.
+    pub(super) fn refresh_sparse(&mut self) -> io::Result<()> {
+        self.poll_events(Duration::ZERO, true)
     }
 
-    fn look(&mut self, timeout: Duration, glance: bool) -> io::Result<()> {
+    fn poll_events(&mut self, timeout: Duration, sparse_only: bool) -> io::Result<()> {
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -172,11 +172,11 @@ impl Ready {
                 continue;
             }
             if queue.score < ACKS {
-                self.quiet.push_back(id);
-            } else if glance {
-                self.later.push(id);
+                self.sparse.push_back(id);
+            } else if sparse_only {
+                self.deferred.push(id);
             } else {
-                self.fresh.push_back(id);
+                self.new_queues.push_back(id);
             }
         }
         Ok(())
@@ -189,13 +189,17 @@ impl Ready {
 
     /// The next queue to visit.
     pub(super) fn pop(&mut self) -> Option<QueueId> {
-        let others_turn = self.run >= FRESH_RUN || self.quiet.is_empty() && self.fresh.is_empty();
-        let other = others_turn.then(|| self.list.pop_front()).flatten();
+        let others_turn =
+            self.run >= NEW_RUN || self.sparse.is_empty() && self.new_queues.is_empty();
+        let other = others_turn.then(|| self.old_queues.pop_front()).flatten();
         let id = if let Some(id) = other {
             self.run = 0;
             id
         } else {
-            let next = self.quiet.pop_front().or_else(|| self.fresh.pop_front())?;
+            let next = self
+                .sparse
+                .pop_front()
+                .or_else(|| self.new_queues.pop_front())?;
             self.run += 1;
             next
         };
@@ -204,21 +208,21 @@ impl Ready {
     }
 
     /// Whether a queue holds little as a rule.
-    pub(super) fn is_quiet(&self, queue: QueueId) -> bool {
+    pub(super) fn is_sparse(&self, queue: QueueId) -> bool {
         self.queues
             .get(queue.index())
             .is_some_and(|queue| queue.score < ACKS)
     }
 
-    /// Tells what a visit found.
-    pub(super) fn visited(&mut self, queue: QueueId, found: Found) {
+    /// Enters what a visit brought.
+    pub(super) fn visited(&mut self, queue: QueueId, activity: Activity) {
         if let Some(queue) = self.queues.get_mut(queue.index()) {
-            queue.score = match found {
-                Found::Little => 0,
-                Found::Acks => ACKS.min(queue.score + 1),
-                Found::Small | Found::Much => ACKS,
+            queue.score = match activity {
+                Activity::Sparse => 0,
+                Activity::Acks => ACKS.min(queue.score + 1),
+                Activity::SmallPackets | Activity::Bulk => ACKS,
             };
-            queue.small = found == Found::Small;
+            queue.small = activity == Activity::SmallPackets;
         }
     }
 
@@ -234,17 +238,17 @@ impl Ready {
             return;
         };
         if std::mem::replace(&mut known.listed, true) {
-            let Some(at) = self.later.iter().position(|q| *q == queue) else {
+            let Some(at) = self.deferred.iter().position(|q| *q == queue) else {
                 return;
             };
-            self.later.swap_remove(at);
+            self.deferred.swap_remove(at);
         }
-        self.list.push_back(queue);
+        self.old_queues.push_back(queue);
     }
 
     /// Queues that may be visited.
     pub(super) fn len(&self) -> usize {
-        self.quiet.len() + self.fresh.len() + self.list.len()
+        self.sparse.len() + self.new_queues.len() + self.old_queues.len()
     }
 }
 
@@ -308,24 +312,24 @@ mod tests {
             if pop(&mut ready) == Some(0) {
                 break;
             }
-            assert!(visits <= FRESH_RUN, "queue 0 waits for ever");
+            assert!(visits <= NEW_RUN, "queue 0 waits for ever");
         }
-        assert_eq!(visits, FRESH_RUN + 1);
+        assert_eq!(visits, NEW_RUN + 1);
         // Queue 1 is still listed, once.
         assert_eq!((pop(&mut ready), pop(&mut ready)), (Some(1), None));
     }
 
     #[test]
-    fn a_glance_lists_quiet_queues_before_all_others_and_keeps_the_rest_for_later() {
+    fn sparse_queues_come_before_all_others_and_a_poll_for_them_defers_the_rest() {
         let (mut ready, _read, write) = queues(4);
-        ready.visited(tap(2), Found::Much);
-        ready.visited(tap(3), Found::Much);
+        ready.visited(tap(2), Activity::Bulk);
+        ready.visited(tap(3), Activity::Bulk);
         ready.again(tap(0));
         report(&mut ready, &write[2]);
         for mut end in [&write[3], &write[1]] {
             end.write_all(b"x").unwrap();
         }
-        ready.glance().unwrap();
+        ready.refresh_sparse().unwrap();
         assert_eq!(ready.len(), 3);
         let order: Vec<_> = std::iter::from_fn(|| pop(&mut ready)).collect();
         assert_eq!(order, [1, 2, 0]);
@@ -335,13 +339,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_for_later_is_listed_when_it_is_found_to_hold_more() {
+    fn what_was_deferred_is_listed_when_a_visit_leaves_more() {
         let (mut ready, _read, mut write) = queues(2);
         for queue in [0, 1] {
-            ready.visited(tap(queue), Found::Much);
+            ready.visited(tap(queue), Activity::Bulk);
             write[queue].write_all(b"x").unwrap();
         }
-        ready.glance().unwrap();
+        ready.refresh_sparse().unwrap();
         ready.again(tap(1));
         assert_eq!((ready.len(), pop(&mut ready)), (1, Some(1)));
         ready.refresh(Duration::ZERO).unwrap();
@@ -349,43 +353,43 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_acknowledgements_is_not_quiet_for_long() {
+    fn nothing_but_acknowledgements_is_not_sparse_for_long() {
         let (mut ready, _read, _write) = queues(1);
-        let quiet_after = |ready: &mut Ready, found| {
-            ready.visited(tap(0), found);
-            ready.is_quiet(tap(0))
+        let sparse_after = |ready: &mut Ready, activity| {
+            ready.visited(tap(0), activity);
+            ready.is_sparse(tap(0))
         };
         for _ in 1..ACKS {
-            assert!(quiet_after(&mut ready, Found::Acks));
+            assert!(sparse_after(&mut ready, Activity::Acks));
         }
-        assert!(!quiet_after(&mut ready, Found::Acks));
-        assert!(!quiet_after(&mut ready, Found::Acks));
-        assert!(quiet_after(&mut ready, Found::Little));
-        assert!(!quiet_after(&mut ready, Found::Much));
+        assert!(!sparse_after(&mut ready, Activity::Acks));
+        assert!(!sparse_after(&mut ready, Activity::Acks));
+        assert!(sparse_after(&mut ready, Activity::Sparse));
+        assert!(!sparse_after(&mut ready, Activity::Bulk));
     }
 
     #[test]
     fn small_packets_are_remembered_until_a_visit_finds_something_else() {
         let (mut ready, _read, _write) = queues(2);
         assert!(!ready.is_small(tap(0)));
-        ready.visited(tap(0), Found::Small);
-        assert!(ready.is_small(tap(0)) && !ready.is_quiet(tap(0)) && !ready.is_small(tap(1)));
-        for found in [Found::Little, Found::Acks, Found::Much] {
-            ready.visited(tap(0), Found::Small);
-            ready.visited(tap(0), found);
-            assert!(!ready.is_small(tap(0)), "{found:?}");
+        ready.visited(tap(0), Activity::SmallPackets);
+        assert!(ready.is_small(tap(0)) && !ready.is_sparse(tap(0)) && !ready.is_small(tap(1)));
+        for activity in [Activity::Sparse, Activity::Acks, Activity::Bulk] {
+            ready.visited(tap(0), Activity::SmallPackets);
+            ready.visited(tap(0), activity);
+            assert!(!ready.is_small(tap(0)), "{activity:?}");
         }
     }
 
     #[test]
     fn a_paused_queue_wakes_nobody_and_is_listed_when_it_is_resumed() {
         let (mut ready, read, write) = queues(2);
-        ready.visited(tap(0), Found::Much);
+        ready.visited(tap(0), Activity::Bulk);
         ready.pause(read[0].as_raw_fd());
         report(&mut ready, &write[0]);
         assert_eq!(ready.len(), 0);
         ready.resume(tap(0), read[0].as_raw_fd()).unwrap();
-        assert_eq!((pop(&mut ready), ready.is_quiet(tap(0))), (Some(0), false));
+        assert_eq!((pop(&mut ready), ready.is_sparse(tap(0))), (Some(0), false));
         // It is watched as before.
         ready.refresh(Duration::ZERO).unwrap();
         while pop(&mut ready).is_some() {}
@@ -422,11 +426,11 @@ mod tests {
     #[test]
     fn a_queue_that_is_removed_is_in_no_list() {
         let (mut ready, read, write) = queues(2);
-        ready.visited(tap(0), Found::Much);
+        ready.visited(tap(0), Activity::Bulk);
         for mut end in [&write[0], &write[1]] {
             end.write_all(b"x").unwrap();
         }
-        ready.glance().unwrap();
+        ready.refresh_sparse().unwrap();
         for (number, end) in read.iter().enumerate() {
             ready.remove(tap(number), end.as_raw_fd());
         }

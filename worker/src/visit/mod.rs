@@ -14,8 +14,8 @@ use ringway_switch::Pipeline;
 use ringway_switch::trace::Off;
 use ringway_tables::Snapshot;
 
+use super::activity::Activity;
 use super::devices::{Devices, Kernel};
-use super::found::Found;
 use super::observe::{Observer, On, Watch};
 use super::queue_id::QueueId;
 use super::queues::Queues;
@@ -80,7 +80,7 @@ pub enum Outcome {
     /// Something was.
     Served {
         /// What it was.
-        found: Found,
+        activity: Activity,
         /// There may be more.
         more: bool,
     },

@@ -1,8 +1,8 @@
 //! From a receive socket of the underlay.
 
 use super::{Outcome, Visit};
+use crate::activity::Activity;
 use crate::devices::Devices;
-use crate::found::found;
 use crate::observe::{Entry, Watch};
 use crate::receive::Kind;
 use crate::view::{frame_of, packet_of};
@@ -40,7 +40,8 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
     /// Runs what was opened and coalesced to its verdicts.
     #[inline]
     pub(super) fn opened(&mut self, more: bool) -> Outcome {
-        let found = found(self.queues.opener.len(), self.queues.opener.seen());
+        let opener = &self.queues.opener;
+        let activity = Activity::of(opener.len(), opener.seen());
         for i in 0..self.queues.opener.len() {
             self.opened_frame(i);
         }
@@ -49,7 +50,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
         let buffers = &mut self.queues.buffers;
         self.queues.opener.received.recycle(&mut buffers.pool);
         buffers.batch.slices.clear();
-        Outcome::Served { found, more }
+        Outcome::Served { activity, more }
     }
 
     #[inline]

@@ -6,9 +6,9 @@ use ringway_switch::{DropReason, Verdict};
 use ringway_tables::PortId;
 
 use super::{Outcome, Visit};
+use crate::activity::Activity;
 use crate::buffers::Buffers;
 use crate::devices::{Devices, LocalPort};
-use crate::found::{Found, found};
 use crate::observe::{Entry, Watch};
 use crate::view::{frame_of, packet_of};
 
@@ -44,7 +44,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
                 return Outcome::Gone;
             }
         };
-        let found = look_at(pool, &batch.frames[first..]);
+        let activity = activity(pool, &batch.frames[first..]);
         if let Some(limited) = &mut queue.limited {
             let wire = batch.frames[first..].iter().map(|frame| {
                 let head = pool.slice(frame.buf, frame.start, frame.linear);
@@ -61,7 +61,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
         match got {
             0 if !stopped_early => Outcome::Empty,
             _ => Outcome::Served {
-                found,
+                activity,
                 more: got == budget || stopped_early,
             },
         }
@@ -85,11 +85,11 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
 
 /// What these frames are.
 #[inline]
-fn look_at(pool: &Pool, frames: &[Frame]) -> Found {
+fn activity(pool: &Pool, frames: &[Frame]) -> Activity {
     let packets = frames.iter().map(|frame| {
         let head = pool.slice(frame.buf, frame.start, frame.linear);
         let parsed = parse::parse(head.unwrap_or(&[]), frame.len as usize).ok();
         (frame.len, parsed)
     });
-    found(frames.len(), packets)
+    Activity::of(frames.len(), packets)
 }
