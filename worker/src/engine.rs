@@ -21,7 +21,7 @@ use super::ready::Ready;
 use super::spin::Spin;
 use super::timers::Due;
 use super::visit::{Outcome, Round};
-use super::{BufferStats, Command, Event, Load, Polling, Underlay, WorkerConfig, epoch};
+use super::{BufferStats, Command, Event, Load, Polling, UnderlaySocket, WorkerConfig, epoch};
 
 mod commands;
 mod errors;
@@ -39,7 +39,7 @@ const SLEEP: Duration = Duration::from_millis(500);
 const FIRST_NUDGE: Duration = Duration::from_millis(1);
 const LAST_NUDGE: Duration = Duration::from_millis(256);
 /// Between two entries of where the buffers are, in nanoseconds.
-const TELL_PERIOD: u64 = 100_000_000;
+const PUBLISH_PERIOD: u64 = 100_000_000;
 
 /// What a worker shares with the control plane.
 #[derive(Clone)]
@@ -64,7 +64,7 @@ pub(super) struct Engine {
     spin: Spin,
     /// Until when a sparse queue counts as active; on the clock of `started`, in nanoseconds.
     sparse_until: u64,
-    told: u64,
+    published: u64,
     nudged: Instant,
     nudge_after: Duration,
     started: Instant,
@@ -74,7 +74,7 @@ impl Engine {
     pub(super) fn new(
         config: WorkerConfig,
         reader: Reader,
-        underlays: Vec<Underlay>,
+        underlays: Vec<UnderlaySocket>,
         ready: Ready,
         inbox: Receiver<Command>,
         shared: Shared,
@@ -95,7 +95,7 @@ impl Engine {
             listening: false,
             spin,
             sparse_until: 0,
-            told: 0,
+            published: 0,
             nudged: Instant::now(),
             nudge_after: FIRST_NUDGE,
             started: epoch(),
@@ -125,21 +125,21 @@ impl Engine {
                     .context("epoll_wait failed")?;
                 polled = now;
             }
-            if self.ready.take_woken() && !self.obey() {
+            if self.ready.take_woken() && !self.handle_commands() {
                 return Ok(());
             }
             while let Some(socket) = self.ready.take_error() {
                 self.read_errors(socket);
             }
             now = self.started.elapsed().as_nanos() as u64;
-            if now - self.told > TELL_PERIOD {
-                self.told = now;
+            if now - self.published > PUBLISH_PERIOD {
+                self.published = now;
                 let Queues {
                     buffers, uplink, ..
                 } = &mut self.queues;
                 uplink.rings.reclaim(&mut buffers.pool);
-                uplink.rings.tell(&buffers.pool, &self.shared.buffers);
-                self.shared.buffers.enter_sockets(uplink.received);
+                uplink.rings.publish(&buffers.pool, &self.shared.buffers);
+                self.shared.buffers.publish_sockets(uplink.received);
             }
             if self.queues.ports.timers.next() <= now {
                 self.serve_due(now);
@@ -325,7 +325,7 @@ impl Engine {
         }
         if busy {
             self.queues.flush();
-            self.tell();
+            self.report_transmissions();
         }
         Ok(busy)
     }

@@ -11,7 +11,7 @@
 //!
 //! A worker takes no lock and allocates nothing while packets flow. It visits only queues that epoll
 //! reported, each with a budget, so a silent pod costs nothing and a flooding one cannot starve the
-//! others; one with a bandwidth limit it visits when that allows (`limited.rs`). The control plane reaches
+//! others; one with a bandwidth limit it visits when that allows (`shaper.rs`). The control plane reaches
 //! it by a channel and a waker, the tables by a snapshot that is looked at once a round, the counters by
 //! shared cells of which it is the only writer.
 
@@ -22,21 +22,21 @@ mod buffers;
 mod devices;
 mod engine;
 mod identification;
-mod limited;
 pub mod limits;
 mod local_ports;
 mod observe;
+mod packet;
 mod queue_id;
 mod queues;
 mod ready;
 mod receive;
-mod rings;
+mod ring_set;
+mod shaper;
 mod sockets;
 mod spin;
 mod timers;
 mod transmit;
 mod uplink;
-mod view;
 mod visit;
 
 use std::net::IpAddr;
@@ -59,15 +59,15 @@ pub use activity::Activity;
 pub use devices::{Devices, Kernel, LocalPort, Ring};
 use engine::{Engine, Shared};
 pub use observe::{Entry, Observed, Observer, Outer};
+pub use packet::{frame_of, packet_of};
 pub use queue_id::QueueId;
 use queue_id::{MAX_SOCKETS, Watched};
 pub use queues::Queues;
 use ready::Ready;
-pub use rings::{BufferStats, MAX_RINGS, OpenedRing};
-pub use view::{frame_of, packet_of};
+pub use ring_set::{BufferStats, MAX_RINGS, OpenedRing};
 pub use visit::{Outcome, Round};
 
-use limits::Limits;
+use limits::RateLimits;
 
 /// How a worker waits for packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -104,7 +104,7 @@ pub struct WorkerConfig {
 }
 
 /// One underlay socket pair of a worker.
-pub struct Underlay {
+pub struct UnderlaySocket {
     /// The receive socket and its transmit pool.
     pub socket: UdpUnderlay,
     /// What its datagrams carry.
@@ -129,7 +129,7 @@ pub enum Command {
         /// Whether the kernel takes UDP superframes on it.
         uso: bool,
         /// Bandwidth limits, the same for all workers.
-        limits: Option<Arc<Limits>>,
+        limits: Option<Arc<RateLimits>>,
     },
     /// Have somebody observe every frame from now on, or nobody.
     Observe(Option<Box<dyn Observer>>),
@@ -150,7 +150,7 @@ pub enum Command {
         done: Sender<()>,
     },
     /// A socket at another address, in place of that of the same family and encapsulation.
-    ReplaceSocket(Box<Underlay>),
+    ReplaceSocket(Box<UnderlaySocket>),
     /// Open rings on queues of the underlay interface, in place of those that are open. The worker does
     /// it, for the memory they use is its own.
     OpenRings {
@@ -223,7 +223,7 @@ pub struct Load {
     pub sleeps: AtomicU64,
 }
 
-/// Where the clock of all workers begins: they share the buckets of [`Limits`].
+/// Where the clock of all workers begins: they share the buckets of [`RateLimits`].
 pub fn epoch() -> Instant {
     static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
     *EPOCH
@@ -249,7 +249,7 @@ impl Worker {
         config: WorkerConfig,
         reader: Reader,
         counters: Arc<Counters>,
-        underlays: Vec<Underlay>,
+        underlays: Vec<UnderlaySocket>,
         events: Sender<Event>,
     ) -> anyhow::Result<Worker> {
         let index = config.index;

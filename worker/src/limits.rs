@@ -5,7 +5,7 @@
 //!   to the pod (ingress):   frames wait in a small queue of the worker; what does not fit is dropped
 //! ```
 //!
-//! How, is in `limited.rs`. One [`Limits`] is shared by all workers, so a limit holds for their sum.
+//! How, is in `shaper.rs`. One [`RateLimits`] is shared by all workers, so a limit holds for their sum.
 
 use ringway_ports::BUF_SIZE;
 use ringway_switch::Bucket;
@@ -96,20 +96,20 @@ pub struct Rate {
 
 /// The limits of a pod, and how much of them is used up.
 #[derive(Debug)]
-pub struct Limits {
+pub struct RateLimits {
     /// To the pod.
     pub ingress: Option<Limit>,
     /// From the pod.
     pub egress: Option<Limit>,
 }
 
-impl Limits {
+impl RateLimits {
     /// What is asked for. Without any rate it limits nothing ([`is_none`](Self::is_none)).
     ///
     /// # Errors
     /// A rate or a burst that makes no sense.
-    pub fn new(ingress: Rate, egress: Rate) -> Result<Limits, LimitError> {
-        Ok(Limits {
+    pub fn new(ingress: Rate, egress: Rate) -> Result<RateLimits, LimitError> {
+        Ok(RateLimits {
             ingress: limit(Direction::Ingress, ingress)?,
             egress: limit(Direction::Egress, egress)?,
         })
@@ -190,8 +190,8 @@ impl Limit {
 mod tests {
     use super::*;
 
-    fn ingress(rate: u64, burst: u64) -> Result<Limits, LimitError> {
-        Limits::new(Rate { rate, burst }, Rate::default())
+    fn ingress(rate: u64, burst: u64) -> Result<RateLimits, LimitError> {
+        RateLimits::new(Rate { rate, burst }, Rate::default())
     }
 
     /// Rate, burst, quantum, room of a limit to the pod.
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn each_direction_has_its_own() {
         let [to, from] = [8000, 80_000].map(|rate| Rate { rate, burst: 0 });
-        let limits = Limits::new(to, from).unwrap();
+        let limits = RateLimits::new(to, from).unwrap();
         let rate = |limit: Option<Limit>| limit.unwrap().bucket.rate();
         assert_eq!((rate(limits.ingress), rate(limits.egress)), (1000, 10_000));
         assert!(ingress(0, 0).unwrap().is_none());
@@ -283,7 +283,7 @@ mod tests {
         }
         assert!(ingress(1000, 34_359_738_359).is_ok());
         let egress = Rate { rate: 1, burst: 0 };
-        let error = Limits::new(Rate::default(), egress).unwrap_err();
+        let error = RateLimits::new(Rate::default(), egress).unwrap_err();
         assert!(error.to_string().starts_with("egress rate of 1 bit/s"));
     }
 }

@@ -6,7 +6,7 @@ use ringway_tables::PortId;
 
 use super::buffers::Buffers;
 use super::devices::LocalPort;
-use super::limited::{Admission, Limited};
+use super::shaper::{Admission, Shaper};
 use super::timers::{Due, Timers};
 
 /// One queue.
@@ -16,7 +16,7 @@ pub(crate) struct LocalQueue<P> {
     pub(crate) read: bool,
     /// It takes UDP superframes.
     pub(crate) uso: bool,
-    pub(crate) limited: Option<Box<Limited>>,
+    pub(crate) shaper: Option<Box<Shaper>>,
 }
 
 /// The queues, by port.
@@ -51,9 +51,9 @@ impl<P> LocalPorts<P> {
     pub(crate) fn remove(&mut self, id: PortId, counters: &Counters) -> Option<LocalQueue<P>> {
         let queue = self.queues.get_mut(id.0 as usize)?.take()?;
         self.without_uso -= usize::from(!queue.uso);
-        if let Some(limited) = &queue.limited {
+        if let Some(shaper) = &queue.shaper {
             self.timers.forget(id);
-            for packets in limited.waiting() {
+            for packets in shaper.waiting() {
                 counters.lose(DropReason::PortGone, packets, Some(counters.port(id)));
             }
         }
@@ -89,8 +89,8 @@ impl<P: LocalPort> LocalPorts<P> {
         let Some(Some(queue)) = self.queues.get_mut(to.0 as usize) else {
             return lose(DropReason::PortGone);
         };
-        if let Some(limited) = &mut queue.limited {
-            match limited.admit(buffers, frame, now) {
+        if let Some(shaper) = &mut queue.shaper {
+            match shaper.admit(buffers, frame, now) {
                 Admission::Pass => {}
                 Admission::Waits(first) => {
                     counters.copied_bytes.add(u64::from(frame.len));
@@ -110,16 +110,16 @@ impl<P: LocalPort> LocalPorts<P> {
 
     /// Writes what waits for a port, as far as there are tokens, and sets a timer for the rest.
     pub(crate) fn drain(&mut self, counters: &Counters, id: PortId, now: u64) {
-        let Some(LocalQueue { port, limited, .. }) = self.get_mut(id) else {
+        let Some(LocalQueue { port, shaper, .. }) = self.get_mut(id) else {
             return;
         };
-        let Some(limited) = limited else { return };
-        while let Some(mut frame) = limited.next(now) {
+        let Some(shaper) = shaper else { return };
+        while let Some(mut frame) = shaper.next(now) {
             if let Err(error) = port.send(&frame.offload, &mut frame.room) {
                 counters.lose(reason_of(error), frame.packets, Some(counters.port(id)));
             }
         }
-        if let Some(at) = limited.reserve(now) {
+        if let Some(at) = shaper.reserve(now) {
             self.timers.add(at, Due::Drain(id));
         }
     }
@@ -127,11 +127,11 @@ impl<P: LocalPort> LocalPorts<P> {
     /// The queue of a port is not read until `at`.
     pub(crate) fn park(&mut self, id: PortId, at: u64) {
         if let Some(LocalQueue {
-            limited: Some(limited),
+            shaper: Some(shaper),
             ..
         }) = self.get_mut(id)
         {
-            limited.parked = true;
+            shaper.parked = true;
             self.timers.add(at, Due::Read(id));
         }
     }

@@ -9,7 +9,7 @@ use mio::Token;
 use ringway_ports::socket::MAX_TX_PORTS;
 use ringway_tables::PortId;
 
-use super::rings::MAX_RINGS;
+use super::ring_set::MAX_RINGS;
 
 /// Receive sockets of a worker, at most: two families, each with every encapsulation.
 pub(super) const MAX_SOCKETS: usize = 8;

@@ -3,7 +3,7 @@
 use ringway_ports::Pool;
 use ringway_tables::PortId;
 
-use super::Underlay;
+use super::UnderlaySocket;
 use super::buffers::Buffers;
 use super::devices::{Devices, Kernel};
 use super::identification::Identifications;
@@ -25,7 +25,11 @@ pub struct Queues<D: Devices = Kernel> {
 impl<D: Devices> Queues<D> {
     /// With these underlay sockets, for worker `index` of `count`. `largest`: bytes of the longest packet,
     /// Ethernet header included, that is to be sent by a ring from the buffer it was read into.
-    pub fn new(sockets: Vec<Underlay>, (index, count): (usize, usize), largest: usize) -> Self {
+    pub fn new(
+        sockets: Vec<UnderlaySocket>,
+        (index, count): (usize, usize),
+        largest: usize,
+    ) -> Self {
         let ids = Identifications::new(index, count);
         Queues {
             buffers: Buffers::new(largest.max(USUAL_PACKET)),
@@ -41,7 +45,7 @@ impl<D: Devices> Queues<D> {
             port,
             read: true,
             uso: true,
-            limited: None,
+            shaper: None,
         };
         self.ports.add(id, queue);
     }

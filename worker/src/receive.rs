@@ -38,7 +38,7 @@ use ringway_tables::{PeerId, Snapshot};
 use heads::Heads;
 use superframe::{MAX_CUT, segment_size};
 
-use super::view::{frame_of, packet_of};
+use super::packet::{frame_of, packet_of};
 
 /// Most inner frames of one receive: 64 messages of 64 segments.
 const MAX_INNER: usize = 4096;

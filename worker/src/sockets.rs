@@ -3,13 +3,13 @@
 
 use std::os::fd::AsRawFd;
 
-use super::Underlay;
+use super::UnderlaySocket;
 use super::queue_id::QueueId;
 use super::ready::Ready;
 use super::uplink::Uplink;
 
 /// Watches all of them.
-pub(super) fn watch(underlays: &[Underlay], ready: &mut Ready) {
+pub(super) fn watch(underlays: &[UnderlaySocket], ready: &mut Ready) {
     for (i, underlay) in underlays.iter().enumerate() {
         let queue = QueueId::Socket(i as u32);
         if let Err(error) = ready.add(queue, underlay.socket.rx_fd().as_raw_fd()) {
@@ -22,7 +22,7 @@ pub(super) fn watch(underlays: &[Underlay], ready: &mut Ready) {
 /// of the round.
 pub(super) fn replace<R>(
     uplink: &mut Uplink<R>,
-    new: Underlay,
+    new: UnderlaySocket,
     ready: &mut Ready,
     listening: bool,
 ) {

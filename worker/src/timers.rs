@@ -56,17 +56,17 @@ impl Timers {
             return None;
         }
         let due = self.heap.pop().map(|Reverse((_, due))| due);
-        self.look();
+        self.update_next();
         due
     }
 
     /// Takes out all of a port.
     pub(super) fn forget(&mut self, port: PortId) {
         self.heap.retain(|Reverse((_, due))| due.port() != port);
-        self.look();
+        self.update_next();
     }
 
-    fn look(&mut self) {
+    fn update_next(&mut self) {
         self.next = self.heap.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
     }
 }

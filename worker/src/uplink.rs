@@ -4,24 +4,24 @@ use ringway_encap::Encap;
 use ringway_ports::socket::{RxCounters, TxReport};
 use ringway_switch::{Counters, DropReason};
 
-use super::Underlay;
+use super::UnderlaySocket;
 use super::buffers::Buffers;
 use super::devices::Ring;
 use super::identification::Identifications;
 use super::observe::Watch;
-use super::rings::Rings;
+use super::ring_set::RingSet;
 use super::transmit::{Loss, Outgoing, RingCarrier, SocketCarrier, send};
 
 /// Sockets and rings.
 pub(crate) struct Uplink<R> {
-    pub(crate) sockets: Vec<Underlay>,
+    pub(crate) sockets: Vec<UnderlaySocket>,
     /// What each socket had counted when that was last entered.
     entered: Vec<RxCounters>,
     /// What all of them have counted.
     pub(crate) received: SocketCounts,
     /// Index in `sockets` by [`place`].
     by_kind: [Option<usize>; 4],
-    pub(crate) rings: Rings<R>,
+    pub(crate) rings: RingSet<R>,
     /// Checksums of what rings bring may be unfinished.
     pub(crate) unfinished: bool,
     ids: Identifications,
@@ -30,7 +30,7 @@ pub(crate) struct Uplink<R> {
 }
 
 impl<R> Uplink<R> {
-    pub(crate) fn new(sockets: Vec<Underlay>, ids: Identifications) -> Uplink<R> {
+    pub(crate) fn new(sockets: Vec<UnderlaySocket>, ids: Identifications) -> Uplink<R> {
         let mut by_kind = [None; 4];
         for (i, socket) in sockets.iter().enumerate() {
             by_kind[place(socket.encap, socket.v6)] = Some(i);
@@ -40,7 +40,7 @@ impl<R> Uplink<R> {
             received: SocketCounts::default(),
             sockets,
             by_kind,
-            rings: Rings::new(),
+            rings: RingSet::new(),
             unfinished: false,
             ids,
             report: TxReport::default(),
@@ -48,12 +48,12 @@ impl<R> Uplink<R> {
     }
 
     /// The number of the socket of the same family and encapsulation.
-    pub(crate) fn same_kind(&self, other: &Underlay) -> Option<usize> {
+    pub(crate) fn same_kind(&self, other: &UnderlaySocket) -> Option<usize> {
         self.by_kind[place(other.encap, other.v6)]
     }
 
     /// Puts another socket in the place of number `at`.
-    pub(crate) fn replace(&mut self, at: usize, new: Underlay) {
+    pub(crate) fn replace(&mut self, at: usize, new: UnderlaySocket) {
         self.sockets[at] = new;
         self.entered[at] = RxCounters::default();
     }

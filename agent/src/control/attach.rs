@@ -33,10 +33,10 @@ use super::tables::{as_v4, as_v6};
 use super::{Control, Reply, closing};
 use crate::api::{ApiError, Attach, view};
 use crate::state::{CniRecord, PodRecord};
-use ringway_worker::limits::{LimitError, Limits, Rate};
+use ringway_worker::limits::{LimitError, Rate, RateLimits};
 
 /// What was found out before anything is made.
-type Prepared = (Netns, Vec<PodAddress>, PodRecord, Option<Arc<Limits>>);
+type Prepared = (Netns, Vec<PodAddress>, PodRecord, Option<Arc<RateLimits>>);
 
 /// A pod to be attached; its addresses are settled.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +58,7 @@ pub(super) struct NewPod {
 /// A pod whose interface is being made.
 pub(super) struct Attaching {
     record: PodRecord,
-    limits: Option<Arc<Limits>>,
+    limits: Option<Arc<RateLimits>>,
     chosen: Vec<IpAddr>,
     answer: Reply<Result<view::Pod, ApiError>>,
     _closing: closing::Attach,
@@ -384,16 +384,16 @@ pub(super) fn of_interface(error: InterfaceError) -> ApiError {
 }
 
 /// What a pod may send at most, in bytes per second.
-pub(super) fn egress_of(limits: Option<&Limits>) -> Option<u64> {
+pub(super) fn egress_of(limits: Option<&RateLimits>) -> Option<u64> {
     let egress = limits.and_then(|limits| limits.egress.as_ref());
     egress.map(|limit| limit.bucket.rate())
 }
 
 /// Limits of a pod; `None` if nothing is limited.
-pub(super) fn limits(asked: Option<&Bandwidth>) -> Result<Option<Arc<Limits>>, LimitError> {
+pub(super) fn limits(asked: Option<&Bandwidth>) -> Result<Option<Arc<RateLimits>>, LimitError> {
     let Some(asked) = asked else { return Ok(None) };
     let rate = |rate, burst| Rate { rate, burst };
-    let limits = Limits::new(
+    let limits = RateLimits::new(
         rate(asked.ingress_rate, asked.ingress_burst),
         rate(asked.egress_rate, asked.egress_burst),
     )?;

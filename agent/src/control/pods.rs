@@ -27,7 +27,7 @@ use crate::api::{ApiError, Detach};
 use crate::config::gateway;
 use crate::state::PodRecord;
 use ringway_worker::Command;
-use ringway_worker::limits::Limits;
+use ringway_worker::limits::RateLimits;
 
 /// How long workers may take to let go of a port: they look at their commands
 /// every round, and a worker that hangs ends the process soon after.
@@ -338,7 +338,7 @@ impl Control {
         &mut self,
         port: PortId,
         queues: Queues,
-        limits: Option<Arc<Limits>>,
+        limits: Option<Arc<RateLimits>>,
     ) {
         let workers = self.workers.len();
         for worker in &self.workers {
@@ -406,7 +406,7 @@ enum Lost {
 }
 
 /// A TAP that an earlier version made loses the packets of a burst, and takes up to 6 MB.
-fn mend_queue(name: &str, record: &PodRecord, limits: Option<&Limits>) {
+fn mend_queue(name: &str, record: &PodRecord, limits: Option<&RateLimits>) {
     let queue = Queue::of(record.mtu, egress_of(limits));
     let mended = Netns::open(&record.netns)
         .map_err(InterfaceError::from)

@@ -203,7 +203,7 @@ pub(super) fn open_sockets(
     worker: usize,
     descriptors: &mut Descriptors,
     status: &mut Vec<SocketStatus>,
-) -> anyhow::Result<Vec<worker::Underlay>> {
+) -> anyhow::Result<Vec<worker::UnderlaySocket>> {
     let mut all = Vec::new();
     for address in underlay.addresses() {
         for kind in config.encaps() {
@@ -248,7 +248,7 @@ pub(super) fn open_sockets(
                     "underlay by UDP socket"
                 );
             }
-            all.push(worker::Underlay {
+            all.push(worker::UnderlaySocket {
                 socket,
                 encap: config.encap(kind),
                 v6,

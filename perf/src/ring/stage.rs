@@ -15,7 +15,7 @@ use ringway_ports::socket::{SocketConfig, UdpUnderlay};
 use ringway_ports::xdp::{Attachment, Filter, Program, Want, XskMap};
 use ringway_ports::xsk::{Xsk, XskConfig, ZeroCopy};
 use ringway_ports::{Pool, ethtool};
-use ringway_worker::{Queues, Underlay};
+use ringway_worker::{Queues, UnderlaySocket};
 
 use super::frames::{OURS, PORT, THEIRS};
 use super::port::Bench;
@@ -153,9 +153,9 @@ fn ring_of(queues: &mut Queues<Bench>) -> (&mut Pool, &mut Xsk) {
 }
 
 /// Whose source ports the ring sends from. Nothing comes to it, and nothing is sent by it.
-fn socket() -> anyhow::Result<Underlay> {
+fn socket() -> anyhow::Result<UnderlaySocket> {
     let anywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    Ok(Underlay {
+    Ok(UnderlaySocket {
         socket: UdpUnderlay::open(&SocketConfig::new(anywhere))?,
         encap: Encap::Vxlan { vni: 1 },
         v6: false,

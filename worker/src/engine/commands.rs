@@ -7,16 +7,16 @@ use ringway_ports::tap::Tap;
 use ringway_tables::PortId;
 
 use super::Engine;
-use crate::limited::Limited;
 use crate::local_ports::LocalQueue;
 use crate::queue_id::QueueId;
 use crate::queues::Queues;
+use crate::shaper::Shaper;
 use crate::visit::Round;
 use crate::{Command, Event, sockets};
 
 impl Engine {
     /// Acts on commands; `false` means stop.
-    pub(super) fn obey(&mut self) -> bool {
+    pub(super) fn handle_commands(&mut self) -> bool {
         while let Ok(command) = self.inbox.try_recv() {
             match command {
                 Command::AddTap {
@@ -39,7 +39,7 @@ impl Engine {
                         port: Tap::new(queue, port.0),
                         read,
                         uso,
-                        limited: Limited::new(limits),
+                        shaper: Shaper::new(limits),
                     };
                     self.queues.ports.add(port, queue);
                 }
@@ -69,7 +69,7 @@ impl Engine {
                     } = &mut self.queues;
                     uplink.unfinished = unfinished;
                     let result = uplink.rings.open(&mut buffers.pool, &configs);
-                    uplink.rings.tell(&buffers.pool, &self.shared.buffers);
+                    uplink.rings.publish(&buffers.pool, &self.shared.buffers);
                     if self.listening {
                         self.watch_rings();
                     }
@@ -124,8 +124,8 @@ impl Engine {
         let Some(queue) = self.queues.ports.get_mut(port) else {
             return;
         };
-        if let Some(limited) = &mut queue.limited {
-            limited.parked = false;
+        if let Some(shaper) = &mut queue.shaper {
+            shaper.parked = false;
         }
         let fd = queue.port.fd().clone();
         if let Err(error) = self.ready.resume(QueueId::Tap(port), fd.as_raw_fd()) {

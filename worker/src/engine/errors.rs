@@ -10,7 +10,7 @@ use ringway_switch::DropReason;
 use super::Engine;
 use crate::queue_id::TransmitSocket;
 use crate::uplink::Uplink;
-use crate::{Event, Underlay};
+use crate::{Event, UnderlaySocket};
 
 /// Times that 64 ICMP errors are read when a socket reports some: more than it has room for.
 const VISITS: usize = 8;
@@ -46,11 +46,11 @@ impl Engine {
                 }
             }
         }
-        self.tell();
+        self.report_transmissions();
     }
 
     /// Passes on what the sockets reported, and counts what they lost.
-    pub(super) fn tell(&mut self) {
+    pub(super) fn report_transmissions(&mut self) {
         let report = &mut self.queues.uplink.report;
         for news in &report.path_mtu {
             let mtu = u16::try_from(news.mtu).unwrap_or(u16::MAX);
@@ -93,8 +93,8 @@ impl Engine {
 }
 
 /// The transmit sockets and their descriptors.
-fn transmit_sockets(underlays: &[Underlay]) -> Vec<(TransmitSocket, RawFd)> {
-    let of = |(underlay, of): (usize, &Underlay)| {
+fn transmit_sockets(underlays: &[UnderlaySocket]) -> Vec<(TransmitSocket, RawFd)> {
+    let of = |(underlay, of): (usize, &UnderlaySocket)| {
         let fds = of.socket.tx_fds().map(AsRawFd::as_raw_fd);
         let socket = |(index, fd)| (TransmitSocket { underlay, index }, fd);
         fds.enumerate().map(socket).collect::<Vec<_>>()

@@ -16,7 +16,7 @@ use crate::buffers::Buffers;
 use crate::devices::Ring;
 use crate::identification::Identifications;
 use crate::observe::{Outer, Watch};
-use crate::view::{frame_of, packet_of};
+use crate::packet::{frame_of, packet_of};
 
 /// Everything needed to queue frames on one ring.
 pub(crate) struct RingCarrier<'a, R, W> {

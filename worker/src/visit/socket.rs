@@ -4,8 +4,8 @@ use super::{Outcome, Visit};
 use crate::activity::Activity;
 use crate::devices::Devices;
 use crate::observe::{Entry, Watch};
+use crate::packet::{frame_of, packet_of};
 use crate::receive::Kind;
-use crate::view::{frame_of, packet_of};
 
 impl<D: Devices, W: Watch> Visit<'_, D, W> {
     /// Visits socket `at`.

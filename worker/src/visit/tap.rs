@@ -10,7 +10,7 @@ use crate::activity::Activity;
 use crate::buffers::Buffers;
 use crate::devices::{Devices, LocalPort};
 use crate::observe::{Entry, Watch};
-use crate::view::{frame_of, packet_of};
+use crate::packet::{frame_of, packet_of};
 
 impl<D: Devices, W: Watch> Visit<'_, D, W> {
     /// Visits the queue of a port.
@@ -20,8 +20,8 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
         let Some(queue) = self.queues.ports.get_mut(port) else {
             return Outcome::Empty;
         };
-        if let Some(limited) = &mut queue.limited {
-            match limited.may_read(self.now) {
+        if let Some(shaper) = &mut queue.shaper {
+            match shaper.may_read(self.now) {
                 Ok(bytes) => batch.narrow(bytes),
                 Err(until) => return Outcome::Throttled { until },
             }
@@ -45,12 +45,12 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
             }
         };
         let activity = activity(pool, &batch.frames[first..]);
-        if let Some(limited) = &mut queue.limited {
+        if let Some(shaper) = &mut queue.shaper {
             let wire = batch.frames[first..].iter().map(|frame| {
                 let head = pool.slice(frame.buf, frame.start, frame.linear);
                 frame.wire_len(head.unwrap_or(&[]))
             });
-            limited.charge(self.now, wire.sum());
+            shaper.charge(self.now, wire.sum());
         }
         for i in first..self.queues.buffers.batch.frames.len() {
             self.frame(i);

@@ -11,10 +11,10 @@ use ringway_switch::{Counters, DropReason, Ports};
 use ringway_tables::NodeInfo;
 
 use super::*;
-use crate::Underlay;
+use crate::UnderlaySocket;
 
 /// A socket whose receive buffer holds next to nothing.
-fn narrow() -> (Underlay, SocketAddr) {
+fn narrow() -> (UnderlaySocket, SocketAddr) {
     let config = SocketConfig {
         rcvbuf: 4096,
         gro: false,
@@ -23,7 +23,7 @@ fn narrow() -> (Underlay, SocketAddr) {
     let socket = UdpUnderlay::open(&config).unwrap();
     let fd = socket.rx_fd().try_clone().unwrap();
     let address = UdpSocket::from(fd).local_addr().unwrap();
-    let underlay = Underlay {
+    let underlay = UnderlaySocket {
         socket,
         encap: Encap::Vxlan { vni: 1 },
         v6: false,

@@ -15,7 +15,7 @@ use ringway_packet::offload::VNET_HDR_LEN;
 use ringway_switch::counters::Cell;
 use ringway_switch::{Counters, DropReason, Ports};
 use ringway_tables::{NodeInfo, Port as Entry, PortId, PortKind, Publisher, Snapshot};
-use ringway_worker::limits::{Limits, Rate};
+use ringway_worker::limits::{Rate, RateLimits};
 use ringway_worker::{Command, Event, Polling, Worker, WorkerConfig};
 
 /// A node with workers; pod `n` has port `n`, 10.77.1.n and fd77:1::n.
@@ -67,7 +67,7 @@ impl Node {
         n: u32,
         queue: &Arc<OwnedFd>,
         reader: usize,
-        limits: Option<&Arc<Limits>>,
+        limits: Option<&Arc<RateLimits>>,
     ) {
         self.publish(n);
         self.add_tap(n, queue, reader, limits);
@@ -79,7 +79,7 @@ impl Node {
         n: u32,
         queue: &Arc<OwnedFd>,
         reader: usize,
-        limits: Option<&Arc<Limits>>,
+        limits: Option<&Arc<RateLimits>>,
     ) {
         for worker in &self.workers {
             let read = worker.index() == reader;
@@ -94,7 +94,12 @@ impl Node {
     }
 
     /// Attaches pod `n` with a queue for each worker.
-    pub fn attach_all(&mut self, n: u32, queues: &[Arc<OwnedFd>], limits: Option<&Arc<Limits>>) {
+    pub fn attach_all(
+        &mut self,
+        n: u32,
+        queues: &[Arc<OwnedFd>],
+        limits: Option<&Arc<RateLimits>>,
+    ) {
         self.publish(n);
         for (worker, queue) in self.workers.iter().zip(queues) {
             worker.send(Command::AddTap {
@@ -196,13 +201,13 @@ pub fn pod(n: u32) -> Entry {
 }
 
 /// To the pod: bit/s and bits.
-pub fn ingress(rate: u64, burst: u64) -> Arc<Limits> {
-    Arc::new(Limits::new(Rate { rate, burst }, Rate::default()).unwrap())
+pub fn ingress(rate: u64, burst: u64) -> Arc<RateLimits> {
+    Arc::new(RateLimits::new(Rate { rate, burst }, Rate::default()).unwrap())
 }
 
 /// From the pod: bit/s and bits.
-pub fn egress(rate: u64, burst: u64) -> Arc<Limits> {
-    Arc::new(Limits::new(Rate::default(), Rate { rate, burst }).unwrap())
+pub fn egress(rate: u64, burst: u64) -> Arc<RateLimits> {
+    Arc::new(RateLimits::new(Rate::default(), Rate { rate, burst }).unwrap())
 }
 
 /// How often what fell short is measured again.

@@ -78,7 +78,7 @@ pub struct BufferStats {
 
 impl BufferStats {
     /// Enters what sockets have counted.
-    pub(super) fn enter_sockets(&self, counts: SocketCounts) {
+    pub(super) fn publish_sockets(&self, counts: SocketCounts) {
         for (cell, value) in [
             (&self.socket_messages, counts.messages),
             (&self.socket_datagrams, counts.datagrams),
@@ -91,7 +91,7 @@ impl BufferStats {
 }
 
 /// The rings.
-pub(super) struct Rings<R = Xsk> {
+pub(super) struct RingSet<R = Xsk> {
     pub(super) open: Vec<R>,
     closed: Vec<(Closed, Instant)>,
     /// Times rings were opened: rings closed lately must not have the numbers of those open now.
@@ -132,9 +132,9 @@ impl Counts {
     }
 }
 
-impl<R> Rings<R> {
-    pub(super) fn new() -> Rings<R> {
-        Rings {
+impl<R> RingSet<R> {
+    pub(super) fn new() -> RingSet<R> {
+        RingSet {
             open: Vec::new(),
             closed: Vec::new(),
             generation: 0,
@@ -149,7 +149,7 @@ impl<R> Rings<R> {
     }
 }
 
-impl Rings {
+impl RingSet {
     /// Opens a ring for each configuration, all or none; what was open is closed before.
     pub(super) fn open(
         &mut self,
@@ -192,7 +192,7 @@ impl Rings {
             }
         }
         self.received
-            .reserve(Rings::<Xsk>::budget(Batch::MAX_FRAMES));
+            .reserve(RingSet::<Xsk>::budget(Batch::MAX_FRAMES));
         Ok(opened)
     }
 
@@ -231,7 +231,7 @@ impl Rings {
     }
 
     /// Enters everything into `stats`.
-    pub(super) fn tell(&self, pool: &Pool, stats: &BufferStats) {
+    pub(super) fn publish(&self, pool: &Pool, stats: &BufferStats) {
         let census = pool.census();
         let sum = |of: fn(&Xsk) -> u32| self.open.iter().map(|xsk| u64::from(of(xsk))).sum();
         stats.total.store(census.total as u64, Relaxed);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   from the pod   tokens: read, at most so many bytes; then charge what was read
-//!                  else: reserve some; the queue leaves epoll until a timer ([`Due::Read`](super::timers::Due)) puts it back
+//!                  else: reserve some; the queue leaves epoll until a timer (`Due::Read`) puts it back
 //!   to the pod     nothing waits and there are tokens: written at once, from the pool
 //!                  else: copied and queued, written by a timer (`Due::Drain`); full: `rate_limited`
 //! ```
@@ -23,11 +23,11 @@ use ringway_packet::offload::{Offload, VNET_HDR_LEN};
 use ringway_ports::Frame;
 
 use super::buffers::Buffers;
-use super::limits::Limits;
+use super::limits::RateLimits;
 
-/// A pod whose bandwidth is limited.
-pub(super) struct Limited {
-    limits: Arc<Limits>,
+/// Shapes the traffic of a pod whose bandwidth is limited.
+pub(super) struct Shaper {
+    limits: Arc<RateLimits>,
     /// Its queue is out of epoll, and a timer will put it back.
     pub(super) parked: bool,
     /// Tokens it has reserved to be read by.
@@ -58,11 +58,11 @@ pub(super) enum Admission {
     Full,
 }
 
-impl Limited {
+impl Shaper {
     /// `None` if nothing is limited.
-    pub(super) fn new(limits: Option<Arc<Limits>>) -> Option<Box<Limited>> {
+    pub(super) fn new(limits: Option<Arc<RateLimits>>) -> Option<Box<Shaper>> {
         let limits = limits.filter(|limits| !limits.is_none())?;
-        Some(Box::new(Limited {
+        Some(Box::new(Shaper {
             limits,
             parked: false,
             credit: 0,
