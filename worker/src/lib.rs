@@ -15,6 +15,8 @@
 //! it by a channel and a waker, the tables by a snapshot that is looked at once a round, the counters by
 //! shared cells of which it is the only writer.
 
+#![forbid(unsafe_code)]
+
 mod activity;
 mod announce;
 mod budget;

@@ -7,6 +7,9 @@
 //!              frames written once ─▶ ring ═ wire ═▶ dropped                             bare
 //! ```
 //!
+//! Ours is a worker's own round: it visits the ring or the port and flushes ([`ringway_worker::Round`]), with
+//! memory in the place of TAPs.
+//!
 //! One device, one run, one socket: the loops take turns on it, in slices of a fraction of a second and in
 //! alternating order, and what counts is the median of the ratios within a turn.
 //!

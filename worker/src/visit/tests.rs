@@ -1,5 +1,7 @@
 //! Rounds over real sockets on the loopback interface.
 
+mod memory;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
