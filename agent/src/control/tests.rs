@@ -163,6 +163,32 @@ fn attach_and_detach_leave_the_tables_as_they_were() {
 }
 
 #[test]
+fn a_pod_begins_with_counts_of_its_own() {
+    in_netns(|| {
+        let (node, pod) = (Node::new(), Pod::new());
+        let mut control = node.start(1);
+        let first = control.attach(&request(&pod, "a", &["10.77.1.2"])).unwrap();
+        let counters = control.counters[0].clone();
+        let port = PortId(first.port);
+        detach(&mut control, "a");
+        settle(&mut control);
+        // What was counted of a pod that is gone.
+        counters.port(port).rx.add(7, 700);
+        counters.port(port).drops[0].add(7);
+        let second = control.attach(&request(&pod, "b", &["10.77.1.3"])).unwrap();
+        assert_eq!(second.port, first.port);
+        assert_eq!((second.from_pod.frames, second.drops.len()), (0, 0));
+        // And in the counters, as soon as the worker has the queue.
+        let end = Instant::now() + Duration::from_secs(5);
+        while counters.port(port).drops[0].get() > 0 {
+            assert!(Instant::now() < end, "it is not reset");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        control.stop();
+    });
+}
+
+#[test]
 fn each_refusal_says_why_and_leaves_nothing() {
     in_netns(|| {
         let (node, pod, other) = (Node::new(), Pod::new(), Pod::new());
