@@ -8,14 +8,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use ringway_tables::{PeerId, PortId};
+use ringway_tables::{MAX_PEERS, MAX_PORTS, PeerId, PortId};
 
 use crate::{DropReason, IgnoreReason, Verdict};
-
-/// Ports with counters of their own; a port beyond them shares the last cell.
-pub const MAX_PORTS: usize = 1024;
-/// Peers with counters of their own; a peer beyond them shares the last cell.
-pub const MAX_PEERS: usize = 2048;
 
 /// One counter with a single writer.
 #[derive(Debug, Default)]
@@ -142,8 +137,11 @@ pub struct Counters {
     pub icmp_suppressed: Cell,
     /// Payload bytes copied in user space.
     pub copied_bytes: Cell,
+    /// As many as the tables take.
     ports: Box<[Side]>,
     peers: Box<[Side]>,
+    /// Of numbers that the tables do not give: nobody's, and not shown.
+    nobody: Side,
 }
 
 impl Default for Counters {
@@ -164,6 +162,7 @@ impl Default for Counters {
             copied_bytes: Cell::default(),
             ports: (0..MAX_PORTS).map(|_| Side::default()).collect(),
             peers: (0..MAX_PEERS).map(|_| Side::default()).collect(),
+            nobody: Side::default(),
         }
     }
 }
@@ -172,13 +171,13 @@ impl Counters {
     /// Counters of a port.
     #[inline]
     pub fn port(&self, port: PortId) -> &Side {
-        &self.ports[(port.0 as usize).min(MAX_PORTS - 1)]
+        self.ports.get(port.0 as usize).unwrap_or(&self.nobody)
     }
 
     /// Counters of a peer.
     #[inline]
     pub fn peer(&self, peer: PeerId) -> &Side {
-        &self.peers[(peer.0 as usize).min(MAX_PEERS - 1)]
+        self.peers.get(peer.0 as usize).unwrap_or(&self.nobody)
     }
 
     /// Enters a frame's verdict. `side` is where the frame came from, if that is known.

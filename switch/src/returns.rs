@@ -37,10 +37,9 @@ use ringway_packet::addr::mapped;
 use ringway_packet::flow::FlowKey;
 use ringway_packet::parse::{Fragment, L3, Parsed};
 use ringway_packet::proto;
-use ringway_tables::PortId;
+use ringway_tables::{MAX_PORTS, PortId};
 
 use crate::bytes::{be16, be32};
-use crate::counters::MAX_PORTS;
 
 const SECOND: u64 = 1_000_000_000;
 /// How long a silent TCP flow is kept.
@@ -78,7 +77,7 @@ pub struct Returns {
     /// Whether there ever was a flow: a node without translation pays for one load.
     used: AtomicBool,
     /// By role and port number, whether one of its pod's.
-    ports: [[AtomicBool; MAX_PORTS]; 2],
+    ports: [Box<[AtomicBool]>; 2],
 }
 
 impl Default for Returns {
@@ -96,7 +95,7 @@ impl Returns {
             buckets: (0..buckets).map(|_| Default::default()).collect(),
             key,
             used: AtomicBool::new(false),
-            ports: std::array::from_fn(|_| std::array::from_fn(|_| AtomicBool::new(false))),
+            ports: std::array::from_fn(|_| (0..MAX_PORTS).map(|_| AtomicBool::new(false)).collect()),
         }
     }
 
@@ -145,15 +144,17 @@ impl Returns {
     }
 
     fn mark(&self, port: PortId, role: Role) {
-        self.port(port, role).store(true, Relaxed);
-        self.used.store(true, Relaxed);
+        if let Some(port) = self.port(port, role) {
+            port.store(true, Relaxed);
+            self.used.store(true, Relaxed);
+        }
     }
 
     /// A client has sent a packet to another pod itself. A flow that it had through the node under the same
     /// tuple is over: its port is used again, and the answers are for the client.
     #[inline]
     pub fn direct(&self, port: PortId, role: Role, head: &[u8], parsed: &Parsed) {
-        if self.port(port, role).load(Relaxed) {
+        if self.has(port, role) {
             self.forget(head, parsed);
         }
     }
@@ -176,7 +177,7 @@ impl Returns {
     /// Whether a packet to a client at `port`, or from a backend there, is an answer of such a flow.
     #[inline]
     pub fn takes(&self, port: PortId, role: Role, head: &[u8], parsed: &Parsed, now: u64) -> bool {
-        self.port(port, role).load(Relaxed) && self.known(head, parsed, now)
+        self.has(port, role) && self.known(head, parsed, now)
     }
 
     #[cold]
@@ -225,8 +226,15 @@ impl Returns {
         entry.tag.store(tag, Relaxed);
     }
 
-    fn port(&self, port: PortId, role: Role) -> &AtomicBool {
-        &self.ports[role as usize][(port.0 as usize).min(MAX_PORTS - 1)]
+    /// None for a number that the tables do not give.
+    fn port(&self, port: PortId, role: Role) -> Option<&AtomicBool> {
+        self.ports[role as usize].get(port.0 as usize)
+    }
+
+    /// Whether the port ever had a flow.
+    #[inline]
+    fn has(&self, port: PortId, role: Role) -> bool {
+        self.port(port, role).is_some_and(|used| used.load(Relaxed))
     }
 
     /// Fingerprint, never 0, and the bucket it belongs in.

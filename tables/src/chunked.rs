@@ -15,6 +15,8 @@ type Chunk<T> = Arc<[Option<T>; CHUNK]>;
 pub struct Chunked<T> {
     chunks: Arc<[Option<Chunk<T>>]>,
     len: usize,
+    /// All numbers below are in use.
+    full_to: u32,
 }
 
 impl<T> Default for Chunked<T> {
@@ -22,6 +24,7 @@ impl<T> Default for Chunked<T> {
         Chunked {
             chunks: Arc::from([]),
             len: 0,
+            full_to: 0,
         }
     }
 }
@@ -51,7 +54,7 @@ impl<T: Clone> Chunked<T> {
 
     /// Sets an entry and returns the one that was there.
     pub fn set(&mut self, number: u32, value: T) -> Option<T> {
-        let number = number as usize;
+        let (given, number) = (number, number as usize);
         let at = number / CHUNK;
         if at >= self.chunks.len() {
             let holes = std::iter::repeat_n(None, at + 1 - self.chunks.len());
@@ -61,12 +64,16 @@ impl<T: Clone> Chunked<T> {
             .get_or_insert_with(|| Arc::new(std::array::from_fn(|_| None)));
         let old = Arc::make_mut(chunk)[number % CHUNK].replace(value);
         self.len += usize::from(old.is_none());
+        if given == self.full_to {
+            self.full_to = self.first_free(given + 1);
+        }
         old
     }
 
     /// Removes an entry and returns it.
     pub fn remove(&mut self, number: u32) -> Option<T> {
         self.get(number)?;
+        self.full_to = self.full_to.min(number);
         let number = number as usize;
         let slot = &mut Arc::make_mut(&mut self.chunks)[number / CHUNK];
         let chunk = slot.as_mut()?;
@@ -93,6 +100,10 @@ impl<T: Clone> Chunked<T> {
 
     /// The lowest number not in use, at least `from`.
     pub fn lowest_free(&self, from: u32) -> u32 {
+        self.first_free(from.max(self.full_to))
+    }
+
+    fn first_free(&self, from: u32) -> u32 {
         (from..)
             .find(|&number| self.get(number).is_none())
             .unwrap_or(u32::MAX)

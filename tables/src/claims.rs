@@ -1,9 +1,9 @@
-//! Who owns which part of the address space: disjoint ranges, kept sorted.
+//! Whose which outer address is: disjoint ranges, kept sorted.
 //!
-//! Hash tables cannot say whether a new network overlaps an old one; this can, in two binary
-//! searches, whichever of the two is the larger. Pod networks and underlay addresses of the node
-//! and all peers are in it. A pod's address is not (it lies in the node's network). Not on the
-//! packet path. Blocks of at most 64 ranges are shared between snapshots.
+//! Hash tables cannot say whether a network contains an address that is in use; this can, in two
+//! binary searches. The underlay addresses of the node and all peers are in it; pod networks, which
+//! may lie in one another, are in the routing tables. Not on the packet path. Blocks of at most 64
+//! ranges are shared between snapshots.
 
 use std::sync::Arc;
 
@@ -14,10 +14,8 @@ const BLOCK: usize = 64;
 /// Whose range it is and why.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) enum Owner {
-    NodeCidr,
-    NodeAddress,
-    PeerCidr(PeerId),
-    PeerAddress(PeerId),
+    Node,
+    Peer(PeerId),
 }
 
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -45,7 +43,8 @@ impl Claim {
     }
 
     /// Whether two ranges share an address.
-    pub(crate) fn overlaps(&self, other: &Claim) -> bool {
+    #[cfg(test)]
+    fn overlaps(&self, other: &Claim) -> bool {
         self.is_v4() == other.is_v4() && self.first <= other.last && other.first <= self.last
     }
 
@@ -73,7 +72,7 @@ impl Claims {
 
     /// Whose an address is.
     pub(crate) fn owner(&self, addr: u128) -> Option<Owner> {
-        self.overlapping(&Claim::address(addr, Owner::NodeAddress))
+        self.overlapping(&Claim::address(addr, Owner::Node))
             .map(|claim| claim.owner)
     }
 
@@ -162,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    const OWNER: Owner = Owner::PeerCidr(PeerId(1));
+    const OWNER: Owner = Owner::Peer(PeerId(1));
 
     fn claim() -> impl Strategy<Value = Claim> {
         let base = prop_oneof![Just(0u128), Just(0xffff_0000_0000), Just(0xfd77 << 112)];

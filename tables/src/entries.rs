@@ -52,7 +52,7 @@ pub struct Peer {
     pub name: Arc<str>,
     /// Underlay addresses it may send from.
     pub addresses: Arc<[IpAddr]>,
-    /// Networks of its pods.
+    /// Prefixes that lead to it, in no particular order.
     pub cidrs: Arc<[Cidr]>,
 }
 
@@ -112,12 +112,25 @@ pub struct NodeInfo {
 }
 
 impl NodeInfo {
-    /// Addresses that lead to the node's port, IPv4 mapped: gateways and, as the address Flannel
-    /// sends from, each CIDR's network address.
+    /// Addresses that lead to the node's port, IPv4 mapped: the gateway of each CIDR and, as the address
+    /// Flannel sends from, its network address. A CIDR has its first address for a gateway where none is
+    /// given; one of a single address or two (RFC 3021, RFC 6164) has neither, they are pods'.
     pub fn gateway_addresses(&self) -> impl Iterator<Item = u128> + '_ {
-        let gateways = self.gateway4.map(ringway_packet::addr::mapped).into_iter();
-        gateways
-            .chain(self.gateway6)
-            .chain(self.cidrs.iter().map(|cidr| cidr.first()))
+        let given = || {
+            let gateway4 = self.gateway4.map(ringway_packet::addr::mapped);
+            gateway4.into_iter().chain(self.gateway6)
+        };
+        let roomy = self.cidrs.iter().filter(|cidr| cidr.last() - cidr.first() > 1);
+        let of_cidrs = roomy.flat_map(move |cidr| {
+            let own = !given().any(|gateway| cidr.contains(gateway));
+            std::iter::once(cidr.first()).chain(own.then(|| cidr.first() + 1))
+        });
+        given().chain(of_cidrs)
+    }
+
+    /// Whether an address (IPv4 mapped) is a CIDR by itself.
+    pub(crate) fn is_cidr(&self, addr: u128) -> bool {
+        let single = |cidr: &Cidr| cidr.first() == addr && cidr.last() == addr;
+        self.cidrs.iter().any(single)
     }
 }

@@ -90,6 +90,20 @@ pub enum TableError {
         /// Number given.
         id: PeerId,
     },
+    /// No room for another peer.
+    #[error("there is no room for peer {name}: {limit} peers at most")]
+    TooManyPeers {
+        /// The peer.
+        name: Arc<str>,
+        /// The most there can be.
+        limit: u32,
+    },
+    /// No room for another port.
+    #[error("there is no room for another pod: {pods} at most")]
+    TooManyPorts {
+        /// The most there can be.
+        pods: u32,
+    },
     /// A network of a family without a path.
     #[error("peer {name} has the network {cidr} but no path for that family")]
     NoPath {

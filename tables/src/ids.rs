@@ -15,19 +15,8 @@ impl PortId {
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Ord, PartialOrd, Default, Debug)]
 pub struct PeerId(pub u32);
 
-impl PeerId {
-    /// The path by which this peer's IPv4 pods are reached.
-    pub const fn path4(self) -> PathId {
-        PathId(self.0 * 2)
-    }
-
-    /// The path by which this peer's IPv6 pods are reached.
-    pub const fn path6(self) -> PathId {
-        PathId(self.0 * 2 + 1)
-    }
-}
-
-/// A way to a peer: two numbers per peer, one for each family of inner packets.
+/// A path to a peer. A peer has at most one for each family of inner packets:
+/// [`Snapshot::path_of`](crate::Snapshot::path_of).
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Ord, PartialOrd, Default, Debug)]
 pub struct PathId(pub u32);
 

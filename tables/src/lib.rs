@@ -36,4 +36,9 @@ pub use ids::{PathId, PeerId, PortId, Target};
 pub use lpm::{Address, Lpm};
 pub use publish::{Publisher, Reader};
 pub use shard_map::{Key, ShardMap};
-pub use snapshot::{MacTable, Snapshot};
+pub use snapshot::{MacTable, RouteChange, Snapshot};
+
+/// Peers there can be. Whoever has something for each peer, as the counters do, makes room for so many.
+pub const MAX_PEERS: u32 = 8192;
+/// Ports there can be, the node's included.
+pub const MAX_PORTS: u32 = 4096;

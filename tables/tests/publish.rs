@@ -129,7 +129,8 @@ fn a_thousand_peers_and_their_removal() {
                 .is_err()
         );
         let inside = 0x0a64_0000 + (n << 8) + 5;
-        assert_eq!(s.routes4.lookup(inside), Some(Target::Path(id.path4())));
+        let path = s.path_of(*id, false).unwrap();
+        assert_eq!(s.routes4.lookup(inside), Some(Target::Path(path)));
     }
     for (n, id) in ids.into_iter().enumerate().rev().collect::<Vec<_>>() {
         assert_eq!(s.remove_peer(id), Some(peer(n as u32)));

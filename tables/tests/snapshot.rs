@@ -8,7 +8,8 @@ use cast::{
 };
 use ringway_packet::mac::MacAddr;
 use ringway_tables::{
-    NodeInfo, PathId, PeerId, PeerPaths, Port, PortId, PortKind, Snapshot, TableError, Target,
+    MAX_PEERS, MAX_PORTS, NodeInfo, PathId, PeerId, PeerPaths, Port, PortId, PortKind, RouteChange,
+    Snapshot, TableError, Target,
 };
 
 const NODE: Option<Target> = Some(Target::Port(PortId::NODE));
@@ -40,9 +41,9 @@ fn routes_of_a_small_cluster() {
         ("fd77:1::3", Some(Target::Port(PortId(2)))),
         ("10.77.1.4", Some(Target::Unreachable)),
         ("fd77:1::4", Some(Target::Unreachable)),
-        ("10.77.2.9", path(PeerId(0).path4())),
-        ("fd77:2::9", path(PeerId(0).path6())),
-        ("10.77.3.9", path(PeerId(1).path4())),
+        ("10.77.2.9", path(PathId(0))),
+        ("fd77:2::9", path(PathId(1))),
+        ("10.77.3.9", path(PathId(2))),
         ("10.77.4.9", None),
         ("fd77:4::9", None),
         ("192.168.77.2", None),
@@ -67,9 +68,9 @@ fn macs_neighbours_sources_and_paths_of_a_small_cluster() {
     assert_eq!(s.sources.get(addr("192.168.77.2")), Some(PeerId(0)));
     assert_eq!(s.sources.get(addr("fd00:77::3")), Some(PeerId(1)));
     assert_eq!(s.sources.get(addr("192.168.77.1")), None);
-    assert_eq!(s.path(PeerId(1).path4()).unwrap().peer, PeerId(1));
-    assert_eq!(s.path(PeerId(1).path6()).unwrap().dst, ip("fd00:77::2"));
-    assert_eq!(s.free_port(), PortId(3));
+    assert_eq!(s.path(PathId(2)).unwrap().peer, PeerId(1));
+    assert_eq!(s.path(PathId(3)).unwrap().dst, ip("fd00:77::2"));
+    assert_eq!(s.free_port(), Ok(PortId(3)));
     assert_eq!(s.peer_named("node3"), Some(PeerId(1)));
     assert_eq!(s.peer_named("node4"), None);
 }
@@ -137,7 +138,7 @@ fn numbers_are_reused_lowest_first() {
     assert_eq!(s.add_peer(peer(9), paths()), Ok(PeerId(0)));
     assert_eq!(s.add_peer(peer(10), paths()), Ok(PeerId(2)));
     s.remove_port(PortId(1));
-    assert_eq!(s.free_port(), PortId(1));
+    assert_eq!(s.free_port(), Ok(PortId(1)));
 }
 
 #[test]
@@ -150,12 +151,12 @@ fn a_replaced_peer_keeps_its_number_and_nothing_of_the_old() {
     };
     s.replace_peer(PeerId(0), new, only4.clone()).unwrap();
     assert_eq!(s.route(addr("10.77.2.9")), None);
-    assert_eq!(s.route(addr("10.77.22.9")), path(PeerId(0).path4()));
+    assert_eq!(s.route(addr("10.77.22.9")), path(PathId(0)));
     assert_eq!(s.sources.get(addr("192.168.77.2")), None);
     assert_eq!(s.sources.get(addr("192.168.77.22")), Some(PeerId(0)));
-    assert!(s.path(PeerId(0).path6()).is_none());
+    assert!(s.path(PathId(1)).is_none());
     let text = contents(&s);
-    let clash = peer_with("node2", &["192.168.77.22"], &["10.77.3.0/25"]);
+    let clash = peer_with("node2", &["192.168.77.22"], &["10.77.3.0/24"]);
     assert!(s.replace_peer(PeerId(0), clash, only4.clone()).is_err());
     let error = s.replace_peer(PeerId(0), peer(3), paths()).unwrap_err();
     assert_eq!(error.to_string(), "peer node3 is already there as peer 1");
@@ -169,8 +170,8 @@ fn a_path_can_be_replaced_where_there_is_one() {
     let mut s = cluster();
     let mut path = path_to(ip("192.168.77.2"));
     path.mtu = 1350;
-    assert!(s.replace_path(PeerId(1).path4(), path.clone()));
-    let now = s.path(PeerId(1).path4()).unwrap();
+    assert!(s.replace_path(PathId(2), path.clone()));
+    let now = s.path(PathId(2)).unwrap();
     assert_eq!((now.mtu, now.peer), (1350, PeerId(1)));
     assert!(!s.replace_path(PathId(99), path));
 }
@@ -194,7 +195,7 @@ fn the_node_can_change_while_ports_and_peers_stay() {
     assert_eq!(s.route(addr("10.77.1.2")), Some(Target::Port(PortId(1))));
     assert_eq!(s.route(addr("10.77.1.200")), None);
     assert_eq!(s.route(addr("fd77:1::9")), None);
-    assert_eq!(s.route(addr("10.77.2.1")), path(PeerId(0).path4()));
+    assert_eq!(s.route(addr("10.77.2.1")), path(PathId(0)));
 }
 
 #[test]
@@ -321,12 +322,8 @@ fn contradicting_peers_are_refused_naming_both_sides() {
             "fd00:77::1/128 of node4 overlaps fd00:77::1/128 of node node1",
         ),
         (
-            refused_peer("node4", &[], &["10.77.0.0/16"]),
-            "10.77.0.0/16 of node4 overlaps 10.77.3.0/24 of peer node3",
-        ),
-        (
-            refused_peer("node4", &[], &["10.77.2.128/25"]),
-            "10.77.2.128/25 of node4 overlaps 10.77.2.0/24 of peer node2",
+            refused_peer("node4", &[], &["10.77.2.0/24"]),
+            "10.77.2.0/24 of node4 overlaps 10.77.2.0/24 of peer node2",
         ),
         (
             refused_peer("node4", &[], &["fd77:1::/64"]),
@@ -345,11 +342,11 @@ fn contradicting_peers_are_refused_naming_both_sides() {
             "10.77.4.4/32 of node4 overlaps 10.77.4.0/24 of peer node4",
         ),
         (
-            refused_peer("node4", &[], &["10.77.4.0/24", "10.77.4.0/25"]),
-            "10.77.4.0/25 of node4 overlaps 10.77.4.0/24 of peer node4",
+            refused_peer("node4", &[], &["10.77.4.0/24", "10.77.4.0/24"]),
+            "10.77.4.0/24 of node4 overlaps 10.77.4.0/24 of peer node4",
         ),
         (
-            refused_peer("node4", &[], &["10.88.0.0/16"]),
+            refused_peer("node4", &[], &["10.88.9.9/32"]),
             "address 10.88.9.9 of node4 already belongs to pod pod9",
         ),
         (
@@ -392,8 +389,8 @@ fn a_contradicting_node_is_refused_naming_both_sides() {
         error.to_string()
     };
     assert_eq!(
-        refused(&|n| n.cidrs = ["10.77.2.0/23"].map(|c| c.parse().unwrap()).into()),
-        "10.77.2.0/23 of node1 overlaps 10.77.3.0/24 of peer node3"
+        refused(&|n| n.cidrs = ["10.77.2.0/24"].map(|c| c.parse().unwrap()).into()),
+        "10.77.2.0/24 of node1 overlaps 10.77.2.0/24 of peer node2"
     );
     assert_eq!(
         refused(&|n| n.addresses = [ip("192.168.77.2")].into()),
@@ -448,4 +445,152 @@ fn errors_can_be_told_apart() {
         holder: "pod pod2".into(),
     };
     assert_eq!(error, expected);
+}
+
+#[test]
+fn prefixes_lie_in_one_another_and_the_longest_decides() {
+    let mut s = cluster();
+    // All of the cluster, a part of node2's network, an address of ours, and one of node3's.
+    let borrower = peer_with(
+        "node4",
+        &["192.168.77.4"],
+        &["10.77.0.0/16", "10.77.2.128/25", "10.77.1.77/32", "fd77:3::7/128"],
+    );
+    let id = s.add_peer(borrower, paths()).unwrap();
+    let [v4, v6] = [false, true].map(|v6| path(s.path_of(id, v6).unwrap()));
+    assert_eq!((v4, v6), (path(PathId(4)), path(PathId(5))));
+    for (text, target) in [
+        ("10.77.99.1", v4),
+        ("10.77.2.200", v4),
+        ("10.77.2.9", path(PathId(0))),
+        ("10.77.1.77", v4),
+        ("10.77.1.78", Some(Target::Unreachable)),
+        ("10.77.1.2", Some(Target::Port(PortId(1)))),
+        ("fd77:3::7", v6),
+        ("fd77:3::8", path(PathId(3))),
+    ] {
+        assert_eq!(s.route(addr(text)), target, "{text}");
+    }
+    // What is borrowed cannot be a pod's here, all around it can.
+    let mut port = pod(9);
+    port.ip4 = Some(0x0a4d_014d);
+    let error = s.add_port(PortId(9), port.clone()).unwrap_err().to_string();
+    assert_eq!(error, "address 10.77.1.77 of pod9 already belongs to peer node4");
+    s.remove_peer(id);
+    assert_eq!(contents(&s), contents(&cluster()));
+    s.add_port(PortId(9), port).unwrap();
+}
+
+#[test]
+fn a_node_borrows_an_address_for_a_pod() {
+    let mut s = cluster();
+    let mut node = node1();
+    let cidrs = ["10.77.1.0/24", "fd77:1::/64", "10.78.1.0/24", "10.77.2.9/32"];
+    node.cidrs = cidrs.map(|c| c.parse().unwrap()).into();
+    s.set_node(node.clone()).unwrap();
+    // Each network has its gateway; a single address is a pod's and nothing else.
+    for text in ["10.77.1.1", "10.78.1.1", "10.78.1.0", "fd77:1::1"] {
+        assert_eq!(s.route(addr(text)), NODE, "{text}");
+        assert_eq!(s.neighbours.get(addr(text)), Some(GATEWAY_MAC), "{text}");
+    }
+    assert_eq!(s.route(addr("10.78.1.2")), Some(Target::Unreachable));
+    assert_eq!(s.route(addr("10.77.2.9")), Some(Target::Unreachable));
+    assert_eq!(s.route(addr("10.77.2.8")), path(PathId(0)));
+    let free = contents(&s);
+    let mut port = pod(9);
+    port.ip4 = Some(0x0a4d_0209);
+    s.add_port(PortId(9), port).unwrap();
+    let taken = Some(Target::Port(PortId(9)));
+    assert_eq!(s.route(addr("10.77.2.9")), taken);
+    // The node changes around it.
+    node.vni = 7;
+    s.set_node(node.clone()).unwrap();
+    assert_eq!(s.route(addr("10.77.2.9")), taken);
+    node.vni = 1;
+    s.set_node(node).unwrap();
+    s.remove_port(PortId(9));
+    assert_eq!(contents(&s), free);
+}
+
+#[test]
+fn routes_come_move_and_go_while_peers_stay() {
+    let mut s = cluster();
+    let to = |prefix: &str, peer: Option<u32>| RouteChange {
+        prefix: prefix.parse().unwrap(),
+        peer: peer.map(PeerId),
+    };
+    let before = contents(&s);
+    s.change_routes(&[
+        to("10.77.2.0/24", Some(1)),
+        to("10.77.9.0/24", Some(0)),
+        to("fd77:9::/64", Some(0)),
+        to("10.77.3.0/24", None),
+    ])
+    .unwrap();
+    assert_eq!(s.route(addr("10.77.2.9")), path(PathId(2)));
+    assert_eq!(s.route(addr("10.77.9.9")), path(PathId(0)));
+    assert_eq!(s.route(addr("fd77:9::9")), path(PathId(1)));
+    assert_eq!(s.route(addr("10.77.3.9")), None);
+    let cidrs = |s: &Snapshot, id| {
+        let mut all: Vec<String> = s.peer(PeerId(id)).unwrap().cidrs.iter().map(|c| c.to_string()).collect();
+        all.sort();
+        all.join(" ")
+    };
+    assert_eq!(cidrs(&s, 0), "10.77.9.0/24 fd77:2::/64 fd77:9::/64");
+    assert_eq!(cidrs(&s, 1), "10.77.2.0/24 fd77:3::/64");
+    // There and back, in one go.
+    let text = contents(&s);
+    s.change_routes(&[to("10.77.2.0/24", Some(0)), to("10.77.2.0/24", Some(1))]).unwrap();
+    assert_eq!(contents(&s), text);
+    s.change_routes(&[
+        to("10.77.2.0/24", Some(0)),
+        to("10.77.9.0/24", None),
+        to("fd77:9::/64", None),
+        to("10.77.3.0/24", Some(1)),
+    ])
+    .unwrap();
+    assert_eq!(s.peer(PeerId(0)).unwrap().cidrs.len(), 2);
+    let routes = |text: &str| -> Vec<String> {
+        text.lines().filter(|l| l.starts_with("route")).map(str::to_owned).collect()
+    };
+    assert_eq!(routes(&contents(&s)), routes(&before));
+    // What is the node's, a pod's or nobody's is left alone, and so is all else.
+    let text = contents(&s);
+    for (change, words) in [
+        (to("10.77.1.0/24", Some(0)), "10.77.1.0/24 of node2 overlaps 10.77.1.0/24 of node node1"),
+        (to("10.77.1.2/32", Some(0)), "address 10.77.1.2 of node2 already belongs to pod pod2"),
+        (to("192.168.77.0/24", Some(0)), "of node2 overlaps 192.168.77.3/32 of peer node3"),
+        (to("10.77.8.0/24", Some(7)), "there is no peer 7"),
+    ] {
+        let error = s.change_routes(&[to("10.77.7.0/24", Some(0)), change]).unwrap_err().to_string();
+        assert!(error.contains(words), "{words}: {error}");
+        assert_eq!(contents(&s), text);
+    }
+    s.change_routes(&[to("10.77.1.0/24", None), to("10.77.1.2/32", None), to("10.99.0.0/16", None)]).unwrap();
+    assert_eq!(contents(&s), text);
+}
+
+#[test]
+fn beyond_the_limits_there_is_a_refusal_and_no_shared_number() {
+    let mut node = node1();
+    node.cidrs = ["10.77.0.0/16", "fd77:1::/64"].map(|c| c.parse().unwrap()).into();
+    let mut s = Snapshot::new(node).unwrap();
+    for n in 0..MAX_PEERS {
+        let name = format!("n{n}");
+        let id = s.add_peer(peer_with(&name, &[], &[]), PeerPaths::default());
+        assert_eq!(id, Ok(PeerId(n)));
+    }
+    let error = s.add_peer(peer_with("one more", &[], &[]), PeerPaths::default()).unwrap_err();
+    assert_eq!(error.to_string(), "there is no room for peer one more: 8192 peers at most");
+    s.remove_peer(PeerId(5_000));
+    let id = s.add_peer(peer_with("one more", &[], &[]), PeerPaths::default());
+    assert_eq!(id, Ok(PeerId(5_000)));
+    for n in 1..MAX_PORTS {
+        assert_eq!(s.free_port(), Ok(PortId(n)));
+        s.add_port(PortId(n), pod(n + 10)).unwrap();
+    }
+    let error = s.free_port().unwrap_err();
+    assert_eq!(error.to_string(), "there is no room for another pod: 4095 at most");
+    s.remove_port(PortId(77));
+    assert_eq!(s.free_port(), Ok(PortId(77)));
 }

@@ -9,15 +9,23 @@
 //! | node     |      | its CIDRs → unreachable; gateways, the link-local one too, network addresses → port 0 | the same addresses → gateway MAC | |
 //! | port     | MAC → port | each address → port | each address → MAC | |
 //! | peer     |      | its CIDRs → path of that family | | each underlay address → peer |
+//! | routes   |      | prefix → path of that family | | |
+//!
+//! Prefixes may lie in one another, and the longest decides. Each has one target: a node's CIDR of a peer, a
+//! borrowed address in our own, one in another peer's.
 
 mod node;
 mod peers;
 mod ports;
+mod routes;
 
+pub use routes::RouteChange;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ringway_packet::addr::{to_ip, unmap};
+use ringway_packet::addr::{from_ip, to_ip, unmap};
 use ringway_packet::mac::MacAddr;
 
 use crate::claims::{Claim, Claims, Owner};
@@ -52,7 +60,12 @@ pub struct Snapshot {
     pub peers: Chunked<Peer>,
     /// Paths by [`PathId`].
     pub paths: Chunked<Path>,
-    claims: Claims,
+    /// The paths of each peer, IPv4 pods' first.
+    peer_paths: Chunked<[Option<PathId>; 2]>,
+    /// Peers by name.
+    names: Arc<BTreeMap<Arc<str>, PeerId>>,
+    /// Outer addresses in use.
+    outer: Claims,
     least_mtu: u16,
 }
 
@@ -101,6 +114,11 @@ impl Snapshot {
     #[inline]
     pub fn path(&self, id: PathId) -> Option<&Path> {
         self.paths.get(id.0)
+    }
+
+    /// The path by which a peer's pods of a family are reached.
+    pub fn path_of(&self, peer: PeerId, v6: bool) -> Option<PathId> {
+        self.peer_paths.get(peer.0)?[usize::from(v6)]
     }
 
     /// Bytes of all tables that are not shared with `other`: what a change has copied. (The
@@ -164,44 +182,142 @@ impl Snapshot {
 
     fn owner_label(&self, owner: Owner) -> String {
         match owner {
-            Owner::NodeCidr | Owner::NodeAddress => format!("node {}", self.node.name),
-            Owner::PeerCidr(id) | Owner::PeerAddress(id) => self.peer_label(id),
+            Owner::Node => format!("node {}", self.node.name),
+            Owner::Peer(id) => self.peer_label(id),
         }
     }
 
-    /// Checks ranges of one node against each other and against all that is claimed. Equal
-    /// addresses of one node are tolerated; `label` says whose the ranges are.
-    fn check_claims(
+    fn path_label(&self, id: PathId) -> String {
+        self.path(id).map_or_else(|| format!("path {id}"), |path| self.peer_label(path.peer))
+    }
+
+    /// Whose the addresses of a target are.
+    fn target_label(&self, target: Target) -> String {
+        match target {
+            Target::Port(id) => self.port_label(id),
+            Target::Path(id) => self.path_label(id),
+            Target::Unreachable => format!("node {}", self.node.name),
+        }
+    }
+
+    /// Checks outer addresses against all that is there but what peer `own` has.
+    fn check_addresses(
         &self,
-        claims: &[Claim],
+        own: Option<PeerId>,
+        addresses: &[IpAddr],
         new: &Arc<str>,
-        label: &str,
     ) -> Result<(), TableError> {
-        let overlap = |ours: &Claim, theirs: &Claim, holder: String| TableError::Overlap {
-            what: range(ours),
-            new: new.clone(),
-            other: range(theirs),
-            holder,
-        };
-        for (i, claim) in claims.iter().enumerate() {
-            if let Some(other) = claims[..i].iter().find(|other| other.overlaps(claim)) {
-                return Err(overlap(claim, other, label.into()));
+        for addr in outer_addresses(addresses) {
+            let what = host(addr);
+            let overlap = |other, holder| TableError::Overlap {
+                what,
+                new: new.clone(),
+                other,
+                holder,
+            };
+            if let Some(owner) = self.outer.owner(addr)
+                && own.is_none_or(|own| owner != Owner::Peer(own))
+            {
+                return Err(overlap(what, self.owner_label(owner)));
             }
-            if let Some(other) = self.claims.overlapping(claim) {
-                return Err(overlap(claim, &other, self.owner_label(other.owner)));
+            let prefix = match unmap(addr) {
+                Some(v4) => self.routes4.lookup_prefix(v4),
+                None => self.routes6.lookup_prefix(addr),
+            };
+            if let Some((len, target)) = prefix {
+                let other = Cidr::containing(to_ip(addr), len).unwrap_or(what);
+                return Err(overlap(other, self.target_label(target)));
             }
         }
         Ok(())
     }
+
+    /// Checks prefixes against all that is there but what leads to peer `own`, and against each other.
+    fn check_prefixes(
+        &self,
+        own: Option<PeerId>,
+        prefixes: &[Cidr],
+        new: &Arc<str>,
+        label: &str,
+    ) -> Result<(), TableError> {
+        let mut seen = std::collections::HashSet::with_capacity(prefixes.len());
+        for &what in prefixes {
+            let overlap = |other, holder| TableError::Overlap {
+                what,
+                new: new.clone(),
+                other,
+                holder,
+            };
+            if !seen.insert(what) {
+                return Err(overlap(what, label.into()));
+            }
+            match self.exact(what) {
+                Some(Target::Path(id)) if own.is_some() && self.path(id).map(|p| p.peer) == own => {}
+                Some(target @ Target::Port(_)) if own.is_some() => {
+                    return Err(TableError::DuplicateAddress {
+                        address: what.network(),
+                        new: new.clone(),
+                        holder: self.target_label(target),
+                    });
+                }
+                // The node's own: a CIDR of one address, and its pod.
+                None | Some(Target::Port(_)) => {}
+                Some(target) => return Err(overlap(what, self.target_label(target))),
+            }
+            // The owner does not matter for the search.
+            if let Some(inside) = self.outer.overlapping(&Claim::cidr(what, Owner::Node)) {
+                return Err(overlap(host(inside.first), self.owner_label(inside.owner)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The target of exactly this prefix.
+    fn exact(&self, cidr: Cidr) -> Option<Target> {
+        match unmap(cidr.first()) {
+            Some(v4) if !cidr.is_ipv6() => self.routes4.get(v4, cidr.prefix_len()),
+            _ => self.routes6.get(cidr.first(), cidr.prefix_len()),
+        }
+    }
+
+    fn set_cidr(&mut self, cidr: Cidr, target: Target) {
+        self.set_route(cidr.first(), cidr.prefix_len(), cidr.is_ipv6(), target);
+    }
 }
 
-/// A claim as a network, for messages.
-fn range(claim: &Claim) -> Cidr {
-    let network = to_ip(claim.first);
-    let host_bits = 128 - (claim.last ^ claim.first).leading_zeros() as u8;
-    let bits = if network.is_ipv4() { 32 } else { 128 };
-    let len = bits - host_bits.min(bits);
-    Cidr::containing(network, len).unwrap_or_else(|_| Cidr::default_route(network.is_ipv6()))
+/// Refuses an outer address in a pod network of the same node: the tunnel would lead into itself.
+fn own_address_inside(
+    addresses: &[IpAddr],
+    cidrs: &[Cidr],
+    new: &Arc<str>,
+    label: &str,
+) -> Result<(), TableError> {
+    for addr in outer_addresses(addresses) {
+        if let Some(other) = cidrs.iter().find(|cidr| cidr.contains(addr)) {
+            return Err(TableError::Overlap {
+                what: host(addr),
+                new: new.clone(),
+                other: *other,
+                holder: label.into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Each address once, IPv4 mapped.
+fn outer_addresses(addresses: &[IpAddr]) -> Vec<u128> {
+    let mut all: Vec<u128> = addresses.iter().map(|&ip| from_ip(ip)).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// An address as a network, for messages.
+fn host(addr: u128) -> Cidr {
+    let ip = to_ip(addr);
+    let bits = if ip.is_ipv4() { 32 } else { 128 };
+    Cidr::containing(ip, bits).unwrap_or_else(|_| Cidr::default_route(ip.is_ipv6()))
 }
 
 /// Whether an address (IPv4 mapped) can be one interface's.

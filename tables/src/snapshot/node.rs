@@ -1,9 +1,9 @@
 //! What the node itself puts into the tables.
 
-use ringway_packet::addr::{from_ip, mapped, to_ip};
+use ringway_packet::addr::{mapped, to_ip};
 use ringway_packet::mac::MacAddr;
 
-use super::Snapshot;
+use super::{Snapshot, outer_addresses, own_address_inside};
 use crate::claims::{Claim, Owner};
 use crate::{NodeInfo, PortId, TableError, Target};
 
@@ -32,7 +32,9 @@ impl Snapshot {
 
     fn check_node(&self, node: &NodeInfo) -> Result<(), TableError> {
         let label = format!("node {}", node.name);
-        self.check_claims(&node_claims(node), &node.name, &label)?;
+        self.check_addresses(None, &node.addresses, &node.name)?;
+        self.check_prefixes(None, &node.cidrs, &node.name, &label)?;
+        own_address_inside(&node.addresses, &node.cidrs, &node.name, &label)?;
         let gateways = node.gateway4.map(mapped).into_iter().chain(node.gateway6);
         for gateway in gateways {
             if !node.cidrs.iter().any(|cidr| cidr.contains(gateway)) {
@@ -73,18 +75,16 @@ impl Snapshot {
     }
 
     fn apply_node(&mut self, node: NodeInfo) {
-        for claim in node_claims(&node) {
-            self.claims.insert(claim);
+        for addr in outer_addresses(&node.addresses) {
+            self.outer.insert(Claim::address(addr, Owner::Node));
         }
         for cidr in node.cidrs.iter() {
-            self.set_route(
-                cidr.first(),
-                cidr.prefix_len(),
-                cidr.is_ipv6(),
-                Target::Unreachable,
-            );
+            // One of a single address may have its pod already.
+            let pod = || matches!(self.host_route(cidr.first()), Some(Target::Port(_)));
+            if !(node.is_cidr(cidr.first()) && cidr.first() == cidr.last() && pod()) {
+                self.set_cidr(*cidr, Target::Unreachable);
+            }
         }
-        // After the CIDRs: one of full length is nothing but its network address.
         for addr in node.gateway_addresses() {
             self.set_host_route(addr, Target::Port(PortId::NODE));
             self.neighbours.insert(addr, node.gateway_mac);
@@ -104,29 +104,17 @@ impl Snapshot {
 
     fn clear_node(&mut self) {
         let node = std::mem::take(&mut self.node);
-        for claim in node_claims(&node) {
-            self.claims.remove(&claim);
+        for addr in outer_addresses(&node.addresses) {
+            self.outer.remove(&Claim::address(addr, Owner::Node));
         }
         for addr in node.gateway_addresses().chain(node.gateway_link_local) {
             self.remove_host_route(addr);
             self.neighbours.remove(addr);
         }
         for cidr in node.cidrs.iter() {
-            self.remove_route(cidr.first(), cidr.prefix_len(), cidr.is_ipv6());
+            if self.exact(*cidr) == Some(Target::Unreachable) {
+                self.remove_route(cidr.first(), cidr.prefix_len(), cidr.is_ipv6());
+            }
         }
     }
-}
-
-fn node_claims(node: &NodeInfo) -> Vec<Claim> {
-    let cidrs = node
-        .cidrs
-        .iter()
-        .map(|&cidr| Claim::cidr(cidr, Owner::NodeCidr));
-    let mut addresses: Vec<u128> = node.addresses.iter().map(|&ip| from_ip(ip)).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    let addresses = addresses
-        .into_iter()
-        .map(|addr| Claim::address(addr, Owner::NodeAddress));
-    cidrs.chain(addresses).collect()
 }

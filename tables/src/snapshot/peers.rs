@@ -1,51 +1,54 @@
 //! Adding, changing and removing peer nodes.
 
+use std::sync::Arc;
+
 use ringway_packet::addr::{from_ip, to_ip};
 
-use super::{Snapshot, is_unicast};
+use super::{Snapshot, is_unicast, outer_addresses, own_address_inside};
 use crate::claims::{Claim, Owner};
-use crate::{Path, PathId, Peer, PeerId, PeerPaths, PortId, TableError, Target};
+use crate::{MAX_PEERS, Path, PathId, Peer, PeerId, PeerPaths, TableError, Target};
 
 impl Snapshot {
     /// The peer of this name.
     pub fn peer_named(&self, name: &str) -> Option<PeerId> {
-        let mut peers = self.peers.iter();
-        peers
-            .find(|(_, peer)| &*peer.name == name)
-            .map(|(id, _)| PeerId(id))
+        self.names.get(name).copied()
     }
 
-    /// Adds a peer under the lowest free number. Its paths get the numbers [`PeerId::path4`] and
-    /// [`PeerId::path6`] and lead to it, whatever their `peer` field said.
+    /// Adds a peer under the lowest free number. Its paths lead to it, whatever their `peer` field said.
     pub fn add_peer(&mut self, peer: Peer, paths: PeerPaths) -> Result<PeerId, TableError> {
-        if let Some(id) = self.peer_named(&peer.name) {
-            return Err(TableError::DuplicatePeer {
+        self.check_name(None, &peer)?;
+        let id = PeerId(self.peers.lowest_free(0));
+        if id.0 >= MAX_PEERS {
+            return Err(TableError::TooManyPeers {
                 name: peer.name,
-                id,
+                limit: MAX_PEERS,
             });
         }
-        let id = PeerId(self.peers.lowest_free(0));
-        self.insert_peer(id, peer, paths)?;
+        self.check_peer(id, &peer, &paths)?;
+        self.insert_peer(id, peer, paths);
         Ok(id)
     }
 
-    /// Replaces a peer and its paths; it keeps its number. On error the old one stays.
+    /// Replaces a peer and its paths; it keeps its number, and a path of the same family its own. On error
+    /// the old one stays.
     pub fn replace_peer(
         &mut self,
         id: PeerId,
         peer: Peer,
         paths: PeerPaths,
     ) -> Result<(), TableError> {
-        let mut next = self.clone();
-        next.remove_peer(id).ok_or(TableError::NoPeer { id })?;
-        if let Some(id) = next.peer_named(&peer.name) {
-            return Err(TableError::DuplicatePeer {
-                name: peer.name,
-                id,
-            });
+        let old = self.peer(id).cloned().ok_or(TableError::NoPeer { id })?;
+        self.check_name(Some(id), &peer)?;
+        self.check_peer(id, &peer, &paths)?;
+        self.clear_addresses(id, &old);
+        if old.name != peer.name {
+            Arc::make_mut(&mut self.names).remove(&old.name);
         }
-        next.insert_peer(id, peer, paths)?;
-        *self = next;
+        let stays: std::collections::HashSet<_> = peer.cidrs.iter().collect();
+        for cidr in old.cidrs.iter().filter(|cidr| !stays.contains(cidr)) {
+            self.remove_route(cidr.first(), cidr.prefix_len(), cidr.is_ipv6());
+        }
+        self.insert_peer(id, peer, paths);
         Ok(())
     }
 
@@ -66,48 +69,67 @@ impl Snapshot {
     /// Removes a peer with all that led to it and returns it.
     pub fn remove_peer(&mut self, id: PeerId) -> Option<Peer> {
         let peer = self.peers.remove(id.0)?;
-        for claim in peer_claims(id, &peer) {
-            self.claims.remove(&claim);
-        }
-        for &address in peer.addresses.iter() {
-            self.sources.remove(from_ip(address));
-        }
+        self.clear_addresses(id, &peer);
+        Arc::make_mut(&mut self.names).remove(&peer.name);
         for cidr in peer.cidrs.iter() {
             self.remove_route(cidr.first(), cidr.prefix_len(), cidr.is_ipv6());
         }
-        self.paths.remove(id.path4().0);
-        self.paths.remove(id.path6().0);
+        for path in self.peer_paths.remove(id.0).into_iter().flatten().flatten() {
+            self.paths.remove(path.0);
+        }
         Some(peer)
     }
 
-    fn insert_peer(&mut self, id: PeerId, peer: Peer, paths: PeerPaths) -> Result<(), TableError> {
-        self.check_peer(id, &peer, &paths)?;
-        for claim in peer_claims(id, &peer) {
-            self.claims.insert(claim);
+    fn clear_addresses(&mut self, id: PeerId, peer: &Peer) {
+        for addr in outer_addresses(&peer.addresses) {
+            self.outer.remove(&Claim::address(addr, Owner::Peer(id)));
+            self.sources.remove(addr);
         }
-        for &address in peer.addresses.iter() {
-            self.sources.insert(from_ip(address), id);
+    }
+
+    /// Enters what was checked, over what a peer of this number left: its paths, and routes that stay.
+    fn insert_peer(&mut self, id: PeerId, peer: Peer, paths: PeerPaths) {
+        for addr in outer_addresses(&peer.addresses) {
+            self.outer.insert(Claim::address(addr, Owner::Peer(id)));
+            self.sources.insert(addr, id);
         }
+        if self.names.get(&peer.name) != Some(&id) {
+            Arc::make_mut(&mut self.names).insert(peer.name.clone(), id);
+        }
+        let mut numbers = self.peer_paths.get(id.0).copied().unwrap_or_default();
+        for (number, path) in numbers.iter_mut().zip([paths.v4, paths.v6]) {
+            match (path, *number) {
+                (Some(path), known) => {
+                    let at = known.unwrap_or(PathId(self.paths.lowest_free(0)));
+                    self.paths.set(at.0, Path { peer: id, ..path });
+                    *number = Some(at);
+                }
+                (None, Some(gone)) => {
+                    self.paths.remove(gone.0);
+                    *number = None;
+                }
+                (None, None) => {}
+            }
+        }
+        self.peer_paths.set(id.0, numbers);
         for cidr in peer.cidrs.iter() {
-            let path = if cidr.is_ipv6() {
-                id.path6()
-            } else {
-                id.path4()
-            };
-            self.set_route(
-                cidr.first(),
-                cidr.prefix_len(),
-                cidr.is_ipv6(),
-                Target::Path(path),
-            );
-        }
-        for (number, path) in [(id.path4(), paths.v4), (id.path6(), paths.v6)] {
-            if let Some(path) = path {
-                self.paths.set(number.0, Path { peer: id, ..path });
+            if let Some(path) = numbers[usize::from(cidr.is_ipv6())]
+                && self.exact(*cidr) != Some(Target::Path(path))
+            {
+                self.set_cidr(*cidr, Target::Path(path));
             }
         }
         self.peers.set(id.0, peer);
-        Ok(())
+    }
+
+    fn check_name(&self, own: Option<PeerId>, peer: &Peer) -> Result<(), TableError> {
+        match self.peer_named(&peer.name) {
+            Some(id) if Some(id) != own => Err(TableError::DuplicatePeer {
+                name: peer.name.clone(),
+                id,
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn check_peer(&self, id: PeerId, peer: &Peer, paths: &PeerPaths) -> Result<(), TableError> {
@@ -130,36 +152,9 @@ impl Snapshot {
                 });
             }
         }
-        let claims = peer_claims(id, peer);
-        self.check_claims(&claims, &peer.name, &format!("peer {}", peer.name))?;
-        for (port, entry) in self.ports.iter() {
-            for addr in entry.addresses() {
-                let pod = Claim::address(addr, Owner::NodeCidr);
-                if claims.iter().any(|claim| claim.overlaps(&pod)) {
-                    let holder = self.port_label(PortId(port));
-                    let (address, new) = (to_ip(addr), peer.name.clone());
-                    return Err(TableError::DuplicateAddress {
-                        address,
-                        new,
-                        holder,
-                    });
-                }
-            }
-        }
-        Ok(())
+        let label = format!("peer {}", peer.name);
+        own_address_inside(&peer.addresses, &peer.cidrs, &peer.name, &label)?;
+        self.check_addresses(Some(id), &peer.addresses, &peer.name)?;
+        self.check_prefixes(Some(id), &peer.cidrs, &peer.name, &label)
     }
-}
-
-fn peer_claims(id: PeerId, peer: &Peer) -> Vec<Claim> {
-    let cidrs = peer
-        .cidrs
-        .iter()
-        .map(|&cidr| Claim::cidr(cidr, Owner::PeerCidr(id)));
-    let mut addresses: Vec<u128> = peer.addresses.iter().map(|&ip| from_ip(ip)).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    let addresses = addresses
-        .into_iter()
-        .map(|addr| Claim::address(addr, Owner::PeerAddress(id)));
-    cidrs.chain(addresses).collect()
 }

@@ -3,13 +3,21 @@
 use ringway_packet::addr::{to_ip, unmap};
 
 use super::{Snapshot, is_unicast};
-use crate::claims::Owner;
-use crate::{Port, PortId, PortKind, TableError, Target};
+use crate::{MAX_PORTS, Port, PortId, PortKind, TableError, Target};
 
 impl Snapshot {
     /// The lowest number free for a pod.
-    pub fn free_port(&self) -> PortId {
-        PortId(self.ports.lowest_free(1))
+    ///
+    /// # Errors
+    /// There are as many as there can be.
+    pub fn free_port(&self) -> Result<PortId, TableError> {
+        let lowest = self.ports.lowest_free(1);
+        match lowest < MAX_PORTS {
+            true => Ok(PortId(lowest)),
+            false => Err(TableError::TooManyPorts {
+                pods: MAX_PORTS - 1,
+            }),
+        }
     }
 
     /// Adds a port under a free number. The node's own port has number 0 and may (should) have the
@@ -39,9 +47,15 @@ impl Snapshot {
         }
         self.macs.remove(port.mac.to_u64());
         for addr in port.addresses() {
-            if !self.node.gateway_addresses().any(|gateway| gateway == addr) {
+            if self.node.gateway_addresses().any(|gateway| gateway == addr) {
+                continue;
+            }
+            self.neighbours.remove(addr);
+            // A CIDR of one address is nobody's now.
+            if self.node.is_cidr(addr) {
+                self.set_host_route(addr, Target::Unreachable);
+            } else {
                 self.remove_host_route(addr);
-                self.neighbours.remove(addr);
             }
         }
         Some(port)
@@ -97,9 +111,11 @@ impl Snapshot {
                     new: new.clone(),
                 });
             }
-            let holder = match (self.host_route(addr), self.claims.owner(addr)) {
+            // Of the networks around it the longest decides: the address may be borrowed from a peer's.
+            let holder = match (self.route(addr), self.outer.owner(addr)) {
+                (_, Some(owner)) => self.owner_label(owner),
                 (Some(Target::Port(other)), _) if other != id => self.port_label(other),
-                (_, Some(owner)) if owner != Owner::NodeCidr => self.owner_label(owner),
+                (Some(Target::Path(path)), _) => self.path_label(path),
                 _ => continue,
             };
             return Err(TableError::DuplicateAddress {
