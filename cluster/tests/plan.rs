@@ -56,7 +56,8 @@ fn prefix() -> impl Strategy<Value = Cidr> {
 fn contents() -> impl Strategy<Value = Contents> {
     let owners = proptest::collection::vec(proptest::option::of(0u8..5), 8);
     let routes = proptest::collection::btree_map(prefix(), (0u8..6, 0u32..3), 0..12);
-    (owners, routes, any::<bool>()).prop_map(|(owners, routes, node)| {
+    let families = proptest::collection::vec(0u8..8, 5);
+    (owners, routes, families, any::<bool>()).prop_map(|(owners, routes, families, node)| {
         let of = |n: u8| -> BTreeSet<u8> {
             let all = owners.iter().zip(1u8..);
             all.filter(|(owner, _)| **owner == Some(n))
@@ -67,9 +68,20 @@ fn contents() -> impl Strategy<Value = Contents> {
             .map(|n| peer(n, &of(n)))
             .filter(|p| !p.addresses.is_empty())
             .collect();
-        let known = |via: &Via| match via {
+        let mut peers = peers;
+        for (peer, family) in peers.iter_mut().zip(families) {
+            match family {
+                0 => peer.v4 = None,
+                1 => peer.v6 = None,
+                _ => {}
+            }
+        }
+        let known = |prefix: &Cidr, via: &Via| match via {
             Via::Node => true,
-            Via::Peer(name) => peers.iter().any(|p| p.name == *name),
+            Via::Peer(name) => {
+                let mut all = peers.iter();
+                all.any(|p| p.name == *name && p.path(prefix.is_ipv6()).is_some())
+            }
         };
         let routes = routes.into_iter().map(|(prefix, (n, preference))| Route {
             prefix,
@@ -81,7 +93,7 @@ fn contents() -> impl Strategy<Value = Contents> {
             source: Source::new("file"),
             preference,
         });
-        let routes = routes.filter(|r| known(&r.via)).collect();
+        let routes = routes.filter(|r| known(&r.prefix, &r.via)).collect();
         Contents {
             node: Some(Node {
                 name: if node { "a".into() } else { "b".into() },
@@ -156,7 +168,8 @@ proptest! {
             // And never does a route lead to a peer that is not there.
             for route in now.routes.values() {
                 if let Via::Peer(name) = &route.via {
-                    prop_assert!(now.peers.contains_key(name), "{route:?} at {step:?}");
+                    let path = now.peers.get(name).and_then(|p| p.path(route.prefix.is_ipv6()));
+                    prop_assert!(path.is_some(), "{route:?} at {step:?}");
                 }
             }
         }
@@ -187,7 +200,10 @@ proptest! {
             contents.peers.clear();
             contents.routes.retain(|r| match &r.via {
                 Via::Node => true,
-                Via::Peer(name) => peers.peers.iter().any(|p| p.name == *name),
+                Via::Peer(name) => {
+                    let mut all = peers.peers.iter();
+                    all.any(|p| p.name == *name && p.path(r.prefix.is_ipv6()).is_some())
+                }
             });
             contents
         };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! addresses that pass to another peer are let go ─ node, peers ─ routes, longest first
-//!                                                  ─ routes that go, shortest first ─ peers that go
+//!                                                  ─ routes that go, shortest first ─ peers and paths that go
 //! ```
 //!
 //! **Each address goes where it went before or where it will go, at every step.** A prefix that stays is
@@ -61,7 +61,15 @@ impl Plan {
         let mut gone = Vec::new();
         for (name, change) in delta.peers {
             match change.new {
-                Some(peer) => steps.push(Step::SetPeer(peer)),
+                Some(peer) => {
+                    let merged = change.old.and_then(|old| with_paths_of(&peer, old));
+                    if let Some(merged) = merged {
+                        steps.push(Step::SetPeer(merged));
+                        gone.push(Step::SetPeer(peer));
+                    } else {
+                        steps.push(Step::SetPeer(peer));
+                    }
+                }
                 None => gone.push(Step::RemovePeer(name)),
             }
         }
@@ -80,6 +88,16 @@ impl Plan {
         steps.append(&mut gone);
         Plan { steps }
     }
+}
+
+/// The peer with a path that it is to lose, for the routes that still take it; none if it loses none.
+fn with_paths_of(peer: &Peer, old: Peer) -> Option<Peer> {
+    let loses = (old.v4.is_some() && peer.v4.is_none()) || (old.v6.is_some() && peer.v6.is_none());
+    loses.then(|| Peer {
+        v4: peer.v4.clone().or(old.v4),
+        v6: peer.v6.clone().or(old.v6),
+        ..peer.clone()
+    })
 }
 
 /// Has peers let go of the outer addresses that others get.
