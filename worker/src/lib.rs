@@ -151,8 +151,8 @@ pub enum Command {
         /// Told when it is closed.
         done: Sender<()>,
     },
-    /// A socket at another address, in place of that of the same family and encapsulation.
-    ReplaceSocket(Box<UnderlaySocket>),
+    /// A socket in place of that of the same family and encapsulation, or for one that had none.
+    SetSocket(Box<UnderlaySocket>),
     /// Open rings on queues of the underlay interface, in place of those that are open. The worker does
     /// it, for the memory they use is its own.
     OpenRings {

@@ -1,10 +1,10 @@
 //! The underlay sockets of a worker: one for each outer family and encapsulation, for its life; their addresses
-//! may change.
+//! may change, and a new encapsulation brings new ones.
 
 use std::os::fd::AsRawFd;
 
 use super::UnderlaySocket;
-use super::queue_id::QueueId;
+use super::queue_id::{MAX_SOCKETS, QueueId};
 use super::ready::Ready;
 use super::uplink::Uplink;
 
@@ -18,20 +18,26 @@ pub(super) fn watch(underlays: &[UnderlaySocket], ready: &mut Ready) {
     }
 }
 
-/// Puts one in the place of that of the same family and encapsulation. What it had queued was flushed at the end
-/// of the round.
-pub(super) fn replace<R>(
+/// Puts one in the place of that of the same family and encapsulation, or beside the others if there is none.
+/// What the old one had queued was flushed at the end of the round.
+pub(super) fn set<R>(
     uplink: &mut Uplink<R>,
     new: UnderlaySocket,
     ready: &mut Ready,
     listening: bool,
 ) {
-    let (old, fd) = (uplink.same_kind(&new), new.socket.rx_fd().as_raw_fd());
-    let Some(at) = old else { return };
-    let queue = QueueId::Socket(at as u32);
-    ready.remove(queue, uplink.sockets[at].socket.rx_fd().as_raw_fd());
+    let known = uplink.same_kind(&new);
+    let at = known.unwrap_or(uplink.sockets.len());
+    if at >= MAX_SOCKETS {
+        tracing::error!("no room for another underlay socket: there are {MAX_SOCKETS}");
+        return;
+    }
+    let (queue, fd) = (QueueId::Socket(at as u32), new.socket.rx_fd().as_raw_fd());
+    if known.is_some() {
+        ready.remove(queue, uplink.sockets[at].socket.rx_fd().as_raw_fd());
+    }
     if listening && let Err(error) = ready.add(queue, fd) {
         tracing::error!(%error, "cannot watch an underlay socket");
     }
-    uplink.replace(at, new);
+    uplink.set(at, new);
 }

@@ -52,9 +52,16 @@ impl<R> Uplink<R> {
         self.by_kind[place(other.encap, other.v6)]
     }
 
-    /// Puts another socket in the place of number `at`.
-    pub(crate) fn replace(&mut self, at: usize, new: UnderlaySocket) {
-        self.sockets[at] = new;
+    /// Puts another socket in the place of number `at`, or behind the last.
+    pub(crate) fn set(&mut self, at: usize, new: UnderlaySocket) {
+        self.by_kind[place(new.encap, new.v6)] = Some(at);
+        match self.sockets.get_mut(at) {
+            Some(old) => *old = new,
+            None => {
+                self.sockets.push(new);
+                self.entered.push(RxCounters::default());
+            }
+        }
         self.entered[at] = RxCounters::default();
     }
 

@@ -85,10 +85,10 @@ impl Engine {
                     self.watch_rings();
                     sockets::watch(&self.queues.uplink.sockets, &mut self.ready);
                 }
-                Command::ReplaceSocket(new) => {
+                Command::SetSocket(new) => {
                     self.unwatch_errors();
                     let uplink = &mut self.queues.uplink;
-                    sockets::replace(uplink, *new, &mut self.ready, self.listening);
+                    sockets::set(uplink, *new, &mut self.ready, self.listening);
                     if self.listening && !self.queues.uplink.rings.open.is_empty() {
                         self.watch_errors();
                     }
