@@ -89,7 +89,8 @@ pub(crate) enum Sender {
 }
 
 /// A frame out of a tunnel: to our VTEP's MAC (VXLAN), from an address in the CIDRs of the peer
-/// that the outer source named, by the encapsulation set for it, or from the peer's own address.
+/// that the outer source named, by the encapsulation set for it or another that the node
+/// receives by, or from the peer's own address.
 #[inline]
 pub(crate) fn peer(
     snapshot: &Snapshot,
@@ -126,7 +127,7 @@ pub(crate) fn peer(
         && let Some(path) = snapshot.path(id)
         && path.peer == peer
     {
-        if path.encap != encap {
+        if path.encap != encap && !snapshot.accepted.contains(&encap) {
             return Err(DropReason::EncapMismatch.into());
         }
         return Ok(Sender::Pod(id));

@@ -2,15 +2,15 @@
 //! dropped; never flooded. The tables know every address there is, so nobody has to be asked.
 //!
 //! A pod that takes an address for its neighbour which is in no pod network (a route like
-//! `169.254.0.0/16 dev eth0`) is answered with the gateway's MAC: the node has that address, or knows
-//! the way. Not so a probe: who looks for an address of its own (RFC 5227, RFC 4862 section 5.4) must
+//! `169.254.0.0/16 dev eth0`), or at another node, which may have borrowed it, is answered with the
+//! gateway's MAC: the node has that address, or knows the way. Not so a probe: who looks for an address of its own (RFC 5227, RFC 4862 section 5.4) must
 //! not be told that it is taken.
 
 use ringway_packet::addr::unmap;
 use ringway_packet::mac::MacAddr;
 use ringway_packet::parse::{Fragment, L3, Parsed};
 use ringway_packet::{addr, arp, icmpv6};
-use ringway_tables::{Port, PortId, PortKind, Snapshot};
+use ringway_tables::{Port, PortId, PortKind, Snapshot, Target};
 
 use crate::bytes::{be16, be32, be128, dst4, dst6, is_link_local, mac, src6};
 use crate::forward::{is_martian4, is_martian6};
@@ -22,6 +22,12 @@ use crate::{DropReason, IgnoreReason, Packet, Verdict};
 const PROTO_IGMP: u8 = 2;
 const PROTO_UDP: u8 = 17;
 const PROTO_ICMPV6: u8 = 58;
+
+/// Whether the way to an address leads by the gateway: it is in no pod network, or at a peer, as an address is
+/// that another node has borrowed from ours.
+fn is_beyond(route: Option<Target>) -> bool {
+    matches!(route, None | Some(Target::Path(_)))
+}
 
 /// Whether a frame is this stage's: ARP, anything multicast, and unicast neighbour discovery. A later
 /// fragment has no header to tell by; without the first, which has, it is of no use to anybody.
@@ -92,7 +98,7 @@ fn answer_arp<S: Sink>(
     let known = snapshot.neighbours.get(addr::mapped(target));
     let beyond = sender != 0
         && entry.kind == PortKind::Pod
-        && snapshot.routes4.lookup(target).is_none()
+        && is_beyond(snapshot.routes4.lookup(target))
         && !is_martian4(target);
     let Some(answer) = known.or(beyond.then_some(snapshot.node.gateway_mac)) else {
         return DropReason::NoNeighbour.into();
@@ -122,7 +128,7 @@ fn answer_solicitation<S: Sink>(
     let (source, target) = (src6(head, l3), be128(head, l4 + 8));
     let beyond = source != 0
         && entry.kind == PortKind::Pod
-        && snapshot.routes6.lookup(target).is_none()
+        && is_beyond(snapshot.routes6.lookup(target))
         && !is_link_local(target)
         && !is_martian6(target);
     let known = snapshot.neighbours.get(target);

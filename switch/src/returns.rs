@@ -95,7 +95,9 @@ impl Returns {
             buckets: (0..buckets).map(|_| Default::default()).collect(),
             key,
             used: AtomicBool::new(false),
-            ports: std::array::from_fn(|_| (0..MAX_PORTS).map(|_| AtomicBool::new(false)).collect()),
+            ports: std::array::from_fn(|_| {
+                (0..MAX_PORTS).map(|_| AtomicBool::new(false)).collect()
+            }),
         }
     }
 

@@ -120,7 +120,10 @@ impl NodeInfo {
             let gateway4 = self.gateway4.map(ringway_packet::addr::mapped);
             gateway4.into_iter().chain(self.gateway6)
         };
-        let roomy = self.cidrs.iter().filter(|cidr| cidr.last() - cidr.first() > 1);
+        let roomy = self
+            .cidrs
+            .iter()
+            .filter(|cidr| cidr.last() - cidr.first() > 1);
         let of_cidrs = roomy.flat_map(move |cidr| {
             let own = !given().any(|gateway| cidr.contains(gateway));
             std::iter::once(cidr.first()).chain(own.then(|| cidr.first() + 1))

@@ -454,7 +454,12 @@ fn prefixes_lie_in_one_another_and_the_longest_decides() {
     let borrower = peer_with(
         "node4",
         &["192.168.77.4"],
-        &["10.77.0.0/16", "10.77.2.128/25", "10.77.1.77/32", "fd77:3::7/128"],
+        &[
+            "10.77.0.0/16",
+            "10.77.2.128/25",
+            "10.77.1.77/32",
+            "fd77:3::7/128",
+        ],
     );
     let id = s.add_peer(borrower, paths()).unwrap();
     let [v4, v6] = [false, true].map(|v6| path(s.path_of(id, v6).unwrap()));
@@ -475,7 +480,10 @@ fn prefixes_lie_in_one_another_and_the_longest_decides() {
     let mut port = pod(9);
     port.ip4 = Some(0x0a4d_014d);
     let error = s.add_port(PortId(9), port.clone()).unwrap_err().to_string();
-    assert_eq!(error, "address 10.77.1.77 of pod9 already belongs to peer node4");
+    assert_eq!(
+        error,
+        "address 10.77.1.77 of pod9 already belongs to peer node4"
+    );
     s.remove_peer(id);
     assert_eq!(contents(&s), contents(&cluster()));
     s.add_port(PortId(9), port).unwrap();
@@ -485,7 +493,12 @@ fn prefixes_lie_in_one_another_and_the_longest_decides() {
 fn a_node_borrows_an_address_for_a_pod() {
     let mut s = cluster();
     let mut node = node1();
-    let cidrs = ["10.77.1.0/24", "fd77:1::/64", "10.78.1.0/24", "10.77.2.9/32"];
+    let cidrs = [
+        "10.77.1.0/24",
+        "fd77:1::/64",
+        "10.78.1.0/24",
+        "10.77.2.9/32",
+    ];
     node.cidrs = cidrs.map(|c| c.parse().unwrap()).into();
     s.set_node(node.clone()).unwrap();
     // Each network has its gateway; a single address is a pod's and nothing else.
@@ -532,7 +545,13 @@ fn routes_come_move_and_go_while_peers_stay() {
     assert_eq!(s.route(addr("fd77:9::9")), path(PathId(1)));
     assert_eq!(s.route(addr("10.77.3.9")), None);
     let cidrs = |s: &Snapshot, id| {
-        let mut all: Vec<String> = s.peer(PeerId(id)).unwrap().cidrs.iter().map(|c| c.to_string()).collect();
+        let mut all: Vec<String> = s
+            .peer(PeerId(id))
+            .unwrap()
+            .cidrs
+            .iter()
+            .map(|c| c.to_string())
+            .collect();
         all.sort();
         all.join(" ")
     };
@@ -540,7 +559,8 @@ fn routes_come_move_and_go_while_peers_stay() {
     assert_eq!(cidrs(&s, 1), "10.77.2.0/24 fd77:3::/64");
     // There and back, in one go.
     let text = contents(&s);
-    s.change_routes(&[to("10.77.2.0/24", Some(0)), to("10.77.2.0/24", Some(1))]).unwrap();
+    s.change_routes(&[to("10.77.2.0/24", Some(0)), to("10.77.2.0/24", Some(1))])
+        .unwrap();
     assert_eq!(contents(&s), text);
     s.change_routes(&[
         to("10.77.2.0/24", Some(0)),
@@ -551,37 +571,64 @@ fn routes_come_move_and_go_while_peers_stay() {
     .unwrap();
     assert_eq!(s.peer(PeerId(0)).unwrap().cidrs.len(), 2);
     let routes = |text: &str| -> Vec<String> {
-        text.lines().filter(|l| l.starts_with("route")).map(str::to_owned).collect()
+        text.lines()
+            .filter(|l| l.starts_with("route"))
+            .map(str::to_owned)
+            .collect()
     };
     assert_eq!(routes(&contents(&s)), routes(&before));
     // What is the node's, a pod's or nobody's is left alone, and so is all else.
     let text = contents(&s);
     for (change, words) in [
-        (to("10.77.1.0/24", Some(0)), "10.77.1.0/24 of node2 overlaps 10.77.1.0/24 of node node1"),
-        (to("10.77.1.2/32", Some(0)), "address 10.77.1.2 of node2 already belongs to pod pod2"),
-        (to("192.168.77.0/24", Some(0)), "of node2 overlaps 192.168.77.3/32 of peer node3"),
+        (
+            to("10.77.1.0/24", Some(0)),
+            "10.77.1.0/24 of node2 overlaps 10.77.1.0/24 of node node1",
+        ),
+        (
+            to("10.77.1.2/32", Some(0)),
+            "address 10.77.1.2 of node2 already belongs to pod pod2",
+        ),
+        (
+            to("192.168.77.0/24", Some(0)),
+            "of node2 overlaps 192.168.77.3/32 of peer node3",
+        ),
         (to("10.77.8.0/24", Some(7)), "there is no peer 7"),
     ] {
-        let error = s.change_routes(&[to("10.77.7.0/24", Some(0)), change]).unwrap_err().to_string();
+        let error = s
+            .change_routes(&[to("10.77.7.0/24", Some(0)), change])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(words), "{words}: {error}");
         assert_eq!(contents(&s), text);
     }
-    s.change_routes(&[to("10.77.1.0/24", None), to("10.77.1.2/32", None), to("10.99.0.0/16", None)]).unwrap();
+    s.change_routes(&[
+        to("10.77.1.0/24", None),
+        to("10.77.1.2/32", None),
+        to("10.99.0.0/16", None),
+    ])
+    .unwrap();
     assert_eq!(contents(&s), text);
 }
 
 #[test]
 fn beyond_the_limits_there_is_a_refusal_and_no_shared_number() {
     let mut node = node1();
-    node.cidrs = ["10.77.0.0/16", "fd77:1::/64"].map(|c| c.parse().unwrap()).into();
+    node.cidrs = ["10.77.0.0/16", "fd77:1::/64"]
+        .map(|c| c.parse().unwrap())
+        .into();
     let mut s = Snapshot::new(node).unwrap();
     for n in 0..MAX_PEERS {
         let name = format!("n{n}");
         let id = s.add_peer(peer_with(&name, &[], &[]), PeerPaths::default());
         assert_eq!(id, Ok(PeerId(n)));
     }
-    let error = s.add_peer(peer_with("one more", &[], &[]), PeerPaths::default()).unwrap_err();
-    assert_eq!(error.to_string(), "there is no room for peer one more: 8192 peers at most");
+    let error = s
+        .add_peer(peer_with("one more", &[], &[]), PeerPaths::default())
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "there is no room for peer one more: 8192 peers at most"
+    );
     s.remove_peer(PeerId(5_000));
     let id = s.add_peer(peer_with("one more", &[], &[]), PeerPaths::default());
     assert_eq!(id, Ok(PeerId(5_000)));
@@ -590,7 +637,10 @@ fn beyond_the_limits_there_is_a_refusal_and_no_shared_number() {
         s.add_port(PortId(n), pod(n + 10)).unwrap();
     }
     let error = s.free_port().unwrap_err();
-    assert_eq!(error.to_string(), "there is no room for another pod: 4095 at most");
+    assert_eq!(
+        error.to_string(),
+        "there is no room for another pod: 4095 at most"
+    );
     s.remove_port(PortId(77));
     assert_eq!(s.free_port(), Ok(PortId(77)));
 }

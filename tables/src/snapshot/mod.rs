@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ringway_encap::Encap;
 use ringway_packet::addr::{from_ip, to_ip, unmap};
 use ringway_packet::mac::MacAddr;
 
@@ -60,6 +61,9 @@ pub struct Snapshot {
     pub peers: Chunked<Peer>,
     /// Paths by [`PathId`].
     pub paths: Chunked<Path>,
+    /// Encapsulations that are taken from any peer, beside that of the path back: those the node receives
+    /// by. The two ends of a path change from one to another at different moments.
+    pub accepted: Arc<[Encap]>,
     /// The paths of each peer, IPv4 pods' first.
     peer_paths: Chunked<[Option<PathId>; 2]>,
     /// Peers by name.
@@ -188,7 +192,8 @@ impl Snapshot {
     }
 
     fn path_label(&self, id: PathId) -> String {
-        self.path(id).map_or_else(|| format!("path {id}"), |path| self.peer_label(path.peer))
+        self.path(id)
+            .map_or_else(|| format!("path {id}"), |path| self.peer_label(path.peer))
     }
 
     /// Whose the addresses of a target are.
@@ -252,7 +257,8 @@ impl Snapshot {
                 return Err(overlap(what, label.into()));
             }
             match self.exact(what) {
-                Some(Target::Path(id)) if own.is_some() && self.path(id).map(|p| p.peer) == own => {}
+                Some(Target::Path(id)) if own.is_some() && self.path(id).map(|p| p.peer) == own => {
+                }
                 Some(target @ Target::Port(_)) if own.is_some() => {
                     return Err(TableError::DuplicateAddress {
                         address: what.network(),
