@@ -43,7 +43,7 @@ impl Agent {
         })
     }
 
-    /// Replaces the configuration file. A running agent does not read it again.
+    /// Replaces the configuration file. A running agent reads it, and takes what can change while it runs.
     pub fn write_config(&self, text: &str) -> Result<()> {
         let path = self.config();
         std::fs::write(&path, text).map_err(LabError::io(format!("write {}", path.display())))

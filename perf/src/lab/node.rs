@@ -153,7 +153,7 @@ impl Node {
         Ok(inside)
     }
 
-    /// Changes the options and rewrites the configuration file; the next start reads it.
+    /// Changes the options and rewrites the configuration file; some of it waits for the next start.
     pub fn configure(&mut self, options: RingwayOptions, lab: &Lab, peer: &NodeKind) -> Result<()> {
         let folder = lab.folder().join(format!("n{}", self.number));
         let text = config::render(

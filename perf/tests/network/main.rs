@@ -18,6 +18,7 @@ mod hostile;
 mod idle;
 mod kernel;
 mod link_local;
+mod live;
 mod load;
 mod matrix;
 mod neighbours;
