@@ -18,7 +18,7 @@ use ringway_packet::addr::{from_ip, to_ip};
 use ringway_tables::Cidr;
 use serde::{Deserialize, Serialize};
 
-use crate::config::gateway;
+use crate::config::{gateway, has_gateway};
 
 /// Released addresses of a family whose order is kept. Of more, the oldest are found again when the cursor
 /// comes round.
@@ -86,47 +86,75 @@ impl fmt::Display for Range {
 /// The addresses of one family that pods may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
-    cidr: Cidr,
+    /// At least one.
+    cidrs: Vec<Cidr>,
+    /// Disjoint, in order.
     ranges: Vec<Range>,
+    /// Disjoint, in order.
     excluded: Vec<Range>,
 }
 
 impl Pool {
-    /// Of the network, the ranges and exclusions that are inside it; without a range, all of it.
-    pub fn new(cidr: Cidr, ranges: &[Range], exclude: &[Range]) -> Pool {
-        let inside = |r: &&Range| cidr.contains(r.first) && cidr.contains(r.last);
+    /// One for each family of the networks.
+    pub fn of_families(cidrs: &[Cidr], ranges: &[Range], exclude: &[Range]) -> Vec<Pool> {
+        let of_family = |v6: bool| -> Vec<Cidr> {
+            cidrs
+                .iter()
+                .filter(|c| c.is_ipv6() == v6)
+                .copied()
+                .collect()
+        };
+        [false, true]
+            .map(of_family)
+            .into_iter()
+            .filter(|cidrs| !cidrs.is_empty())
+            .map(|cidrs| Pool::new(cidrs, ranges, exclude))
+            .collect()
+    }
+
+    /// Of networks of one family, the ranges and exclusions that are inside them; without a range, all of
+    /// them.
+    fn new(cidrs: Vec<Cidr>, ranges: &[Range], exclude: &[Range]) -> Pool {
+        let whole = |cidr: &Cidr| Range {
+            first: cidr.first(),
+            last: cidr.last(),
+        };
+        let inside = |r: &&Range| {
+            cidrs
+                .iter()
+                .any(|c| c.contains(r.first) && c.contains(r.last))
+        };
         let mut own: Vec<Range> = ranges.iter().filter(inside).copied().collect();
         if own.is_empty() {
-            own.push(Range {
-                first: from_ip(cidr.network()),
-                last: cidr.last(),
-            });
+            own = cidrs.iter().map(whole).collect();
         }
-        own.sort_by_key(|r| r.first);
         let one = |ip| Range {
             first: ip,
             last: ip,
         };
-        let mut excluded = vec![one(from_ip(cidr.network())), one(from_ip(gateway(cidr)))];
-        if !cidr.is_ipv6() {
-            excluded.push(one(cidr.last()));
+        let mut excluded = exclude.to_vec();
+        for cidr in cidrs.iter().filter(|cidr| has_gateway(**cidr)) {
+            excluded.extend([one(cidr.first()), one(from_ip(gateway(*cidr)))]);
+            if !cidr.is_ipv6() {
+                excluded.push(one(cidr.last()));
+            }
         }
-        excluded.extend_from_slice(exclude);
         Pool {
-            cidr,
-            ranges: own,
-            excluded,
+            cidrs,
+            ranges: disjoint(own),
+            excluded: disjoint(excluded),
         }
     }
 
     /// Whether it holds the family.
     pub fn is_ipv6(&self) -> bool {
-        self.cidr.is_ipv6()
+        self.cidrs.iter().any(|cidr| cidr.is_ipv6())
     }
 
-    /// The network.
-    pub fn cidr(&self) -> Cidr {
-        self.cidr
+    /// The networks, for messages.
+    pub fn networks(&self) -> String {
+        let all: Vec<String> = self.cidrs.iter().map(Cidr::to_string).collect();
+        all.join(", ")
     }
 
     /// Addresses there are to give, up to `u64::MAX`.
@@ -135,13 +163,11 @@ impl Pool {
             sum.saturating_add((r.last - r.first).saturating_add(1))
         });
         let mut out = 0u128;
-        let mut seen: Vec<Range> = Vec::new();
         for cut in &self.excluded {
             for range in &self.ranges {
                 let (first, last) = (cut.first.max(range.first), cut.last.min(range.last));
-                if first <= last && !seen.contains(&Range { first, last }) {
-                    seen.push(Range { first, last });
-                    out += last - first + 1;
+                if first <= last {
+                    out = out.saturating_add((last - first).saturating_add(1));
                 }
             }
         }
@@ -190,6 +216,21 @@ impl Pool {
     pub fn gives(&self, ip: u128) -> bool {
         self.ranges.iter().any(|r| r.contains(ip)) && !self.excluded.iter().any(|r| r.contains(ip))
     }
+}
+
+/// The same addresses in ranges of which none touches another, in order.
+fn disjoint(mut ranges: Vec<Range>) -> Vec<Range> {
+    ranges.sort_by_key(|r| r.first);
+    let mut all: Vec<Range> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match all.last_mut() {
+            Some(last) if range.first <= last.last.saturating_add(1) => {
+                last.last = last.last.max(range.last);
+            }
+            _ => all.push(range),
+        }
+    }
+    all
 }
 
 /// The order of giving out, of one family. Survives the agent and the machine.
@@ -247,7 +288,10 @@ mod tests {
         let parse = |all: &[&str]| -> Vec<Range> {
             all.iter().map(|text| Range::parse(text).unwrap()).collect()
         };
-        Pool::new(cidr.parse().unwrap(), &parse(ranges), &parse(exclude))
+        let cidrs: Vec<Cidr> = cidr.split(' ').map(|c| c.parse().unwrap()).collect();
+        let pools = Pool::of_families(&cidrs, &parse(ranges), &parse(exclude));
+        let [pool] = <[Pool; 1]>::try_from(pools).unwrap();
+        pool
     }
 
     #[derive(Default)]
@@ -278,6 +322,34 @@ mod tests {
         let given: Vec<_> = std::iter::from_fn(|| node.give(&pool)).collect();
         assert_eq!(given, ["10.77.1.2", "10.77.1.3", "10.77.1.5", "10.77.1.6"]);
         assert_eq!(pool.size(), 4);
+    }
+
+    #[test]
+    fn exclusions_that_overlap_are_counted_once() {
+        // The network's own address and the gateway's are excluded anyway.
+        let pool = pool("10.77.1.0/30", &[], &["10.77.1.0-10.77.1.1"]);
+        assert_eq!(pool.size(), 1);
+        assert_eq!(Node::default().give(&pool).unwrap(), "10.77.1.2");
+        let all = self::pool("10.77.1.0/24", &["10.77.1.0/25", "10.77.1.64/26"], &[]);
+        assert_eq!(all.size(), 126);
+        let cut = [
+            "10.77.1.10-10.77.1.20",
+            "10.77.1.15-10.77.1.30",
+            "10.77.1.12",
+        ];
+        let cut = self::pool("10.77.1.0/24", &[], &cut);
+        assert_eq!(cut.size(), 253 - 21);
+        let none = self::pool("10.77.1.0/30", &[], &["10.77.1.0/31", "10.77.1.2"]);
+        assert_eq!((none.size(), Node::default().give(&none)), (0, None));
+    }
+
+    #[test]
+    fn several_networks_are_one_pool() {
+        let pool = pool("10.77.1.0/30 10.78.1.0/30 10.79.1.9/32", &[], &[]);
+        let mut node = Node::default();
+        let given: Vec<_> = std::iter::from_fn(|| node.give(&pool)).collect();
+        assert_eq!(given, ["10.77.1.2", "10.78.1.2", "10.79.1.9"]);
+        assert_eq!(pool.size(), 3);
     }
 
     #[test]

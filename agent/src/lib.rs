@@ -13,8 +13,10 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod api;
+pub mod asked;
 pub mod cli;
 pub mod config;
+pub mod config_file;
 pub mod control;
 pub mod install;
 pub mod ipam;
@@ -24,4 +26,6 @@ pub mod processors;
 #[cfg(test)]
 mod shaped;
 pub mod state;
+pub mod totals;
 pub mod underlay;
+pub mod view;

@@ -142,7 +142,7 @@ impl Underlay {
 
     /// Checks that there is an address and that it is nobody else's, that every
     /// peer can be reached, and that pods get a usable MTU.
-    fn check(&self, config: &Config) -> Result<(), (String, Problem)> {
+    pub fn check(&self, config: &Config) -> Result<(), (String, Problem)> {
         if self.addresses().is_empty() {
             let family = match config.underlay.family {
                 Family::Match => "usable",
@@ -166,8 +166,10 @@ impl Underlay {
             .peers
             .iter()
             .flat_map(|p| p.pod_cidrs.iter().map(|c| (c, p.name.as_str())));
+        let found_now: Vec<IpAddr> = found().collect();
         for (cidr, owner) in own.chain(peers) {
-            if let Some(value) = found().find(|a| cidr.contains(from_ip(*a))) {
+            let inside = |a: &&IpAddr| cidr.contains(from_ip(**a));
+            if let Some(value) = found_now.iter().find(inside).copied() {
                 let problem = Problem::AddressInCidr {
                     value,
                     cidr: cidr.to_string(),
@@ -258,9 +260,14 @@ impl Underlay {
     /// The outer addresses that carry pods of a family to a peer: the pods' own
     /// family where both nodes have it, else the other.
     pub fn way(&self, peer: &Peer, pods_v6: bool) -> Option<Endpoints> {
+        self.way_to(&peer.addresses, pods_v6)
+    }
+
+    /// The same for a peer's outer addresses.
+    pub fn way_to(&self, addresses: &[IpAddr], pods_v6: bool) -> Option<Endpoints> {
         [pods_v6, !pods_v6].into_iter().find_map(|v6| {
             let src = self.address(v6)?;
-            let dst = *peer.addresses.iter().find(|a| a.is_ipv6() == v6)?;
+            let dst = *addresses.iter().find(|a| a.is_ipv6() == v6)?;
             Some(Endpoints { src, dst })
         })
     }

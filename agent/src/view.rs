@@ -30,6 +30,9 @@ pub struct Status {
     /// What others have changed in the node's kernel.
     #[serde(default)]
     pub reconcile: ReconcileStatus,
+    /// The configuration file.
+    #[serde(default)]
+    pub config: ConfigStatus,
     /// MTU of pods and of the node port, bytes.
     pub pod_mtu: u16,
     /// Underlay.
@@ -136,6 +139,31 @@ pub struct UnderlayStatus {
     pub next_hops: Vec<NextHopStatus>,
     /// Sockets of one worker.
     pub sockets: Vec<SocketStatus>,
+}
+
+/// The configuration file and what is in force of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// Its path.
+    pub file: String,
+    /// Why the file is not in force as it is now; what was before stays in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What of the file takes effect when the agent is started again.
+    #[serde(default)]
+    pub needs_restart: Vec<String>,
+    /// Times that something else came into force since the start.
+    #[serde(default)]
+    pub changes: u64,
+}
+
+/// Answer to `POST /v1/config/reload`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// What came into force.
+    pub changed: Vec<String>,
+    /// What takes effect when the agent is started again.
+    pub needs_restart: Vec<String>,
 }
 
 /// One AF_XDP ring: what was got, and why not better.

@@ -8,12 +8,12 @@ use std::os::unix::net::UnixListener;
 
 use common::{Files, output, ringway};
 use ringway_agent::api::ApiError;
-use ringway_agent::api::view::{
-    Buffers, Condition, Count, Detached, Drop, DropCount, Drops, HostPort, Limits, MacRow,
-    NeighbourRow, NextHopStatus, NotServed, PathRow, PeerRow, Pod, ReconcileStatus, RingStatus,
-    RouteRow, SocketCounts, SocketStatus, Status, Totals, Traffic, UnderlayStatus, WorkerStatus,
-};
 use ringway_agent::underlay::{Choice, PassedOver};
+use ringway_agent::view::{
+    Buffers, Count, Detached, Drop, DropCount, Drops, HostPort, Limits, MacRow, NeighbourRow,
+    NextHopStatus, NodePortStatus, NotServed, PathRow, PeerRow, Pod, RingStatus, RouteRow,
+    SocketStatus, Status, Totals, Traffic, UnderlayStatus, WorkerStatus,
+};
 use serde_json::{Value, json};
 
 const MANY: u64 = 18_446_744_073_709;
@@ -111,6 +111,10 @@ fn status() -> Status {
         },
     };
     Status {
+        config: ringway_agent::view::ConfigStatus {
+            file: "/etc/ringway/ringway.toml".into(),
+            ..Default::default()
+        },
         version: "0.1.0".into(),
         pid: 4_194_303,
         uptime_s: 90_061,

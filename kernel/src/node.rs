@@ -42,8 +42,8 @@ pub use port::{NodePort, Presence};
 pub struct Network {
     /// Its addresses.
     pub cidr: Cidr,
-    /// The one that the node has in it.
-    pub gateway: IpAddr,
+    /// The one that the node has in it; none where there is no room for one.
+    pub gateway: Option<IpAddr>,
 }
 
 /// What the node port is made from.
@@ -64,10 +64,13 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// The first own network of a family.
-    fn first(&self, v6: bool) -> Option<Network> {
-        let of_family = |network: &&Network| network.cidr.is_ipv6() == v6;
-        self.own.iter().find(of_family).copied()
+    /// The main own network of a family: the first that has a gateway.
+    fn first(&self, v6: bool) -> Option<(Cidr, IpAddr)> {
+        let mut of_family = self
+            .own
+            .iter()
+            .filter(|network| network.cidr.is_ipv6() == v6);
+        of_family.find_map(|network| Some((network.cidr, network.gateway?)))
     }
 }
 

@@ -5,22 +5,23 @@
 //! ```
 //!
 //! [`request`] turns bodies into requests (pure), [`serve`] is the socket with
-//! its limits, [`view`] the shapes of the answers, which the command line reads
+//! its limits, [`crate::view`] the shapes of the answers, which the command line reads
 //! too. The work is done by [`crate::control`] on its own thread.
 
 pub mod request;
 pub mod serve;
 pub mod tables;
-pub mod view;
 
-use ringway_cni::api::{CODE_FAILED, CODE_INVALID, CODE_TAKEN};
+use ringway_cni::api::{
+    CODE_FAILED, CODE_FULL, CODE_INVALID, CODE_LATER, CODE_NO_NETNS, CODE_TAKEN, CODE_UNKNOWN,
+};
 use serde::{Deserialize, Serialize};
 
+use crate::asked::AskedError;
+use crate::control::{ControlError, Kind};
 pub use request::{
-    Attach, Detach, parse_attach, parse_cni_add, parse_cni_check, parse_cni_del, parse_cni_gc,
-    parse_detach,
+    parse_attach, parse_cni_add, parse_cni_check, parse_cni_del, parse_cni_gc, parse_detach,
 };
-pub use tables::{port_totals, totals};
 
 /// An answer that says no: what is wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -71,5 +72,26 @@ impl ApiError {
     /// 500: something on this machine failed.
     pub fn internal(error: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(500, error, remedy).with_code(CODE_FAILED)
+    }
+}
+
+impl From<AskedError> for ApiError {
+    fn from(error: AskedError) -> Self {
+        Self::bad_request(error.to_string(), error.remedy())
+    }
+}
+
+impl From<ControlError> for ApiError {
+    fn from(error: ControlError) -> Self {
+        let (status, code) = match error.kind() {
+            Kind::Invalid => (400, CODE_INVALID),
+            Kind::Taken => (409, CODE_TAKEN),
+            Kind::Unknown => (404, CODE_UNKNOWN),
+            Kind::NoNetns => (404, CODE_NO_NETNS),
+            Kind::Full => (507, CODE_FULL),
+            Kind::Later => (500, CODE_LATER),
+            Kind::Failed => (500, CODE_FAILED),
+        };
+        Self::new(status, error.to_string(), error.remedy()).with_code(code)
     }
 }

@@ -5,18 +5,17 @@
 //! reaches a path other than that of a network namespace.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use ringway_cni::api::{Add, Attachment, Check, Gc};
-use ringway_kernel::mac;
-use ringway_kernel::netns;
-use ringway_packet::mac::MacAddr;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::ApiError;
-use crate::names::{interface_name, pod_name};
+use crate::asked::{asked_ips, cni_interface, interface, mac_address};
+use crate::control::{Attach, Detach};
+use crate::names::pod_name;
 
 /// Bytes a request body may have.
 pub const BODY_MAX: usize = 256 * 1024;
@@ -25,37 +24,6 @@ pub const GC_MAX: usize = 16 << 20;
 /// MTU below which IPv4 does not work (RFC 791); IPv6 needs 1280 (RFC 8200).
 const MTU_MIN: u16 = 68;
 const MTU_MIN_V6: u16 = 1280;
-
-/// A pod to attach.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attach {
-    /// Name of the pod, unique on the node.
-    pub name: String,
-    /// Path of its network namespace.
-    pub netns: PathBuf,
-    /// Name the interface shall have.
-    pub ifname: String,
-    /// One address, or one of each family.
-    pub ips: Vec<IpAddr>,
-    /// MAC address; default: derived from the address.
-    pub mac: Option<MacAddr>,
-    /// MTU in bytes; default: what the underlay leaves.
-    pub mtu: Option<u16>,
-}
-
-/// A pod to detach.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Detach {
-    /// By its name.
-    Name(String),
-    /// By where its interface is.
-    Interface {
-        /// Path of the namespace.
-        netns: PathBuf,
-        /// Name of the interface.
-        ifname: String,
-    },
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -178,57 +146,6 @@ pub fn parse_cni_gc(body: &[u8]) -> Result<Gc, ApiError> {
     json_within(body, GC_MAX)
 }
 
-/// The namespace's path; container and interface checked.
-pub(crate) fn cni_interface(netns: &str, attachment: &Attachment) -> Result<PathBuf, ApiError> {
-    let (path, _) = interface(netns, &attachment.ifname)?;
-    let id = &attachment.container_id;
-    // The specification's pattern: [a-zA-Z0-9][a-zA-Z0-9_.-]*
-    let fits = id
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-    if !fits || !id.starts_with(|c: char| c.is_ascii_alphanumeric()) || id.len() > 200 {
-        return Err(ApiError::bad_request(
-            format!("{id:?} is not a container id"),
-            "letters, digits and _ . - only, beginning with a letter or digit, at most 200",
-        ));
-    }
-    Ok(path)
-}
-
-/// Addresses a runtime asks for, one of each family at most; a prefix length is allowed and ignored, as
-/// the node's pod network has one.
-pub(crate) fn asked_ips(texts: &[String]) -> Result<Vec<IpAddr>, ApiError> {
-    let mut ips: Vec<IpAddr> = Vec::new();
-    for text in texts {
-        let (ip, _) = address_with_length(text)?;
-        if ips.iter().any(|other| other.is_ipv6() == ip.is_ipv6()) {
-            return Err(ApiError::bad_request(
-                format!("{ip} is a second address of its family"),
-                "ask for one IPv4 and one IPv6 address at most",
-            ));
-        }
-        ips.push(ip);
-    }
-    Ok(ips)
-}
-
-/// `address` or `address/length`.
-pub(crate) fn address_with_length(text: &str) -> Result<(IpAddr, Option<u8>), ApiError> {
-    let (address, len) = match text.split_once('/') {
-        Some((address, len)) => (address, Some(len.parse::<u8>())),
-        None => (text, None),
-    };
-    match (address.parse::<IpAddr>(), len.transpose()) {
-        (Ok(ip), Ok(len)) if len.unwrap_or(0) <= if ip.is_ipv6() { 128 } else { 32 } => {
-            Ok((ip, len))
-        }
-        _ => Err(ApiError::bad_request(
-            format!("{text:?} is not an IP address"),
-            "write an address such as 10.77.1.7 or 10.77.1.7/24",
-        )),
-    }
-}
-
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     json_within(body, BODY_MAX)
 }
@@ -247,22 +164,6 @@ fn json_within<T: DeserializeOwned>(body: &[u8], most: usize) -> Result<T, ApiEr
             "send a JSON object with the documented fields",
         )
     })
-}
-
-fn interface(netns: &str, ifname: &str) -> Result<(PathBuf, String), ApiError> {
-    let path = netns::resolve(netns).map_err(|e| {
-        ApiError::bad_request(
-            e.to_string(),
-            "give a name that `ip netns` lists, or a path such as /proc/<pid>/ns/net",
-        )
-    })?;
-    interface_name(ifname).map_err(|why| {
-        ApiError::bad_request(
-            format!("{ifname:?} is not an interface name: {why}"),
-            "use a name such as eth0",
-        )
-    })?;
-    Ok((path, ifname.to_owned()))
 }
 
 fn check_pod_name(name: &str) -> Result<(), ApiError> {
@@ -296,20 +197,6 @@ fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, ApiError> {
     }
     ips.sort_by_key(IpAddr::is_ipv6);
     Ok(ips)
-}
-
-pub(crate) fn mac_address(text: &str) -> Result<MacAddr, ApiError> {
-    match text.parse::<MacAddr>() {
-        Ok(mac) if mac == mac::GATEWAY => Err(ApiError::bad_request(
-            format!("{mac} is the gateway's MAC address"),
-            "choose another, or leave mac out",
-        )),
-        Ok(mac) if mac::is_station(mac) => Ok(mac),
-        _ => Err(ApiError::bad_request(
-            format!("{text:?} is not the MAC address of a station"),
-            "write six hexadecimal bytes such as 0a:58:0a:4d:01:02, or leave mac out",
-        )),
-    }
 }
 
 #[cfg(test)]

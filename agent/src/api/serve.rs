@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRef, State};
 use axum::http::{Request as HttpRequest, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -33,6 +33,7 @@ use ringway_cni::api as cni;
 
 use super::request::{self, BODY_MAX, GC_MAX};
 use super::{ApiError, parse_attach, parse_detach, tables};
+use crate::config_file::Reloads;
 use crate::control::{Reply, Request, Requests, View};
 
 /// Connections served at the same time.
@@ -98,13 +99,28 @@ fn open(path: &Path) -> anyhow::Result<(UnixListener, Option<Identity>)> {
     Ok((listener, identity(path)))
 }
 
+/// Whom the API asks.
+#[derive(Clone)]
+pub struct Asked {
+    /// The control plane.
+    pub requests: Requests,
+    /// The configuration file.
+    pub reloads: Reloads,
+}
+
+impl FromRef<Asked> for Requests {
+    fn from_ref(asked: &Asked) -> Self {
+        asked.requests.clone()
+    }
+}
+
 /// Serves until `stop` resolves.
 pub async fn serve(
     listener: Limited,
-    requests: Requests,
+    asked: Asked,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(requests))
+    axum::serve(listener, router(asked))
         .with_graceful_shutdown(stop)
         .await
 }
@@ -117,7 +133,7 @@ fn body_max(path: &str) -> usize {
     if path == GC { GC_MAX } else { BODY_MAX }
 }
 
-fn router(requests: Requests) -> Router {
+fn router(asked: Asked) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/pods", get(pods))
@@ -132,11 +148,12 @@ fn router(requests: Requests) -> Router {
         .route("/v1/cni/check", post(cni_check))
         .route(GC, post(cni_gc).layer(DefaultBodyLimit::max(GC_MAX)))
         .route("/v1/cni/status", get(cni_status))
+        .route("/v1/config/reload", post(reload))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn(limit))
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .with_state(requests)
+        .with_state(asked)
 }
 
 /// A listener that checks who connects and limits how many and how long.
@@ -326,15 +343,15 @@ async fn view(requests: &Requests) -> Result<View, ApiError> {
     ask(requests, Request::View).await
 }
 
-async fn status(State(requests): State<Requests>) -> Answer<super::view::Status> {
+async fn status(State(requests): State<Requests>) -> Answer<crate::view::Status> {
     Ok(Json(view(&requests).await?.status))
 }
 
-async fn pods(State(requests): State<Requests>) -> Answer<Vec<super::view::Pod>> {
+async fn pods(State(requests): State<Requests>) -> Answer<Vec<crate::view::Pod>> {
     Ok(Json(view(&requests).await?.pods))
 }
 
-async fn drops(State(requests): State<Requests>) -> Answer<super::view::Drops> {
+async fn drops(State(requests): State<Requests>) -> Answer<crate::view::Drops> {
     let view = view(&requests).await?;
     Ok(Json(tables::drops(&view.snapshot, &view.counters)))
 }
@@ -360,36 +377,61 @@ async fn table(
     })
 }
 
-async fn attach(State(requests): State<Requests>, body: ReadBody) -> Answer<super::view::Pod> {
+/// Reads the configuration file now. 409: it is wrong, and what was in force stays so.
+async fn reload(State(asked): State<Asked>) -> Answer<crate::view::Reloaded> {
+    let (sender, receiver) = oneshot::channel();
+    asked.reloads.ask(Box::new(move |reloaded| {
+        let _ = sender.send(reloaded);
+    }));
+    let stopping = |_| ApiError::new(503, "the agent is stopping", "try again when it is back");
+    let reloaded = receiver.await.map_err(stopping)?;
+    let words = |all: Vec<crate::config::Difference>| all.into_iter().map(|d| d.what).collect();
+    match reloaded.outcome {
+        Ok(changed) => Ok(Json(crate::view::Reloaded {
+            changed: words(changed),
+            needs_restart: words(reloaded.waiting),
+        })),
+        Err(e) => {
+            let place = e.place();
+            Err(ApiError::new(
+                409,
+                format!("{place}: {}", e.problem),
+                e.problem.remedy(),
+            ))
+        }
+    }
+}
+
+async fn attach(State(requests): State<Requests>, body: ReadBody) -> Answer<crate::view::Pod> {
     let attach = parse_attach(&whole(body)?)?;
     Ok(Json(
         ask(&requests, |reply| Request::Attach(attach, reply)).await??,
     ))
 }
 
-async fn detach(State(requests): State<Requests>, body: ReadBody) -> Answer<super::view::Detached> {
+async fn detach(State(requests): State<Requests>, body: ReadBody) -> Answer<crate::view::Detached> {
     let detach = parse_detach(&whole(body)?)?;
     Ok(Json(
         ask(&requests, |reply| Request::Detach(detach, reply)).await??,
     ))
 }
 
-async fn pause(State(requests): State<Requests>, body: ReadBody) -> Answer<super::view::Paused> {
+async fn pause(State(requests): State<Requests>, body: ReadBody) -> Answer<crate::view::Paused> {
     let duration = request::parse_pause(&whole(body)?)?;
     let paused = ask(&requests, |reply| {
         Request::PauseReconciling(duration, reply)
     })
     .await?;
     let paused = paused.map_err(|e| ApiError::bad_request(e.to_string(), "pause for less"))?;
-    Ok(Json(super::view::Paused {
+    Ok(Json(crate::view::Paused {
         paused_s: paused.as_secs(),
         was_paused: false,
     }))
 }
 
-async fn resume(State(requests): State<Requests>) -> Answer<super::view::Paused> {
+async fn resume(State(requests): State<Requests>) -> Answer<crate::view::Paused> {
     let was_paused = ask(&requests, Request::ResumeReconciling).await?;
-    Ok(Json(super::view::Paused {
+    Ok(Json(crate::view::Paused {
         paused_s: 0,
         was_paused,
     }))

@@ -7,12 +7,10 @@ use ringway_encap::outer::TransportSpec;
 use ringway_packet::addr::to_ip;
 use ringway_packet::mac::MacAddr;
 use ringway_switch::{Counters, DropReason, IgnoreReason};
-use ringway_tables::{Cidr, PeerId, PortId, Snapshot, Target};
+use ringway_tables::{Cidr, PathId, PeerId, PortId, Snapshot, Target};
 
-use super::view::{
-    Count, Drop, DropCount, Drops, MacRow, NeighbourRow, PathRow, PeerRow, RouteRow, Totals,
-    Traffic,
-};
+use crate::totals::traffic;
+use crate::view::{Drop, DropCount, Drops, MacRow, NeighbourRow, PathRow, PeerRow, RouteRow};
 
 /// MAC table, sorted.
 pub fn macs(snapshot: &Snapshot) -> Vec<MacRow> {
@@ -100,7 +98,7 @@ pub fn paths(snapshot: &Snapshot) -> Vec<PathRow> {
         .map(|(number, path)| PathRow {
             path: number,
             peer: peer_name(snapshot, path.peer),
-            carries: if number == path.peer.path6().0 {
+            carries: if snapshot.path_of(path.peer, true) == Some(PathId(number)) {
                 "IPv6".into()
             } else {
                 "IPv4".into()
@@ -163,59 +161,6 @@ pub fn drops(snapshot: &Snapshot, counters: &[Arc<Counters>]) -> Drops {
         .filter(|d| d.count > 0)
         .collect();
     Drops { drops, ignored }
-}
-
-/// Sums over the workers.
-pub fn totals(counters: &[Arc<Counters>]) -> Totals {
-    let mut totals = Totals::default();
-    for c in counters {
-        let pairs = [
-            (&mut totals.received, &c.received),
-            (&mut totals.delivered, &c.delivered),
-            (&mut totals.tunnelled, &c.tunnelled),
-            (&mut totals.answered, &c.answered),
-            (&mut totals.ignored, &c.ignored),
-            (&mut totals.dropped, &c.dropped),
-            (&mut totals.originated, &c.originated),
-            (&mut totals.returned, &c.returned),
-        ];
-        for (sum, pair) in pairs {
-            let sum: &mut Count = sum;
-            sum.frames += pair.frames.get();
-            sum.packets += pair.packets.get();
-        }
-        totals.lost_packets += c.lost.iter().map(|cell| cell.get()).sum::<u64>();
-        totals.copied_bytes += c.copied_bytes.get();
-    }
-    totals
-}
-
-/// A port's traffic in both directions, and its drops.
-pub fn port_totals(counters: &[Arc<Counters>], port: PortId) -> (Traffic, Traffic, Vec<DropCount>) {
-    let sides = || counters.iter().map(|c| c.port(port));
-    let drops = DropReason::ALL
-        .iter()
-        .map(|reason| DropCount {
-            reason: reason.name().into(),
-            count: sides().map(|s| s.drops[reason.index()].get()).sum(),
-        })
-        .filter(|d| d.count > 0)
-        .collect();
-    (
-        traffic(sides().map(|s| &s.rx)),
-        traffic(sides().map(|s| &s.tx)),
-        drops,
-    )
-}
-
-fn traffic<'a>(sides: impl Iterator<Item = &'a ringway_switch::counters::Traffic>) -> Traffic {
-    let mut sum = Traffic::default();
-    for side in sides {
-        sum.frames += side.count.frames.get();
-        sum.packets += side.count.packets.get();
-        sum.bytes += side.bytes.get();
-    }
-    sum
 }
 
 fn port_name(snapshot: &Snapshot, port: PortId) -> String {

@@ -1,5 +1,9 @@
 //! `ringway agent`: from start to stop.
 //!
+//! ```text
+//! acquire (lock, underlay, sockets, node port) ─▶ assemble (tables, workers, pods) ─▶ serve (control, API, file)
+//! ```
+//!
 //! main thread: tokio, the API socket and the signals. `control` thread: all
 //! else. Whichever ends first ends the process: a signal in order, a failed or
 //! hanging worker at once and with the reason, since its queues are dead and a
@@ -16,10 +20,11 @@ use sd_notify::NotifyState;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
-use super::{Failure, output, privileges, reload, signals};
+use super::{Failure, output, privileges, signals};
 use crate::api::serve;
 use crate::config::Config;
-use crate::control::{Control, Request};
+use crate::config_file::{self, Reloads};
+use crate::control::{Acquired, Control, Reloaded, Request, Requests};
 use crate::log::Log;
 use crate::processors;
 use crate::underlay::Underlay;
@@ -31,7 +36,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 pub(super) fn run(file: &Path, socket: Option<&Path>, wait: bool) -> Result<(), Failure> {
     privileges::check()?;
-    let mut config = Config::load(file)?;
+    let (mut config, text) = Config::load_text(file)?;
     if let Some(socket) = socket {
         config.node.socket = socket.to_owned();
     }
@@ -42,7 +47,9 @@ pub(super) fn run(file: &Path, socket: Option<&Path>, wait: bool) -> Result<(), 
         .enable_all()
         .build()
         .context("starting the runtime of the API")?;
-    let outcome = runtime.block_on(serve_until_stopped(config, file, wait));
+    let follow =
+        |requests| config_file::follow(file.to_owned(), text, socket.map(Path::to_owned), requests);
+    let outcome = runtime.block_on(serve_until_stopped(config, wait, follow));
     output::finish_log();
     Ok(outcome?)
 }
@@ -94,11 +101,13 @@ async fn stop_wanted(signals: &mut UnboundedReceiver<i32>) {
     }
 }
 
-async fn serve_until_stopped(config: Config, file: &Path, wait: bool) -> anyhow::Result<()> {
+async fn serve_until_stopped(
+    config: Config,
+    wait: bool,
+    follow: impl FnOnce(Requests) -> std::io::Result<Reloads>,
+) -> anyhow::Result<()> {
     // Before anything is made, so that an early signal is not lost.
     let mut signals = signals::catch().context("catching signals")?;
-    let running = config.clone();
-
     if wait {
         tokio::select! {
             ready = await_underlay(&config) => ready?,
@@ -107,9 +116,8 @@ async fn serve_until_stopped(config: Config, file: &Path, wait: bool) -> anyhow:
     }
     let (node, path) = (config.node.name.clone(), config.node.socket.clone());
     let (pods, peers) = (config.node.pod_cidrs.clone(), config.peers.len());
-    // The lock on the state directory comes first: it keeps a second agent from
-    // touching what the first one has.
-    let control = Control::start(config)?;
+    let acquired = Acquired::open(&config)?;
+    let control = Control::assemble(config, acquired)?;
     let listener = serve::bind(&path)?;
 
     let (hangs, hang) = oneshot::channel();
@@ -131,8 +139,13 @@ async fn serve_until_stopped(config: Config, file: &Path, wait: bool) -> anyhow:
         })
         .context("starting the control thread")?;
 
+    let reloads = follow(requests.clone()).context("following the configuration file")?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let api = tokio::spawn(serve::serve(listener, requests.clone(), async {
+    let asked = serve::Asked {
+        requests: requests.clone(),
+        reloads: reloads.clone(),
+    };
+    let api = tokio::spawn(serve::serve(listener, asked, async {
         let _ = stopped.await;
     }));
     tracing::info!(node, pod_cidrs = ?pods, peers, socket = %path.display(), "ready");
@@ -158,7 +171,10 @@ async fn serve_until_stopped(config: Config, file: &Path, wait: bool) -> anyhow:
                 tracing::info!("{name}: stopping");
                 break;
             }
-            libc::SIGHUP => read_again(&running, file),
+            libc::SIGHUP => {
+                tracing::info!("{name}");
+                reloads.ask(Box::new(say_unchanged));
+            }
             _ => tracing::info!("{name} is ignored; SIGTERM stops the agent"),
         }
     }
@@ -180,20 +196,10 @@ async fn serve_until_stopped(config: Config, file: &Path, wait: bool) -> anyhow:
     Ok(())
 }
 
-/// Says what of the configuration file is different from what runs.
-fn read_again(running: &Config, file: &Path) {
-    match reload::differences(running, file) {
-        Ok(lines) if lines.is_empty() => {
-            tracing::info!(file = %file.display(), "SIGHUP: the configuration is what runs");
-        }
-        Ok(lines) => {
-            for line in lines {
-                tracing::warn!("SIGHUP: {line}; it takes effect when the agent is started again");
-            }
-        }
-        Err(e) => {
-            tracing::error!("SIGHUP: the agent goes on as it was, and would not start again: {e}")
-        }
+/// All else is said by who puts it into force.
+fn say_unchanged(reloaded: Reloaded) {
+    if reloaded.outcome.is_ok_and(|live| live.is_empty()) && reloaded.waiting.is_empty() {
+        tracing::info!("the configuration is what runs");
     }
 }
 

@@ -1,13 +1,16 @@
 //! `ringway config check`: the file, and what this machine has of what it names.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use ringway_kernel::netlink::{Netlink, NetlinkError, RouteTo};
 
+use super::client::Client;
 use super::{Failure, output, show};
 use crate::config::{Config, ConfigError, Problem};
 use crate::processors;
 use crate::underlay::Underlay;
+use crate::view::Status;
 
 /// Warnings that are printed; a route that is missing concerns a thousand peers alike.
 const PRINTED: usize = 8;
@@ -36,6 +39,34 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
         show::join(underlay.addresses()),
         underlay.pod_mtu(config)
     )))
+}
+
+/// Fails where the agent does not run with the file as it is now.
+pub(super) fn running(client: &Client, file: &Path) -> Result<(), Failure> {
+    let status: Status = client.get("/v1/status")?;
+    let mut lines = vec![format!(
+        "the agent on {} reads {}",
+        status.node, status.config.file
+    )];
+    if Path::new(&status.config.file) != file {
+        lines.push(format!("that is not {}", file.display()));
+    }
+    lines.extend(
+        status
+            .config
+            .error
+            .map(|e| format!("it is not in force: {e}")),
+    );
+    let waiting = status.config.needs_restart.iter();
+    lines.extend(waiting.map(|what| format!("waits for a restart of the agent: {what}")));
+    if lines.len() == 1 {
+        return output::print(&show::sentence("running: all of the file is in force"));
+    }
+    Err(anyhow::anyhow!(
+        "what runs is not what the file says\n  {}\n  to do: correct the file, or start the agent again",
+        lines.join("\n  ")
+    )
+    .into())
 }
 
 /// Peers to which packets would go by another interface, or not at all.

@@ -52,6 +52,12 @@ impl Client {
         Self { socket }
     }
 
+    /// Asks for a resource.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let answer = self.exchange("GET", path, b"")?;
+        Ok(self.understand(&answer)?)
+    }
+
     /// Prints a resource.
     pub(super) fn print<T: DeserializeOwned>(
         &self,

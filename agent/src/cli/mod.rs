@@ -8,7 +8,6 @@ mod manual;
 mod output;
 mod privileges;
 mod reconcile;
-mod reload;
 mod show;
 mod signals;
 
@@ -17,9 +16,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::api::view;
 use crate::config::{self, Config, KEYS, When};
 use crate::install;
+use crate::view;
 use client::{Client, ClientError};
 
 /// A userspace packet switch that is the pod network of a node.
@@ -189,7 +188,15 @@ struct Folders {
 #[derive(Subcommand)]
 enum ConfigVerb {
     /// Check the file, and that this machine has what it names
-    Check,
+    #[command(after_help = "With --running: exit status 1 if what runs is not what the file says.")]
+    Check {
+        /// Ask the agent whether it runs with the file as it is now
+        #[arg(long)]
+        running: bool,
+    },
+    /// Have the agent read the file now; it does so by itself when the file changes
+    #[command(after_help = "SIGHUP does the same.")]
+    Reload(Json),
     /// Print the effective configuration; each key says when a change takes effect
     Show(Json),
     /// List every key
@@ -283,7 +290,18 @@ fn socket(arguments: &Arguments) -> Result<PathBuf, Failure> {
 
 fn configuration(arguments: &Arguments, verb: &ConfigVerb) -> Result<(), Failure> {
     match verb {
-        ConfigVerb::Check => check::check(&Config::load(arguments.file())?),
+        ConfigVerb::Check { running } => {
+            check::check(&Config::load(arguments.file())?)?;
+            match running {
+                true => check::running(&Client::new(socket(arguments)?), arguments.file()),
+                false => Ok(()),
+            }
+        }
+        ConfigVerb::Reload(json) => {
+            let client = Client::new(socket(arguments)?);
+            let nothing = serde_json::json!({});
+            client.post("/v1/config/reload", &nothing, json.json, show::reloaded)
+        }
         ConfigVerb::Show(json) => {
             let config = Config::load(arguments.file())?;
             let text = config::show(&config);

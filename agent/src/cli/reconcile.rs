@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::Failure;
 use super::client::Client;
 use super::show::duration;
-use crate::api::view::Paused;
+use crate::view::Paused;
 
 /// What to do about what others change in the node's kernel.
 #[derive(Subcommand)]

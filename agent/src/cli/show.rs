@@ -1,9 +1,9 @@
 //! Answers for people: aligned columns, units, nothing that is zero by nature.
 
 use super::columns::{Fields, Rows};
-use crate::api::view::{
-    Buffers, Condition, Detached, Drops, MacRow, NeighbourRow, NotServed, PathRow, PeerRow, Pod,
-    RingStatus, RouteRow, Status, UnderlayStatus,
+use crate::view::{
+    Buffers, Condition, ConfigStatus, Detached, Drops, MacRow, NeighbourRow, NotServed, PathRow,
+    PeerRow, Pod, Reloaded, RingStatus, RouteRow, Status, UnderlayStatus,
 };
 
 /// Values separated by a space.
@@ -102,6 +102,34 @@ fn buffers_line(b: &Buffers) -> String {
 /// Columns of the labels in front of lines.
 const LABEL: usize = 10;
 
+/// What a reload has changed.
+pub(super) fn reloaded(r: &Reloaded) -> String {
+    let mut lines: Vec<String> = r
+        .changed
+        .iter()
+        .map(|what| format!("in force: {what}\n"))
+        .collect();
+    let waiting = r.needs_restart.iter();
+    lines.extend(waiting.map(|what| format!("waits for a restart of the agent: {what}\n")));
+    if lines.is_empty() {
+        lines.push("the configuration is what runs\n".into());
+    }
+    lines.concat()
+}
+
+/// The line of `ringway status` about the configuration file.
+fn config_line(c: &ConfigStatus) -> String {
+    match (&c.error, c.needs_restart.len()) {
+        (Some(e), _) => format!("{} IS NOT IN FORCE, what was before is: {e}", c.file),
+        (None, 0) => format!("{} is in force", c.file),
+        (None, _) => format!(
+            "{} is in force, but for what waits for a restart: {}",
+            c.file,
+            c.needs_restart.join("; ")
+        ),
+    }
+}
+
 pub(super) fn status(s: &Status) -> String {
     let mut out = Fields::new(LABEL);
     let up = duration(s.uptime_s);
@@ -109,6 +137,7 @@ pub(super) fn status(s: &Status) -> String {
         "node",
         &format!("{}, ringway {}, pid {}, up {up}", s.node, s.version, s.pid),
     );
+    out.push("config", &config_line(&s.config));
     out.push(
         "pods",
         &format!(

@@ -40,20 +40,20 @@ pub enum Problem {
     NotWhole { value: String, min: i128, max: i128 },
     #[error("{why}")]
     BadCidr { why: String },
-    #[error("{value} leaves no room for a gateway and a pod: the prefix may be /{min} to /{max}")]
+    #[error("{value} is no network for pods: the prefix may be /{min} to /{max}{}", gateway_room(*.max))]
     CidrSize { value: String, min: u8, max: u8 },
     #[error("{value} is no unicast network")]
     CidrKind { value: String },
     #[error("there are {found} networks of one family, at most one is possible")]
     TwoOfFamily { found: usize },
+    #[error("{value} still has pods: {pods}")]
+    CidrInUse { value: String, pods: String },
+    #[error("{why}")]
+    Refused { why: String },
     #[error("no pod network given")]
     NoCidr,
-    #[error("{value} overlaps {other} of {owner}")]
-    Overlap {
-        value: String,
-        other: String,
-        owner: String,
-    },
+    #[error("{value} is {owner}'s already")]
+    Overlap { value: String, owner: String },
     #[error("{value} is outside node.cluster_cidrs ({cluster})")]
     OutsideCluster { value: String, cluster: String },
     #[error("{}", range(.value, .why))]
@@ -166,6 +166,14 @@ pub enum Problem {
     Examine { interface: String, why: String },
 }
 
+/// The main network of a node needs more room than any other.
+fn gateway_room(max: u8) -> &'static str {
+    match max {
+        30 | 126 => ", for a gateway and a pod",
+        _ => "",
+    }
+}
+
 fn quoted(text: &str) -> String {
     if text.is_empty() {
         String::new()
@@ -218,8 +226,16 @@ impl Problem {
             Self::CidrSize { .. } => "use a larger network".into(),
             Self::CidrKind { .. } => "use a private network such as 10.77.1.0/24".into(),
             Self::TwoOfFamily { .. } => "keep one IPv4 and one IPv6 entry".into(),
+            Self::CidrInUse { .. } => {
+                "keep it where it was, with its gateway, until they are gone; new pods get addresses of \
+                 another by ipam.ranges"
+                    .into()
+            }
+            Self::Refused { .. } => "see the message; what was in force stays so".into(),
             Self::NoCidr => "give one IPv4 network, one IPv6 network, or one of each".into(),
-            Self::Overlap { .. } => "give every node pod networks of its own".into(),
+            Self::Overlap { .. } => {
+                "give every node pod networks of its own; a longer prefix inside another's is possible".into()
+            }
             Self::OutsideCluster { .. } => {
                 "take a network from the cluster's, or widen node.cluster_cidrs".into()
             }
@@ -293,6 +309,19 @@ impl Problem {
 }
 
 impl ConfigError {
+    /// The file cannot be read.
+    pub fn unreadable(file: &std::path::Path, error: &io::Error) -> Self {
+        Self {
+            file: file.to_owned(),
+            line: None,
+            key: String::new(),
+            problem: Box::new(Problem::Read {
+                kind: error.kind(),
+                why: error.to_string(),
+            }),
+        }
+    }
+
     /// A mistake found after the file was read; its line is looked up again.
     pub fn at(file: &std::path::Path, key: &str, problem: Problem) -> Self {
         let text = std::fs::read_to_string(file).unwrap_or_default();
@@ -305,15 +334,23 @@ impl ConfigError {
     }
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+impl ConfigError {
+    /// File, line and key.
+    pub fn place(&self) -> String {
+        let mut place = self.file.display().to_string();
         if let Some(line) = self.line {
-            write!(f, ":{line}")?;
+            place.push_str(&format!(":{line}"));
         }
         if !self.key.is_empty() {
-            write!(f, ": {}", self.key)?;
+            place.push_str(&format!(": {}", self.key));
         }
+        place
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.place())?;
         write!(f, ": {}\n  to do: {}", self.problem, self.problem.remedy())
     }
 }

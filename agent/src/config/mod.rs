@@ -6,7 +6,9 @@
 //! value, and what to write instead. What only the machine can answer, such as
 //! whether the underlay interface is up, is asked in [`crate::underlay`].
 
+mod contents;
 mod error;
+mod live;
 mod locate;
 mod meant;
 mod number;
@@ -19,12 +21,15 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ringway_encap::Encap;
+use ringway_packet::addr::from_ip;
 use ringway_packet::mac::MacAddr;
 use ringway_tables::Cidr;
 use serde::{Deserialize, Serialize};
 
 use crate::ipam::Range;
 pub use error::{ConfigError, Problem};
+pub use live::{Difference, differences, in_force};
+pub use ringway_cluster::EncapKind;
 pub use ringway_worker::Polling;
 pub use show::{KEYS, KeyDoc, When, show};
 pub(crate) use validate::{common_family, family_name};
@@ -63,7 +68,8 @@ pub struct Config {
 pub struct Node {
     /// Name among the cluster's nodes.
     pub name: String,
-    /// Pod networks of this node, at most one of each family.
+    /// Pod networks of this node. The first of a family is its main one: its gateway is that of borrowed
+    /// addresses (/32, /128), and where ICMP errors come from.
     pub pod_cidrs: Vec<Cidr>,
     /// Networks that hold all pod CIDRs of the cluster.
     pub cluster_cidrs: Vec<Cidr>,
@@ -165,16 +171,6 @@ pub struct Peer {
     pub vtep_mac_v6: MacAddr,
 }
 
-/// Kind of encapsulation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EncapKind {
-    /// VXLAN, RFC 7348, as Flannel's vxlan backend.
-    Vxlan,
-    /// Bare IP packets in UDP, as Flannel's udp backend.
-    Udp,
-}
-
 /// How packets reach the underlay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -238,16 +234,13 @@ pub enum Checksum {
 impl Config {
     /// Reads and validates a file.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|e| ConfigError {
-            file: file.to_owned(),
-            line: None,
-            key: String::new(),
-            problem: Box::new(Problem::Read {
-                kind: e.kind(),
-                why: e.to_string(),
-            }),
-        })?;
-        Self::parse(file, &text)
+        Ok(Self::load_text(file)?.0)
+    }
+
+    /// The same, with the text.
+    pub fn load_text(file: &Path) -> Result<(Self, String), ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|e| ConfigError::unreadable(file, &e))?;
+        Ok((Self::parse(file, &text)?, text))
     }
 
     /// Validates a text; `file` appears in errors only.
@@ -266,7 +259,32 @@ impl Config {
         })
     }
 
-    /// The pod network of a family.
+    /// The own pod network that an address lies in: the longest, if they lie in one another.
+    pub fn pod_cidr_of(&self, ip: IpAddr) -> Option<Cidr> {
+        let around = self.node.pod_cidrs.iter();
+        let around = around.filter(|cidr| cidr.contains(from_ip(ip)));
+        around.max_by_key(|cidr| cidr.prefix_len()).copied()
+    }
+
+    /// The gateway of a pod with this address: that of its network, or of the main one where its own is a
+    /// single address.
+    pub fn gateway_of(&self, ip: IpAddr) -> Option<IpAddr> {
+        let cidr = self.pod_cidr_of(ip)?;
+        let main = || self.pod_cidr(ip.is_ipv6()).map(gateway);
+        if has_gateway(cidr) {
+            Some(gateway(cidr))
+        } else {
+            main()
+        }
+    }
+
+    /// Gateways of the pod networks that have one.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        let cidrs = self.node.pod_cidrs.iter().copied();
+        cidrs.filter(|cidr| has_gateway(*cidr)).map(gateway)
+    }
+
+    /// The main pod network of a family.
     pub fn pod_cidr(&self, v6: bool) -> Option<Cidr> {
         self.node
             .pod_cidrs
@@ -308,6 +326,11 @@ impl Config {
         }
         kinds
     }
+}
+
+/// Whether a pod network has room for a gateway; a single address or two are pods'.
+pub fn has_gateway(cidr: Cidr) -> bool {
+    cidr.last() - cidr.first() > 1
 }
 
 /// The gateway of a pod network: its first address, `.1` or `::1`.

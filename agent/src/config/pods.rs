@@ -25,9 +25,9 @@ pub(super) fn ipam(raw: &raw::Ipam, node: &Node) -> Located<Ipam> {
         texts.iter().enumerate().map(one).collect()
     };
     let (ranges, exclude) = (list("ranges", &raw.ranges)?, list("exclude", &raw.exclude)?);
-    for cidr in &node.pod_cidrs {
-        if Pool::new(*cidr, &ranges, &exclude).size() == 0 {
-            let network = cidr.to_string();
+    for pool in Pool::of_families(&node.pod_cidrs, &ranges, &exclude) {
+        if pool.size() == 0 {
+            let network = pool.networks();
             return Err(("ipam.exclude".into(), Problem::NothingLeft { network }));
         }
     }

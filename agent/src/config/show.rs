@@ -7,7 +7,7 @@ use super::Config;
 /// When a changed value takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// At once, on reload.
+    /// At once: the file is read again when it changes, and on SIGHUP.
     Live,
     /// When the agent is started again.
     Restart,
@@ -24,21 +24,23 @@ pub struct KeyDoc {
 }
 
 const fn key(key: &'static str, doc: &'static str) -> KeyDoc {
-    KeyDoc {
-        key,
-        when: When::Restart,
-        doc,
-    }
+    let when = When::Restart;
+    KeyDoc { key, when, doc }
+}
+
+const fn live(key: &'static str, doc: &'static str) -> KeyDoc {
+    let when = When::Live;
+    KeyDoc { key, when, doc }
 }
 
 /// Every key there is.
 pub const KEYS: &[KeyDoc] = &[
     key("node.name", "name of this node; default: hostname"),
-    key(
+    live(
         "node.pod_cidrs",
-        "one network per family; the first address is the gateway",
+        "networks of this node's pods; the first of a family is its main one, and /32 or /128 are borrowed addresses",
     ),
-    key(
+    live(
         "node.cluster_cidrs",
         "networks that hold all pod networks; checked when given",
     ),
@@ -48,20 +50,20 @@ pub const KEYS: &[KeyDoc] = &[
         "directory of the state file; one agent per directory",
     ),
     key("node.socket", "path of the API socket"),
-    key(
+    live(
         "node.vtep_mac",
         "inner MAC of IPv4 packets to this node; default: from the pod network",
     ),
-    key("node.vtep_mac_v6", "the same for IPv6; default: vtep_mac"),
+    live("node.vtep_mac_v6", "the same for IPv6; default: vtep_mac"),
     key(
         "underlay.interface",
         "interface that leads to the other nodes",
     ),
-    key(
+    live(
         "underlay.addresses",
         "outer addresses, one per family; default: the interface's",
     ),
-    key("underlay.encap", "vxlan | udp"),
+    live("underlay.encap", "vxlan | udp"),
     key("underlay.vni", "VXLAN network identifier"),
     key("underlay.vxlan_port", "UDP port of VXLAN"),
     key("underlay.udp_port", "UDP port of encap udp"),
@@ -101,39 +103,39 @@ pub const KEYS: &[KeyDoc] = &[
         "workers.idle_spin_us",
         "microseconds an adaptive worker spins before it sleeps",
     ),
-    key(
+    live(
         "ipam.ranges",
         "addresses pods get, first-last or networks; default: all of the pod networks",
     ),
-    key("ipam.exclude", "addresses of them that are never given out"),
-    key(
+    live("ipam.exclude", "addresses of them that are never given out"),
+    live(
         "egress.masquerade",
         "packets of pods to outside the cluster get the node's address, and those of others to remote pods the gateway's",
     ),
-    key(
+    live(
         "egress.masquerade_exclude",
         "networks outside the cluster to which pods keep their own address",
     ),
-    key(
+    live(
         "egress.accept_forward",
         "let pods' packets through a firewall that forwards nothing by default",
     ),
-    key("peers.name", "name of the node"),
-    key("peers.addresses", "its outer addresses"),
-    key("peers.pod_cidrs", "its pod networks"),
-    key(
+    live("peers.name", "name of the node"),
+    live("peers.addresses", "its outer addresses"),
+    live("peers.pod_cidrs", "its pod networks"),
+    live(
         "peers.encap",
         "encapsulation towards it; default: underlay.encap",
     ),
-    key(
+    live(
         "peers.mtu",
         "largest outer packet to it, bytes; default: the interface's MTU",
     ),
-    key(
+    live(
         "peers.vtep_mac",
         "inner MAC of IPv4 packets to it; default: from its pod network",
     ),
-    key(
+    live(
         "peers.vtep_mac_v6",
         "the same for IPv6; default: its vtep_mac",
     ),

@@ -57,7 +57,7 @@ fn both_ends_derive_the_same_vtep_mac() {
 }
 
 #[test]
-fn a_peer_may_have_several_networks_of_a_family_and_this_node_one() {
+fn a_node_may_have_several_networks_of_a_family() {
     let (own, peers) = (r#"["10.77.1.0/24""#, r#"["10.77.2.0/24""#);
     let config = parse(&with(peers, r#"["10.77.2.0/24", "10.77.9.0/28""#)).unwrap();
     let networks: Vec<_> = config.peers[0]
@@ -66,12 +66,94 @@ fn a_peer_may_have_several_networks_of_a_family_and_this_node_one() {
         .map(ToString::to_string)
         .collect();
     assert!(networks.starts_with(&["10.77.2.0/24".into(), "10.77.9.0/28".into()]));
-    let error = parse(&with(own, r#"["10.77.1.0/24", "10.77.9.0/28""#)).unwrap_err();
+    // Those of this node have a gateway each, but for borrowed addresses, which have the first one's.
+    let config = parse(&with(
+        own,
+        r#"["10.77.1.0/24", "10.77.9.0/28", "10.77.2.9/32""#,
+    ))
+    .unwrap();
+    let gateway = |ip: &str| {
+        config
+            .gateway_of(ip.parse().unwrap())
+            .map(|ip| ip.to_string())
+    };
+    for (ip, expected) in [
+        ("10.77.1.9", "10.77.1.1"),
+        ("10.77.9.9", "10.77.9.1"),
+        ("10.77.2.9", "10.77.1.1"),
+        ("fd77:1::9", "fd77:1::1"),
+    ] {
+        assert_eq!(gateway(ip).as_deref(), Some(expected), "{ip}");
+    }
+    assert_eq!(gateway("10.77.2.8"), None);
+    let all: Vec<String> = config.gateways().map(|ip| ip.to_string()).collect();
+    assert_eq!(all, ["10.77.1.1", "10.77.9.1", "fd77:1::1"]);
+    // The first must have one.
+    let error = parse(&with(own, r#"["10.77.2.9/32", "10.77.1.0/24""#)).unwrap_err();
     let text = error.to_string();
+    assert!(text.contains("node.pod_cidrs[0]: 10.77.2.9/32"), "{text}");
     assert!(
-        text.contains("node.pod_cidrs: there are 2 networks of one family"),
+        text.contains("/8 to /30, for a gateway and a pod"),
         "{text}"
     );
+}
+
+#[test]
+fn networks_may_lie_in_one_another_and_are_one_nodes_each() {
+    let inside = [
+        ("\"10.77.2.0/24\"", "\"10.77.1.128/25\""),
+        ("\"10.77.2.0/24\"", "\"10.77.1.9/32\""),
+        ("\"fd77:2::/64\"", "\"fd77:1::/48\""),
+        ("\"fd77:2::/64\"", "\"fd77:1::9/128\""),
+    ];
+    for (old, new) in inside {
+        parse(&with(old, new)).unwrap_or_else(|e| panic!("{new}: {e}"));
+    }
+}
+
+#[test]
+fn a_key_is_live_if_its_new_value_is_in_force_and_only_then() {
+    let old = parse(SAMPLE).unwrap();
+    // Every key once more with another value.
+    let text = SAMPLE
+        .replace("10.77.1.0/24", "10.77.5.0/24")
+        .replace("name = \"node1\"", "name = \"n9\"\ncluster_cidrs = [\"10.77.0.0/16\", \"fd77::/16\"]\ninterface = \"rw9\"\nstate_dir = \"/s\"\nsocket = \"/k\"\nvtep_mac = \"0e:00:00:00:00:09\"\nvtep_mac_v6 = \"0e:00:00:00:06:09\"")
+        .replace("interface = \"eth0\"", "interface = \"eth9\"\naddresses = [\"192.168.77.1\"]\nvxlan_port = 4789\nudp_port = 9\nio = \"socket\"\nfamily = \"ipv4\"\nudp_checksum = \"on\"\ngro = \"keep\"\nunfinished_checksums = \"refuse\"\nxdp_busy_poll_us = 9\nsource_ports = 9\ndont_fragment = false")
+        .replace("encap = \"vxlan\"", "encap = \"udp\"")
+        .replace("vni = 1", "vni = 9")
+        + "mtu = 1400\n[workers]\ncount = 2\ncpus = [0, 1]\npolling = \"spin\"\nidle_spin_us = 9\n[ipam]\nranges = [\"10.77.5.0/25\"]\nexclude = [\"10.77.5.9\"]\n[egress]\nmasquerade = false\nmasquerade_exclude = [\"192.0.2.0/24\"]\naccept_forward = false\n";
+    let new = parse(&text).unwrap();
+    let force = in_force(&old, &new);
+    let now = differences(&old, &force);
+    let all = differences(&old, &new);
+    let told = |all: &[Difference]| -> Vec<String> { all.iter().map(|d| d.key.clone()).collect() };
+    for doc in KEYS.iter().filter(|doc| !doc.key.starts_with("peers.")) {
+        let differs = told(&all).contains(&doc.key.to_owned());
+        assert!(differs, "{} is the same in this test", doc.key);
+        let live = told(&now).contains(&doc.key.to_owned());
+        assert_eq!(live, doc.when == When::Live, "{}", doc.key);
+    }
+    let of_peer: Vec<&Difference> = all.iter().filter(|d| d.key.starts_with("peers.")).collect();
+    assert!(
+        of_peer
+            .iter()
+            .any(|d| d.what == "peers.node2.mtu is 1400, was not there"),
+        "{of_peer:?}"
+    );
+    assert!(of_peer.iter().all(|d| d.when == When::Live));
+    assert_eq!(force.peers, new.peers);
+    // What waits is what is left.
+    let waiting = differences(&force, &new);
+    assert!(
+        waiting.iter().all(|d| d.when == When::Restart),
+        "{waiting:?}"
+    );
+    assert_eq!(waiting.len() + now.len(), all.len());
+    assert_eq!(differences(&old, &old), []);
+    let third = "\n[[peers]]\nname = \"node3\"\naddresses = [\"192.168.77.3\"]\npod_cidrs = [\"10.77.3.0/24\"]\n";
+    let more = parse(&format!("{SAMPLE}{third}")).unwrap();
+    assert_eq!(differences(&old, &more)[0].what, "peers.node3 is new");
+    assert_eq!(differences(&more, &old)[0].what, "peers.node3 is gone");
 }
 
 #[test]
@@ -327,19 +409,19 @@ fn each_mistake_is_found_at_its_place() {
             &["1.2.3.4"],
         ),
         (
-            with("\"10.77.2.0/24\"", "\"10.77.1.128/25\""),
+            with("\"10.77.2.0/24\"", "\"10.77.1.0/24\""),
             "peers[0].pod_cidrs[0]",
-            &["10.77.1.128/25", "10.77.1.0/24", "this node"],
+            &["10.77.1.0/24 is this node's already", "longer prefix"],
         ),
         (
-            with("\"fd77:2::/64\"", "\"fd77:1::/48\""),
-            "peers[0].pod_cidrs[1]",
-            &["overlaps", "fd77:1::/64"],
+            with("\"fd77:2::/64\"", "\"fd77:2::/64\", \"fd77:2::/64\""),
+            "peers[0].pod_cidrs[2]",
+            &["fd77:2::/64 is node2's already"],
         ),
         (
-            with("\"fd77:2::/64\"", "\"fd77::/16\""),
+            with("\"fd77:2::/64\"", "\"fd77::/15\""),
             "peers[0].pod_cidrs[1]",
-            &["fd77:1::/64"],
+            &["fd77::/15", "host bits"],
         ),
         (
             with("\"node2\"", "\"node1\""),
@@ -357,14 +439,14 @@ fn each_mistake_is_found_at_its_place() {
             &["node2"],
         ),
         (
-            peer("node3", "192.168.77.3", "10.77.2.0/25"),
+            peer("node3", "192.168.77.3", "10.77.2.0/24"),
             "peers[1].pod_cidrs[0]",
-            &["node2"],
+            &["10.77.2.0/24 is node2's already"],
         ),
         (
-            peer("node3", "192.168.77.3", "10.77.0.0/22"),
-            "peers[1].pod_cidrs[0]",
-            &["overlaps"],
+            peer("node3", "10.77.2.3", "10.77.3.0/24"),
+            "peers[1].addresses[0]",
+            &["10.77.2.0/24 of node2"],
         ),
         (
             with(cidrs, r#"["10.77.1.0/24"]"#),

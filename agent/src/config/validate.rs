@@ -1,12 +1,11 @@
 //! From raw values to meanings: parses, checks one value, then checks values
 //! against each other. The first mistake is reported, in the file's order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ringway_kernel::mac;
-use ringway_packet::addr::from_ip;
 use ringway_packet::mac::MacAddr;
 use ringway_ports::socket::{MAX_TX_PORTS, least_mtu};
 use ringway_tables::Cidr;
@@ -59,11 +58,13 @@ fn node(raw: raw::Node) -> Located<Node> {
     };
     check_name("node.name", &name)?;
     let pod_cidrs = cidrs("node.pod_cidrs", &raw.pod_cidrs)?;
-    // A node has one gateway of each family; where a peer's pods are is any number of routes.
     for v6 in [false, true] {
-        let found = pod_cidrs.iter().filter(|c| c.is_ipv6() == v6).count();
-        if found > 1 {
-            return Err(("node.pod_cidrs".into(), Problem::TwoOfFamily { found }));
+        let mut of_family = pod_cidrs
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| c.is_ipv6() == v6);
+        if let Some((i, main)) = of_family.next() {
+            roomy(&format!("node.pod_cidrs[{i}]"), *main)?;
         }
     }
     let mut cluster_cidrs = Vec::new();
@@ -252,10 +253,9 @@ fn list(addresses: &[IpAddr]) -> String {
 fn against_each_other(config: &Config) -> Located<()> {
     let mut names = HashMap::from([(config.node.name.as_str(), "this node")]);
     let mut addresses: HashMap<IpAddr, &str> = HashMap::new();
-    let mut networks: Vec<(Cidr, &str)> = Vec::new();
+    let networks = Networks::of(config);
     for (i, c) in config.node.pod_cidrs.iter().enumerate() {
         in_cluster(&format!("node.pod_cidrs[{i}]"), *c, config)?;
-        networks.push((*c, "this node"));
     }
     for address in &config.underlay.addresses {
         addresses.insert(*address, "this node");
@@ -276,7 +276,6 @@ fn against_each_other(config: &Config) -> Located<()> {
         for (j, c) in peer.pod_cidrs.iter().enumerate() {
             let key = key(&format!("pod_cidrs[{j}]"));
             in_cluster(&key, *c, config)?;
-            networks.push((*c, &peer.name));
         }
     }
     overlaps(config)?;
@@ -294,11 +293,11 @@ fn against_each_other(config: &Config) -> Located<()> {
                 .map(move |(j, a)| (format!("peers[{i}].addresses[{j}]"), a))
         }));
     for (key, address) in all {
-        if let Some((c, owner)) = networks.iter().find(|(c, _)| c.contains(from_ip(*address))) {
+        if let Some((c, owner)) = networks.around(*address) {
             let problem = Problem::AddressInCidr {
                 value: *address,
                 cidr: c.to_string(),
-                owner: (*owner).to_owned(),
+                owner: owner.to_owned(),
             };
             return Err((key, problem));
         }
@@ -306,36 +305,60 @@ fn against_each_other(config: &Config) -> Located<()> {
     Ok(())
 }
 
-/// Sorted by first address, so that thousands of peers are checked in n log n:
-/// two networks are disjoint or nested, and a nested one follows its outer one.
+/// Networks may lie in one another, for the longest decides; what is the same is one node's only.
 fn overlaps(config: &Config) -> Located<()> {
+    let mut owners: HashMap<Cidr, &str> = HashMap::new();
     let own = config.node.pod_cidrs.iter().enumerate();
-    let mut all: Vec<(Cidr, String, &str)> = own
-        .map(|(i, c)| (*c, format!("node.pod_cidrs[{i}]"), "this node"))
-        .collect();
-    for (i, peer) in config.peers.iter().enumerate() {
-        for (j, c) in peer.pod_cidrs.iter().enumerate() {
-            all.push((*c, format!("peers[{i}].pod_cidrs[{j}]"), &peer.name));
+    for (i, c) in own {
+        if let Some(owner) = owners.insert(*c, "this node") {
+            return Err((format!("node.pod_cidrs[{i}]"), overlap(*c, owner)));
         }
     }
-    let mut order: Vec<usize> = (0..all.len()).collect();
-    order.sort_by_key(|i| {
-        let c = all[*i].0;
-        (c.is_ipv6(), c.first(), c.prefix_len(), *i)
-    });
-    for pair in order.windows(2) {
-        let (first, second) = (pair[0].min(pair[1]), pair[0].max(pair[1]));
-        let (a, b) = (&all[first], &all[second]);
-        if a.0.overlaps(b.0) {
-            let problem = Problem::Overlap {
-                value: b.0.to_string(),
-                other: a.0.to_string(),
-                owner: a.2.to_owned(),
-            };
-            return Err((b.1.clone(), problem));
+    for (i, peer) in config.peers.iter().enumerate() {
+        for (j, c) in peer.pod_cidrs.iter().enumerate() {
+            if let Some(owner) = owners.insert(*c, &peer.name) {
+                return Err((format!("peers[{i}].pod_cidrs[{j}]"), overlap(*c, owner)));
+            }
         }
     }
     Ok(())
+}
+
+fn overlap(value: Cidr, owner: &str) -> Problem {
+    let (value, owner) = (value.to_string(), owner.to_owned());
+    Problem::Overlap { value, owner }
+}
+
+/// Pod networks by length, so that thousands of addresses are looked up in thousands of networks.
+struct Networks<'a> {
+    owners: HashMap<Cidr, &'a str>,
+    lengths: BTreeSet<(bool, u8)>,
+}
+
+impl<'a> Networks<'a> {
+    fn of(config: &'a Config) -> Self {
+        let own = config.node.pod_cidrs.iter().map(|c| (*c, "this node"));
+        let of_peer = |p: &'a Peer| p.pod_cidrs.iter().map(|c| (*c, p.name.as_str()));
+        let owners: HashMap<Cidr, &str> =
+            own.chain(config.peers.iter().flat_map(of_peer)).collect();
+        let lengths = owners
+            .keys()
+            .map(|c| (c.is_ipv6(), c.prefix_len()))
+            .collect();
+        Self { owners, lengths }
+    }
+
+    /// One that an address lies in, and whose it is.
+    fn around(&self, address: IpAddr) -> Option<(Cidr, &'a str)> {
+        let same = self
+            .lengths
+            .iter()
+            .filter(|(v6, _)| *v6 == address.is_ipv6());
+        same.rev().find_map(|(_, len)| {
+            let cidr = Cidr::containing(address, *len).ok()?;
+            Some((cidr, *self.owners.get(&cidr)?))
+        })
+    }
 }
 
 fn in_cluster(key: &str, network: Cidr, config: &Config) -> Located<()> {
@@ -366,7 +389,7 @@ pub(super) fn cidr(key: &str, text: &str) -> Located<Cidr> {
     })
 }
 
-/// Pod networks: one or two, of different families, unicast, with room.
+/// Pod networks: unicast, and no more than a node's.
 fn cidrs(key: &str, texts: &[String]) -> Located<Vec<Cidr>> {
     if texts.is_empty() {
         return Err((key.to_owned(), Problem::NoCidr));
@@ -375,18 +398,33 @@ fn cidrs(key: &str, texts: &[String]) -> Located<Vec<Cidr>> {
     for (i, text) in texts.iter().enumerate() {
         let key = format!("{key}[{i}]");
         let c = cidr(&key, text)?;
-        let (min, max) = if c.is_ipv6() { (16, 126) } else { (8, 30) };
+        let (min, max) = if c.is_ipv6() { (16, 128) } else { (8, 32) };
         if !(min..=max).contains(&c.prefix_len()) {
             let value = c.to_string();
             return Err((key, Problem::CidrSize { value, min, max }));
         }
-        if !unicast(super::gateway(c)) {
+        let one = if super::has_gateway(c) {
+            super::gateway(c)
+        } else {
+            c.network()
+        };
+        if !unicast(one) {
             let value = c.to_string();
             return Err((key, Problem::CidrKind { value }));
         }
         all.push(c);
     }
     Ok(all)
+}
+
+/// A node's main pod network has a gateway.
+fn roomy(key: &str, c: Cidr) -> Located<()> {
+    if super::has_gateway(c) {
+        return Ok(());
+    }
+    let (min, max) = if c.is_ipv6() { (16, 126) } else { (8, 30) };
+    let value = c.to_string();
+    Err((key.to_owned(), Problem::CidrSize { value, min, max }))
 }
 
 fn addresses(key: &str, texts: &[String]) -> Located<Vec<IpAddr>> {

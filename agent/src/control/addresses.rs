@@ -3,13 +3,11 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use ringway_cni::api::CODE_FULL;
 use ringway_kernel::pod::interface::PodAddress;
 use ringway_packet::addr::from_ip;
 
-use super::Control;
-use crate::api::ApiError;
-use crate::config::{Config, gateway};
+use super::{Control, ControlError};
+use crate::config::{Config, has_gateway};
 use crate::ipam::Pool;
 
 impl Control {
@@ -18,7 +16,7 @@ impl Control {
     pub(super) fn choose(
         &self,
         asked: Vec<IpAddr>,
-    ) -> Result<(Vec<IpAddr>, Vec<IpAddr>), ApiError> {
+    ) -> Result<(Vec<IpAddr>, Vec<IpAddr>), ControlError> {
         let (mut ips, mut chosen) = (asked, Vec::new());
         // Recorded pods that are not served have theirs, too.
         let records = self.state.pods.values();
@@ -42,7 +40,7 @@ impl Control {
     }
 
     /// No address is left: how many there are and who has them.
-    fn full(&self, pool: &Pool) -> ApiError {
+    fn full(&self, pool: &Pool) -> ControlError {
         let family = |ip: &IpAddr| ip.is_ipv6() == pool.is_ipv6();
         let held = |(name, record): (&String, &crate::state::PodRecord)| {
             let ip = record.ips.iter().find(|ip| family(ip))?;
@@ -50,59 +48,47 @@ impl Control {
         };
         let holders: Vec<String> = self.state.pods.iter().filter_map(held).collect();
         let some = holders[..holders.len().min(3)].join(", ");
-        ApiError::new(
-            507,
-            format!(
-                "no address is left: {} pods have all {} of {} ({some}, …)",
-                holders.len(),
-                pool.size(),
-                pool.cidr()
-            ),
-            "`ringway pods` lists who has them; remove pods, widen ipam.ranges, or give the node a larger \
-             pod network",
-        )
-        .with_code(CODE_FULL)
+        ControlError::Full {
+            holders: holders.len(),
+            size: pool.size(),
+            networks: pool.networks(),
+            some,
+        }
     }
 }
 
 /// The addresses with prefix length and gateway; refused outside the node's
 /// pod networks, and for addresses no pod can have.
-pub(super) fn pod_addresses(config: &Config, ips: &[IpAddr]) -> Result<Vec<PodAddress>, ApiError> {
+pub(super) fn pod_addresses(
+    config: &Config,
+    ips: &[IpAddr],
+) -> Result<Vec<PodAddress>, ControlError> {
     let mut addresses = Vec::new();
     for ip in ips {
-        let inside = config
-            .pod_cidr(ip.is_ipv6())
-            .filter(|c| c.contains(from_ip(*ip)));
-        let Some(cidr) = inside else {
+        let inside = config.pod_cidr_of(*ip).zip(config.gateway_of(*ip));
+        let Some((cidr, gateway)) = inside else {
             let known: Vec<String> = config
                 .node
                 .pod_cidrs
                 .iter()
-                .map(|c| c.to_string())
+                .map(ToString::to_string)
                 .collect();
-            return Err(ApiError::bad_request(
-                format!(
-                    "{ip} is outside this node's pod networks ({})",
-                    known.join(", ")
-                ),
-                "choose an address inside",
-            ));
+            let networks = known.join(", ");
+            return Err(ControlError::Outside { ip: *ip, networks });
         };
-        let gateway = gateway(cidr);
+        let roomy = has_gateway(cidr);
         let what = if *ip == gateway {
             Some("the gateway's address")
-        } else if *ip == cidr.network() {
+        } else if roomy && *ip == cidr.network() {
             Some("the address of the network itself")
-        } else if ip.is_ipv4() && from_ip(*ip) == cidr.last() {
+        } else if roomy && ip.is_ipv4() && from_ip(*ip) == cidr.last() {
             Some("the broadcast address")
         } else {
             None
         };
         if let Some(what) = what {
-            return Err(ApiError::bad_request(
-                format!("{ip} is {what} of {cidr}"),
-                "choose another address inside",
-            ));
+            let ip = *ip;
+            return Err(ControlError::Reserved { ip, what, cidr });
         }
         addresses.push(PodAddress {
             ip: *ip,

@@ -8,14 +8,13 @@
 //! All that can be refused is refused before anything is made; a failure half way takes back what was made.
 //! Forwarding is on only with the publication, when everything else is in place.
 
-use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ringway_cni::api::{Bandwidth, CODE_NO_NETNS, PortMapping};
+use ringway_cni::api::{Bandwidth, PortMapping};
 use ringway_kernel::mac;
-use ringway_kernel::netns::{Identity, Netns, NetnsError};
+use ringway_kernel::netns::{Identity, Netns};
 use ringway_kernel::pod::interface::{self, InterfaceError, Making, PodAddress, PodRoute, Spec};
 use ringway_kernel::pod::queue::Queue;
 use ringway_kernel::rules::{self, HostPort, Mapping, PortError, RulesError};
@@ -28,11 +27,10 @@ use super::addresses::pod_addresses;
 use super::in_hand::Outcome;
 use super::neighbours::tell_node;
 use super::pods::Attached;
-use super::saving::unsaved;
 use super::tables::{as_v4, as_v6};
-use super::{Control, Reply, closing};
-use crate::api::{ApiError, Attach, view};
+use super::{Attach, Control, ControlError, Reply, closing};
 use crate::state::{CniRecord, PodRecord};
+use crate::view;
 use ringway_worker::limits::{LimitError, Rate, RateLimits};
 
 /// What was found out before anything is made.
@@ -60,7 +58,7 @@ pub(super) struct Attaching {
     record: PodRecord,
     limits: Option<Arc<RateLimits>>,
     chosen: Vec<IpAddr>,
-    answer: Reply<Result<view::Pod, ApiError>>,
+    answer: Reply<Result<view::Pod, ControlError>>,
     _closing: closing::Attach,
 }
 
@@ -69,7 +67,7 @@ impl Control {
     pub(super) fn attach_as_asked(
         &mut self,
         request: &Attach,
-        answer: Reply<Result<view::Pod, ApiError>>,
+        answer: Reply<Result<view::Pod, ControlError>>,
     ) {
         let new = NewPod {
             name: request.name.clone(),
@@ -84,7 +82,11 @@ impl Control {
     }
 
     /// Makes the pod's interface and puts it into the tables, or leaves nothing.
-    pub(super) fn attach_pod(&mut self, new: NewPod, answer: Reply<Result<view::Pod, ApiError>>) {
+    pub(super) fn attach_pod(
+        &mut self,
+        new: NewPod,
+        answer: Reply<Result<view::Pod, ControlError>>,
+    ) {
         let closing = self.closing.attaching();
         let (netns, addresses, record, limits) = match self.prepare(&new) {
             Ok(prepared) => prepared,
@@ -130,39 +132,31 @@ impl Control {
     }
 
     /// Refuses what can be refused, and records the pod as pending.
-    fn prepare(&mut self, new: &NewPod) -> Result<Prepared, ApiError> {
+    fn prepare(&mut self, new: &NewPod) -> Result<Prepared, ControlError> {
         let name = &new.name;
         if let Some(record) = self.state.pods.get(name) {
-            return Err(ApiError::conflict(
-                format!(
-                    "pod {name} is attached already, in {} as {}",
-                    record.netns.display(),
-                    record.ifname
-                ),
-                "detach it first, or give another name",
-            ));
+            return Err(ControlError::Attached {
+                pod: name.clone(),
+                netns: record.netns.display().to_string(),
+                ifname: record.ifname.clone(),
+            });
         }
         let addresses = pod_addresses(&self.config, &new.ips)?;
-        let first = addresses.first().ok_or_else(|| {
-            ApiError::bad_request(format!("pod {name} has no address"), "give one")
-        })?;
+        let none = || ControlError::NoAddress { pod: name.clone() };
+        let first = addresses.first().ok_or_else(none)?;
         let netns = Netns::open(&new.netns)
             .and_then(Netns::not_own)
-            .map_err(|e| of_interface(e.into()))?;
+            .map_err(InterfaceError::from)?;
         self.first_in(netns.identity(), &new.ifname)?;
         let limit = self.underlay.pod_mtu(&self.config);
         let mtu = new.mtu.unwrap_or(limit);
         if mtu > limit {
-            return Err(ApiError::bad_request(
-                format!("mtu {mtu} is above {limit}, which is what the underlay leaves"),
-                "leave mtu out, or raise the underlay's",
-            ));
+            return Err(ControlError::Mtu { mtu, limit });
         }
         let mac = new.mac.unwrap_or_else(|| mac::derived(first.ip));
         let host_ports = host_ports(&new.port_mappings, &new.ips)?;
         without_listeners(name, &host_ports)?;
-        let limits = limits(new.bandwidth.as_ref())
-            .map_err(|e| ApiError::bad_request(e.to_string(), "see the message"))?;
+        let limits = limits(new.bandwidth.as_ref())?;
         let queues = self.config.workers.count;
         let record = PodRecord {
             netns: new.netns.clone(),
@@ -180,21 +174,20 @@ impl Control {
             port_mappings: new.port_mappings.clone(),
         };
         // Before anything is made: addresses or a MAC that somebody has.
-        self.with_port(self.publisher.current().free_port(), name, &record)?;
+        self.with_port(self.free_port()?, name, &record)?;
         self.not_dormant(&record)?;
-        let is_there = || interface::exists(&netns, &new.ifname).map_err(of_interface);
+        let is_there = || interface::exists(&netns, &new.ifname);
         self.closing.clear(netns.identity(), is_there)?;
         // What is swept away after a crash must be ours.
-        if is_there()? {
-            return Err(of_interface(InterfaceError::NameTaken {
+        if interface::exists(&netns, &new.ifname)? {
+            let taken = InterfaceError::NameTaken {
                 netns: new.netns.display().to_string(),
                 ifname: new.ifname.clone(),
-            }));
+            };
+            return Err(taken.into());
         }
         // Before the interface: another pod may have one of them.
-        self.rules
-            .set_host_ports(name, host_ports)
-            .map_err(of_rules)?;
+        self.rules.set_host_ports(name, host_ports)?;
         self.want_localnet();
         if let Err(e) = self.record(name, &record) {
             self.rules.drop_host_ports(name);
@@ -219,8 +212,8 @@ impl Control {
         } = attaching;
         record.pending = false;
         let told = made.is_ok();
-        let ready = made.map_err(of_interface).and_then(|making| {
-            let port = self.publisher.current().free_port();
+        let ready = made.map_err(ControlError::from).and_then(|making| {
+            let port = self.free_port()?;
             // Another may have got the MAC address meanwhile.
             let next = self.with_port(port, name, &record)?;
             self.record(name, &record)?;
@@ -269,11 +262,13 @@ impl Control {
     }
 
     /// Writes a pod down.
-    fn record(&mut self, name: &str, record: &PodRecord) -> Result<(), ApiError> {
+    fn record(&mut self, name: &str, record: &PodRecord) -> Result<(), ControlError> {
         self.state.pods.insert(name.to_owned(), record.clone());
         self.save().map_err(|e| {
             self.state.pods.remove(name);
-            unsaved(&format!("pod {name} was not attached: {e}"))
+            ControlError::Unsaved {
+                what: format!("pod {name} was not attached: {e}"),
+            }
         })
     }
 
@@ -283,7 +278,7 @@ impl Control {
         port: PortId,
         name: &str,
         record: &PodRecord,
-    ) -> Result<Snapshot, ApiError> {
+    ) -> Result<Snapshot, ControlError> {
         let mut next = Snapshot::clone(&self.publisher.current());
         // Addresses before the MAC, which mostly follows from them: whoever asks
         // for a taken address has not heard of the MAC.
@@ -291,13 +286,11 @@ impl Control {
             if let Some(Target::Port(holder)) = next.route(from_ip(*ip))
                 && let Some(holder) = next.port(holder)
             {
-                return Err(ApiError::conflict(
-                    format!(
-                        "address {ip} of {name} already belongs to pod {}",
-                        holder.name
-                    ),
-                    format!("choose another, or detach {}", holder.name),
-                ));
+                return Err(ControlError::AddressTaken {
+                    ip: *ip,
+                    pod: name.to_owned(),
+                    holder: holder.name.to_string(),
+                });
             }
         }
         let entry = Port {
@@ -308,34 +301,34 @@ impl Control {
             mtu: record.mtu,
             name: Arc::from(name),
         };
-        next.add_port(port, entry).map_err(|e| {
-            ApiError::conflict(e.to_string(), "choose another, or detach who has it")
-        })?;
+        next.add_port(port, entry)?;
         Ok(next)
+    }
+
+    /// A number for another pod.
+    pub(super) fn free_port(&self) -> Result<PortId, ControlError> {
+        Ok(self.publisher.current().free_port()?)
     }
 
     /// Refuses a second interface in one namespace: both would be of the same subnet with the same gateway,
     /// and what the pod says under one's address would leave by the other.
-    fn first_in(&self, netns: Identity, ifname: &str) -> Result<(), ApiError> {
+    fn first_in(&self, netns: Identity, ifname: &str) -> Result<(), ControlError> {
         let same = |record: &PodRecord| record.netns_id == netns && record.ifname != ifname;
         let attached = self.pods.iter().map(|(name, pod)| (name, &pod.record));
         let attaching = self.in_hand.attaching.iter();
         let attaching = attaching.map(|(name, pod)| (name, &pod.record));
         match attached.chain(attaching).find(|(_, record)| same(record)) {
             None => Ok(()),
-            Some((name, record)) => Err(ApiError::conflict(
-                format!(
-                    "the namespace has {} of this network already, as pod {name}: a second interface, \
-                     {ifname}, would be of the same subnet, and answers would leave by the wrong one",
-                    record.ifname
-                ),
-                "attach the second interface to another network, or leave it out",
-            )),
+            Some((name, record)) => Err(ControlError::SecondInterface {
+                other: record.ifname.clone(),
+                pod: name.clone(),
+                ifname: ifname.to_owned(),
+            }),
         }
     }
 
     /// Pods that are recorded but cannot be served, or are in hand, keep their addresses.
-    fn not_dormant(&self, record: &PodRecord) -> Result<(), ApiError> {
+    fn not_dormant(&self, record: &PodRecord) -> Result<(), ControlError> {
         let dormant = |name: &&String| !self.pods.contains_key(*name);
         for name in self.state.pods.keys().filter(dormant) {
             let other = &self.state.pods[name];
@@ -345,41 +338,14 @@ impl Control {
                 } else {
                     "cannot be served"
                 };
-                return Err(ApiError::conflict(
-                    format!("address {ip} already belongs to pod {name}, which {why}"),
-                    format!("choose another, or detach {name}"),
-                ));
+                return Err(ControlError::AddressKept {
+                    ip: *ip,
+                    holder: name.clone(),
+                    why,
+                });
             }
         }
         Ok(())
-    }
-}
-
-/// The answer for a failed interface.
-pub(super) fn of_interface(error: InterfaceError) -> ApiError {
-    let text = error.to_string();
-    match error {
-        InterfaceError::NameTaken { .. } => ApiError::conflict(
-            text,
-            "detach the pod that has it, delete the interface, or use another ifname",
-        ),
-        InterfaceError::Netns(NetnsError::Open { source, .. })
-            if source.kind() == io::ErrorKind::NotFound =>
-        {
-            ApiError::new(
-                404,
-                text,
-                "create the namespace first; `ip netns` lists those with a name",
-            )
-            .with_code(CODE_NO_NETNS)
-        }
-        InterfaceError::Netns(
-            NetnsError::NotNetns { .. } | NetnsError::Own { .. } | NetnsError::Name { .. },
-        ) => ApiError::bad_request(
-            text,
-            "give a name that `ip netns` lists, or a path such as /proc/<pid>/ns/net",
-        ),
-        _ => ApiError::internal(text, "see the agent's log; nothing was left behind"),
     }
 }
 
@@ -401,7 +367,7 @@ pub(super) fn limits(asked: Option<&Bandwidth>) -> Result<Option<Arc<RateLimits>
 }
 
 /// Refuses host ports on which a process of the node listens.
-fn without_listeners(pod: &str, ports: &[HostPort]) -> Result<(), ApiError> {
+fn without_listeners(pod: &str, ports: &[HostPort]) -> Result<(), ControlError> {
     let Some(found) = rules::listener(ports) else {
         return Ok(());
     };
@@ -415,21 +381,19 @@ fn without_listeners(pod: &str, ports: &[HostPort]) -> Result<(), ApiError> {
         return Ok(());
     }
     let who = found.who;
-    Err(of_rules(
-        PortError::Listener {
-            port,
-            protocol,
-            who,
-        }
-        .into(),
-    ))
+    let refused = PortError::Listener {
+        port,
+        protocol,
+        who,
+    };
+    Err(RulesError::from(refused).into())
 }
 
 /// What a runtime's port mappings mean for a pod with these addresses.
 pub(super) fn host_ports(
     mappings: &[PortMapping],
     ips: &[IpAddr],
-) -> Result<Vec<HostPort>, ApiError> {
+) -> Result<Vec<HostPort>, ControlError> {
     let mut all = Vec::new();
     for mapping in mappings {
         let asked = Mapping {
@@ -438,7 +402,7 @@ pub(super) fn host_ports(
             protocol: &mapping.protocol,
             host_ip: &mapping.host_ip,
         };
-        let some = HostPort::of(asked, ips).map_err(|e| of_rules(e.into()))?;
+        let some = HostPort::of(asked, ips).map_err(RulesError::from)?;
         if some.is_empty() {
             tracing::warn!(
                 "host port {} at {} is left out: the pod has no address of that family",
@@ -449,27 +413,4 @@ pub(super) fn host_ports(
         all.extend(some);
     }
     Ok(all)
-}
-
-/// The answer for host ports that cannot be had.
-fn of_rules(error: RulesError) -> ApiError {
-    let text = error.to_string();
-    match error {
-        RulesError::Port(PortError::Taken { .. }) => {
-            ApiError::conflict(text, "use another host port, or remove that pod")
-        }
-        RulesError::Port(PortError::Listener { .. }) => ApiError::conflict(
-            text,
-            "use another host port, or end that process (`ss -lnp` lists them all)",
-        ),
-        RulesError::Port(_) => ApiError::bad_request(
-            text,
-            "write hostPort and containerPort from 1 to 65535, protocol tcp, udp or sctp, and an address \
-             of the node as hostIP, or none",
-        ),
-        RulesError::Nft(_) => ApiError::internal(
-            format!("host ports cannot be set: {text}"),
-            "install nftables and see that the kernel has nf_tables with NAT; `ringway status` says more",
-        ),
-    }
 }

@@ -10,47 +10,45 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use ringway_cni::api::{
-    Add, Added, AddedIp, Attachment, CODE_NO_NETNS, CODE_UNKNOWN, Check, Collected, Done, Gc, Route,
-};
+use ringway_cni::api::{Add, Added, AddedIp, Attachment, Check, Collected, Done, Gc, Route};
 use ringway_kernel::netlink::{Netlink, NetlinkError};
 use ringway_kernel::netns::{Netns, run_in};
 use ringway_kernel::pod::interface::PodRoute;
 use ringway_tables::Cidr;
 
 use super::attach::NewPod;
-use super::{Control, Reply};
-use crate::api::request;
-use crate::api::{ApiError, view};
+use super::{Control, ControlError, Reply};
+use crate::asked;
 use crate::config::gateway;
 use crate::names::pod_name;
 use crate::state::{CniRecord, PodRecord};
+use crate::view;
 
 /// Folder in the state directory where the plugin leaves what it could not say.
 pub const PENDING: &str = "cni-pending";
 
 impl Control {
     /// Attaches an interface.
-    pub(super) fn cni_attach(&mut self, add: Add, answer: Reply<Result<Added, ApiError>>) {
+    pub(super) fn cni_attach(&mut self, add: Add, answer: Reply<Result<Added, ControlError>>) {
         let new = match self.new_pod(&add) {
             Ok(new) => new,
             Err(e) => return answer(Err(e)),
         };
-        let answer = move |outcome: Result<view::Pod, ApiError>| {
+        let answer = move |outcome: Result<view::Pod, ControlError>| {
             answer(outcome.map(|view| added(&view, &add.routes)));
         };
         self.attach_pod(new, Box::new(answer));
     }
 
-    fn new_pod(&mut self, add: &Add) -> Result<NewPod, ApiError> {
+    fn new_pod(&mut self, add: &Add) -> Result<NewPod, ControlError> {
         self.apply_pending();
         self.cni.ignored(&add.network, &add.ignored);
-        let netns = request::cni_interface(&add.netns, &add.attachment)?;
+        let netns = asked::cni_interface(&add.netns, &add.attachment)?;
         if let Some(name) = self.state.by_attachment(&add.attachment).map(str::to_owned) {
             self.supersede(&name, &netns)?;
         }
         let (ips, chosen) = if add.delegated.is_empty() {
-            self.choose(request::asked_ips(&add.ips)?)?
+            self.choose(asked::asked_ips(&add.ips)?)?
         } else {
             (self.delegated(add)?, Vec::new())
         };
@@ -59,7 +57,7 @@ impl Control {
             name: self.name_for(add),
             netns,
             ifname: add.attachment.ifname.clone(),
-            mac: add.mac.as_deref().map(request::mac_address).transpose()?,
+            mac: add.mac.as_deref().map(asked::mac_address).transpose()?,
             mtu: add.mtu,
             routes,
             cni: Some(CniRecord {
@@ -76,14 +74,14 @@ impl Control {
 
     /// A second ADD for what is there already: refused while it is, and it makes way if its namespace is
     /// gone or was another.
-    fn supersede(&mut self, name: &str, netns: &Path) -> Result<(), ApiError> {
+    fn supersede(&mut self, name: &str, netns: &Path) -> Result<(), ControlError> {
         let record = &self.state.pods[name];
         let same = Netns::open(netns).is_ok_and(|n| n.identity() == record.netns_id);
         if same && self.pods.contains_key(name) {
-            return Err(ApiError::conflict(
-                format!("{} is attached already, as pod {name}", record.ifname),
-                "DEL comes before a second ADD for the same container and interface",
-            ));
+            return Err(ControlError::AttachedByAdd {
+                pod: name.to_owned(),
+                ifname: record.ifname.clone(),
+            });
         }
         tracing::info!(pod = name, "makes way for a new ADD of its container");
         self.remove(name);
@@ -128,38 +126,30 @@ impl Control {
     }
 
     /// Compares an attachment with what an ADD has answered, and with the kernel.
-    pub(super) fn cni_check(&mut self, check: &Check) -> Result<Done, ApiError> {
+    pub(super) fn cni_check(&mut self, check: &Check) -> Result<Done, ControlError> {
         let Attachment {
             container_id,
             ifname,
         } = &check.attachment;
         let Some(name) = self.state.by_attachment(&check.attachment) else {
-            return Err(ApiError::new(
-                404,
-                format!("there is no {ifname} of container {container_id}"),
-                "DEL and ADD it again",
-            )
-            .with_code(CODE_UNKNOWN));
+            return Err(ControlError::Unknown {
+                ifname: ifname.clone(),
+                container_id: container_id.clone(),
+            });
         };
-        let broken = |what: String| ApiError::conflict(what, "DEL and ADD the pod again");
+        let broken = ControlError::Broken;
         if !self.pods.contains_key(name) {
             return Err(broken(format!("pod {name} is recorded but not served")));
         }
         let record = &self.state.pods[name];
-        let netns = Netns::open(Path::new(&check.netns)).map_err(|e| {
-            ApiError::new(404, e.to_string(), "DEL and ADD the pod again").with_code(CODE_NO_NETNS)
-        })?;
+        let netns = Netns::open(Path::new(&check.netns)).map_err(ControlError::Gone)?;
         if netns.identity() != record.netns_id {
             let (now, then) = (&check.netns, record.netns.display());
             return Err(broken(format!(
                 "{now} is not the namespace that was {then} at the ADD"
             )));
         }
-        let len = |ip: &IpAddr| {
-            self.config
-                .pod_cidr(ip.is_ipv6())
-                .map_or(0, Cidr::prefix_len)
-        };
+        let len = |ip: &IpAddr| self.config.pod_cidr_of(*ip).map_or(0, Cidr::prefix_len);
         let own: Vec<String> = record
             .ips
             .iter()
@@ -203,7 +193,7 @@ impl Control {
             if !addresses.iter().any(|a| a.ip == *ip) {
                 return Err(format!("{ifname} of pod {name} has lost its address {ip}"));
             }
-            let gateway = self.config.pod_cidr(ip.is_ipv6()).map(gateway);
+            let gateway = self.config.gateway_of(*ip);
             let leads =
                 |r: &ringway_kernel::netlink::Route| r.prefix_len == 0 && r.gateway == gateway;
             // Of a second interface the default route is another's.
@@ -262,70 +252,51 @@ impl Control {
     }
 
     /// The addresses another IPAM plugin gave; they must be of this node, whose gateway answers for them.
-    fn delegated(&self, add: &Add) -> Result<Vec<IpAddr>, ApiError> {
+    fn delegated(&self, add: &Add) -> Result<Vec<IpAddr>, ControlError> {
         let mut texts = Vec::new();
         for one in &add.delegated {
-            let (ip, len) = request::address_with_length(&one.address)?;
-            let cidr = self.config.pod_cidr(ip.is_ipv6());
+            let (ip, len) = asked::address_with_length(&one.address)?;
+            let cidr = self.config.pod_cidr_of(ip);
             if let Some(cidr) = cidr
                 && len.is_some_and(|len| len != cidr.prefix_len())
             {
-                return Err(ApiError::bad_request(
-                    format!(
-                        "the IPAM plugin gave {}, the pod network is {cidr}",
-                        one.address
-                    ),
-                    "give the IPAM plugin the node's pod network as its subnet",
-                ));
+                let given = one.address.clone();
+                return Err(ControlError::IpamNetwork { given, cidr });
             }
-            let own = cidr.map(gateway);
+            let own = self.config.gateway_of(ip);
             let given: Option<IpAddr> = match &one.gateway {
                 Some(text) => Some(text.parse().map_err(|_| {
-                    ApiError::bad_request(
-                        format!(
-                            "the IPAM plugin gave the gateway {text:?}, which is no IP address"
-                        ),
-                        "look at the IPAM plugin's configuration",
-                    )
+                    let given = text.clone();
+                    ControlError::IpamNoGateway { given }
                 })?),
                 None => None,
             };
             if given.is_some() && given != own {
                 let own = own.map_or("none".to_owned(), |ip| ip.to_string());
-                return Err(ApiError::bad_request(
-                    format!(
-                        "the IPAM plugin gave the gateway {:?}, the node's is {own}",
-                        one.gateway
-                    ),
-                    "set the IPAM plugin's gateway to the node's, or leave it out",
-                ));
+                let given = one.gateway.clone().unwrap_or_default();
+                return Err(ControlError::IpamGateway { given, own });
             }
             texts.push(ip.to_string());
         }
-        request::asked_ips(&texts)
+        Ok(asked::asked_ips(&texts)?)
     }
 
     /// Routes as asked for; without a next hop by the gateway of their family.
-    fn routes_for(&self, asked: &[Route], ips: &[IpAddr]) -> Result<Vec<PodRoute>, ApiError> {
+    fn routes_for(&self, asked: &[Route], ips: &[IpAddr]) -> Result<Vec<PodRoute>, ControlError> {
         let mut routes = Vec::new();
         for route in asked {
-            let remedy = "write a network such as 10.96.0.0/12 and a next hop of its family";
-            let cidr: Cidr = route.dst.parse().map_err(|e: ringway_tables::CidrError| {
-                ApiError::bad_request(format!("route: {e}"), remedy)
-            })?;
+            let cidr: Cidr = route.dst.parse().map_err(ControlError::RouteNetwork)?;
+            let refused = |why| {
+                let dst = route.dst.clone();
+                Err(ControlError::Route { dst, why })
+            };
             let v6 = cidr.is_ipv6();
             let own = self.config.pod_cidr(v6).map(gateway);
             let Some(gateway) = route.gw.or(own).filter(|ip| ip.is_ipv6() == v6) else {
-                return Err(ApiError::bad_request(
-                    format!("route {}: there is no gateway of its family", route.dst),
-                    remedy,
-                ));
+                return refused("there is no gateway of its family");
             };
             if !ips.iter().any(|ip| ip.is_ipv6() == v6) {
-                return Err(ApiError::bad_request(
-                    format!("route {}: the pod has no address of its family", route.dst),
-                    remedy,
-                ));
+                return refused("the pod has no address of its family");
             }
             // The default routes by our gateway come anyhow.
             if cidr.prefix_len() == 0 && Some(gateway) == own {

@@ -4,7 +4,7 @@ use ringway_kernel::node::{self, Network};
 use ringway_kernel::pod::interface;
 use ringway_kernel::rules;
 
-use crate::config::{Config, gateway};
+use crate::config::{Config, gateway, has_gateway};
 
 /// The node port, for pods with this MTU.
 pub(super) fn node_spec(config: &Config, mtu: u16) -> node::Spec {
@@ -38,7 +38,7 @@ fn networks(config: &Config) -> Vec<Network> {
     let own = config.node.pod_cidrs.iter();
     own.map(|cidr| Network {
         cidr: *cidr,
-        gateway: gateway(*cidr),
+        gateway: has_gateway(*cidr).then(|| gateway(*cidr)),
     })
     .collect()
 }

@@ -25,8 +25,7 @@ use ringway_kernel::pod::interface::{InterfaceError, Making};
 
 use super::attach::Attaching;
 use super::pods::Detaching;
-use super::{Control, Request};
-use crate::api::Detach;
+use super::{Control, Detach, Request};
 use crate::state::PodRecord;
 
 /// The pods in hand.

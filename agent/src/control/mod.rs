@@ -14,12 +14,14 @@
 //! Between requests: namespaces that went away are noticed within a second,
 //! learnt path MTUs expire, and a worker that fails or hangs ends the process.
 
+mod acquire;
 mod addresses;
 mod attach;
 mod closing;
 mod cni;
 mod descriptors;
 mod desired;
+mod error;
 mod in_hand;
 mod moved;
 mod neighbours;
@@ -28,6 +30,8 @@ mod outer;
 mod path_mtu;
 mod paths;
 mod pods;
+mod reload;
+mod request;
 mod rings;
 mod saving;
 mod start;
@@ -40,6 +44,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
+use ringway_cluster::Cluster;
 use ringway_cni::api::{Add, Added, Attachment, Check, Collected, Done, Gc};
 use ringway_kernel::netlink::{Change, Netlink, Watch};
 use ringway_kernel::next_hop::NextHops;
@@ -49,19 +54,22 @@ use ringway_packet::mac::MacAddr;
 use ringway_switch::{Counters, Returns};
 use ringway_tables::{Publisher, Snapshot};
 
-use crate::api::view::{self, SocketStatus};
-use crate::api::{ApiError, Attach, Detach};
-use crate::config::Config;
+use crate::config::{Config, ConfigError, EncapKind};
 use crate::ipam::Pool;
 use crate::state::{State, StateDir};
 use crate::underlay::Underlay;
+use crate::view::{self, SocketStatus};
 use ringway_worker::{Event, Worker};
 
+pub use acquire::Acquired;
 use closing::Closing;
 pub use cni::PENDING;
 pub use descriptors::{Descriptors, SocketDescriptors};
+pub use error::{ControlError, Kind};
 use in_hand::InHand;
 use path_mtu::PathMtus;
+pub use reload::Reloaded;
+pub use request::{Attach, Detach};
 
 /// How often the pods' namespaces are looked at.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
@@ -72,23 +80,25 @@ pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
 /// What the API asks of the control thread.
 pub enum Request {
     /// Attach a pod.
-    Attach(Attach, Reply<Result<view::Pod, ApiError>>),
+    Attach(Attach, Reply<Result<view::Pod, ControlError>>),
     /// Detach a pod.
-    Detach(Detach, Reply<Result<view::Detached, ApiError>>),
+    Detach(Detach, Reply<Result<view::Detached, ControlError>>),
     /// Attach what a container runtime asks for.
-    CniAdd(Add, Reply<Result<Added, ApiError>>),
+    CniAdd(Add, Reply<Result<Added, ControlError>>),
     /// Detach it.
     CniDel(Attachment, Reply<Done>),
     /// Compare it with what an ADD has answered.
-    CniCheck(Check, Reply<Result<Done, ApiError>>),
+    CniCheck(Check, Reply<Result<Done, ControlError>>),
     /// Forget what is gone.
     CniGc(Gc, Reply<Collected>),
-    /// Can an ADD be served?
-    CniStatus(Reply<Result<Done, ApiError>>),
     /// Leave what others change in the node's kernel as it is, for so long.
     PauseReconciling(Duration, Reply<Result<Duration, PauseTooLong>>),
     /// End that; was there a pause?
     ResumeReconciling(Reply<bool>),
+    /// Can an ADD be served?
+    CniStatus(Reply<Result<Done, ControlError>>),
+    /// The configuration file was read again.
+    Configure(Result<Box<Config>, ConfigError>, Reply<Reloaded>),
     /// All there is to see.
     View(Reply<View>),
     /// End, leaving pods and the node port in place.
@@ -110,6 +120,11 @@ pub struct View {
 /// The control plane.
 pub struct Control {
     config: Config,
+    /// What all sources say of the cluster.
+    cluster: Cluster,
+    /// Encapsulations that have sockets.
+    encaps: Vec<EncapKind>,
+    reload: reload::Reload,
     underlay: Underlay,
     netlink: Netlink,
     publisher: Publisher,
@@ -214,7 +229,7 @@ impl Control {
         match request {
             Request::Attach(attach, reply) => {
                 let (started, name) = (Instant::now(), attach.name.clone());
-                let answer: Reply<Result<view::Pod, ApiError>> = Box::new(move |outcome| {
+                let answer: Reply<Result<view::Pod, ControlError>> = Box::new(move |outcome| {
                     let elapsed_us = started.elapsed().as_micros() as u64;
                     match &outcome {
                         Ok(pod) => {
@@ -233,7 +248,7 @@ impl Control {
                     container_id,
                     ifname,
                 } = add.attachment.clone();
-                let answer: Reply<Result<Added, ApiError>> = Box::new(move |outcome| {
+                let answer: Reply<Result<Added, ControlError>> = Box::new(move |outcome| {
                     let elapsed_us = started.elapsed().as_micros() as u64;
                     match &outcome {
                         Ok(added) => {
@@ -255,6 +270,7 @@ impl Control {
             Request::CniStatus(reply) => reply(self.cni_status()),
             Request::PauseReconciling(duration, reply) => reply(self.pause_reconciling(duration)),
             Request::ResumeReconciling(reply) => reply(self.resume_reconciling()),
+            Request::Configure(read, reply) => reply(self.configure(read)),
             Request::View(reply) => reply(self.view()),
             Request::Stop => {}
         }
@@ -324,12 +340,8 @@ impl Control {
             uptime_s: self.started.elapsed().as_secs(),
             node: c.node.name.clone(),
             pod_cidrs: c.node.pod_cidrs.iter().map(ToString::to_string).collect(),
-            gateways: c
-                .node
-                .pod_cidrs
-                .iter()
-                .map(|c| crate::config::gateway(*c))
-                .collect(),
+            gateways: c.gateways().collect(),
+            config: self.reload.status(),
             interface: c.node.interface.clone(),
             reconcile: self.reconcile_status(),
             pod_mtu: self.underlay.pod_mtu(c),
@@ -354,7 +366,7 @@ impl Control {
             not_served: self.not_served(),
             peers: c.peers.len(),
             snapshot: snapshot.version,
-            totals: crate::api::totals(&self.counters),
+            totals: crate::totals::totals(&self.counters),
         }
     }
 

@@ -8,9 +8,8 @@ use ringway_kernel::node::{NodePort, Presence};
 use ringway_kernel::reconcile::{self, PauseTooLong};
 use ringway_tables::PortId;
 
-use super::{Control, desired};
-use crate::api::ApiError;
-use crate::api::view::{Condition, ReconcileStatus};
+use super::{Control, ControlError, desired};
+use crate::view::{Condition, ReconcileStatus};
 
 /// The node port, and from which MTU of the underlay its own follows.
 pub(super) struct Node {
@@ -138,7 +137,7 @@ impl Control {
     }
 
     /// Whether the node's kernel is as it should be, for a container runtime that asks.
-    pub(super) fn check_node(&self) -> Result<(), ApiError> {
+    pub(super) fn check_node(&self) -> Result<(), ControlError> {
         let conditions = self.ledger.conditions(Instant::now());
         let Some(first) = conditions.first() else {
             return Ok(());
@@ -147,10 +146,9 @@ impl Control {
             0 => String::new(),
             n => format!(", and {n} more"),
         };
-        Err(ApiError::internal(
-            format!("the node's network is not as it should be: {first}{more}"),
-            "see `ringway status`; what can be set is tried again once a second",
-        ))
+        Err(ControlError::Node {
+            why: format!("{first}{more}"),
+        })
     }
 }
 

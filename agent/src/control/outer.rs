@@ -15,8 +15,9 @@ use ringway_kernel::netlink::Change;
 use ringway_kernel::reconcile::Condition;
 use ringway_tables::Snapshot;
 
-use super::start::open_sockets;
-use super::{Control, Descriptors, tables};
+use super::acquire::open_sockets;
+use super::tables::{Known, Surroundings};
+use super::{Control, Descriptors};
 use crate::underlay::Underlay;
 use ringway_worker::Command;
 
@@ -31,7 +32,7 @@ pub(super) struct Outer {
     /// What the last look would have taken.
     seen: Option<Vec<IpAddr>>,
     /// What is wrong with the addresses in use, if anything is.
-    outdated: Option<(String, Instant)>,
+    pub(super) outdated: Option<(String, Instant)>,
 }
 
 impl Outer {
@@ -85,7 +86,7 @@ impl Control {
     }
 
     /// Takes what a second look in a row finds; what is left to say.
-    fn compare(&mut self, now: Underlay) -> Option<String> {
+    pub(super) fn compare(&mut self, now: Underlay) -> Option<String> {
         let addresses = now.addresses();
         let settled = self.outer.seen.replace(addresses.clone()) == Some(addresses);
         let mut left = Vec::new();
@@ -126,11 +127,14 @@ impl Control {
     /// Sockets, tables and rings at other addresses of the same families.
     fn change_outer_addresses(&mut self, next: Underlay) -> anyhow::Result<()> {
         let mut tables = Snapshot::clone(&self.publisher.current());
-        let fresh = tables::first(&self.config, &next)?;
-        tables.set_node(fresh.node.clone())?;
-        for (number, path) in fresh.paths.iter() {
-            tables.replace_path(ringway_tables::PathId(number), path.clone());
-        }
+        let around = Surroundings {
+            config: &self.config,
+            underlay: &next,
+            known: &|_| Known::default(),
+        };
+        let state = self.cluster.state();
+        around.set_node(&mut tables, &state.node)?;
+        around.set_peers(&mut tables, state)?;
         let changed = |v6: bool, ip: Option<IpAddr>| {
             let used = if v6 {
                 self.underlay.v6
@@ -151,7 +155,7 @@ impl Control {
             let sockets = open_sockets(
                 &self.config,
                 &changing,
-                index,
+                (&self.encaps, index),
                 &mut descriptors,
                 &mut status,
             )?;
@@ -160,7 +164,7 @@ impl Control {
         // From here on nothing fails.
         for (worker, sockets) in self.workers.iter().zip(opened) {
             for socket in sockets {
-                worker.send(Command::ReplaceSocket(Box::new(socket)));
+                worker.send(Command::SetSocket(Box::new(socket)));
             }
         }
         let family = |v6: bool| if v6 { changing.v6 } else { changing.v4 };

@@ -14,8 +14,8 @@ use ringway_packet::mac::MacAddr;
 use ringway_tables::{PathId, Snapshot};
 
 use super::Control;
-use super::start::receive_offload;
-use crate::api::view::NextHopStatus;
+use super::acquire::receive_offload;
+use crate::view::NextHopStatus;
 
 impl Control {
     /// Asks the kernel for the next hop of every path, for the first time.

@@ -21,11 +21,9 @@ use super::attach::{egress_of, host_ports, limits};
 use super::in_hand::Outcome;
 use super::moved::{Places, moved, places};
 use super::neighbours::tell_node;
-use super::{Control, Reply};
-use crate::api::view;
-use crate::api::{ApiError, Detach};
-use crate::config::gateway;
+use super::{Control, ControlError, Detach, Reply};
 use crate::state::PodRecord;
+use crate::view;
 use ringway_worker::Command;
 use ringway_worker::limits::RateLimits;
 
@@ -53,7 +51,7 @@ impl Control {
     pub(super) fn detach_as_asked(
         &mut self,
         request: &Detach,
-        answer: Reply<Result<view::Detached, ApiError>>,
+        answer: Reply<Result<view::Detached, ControlError>>,
     ) {
         let name = match request {
             Detach::Name(name) => Some(name.clone()).filter(|n| self.state.pods.contains_key(n)),
@@ -230,11 +228,11 @@ impl Control {
             Err(e @ NetnsError::NotNetns { .. }) => return Err(Lost::Gone(e.to_string())),
             Err(e) => return Err(Lost::Dormant(e.to_string())),
         };
-        pod_addresses(&self.config, &record.ips).map_err(|e| Lost::Dormant(e.error))?;
-        let port = self.publisher.current().free_port();
+        pod_addresses(&self.config, &record.ips).map_err(|e| Lost::Dormant(e.to_string()))?;
+        let port = self.free_port().map_err(|e| Lost::Dormant(e.to_string()))?;
         let next = self
             .with_port(port, name, record)
-            .map_err(|e| Lost::Dormant(e.error))?;
+            .map_err(|e| Lost::Dormant(e.to_string()))?;
         let workers = self.config.workers.count;
         let queues = if record.multi_queue { workers } else { 1 };
         let opened = interface::reopen(&netns, &record.ifname, record.multi_queue, queues);
@@ -356,12 +354,8 @@ impl Control {
 
     pub(super) fn pod_view(&self, name: &str, pod: &Attached) -> view::Pod {
         let record = &pod.record;
-        let len = |ip: &IpAddr| {
-            self.config
-                .pod_cidr(ip.is_ipv6())
-                .map_or(0, |c| c.prefix_len())
-        };
-        let (from_pod, to_pod, drops) = crate::api::port_totals(&self.counters, pod.port);
+        let len = |ip: &IpAddr| self.config.pod_cidr_of(*ip).map_or(0, |c| c.prefix_len());
+        let (from_pod, to_pod, drops) = crate::totals::port_totals(&self.counters, pod.port);
         view::Pod {
             name: name.to_owned(),
             port: pod.port.0,
@@ -376,7 +370,7 @@ impl Control {
             gateways: record
                 .ips
                 .iter()
-                .filter_map(|ip| self.config.pod_cidr(ip.is_ipv6()).map(gateway))
+                .filter_map(|ip| self.config.gateway_of(*ip))
                 .collect(),
             mtu: record.mtu,
             queues: self

@@ -4,15 +4,11 @@
 //! so an ADD is refused until it can be written. It is tried again once a second; a directory that somebody
 //! took away is made again.
 
-use ringway_cni::api::{CODE_LATER, Done};
+use ringway_cni::api::Done;
 
-use super::Control;
-use crate::api::ApiError;
+use super::error::UNSAVED;
+use super::{Control, ControlError};
 use crate::state::StateError;
-
-/// What to do about a state that cannot be written.
-const REMEDY: &str = "make room on, or make writable, the file system of node.state_dir; it is tried again \
-                      once a second";
 
 impl Control {
     /// Writes the state. A failure is logged, and the state written later.
@@ -51,11 +47,13 @@ impl Control {
     }
 
     /// Whether an ADD could be served.
-    pub(super) fn cni_status(&self) -> Result<Done, ApiError> {
+    pub(super) fn cni_status(&self) -> Result<Done, ControlError> {
         self.check_node()?;
         match &self.unsaved {
             None => Ok(Done::default()),
-            Some(e) => Err(unsaved(&format!("no pod can be added: {e}"))),
+            Some(e) => Err(ControlError::Unsaved {
+                what: format!("no pod can be added: {e}"),
+            }),
         }
     }
 }
@@ -63,11 +61,6 @@ impl Control {
 /// Says that the state is not written, and what that means.
 pub(super) fn warn_unsaved(e: &StateError) {
     tracing::warn!(
-        "the state cannot be written, attached pods go on and new ones are refused: {e}; {REMEDY}"
+        "the state cannot be written, attached pods go on and new ones are refused: {e}; {UNSAVED}"
     );
-}
-
-/// The answer for what cannot be recorded.
-pub(super) fn unsaved(what: &str) -> ApiError {
-    ApiError::new(500, what, REMEDY).with_code(CODE_LATER)
 }

@@ -1,52 +1,195 @@
-//! From the configuration to the first tables.
+//! From the desired state to the tables: a plan becomes changes of one snapshot.
+//!
+//! The tables are published once, so only the end of the plan is ever seen, and the order of its steps matters
+//! only where the tables would refuse a moment in between.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ringway_cluster::{Node, Peer, Plan, Route, State, Step, Via};
+use ringway_encap::Encap;
 use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
 use ringway_kernel::mac;
 use ringway_kernel::next_hop::Endpoints;
-use ringway_kernel::node;
 use ringway_packet::mac::MacAddr;
-use ringway_tables::{NodeInfo, Path, Peer, PeerId, PeerPaths, Port, PortId, PortKind, Snapshot};
+use ringway_tables::{
+    NodeInfo, Path, PeerId, PeerPaths, Port, PortId, PortKind, RouteChange, Snapshot,
+};
 
-use crate::config::{self, Checksum, Config, gateway};
+use crate::config::{Checksum, Config, EncapKind, gateway};
 use crate::underlay::Underlay;
 
 /// Default TTL of outer packets (`IPDEFTTL`, linux/ip.h).
 const OUTER_TTL: u8 = 64;
 
-/// The tables of a node with its peers and no pods.
-pub(super) fn first(config: &Config, underlay: &Underlay) -> anyhow::Result<Snapshot> {
-    let mut snapshot = Snapshot::new(node_info(config, underlay))?;
-    snapshot.add_port(PortId::NODE, node_port(config, underlay))?;
-    for peer in &config.peers {
-        let paths = PeerPaths {
-            v4: path(config, underlay, peer, false)?,
-            v6: path(config, underlay, peer, true)?,
-        };
-        let entry = Peer {
-            name: peer.name.as_str().into(),
-            addresses: peer.addresses.as_slice().into(),
-            cidrs: peer.pod_cidrs.as_slice().into(),
-        };
-        snapshot.add_peer(entry, paths)?;
-    }
-    Ok(snapshot)
+/// What paths are made of beside the desired state.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub(super) config: &'a Config,
+    pub(super) underlay: &'a Underlay,
+    /// What is known of the ways to outer addresses.
+    pub(super) known: &'a dyn Fn(IpAddr) -> Known,
 }
 
-fn node_info(config: &Config, underlay: &Underlay) -> NodeInfo {
+/// What is known of the way to an outer address.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Known {
+    /// Bytes of the largest outer packet, where the way has a limit of its own.
+    pub(super) mtu: Option<u32>,
+    /// MAC addresses of the next hop and of our interface towards it.
+    pub(super) next_hop: Option<(MacAddr, MacAddr)>,
+}
+
+impl Surroundings<'_> {
+    /// Brings a plan into the tables. All of it, or on an error a snapshot that is not to be published.
+    pub(super) fn apply(
+        &self,
+        tables: &mut Snapshot,
+        plan: &Plan,
+        state: &State,
+    ) -> anyhow::Result<()> {
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for step in plan.steps() {
+            match step {
+                // What comes from a peer to this node: the node's own networks are not taken from peers.
+                Step::SetRoute(route) if route.via == Via::Node => {
+                    before.push(RouteChange {
+                        prefix: route.prefix,
+                        peer: None,
+                    });
+                }
+                Step::RemoveRoute(prefix) => after.push(RouteChange {
+                    prefix: *prefix,
+                    peer: None,
+                }),
+                _ => {}
+            }
+        }
+        tables.change_routes(&before)?;
+        let nodes = |step: &Step| {
+            matches!(
+                step,
+                Step::SetNode(_) | Step::SetPeer(_) | Step::RemovePeer(_)
+            )
+        };
+        if plan.steps().iter().any(nodes) {
+            self.set_node(tables, &state.node)?;
+        }
+        let mut routes = Vec::new();
+        let mut gone = Vec::new();
+        let is_route = |step: &Step| matches!(step, Step::SetRoute(_) | Step::RemoveRoute(_));
+        let first_route = plan.steps().iter().position(is_route);
+        for (at, step) in plan.steps().iter().enumerate() {
+            match step {
+                // What comes behind the routes loses a path that they have needed until then.
+                Step::SetPeer(peer) if first_route.is_none_or(|first| at < first) => {
+                    self.set_peer(tables, peer)?;
+                }
+                Step::SetPeer(_) | Step::RemovePeer(_) => gone.push(step),
+                Step::SetRoute(Route {
+                    prefix,
+                    via: Via::Peer(name),
+                    ..
+                }) => {
+                    let peer = tables.peer_named(name);
+                    anyhow::ensure!(
+                        peer.is_some(),
+                        "{prefix} leads to peer {name}, which is not there"
+                    );
+                    routes.push(RouteChange {
+                        prefix: *prefix,
+                        peer,
+                    });
+                }
+                _ => {}
+            }
+        }
+        routes.append(&mut after);
+        tables.change_routes(&routes)?;
+        for step in gone {
+            match step {
+                Step::SetPeer(peer) => self.set_peer(tables, peer)?,
+                Step::RemovePeer(name) => {
+                    tables.peer_named(name).map(|id| tables.remove_peer(id));
+                }
+                _ => {}
+            }
+        }
+        if plan
+            .steps()
+            .iter()
+            .any(|step| matches!(step, Step::SetNode(_)))
+        {
+            // Our own MAC addresses are in every path.
+            self.set_peers(tables, state)?;
+        }
+        Ok(())
+    }
+
+    /// The node and its port, and with them what the pods' MTU is.
+    pub(super) fn set_node(&self, tables: &mut Snapshot, node: &Node) -> anyhow::Result<()> {
+        let info = node_info(self.config, self.underlay, node);
+        let port = node_port(self.config, self.underlay);
+        let same_port = tables.port(PortId::NODE) == Some(&port);
+        if !same_port {
+            tables.remove_port(PortId::NODE);
+        }
+        if tables.node != info {
+            tables.set_node(info)?;
+        }
+        if !same_port {
+            tables.add_port(PortId::NODE, port)?;
+        }
+        Ok(())
+    }
+
+    /// Every peer once more, at other outer addresses of ours.
+    pub(super) fn set_peers(&self, tables: &mut Snapshot, state: &State) -> anyhow::Result<()> {
+        for peer in state.peers.values() {
+            self.set_peer(tables, peer)?;
+        }
+        Ok(())
+    }
+
+    fn set_peer(&self, tables: &mut Snapshot, peer: &Peer) -> anyhow::Result<()> {
+        let paths = PeerPaths {
+            v4: self.path(peer, false)?,
+            v6: self.path(peer, true)?,
+        };
+        let known = tables.peer_named(&peer.name);
+        let there = known.and_then(|id| tables.peer(id));
+        let entry = ringway_tables::Peer {
+            name: peer.name.clone(),
+            addresses: peer.addresses.clone(),
+            cidrs: there.map_or_else(|| [].into(), |peer| peer.cidrs.clone()),
+        };
+        match known {
+            Some(id) => tables.replace_peer(id, entry, paths)?,
+            None => {
+                tables.add_peer(entry, paths)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the node receives by.
+pub(super) fn accepted(config: &Config, kinds: &[EncapKind]) -> Arc<[Encap]> {
+    kinds.iter().map(|kind| config.encap(*kind)).collect()
+}
+
+fn node_info(config: &Config, underlay: &Underlay, node: &Node) -> NodeInfo {
     let (gateway4, gateway6) = gateways(config);
     NodeInfo {
-        name: config.node.name.as_str().into(),
-        cidrs: config.node.pod_cidrs.as_slice().into(),
+        name: node.name.clone(),
+        cidrs: node.cidrs.clone(),
         addresses: underlay.addresses().into(),
         gateway_mac: mac::GATEWAY,
-        vtep_mac: config.node.vtep_mac,
-        vtep_mac6: config.node.vtep_mac_v6,
+        vtep_mac: node.vtep_mac,
+        vtep_mac6: node.vtep_mac_v6,
         gateway4,
         gateway6,
-        gateway_link_local: gateway6.map(|_| node::NEXT_HOP_V6.into()),
+        gateway_link_local: gateway6.map(|_| ringway_kernel::node::NEXT_HOP_V6.into()),
         vni: config.underlay.vni,
     }
 }
@@ -85,63 +228,72 @@ pub(super) fn as_v6(ip: IpAddr) -> Option<u128> {
     }
 }
 
-/// The path for a peer's pods of a family; none when it has no such pods.
-fn path(
-    config: &Config,
-    underlay: &Underlay,
-    peer: &config::Peer,
-    pods_v6: bool,
-) -> anyhow::Result<Option<Path>> {
-    if !peer.pod_cidrs.iter().any(|c| c.is_ipv6() == pods_v6) {
-        return Ok(None);
-    }
-    let Some(Endpoints { src, dst }) = underlay.way(peer, pods_v6) else {
-        return Ok(None);
-    };
-    let outer_v6 = dst.is_ipv6();
-    let encap = config.encap(peer.encap);
-    let dst_port = config.port(peer.encap);
-    let dont_fragment = config.underlay.dont_fragment;
-    let zero = !outer_v6 && config.underlay.udp_checksum != Checksum::On && dont_fragment;
-    let outer = OuterHeader::new(&OuterSpec {
-        // Sockets leave Ethernet to the kernel; a port that carries whole
-        // frames fills these in when it knows its next hop.
-        src_mac: MacAddr::default(),
-        dst_mac: MacAddr::default(),
-        src,
-        dst,
-        encap,
-        transport: TransportSpec::Udp {
-            dst_port,
-            checksum: if zero {
-                UdpChecksum::Zero
-            } else {
-                UdpChecksum::Full
+impl Surroundings<'_> {
+    /// The path for a peer's pods of a family; none when it has no such pods, or no outer address that can be
+    /// reached.
+    fn path(&self, peer: &Peer, pods_v6: bool) -> anyhow::Result<Option<Path>> {
+        let Surroundings {
+            config, underlay, ..
+        } = *self;
+        let Some(spec) = peer.path(pods_v6) else {
+            return Ok(None);
+        };
+        let Some(Endpoints { src, dst }) = underlay.way_to(&peer.addresses, pods_v6) else {
+            return Ok(None);
+        };
+        let outer_v6 = dst.is_ipv6();
+        let encap = config.encap(spec.encap);
+        let dst_port = config.port(spec.encap);
+        let dont_fragment = config.underlay.dont_fragment;
+        let zero = !outer_v6 && config.underlay.udp_checksum != Checksum::On && dont_fragment;
+        let mut outer = OuterHeader::new(&OuterSpec {
+            // Sockets leave Ethernet to the kernel; a port that carries whole
+            // frames fills these in when it knows its next hop.
+            src_mac: MacAddr::default(),
+            dst_mac: MacAddr::default(),
+            src,
+            dst,
+            encap,
+            transport: TransportSpec::Udp {
+                dst_port,
+                checksum: if zero {
+                    UdpChecksum::Zero
+                } else {
+                    UdpChecksum::Full
+                },
             },
-        },
-        ttl: OUTER_TTL,
-        dont_fragment,
-    })?;
-    let (src_mac, dst_mac) = if pods_v6 {
-        (config.node.vtep_mac_v6, peer.vtep_mac_v6)
-    } else {
-        (config.node.vtep_mac, peer.vtep_mac)
-    };
-    Ok(Some(Path {
-        peer: PeerId::default(),
-        encap,
-        src,
-        dst,
-        src_mac,
-        dst_mac,
-        mtu: Underlay::inner_mtu(config, underlay.mtu, peer.encap, outer_v6),
-        outer,
-    }))
+            ttl: OUTER_TTL,
+            dont_fragment,
+        })?;
+        let own = &config.node;
+        let src_mac = if pods_v6 {
+            own.vtep_mac_v6
+        } else {
+            own.vtep_mac
+        };
+        let known = (self.known)(dst);
+        if let Some((to, from)) = known.next_hop {
+            outer.set_next_hop(to, from);
+        }
+        let limits = known.mtu.into_iter().chain(spec.mtu);
+        let mtu = limits.fold(underlay.mtu, u32::min);
+        Ok(Some(Path {
+            peer: PeerId::default(),
+            encap,
+            src,
+            dst,
+            src_mac,
+            dst_mac: spec.vtep_mac,
+            mtu: Underlay::inner_mtu(config, mtu, spec.encap, outer_v6),
+            outer,
+        }))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringway_cluster::{Change, Cluster};
     use ringway_packet::addr::{from_ip, mapped};
     use ringway_tables::{PathId, Target};
 
@@ -158,7 +310,17 @@ mod tests {
             choices: Vec::new(),
             veth: false,
         };
-        first(&config, &underlay).unwrap()
+        let mut cluster = Cluster::default();
+        let all = Change::Replace(config.contents());
+        let plan = cluster.update(&Config::source(), all).unwrap();
+        let mut tables = Snapshot::default();
+        let around = Surroundings {
+            config: &config,
+            underlay: &underlay,
+            known: &|_| Known::default(),
+        };
+        around.apply(&mut tables, &plan, cluster.state()).unwrap();
+        tables
     }
 
     fn target(s: &Snapshot, ip: &str) -> Option<Target> {

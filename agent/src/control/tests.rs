@@ -5,6 +5,7 @@ mod moved;
 mod neighbours;
 mod outer;
 mod saving;
+mod scale;
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use ringway_ports::tap::{self, TapOptions};
 use ringway_tables::{PathId, PortId, Target};
 
 use super::*;
+use crate::api::ApiError;
 
 /// A node in the current namespace: an underlay interface and a directory.
 struct Node {
@@ -112,15 +114,15 @@ impl Control {
     }
 
     fn attach(&mut self, attach: &Attach) -> Result<view::Pod, ApiError> {
-        self.ask(|reply| Request::Attach(attach.clone(), reply))
+        Ok(self.ask(|reply| Request::Attach(attach.clone(), reply))?)
     }
 
     fn detach(&mut self, detach: &Detach) -> Result<view::Detached, ApiError> {
-        self.ask(|reply| Request::Detach(detach.clone(), reply))
+        Ok(self.ask(|reply| Request::Detach(detach.clone(), reply))?)
     }
 
     pub(super) fn cni_add(&mut self, add: &Add) -> Result<Added, ApiError> {
-        self.ask(|reply| Request::CniAdd(add.clone(), reply))
+        Ok(self.ask(|reply| Request::CniAdd(add.clone(), reply))?)
     }
 
     fn cni_del(&mut self, attachment: &Attachment) -> Done {

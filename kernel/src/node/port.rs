@@ -333,10 +333,11 @@ impl NodePort {
         let mut any = self.attributes.want(attributes);
         any |= self.activity.want(link::up());
         let gateways = spec.own.iter();
-        let gateways = gateways.map(|own| (own.gateway, Prefix::of(own.cidr.prefix_len())));
+        let gateways =
+            gateways.filter_map(|own| Some((own.gateway?, Prefix::of(own.cidr.prefix_len()))));
         // What Flannel nodes have as their own on the overlay (flannel.1) and take as their source.
         let network = spec.first(false);
-        let network = network.map(|own| (own.cidr.network(), Prefix::of(32)));
+        let network = network.map(|(cidr, _)| (cidr.network(), Prefix::of(32)));
         let addresses = self.addresses.want(gateways.chain(network));
         self.routes.want(routes::wanted(spec));
         any |= self.want_settings() || addresses;

@@ -58,7 +58,7 @@ pub(super) struct Routes;
 
 /// Those of a node: own pod networks, and peers' of the same families.
 pub(super) fn wanted(spec: &Spec) -> impl Iterator<Item = (Destination, Lead)> {
-    let first = [false, true].map(|v6| spec.first(v6).map(|own| own.gateway));
+    let first = [false, true].map(|v6| spec.first(v6).map(|(_, gateway)| gateway));
     let lead = move |cidr: &Cidr, remote: bool| {
         let v6 = cidr.is_ipv6();
         let source = first[usize::from(v6)]?;
@@ -72,7 +72,7 @@ pub(super) fn wanted(spec: &Spec) -> impl Iterator<Item = (Destination, Lead)> {
     };
     let own = spec.own.iter().filter_map(move |own| {
         let (destination, mut lead) = lead(&own.cidr, false)?;
-        lead.source = lead.source.map(|_| own.gateway);
+        lead.source = lead.source.map(|main| own.gateway.unwrap_or(main));
         Some((destination, lead))
     });
     own.chain(spec.peers.iter().filter_map(move |cidr| lead(cidr, true)))

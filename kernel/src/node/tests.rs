@@ -9,7 +9,7 @@ use crate::reconcile::Ledger;
 fn spec(peers: &[&str], own: &[&str]) -> Spec {
     let network = |cidr: &&str| {
         let cidr: Cidr = cidr.parse().unwrap();
-        let gateway = gateway_of(&cidr.network());
+        let gateway = Some(gateway_of(&cidr.network()));
         Network { cidr, gateway }
     };
     Spec {

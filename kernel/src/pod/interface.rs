@@ -21,8 +21,10 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
+use ringway_packet::addr::from_ip;
 use ringway_packet::mac::MacAddr;
 use ringway_ports::tap::{self, TapError, TapOptions};
+use ringway_tables::Cidr;
 
 use crate::netlink::{Link, LinkChange, Netlink, NetlinkError, Route};
 use crate::netns::{NAMED, Netns, NetnsError, run_in};
@@ -228,7 +230,8 @@ fn configure(netlink: &mut Netlink, netns: &Netns, spec: &Spec) -> Result<(), In
             destination: route.destination,
             prefix_len: route.prefix_len,
             gateway: Some(route.gateway),
-            onlink: false,
+            // The gateway of a borrowed address lies in another network.
+            onlink: is_beyond(spec.addresses, route.gateway),
             source: None,
             interface: index,
         })?;
@@ -239,6 +242,15 @@ fn configure(netlink: &mut Netlink, netns: &Netns, spec: &Spec) -> Result<(), In
         }
     }
     Ok(())
+}
+
+/// Whether the next hop is a gateway of these addresses and in the network of none.
+fn is_beyond(addresses: &[PodAddress], next_hop: IpAddr) -> bool {
+    let around = |a: &PodAddress| {
+        let network = Cidr::containing(a.ip, a.prefix_len);
+        network.is_ok_and(|network| network.contains(from_ip(next_hop)))
+    };
+    addresses.iter().any(|a| a.gateway == next_hop) && !addresses.iter().any(around)
 }
 
 /// IPv6 settings of the interface, in the current namespace. Addresses are

@@ -163,7 +163,7 @@ impl Rules {
                  again, or set egress.masquerade = false if something else does it"
             ),
         }
-        let gateways = self.desired.own.iter().map(|own| own.gateway);
+        let gateways = self.desired.own.iter().filter_map(|own| own.gateway);
         let live: Vec<IpAddr> = gateways.chain(live.iter().copied()).collect();
         let networks: Vec<Cidr> = self.desired.own.iter().map(|own| own.cidr).collect();
         match conntrack::forget_udp_to_gone(&networks, &live) {

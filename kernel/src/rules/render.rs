@@ -220,7 +220,7 @@ fn to_remote_pods(out: &mut String, desired: &Desired, family: &Family) {
         v6, ip, on_link, ..
     } = family;
     let own = || desired.own.iter().filter(|own| own.cidr.is_ipv6() == *v6);
-    let Some(gateway) = own().next().map(|own| own.gateway) else {
+    let Some(gateway) = own().find_map(|own| own.gateway) else {
         return;
     };
     let pods: Vec<String> = own().map(|own| own.cidr.to_string()).collect();

@@ -11,7 +11,7 @@ fn desired() -> Desired {
     let cidr = |text: &str| -> Cidr { text.parse().unwrap() };
     let network = |own: &str, gateway: &str| Network {
         cidr: cidr(own),
-        gateway: gateway.parse().unwrap(),
+        gateway: Some(gateway.parse().unwrap()),
     };
     let inside = ["10.77.1.0/24", "fd77:1::/64", "10.77.2.0/24", "fd77:2::/64"];
     Desired {

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream as Client;
 use crossbeam_channel::unbounded;
 
 use super::*;
+use crate::control::ControlError;
 
 /// The API on a socket in a directory, answered by `control`.
 struct Served {
@@ -26,7 +27,9 @@ fn served(control: impl Fn(Request) + Send + 'static) -> Served {
     };
     let handle = runtime.handle().clone();
     // Ends with the test's process.
-    std::thread::spawn(move || runtime.block_on(serve(listener, requests, std::future::pending())));
+    let reloads = Reloads::of_nobody().unwrap();
+    let asked = Asked { requests, reloads };
+    std::thread::spawn(move || runtime.block_on(serve(listener, asked, std::future::pending())));
     Served { dir, handle }
 }
 
@@ -67,10 +70,8 @@ fn status_of(answer: &str) -> &str {
 /// Answers attaches with a conflict, and nothing else.
 fn refusing(request: Request) {
     if let Request::Attach(attach, reply) = request {
-        reply(Err(ApiError::conflict(
-            format!("{} is taken", attach.name),
-            "take another",
-        )));
+        let what = format!("{} is taken", attach.name);
+        reply(Err(ControlError::Broken(what)));
     }
 }
 

@@ -70,7 +70,7 @@ fn an_add_gets_addresses_of_both_families_and_a_check_agrees() {
         assert_eq!(del(&mut control, "c1").note, None);
         assert_eq!(links(&pod), ["lo"]);
         assert!(del(&mut control, "c1").note.is_some());
-        let gone = control.cni_check(&check(&pod, "c1", &added)).unwrap_err();
+        let gone = ApiError::from(control.cni_check(&check(&pod, "c1", &added)).unwrap_err());
         assert_eq!(gone.code, CODE_UNKNOWN);
         // The address that was just released is the last to be used again.
         let next = control.cni_add(&request).unwrap();
@@ -87,7 +87,7 @@ fn a_check_sees_what_somebody_broke() {
         let added = control.cni_add(&add(&pod, "c1")).unwrap();
         let good = check(&pod, "c1", &added);
         let refused = |control: &mut Control, check: &Check, words: &str| {
-            let refused = control.cni_check(check).expect_err(words);
+            let refused = ApiError::from(control.cni_check(check).expect_err(words));
             assert!(refused.error.contains(words), "{refused:?}");
         };
         let mut wrong = good.clone();

@@ -3,7 +3,7 @@
 use ringway_kernel::netns::run_in;
 
 use super::*;
-use crate::api::view::NotServed;
+use crate::view::NotServed;
 use std::process::Command;
 
 /// `ip ARGS` inside a pod.

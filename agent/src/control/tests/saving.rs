@@ -74,7 +74,13 @@ fn serves_and_refuses_an_add(spoil: impl Fn(&Path), reason: &str, cure: impl Fn(
     assert_eq!(control.cni.applied(&pending), leave);
     control.cni_del(&attachment);
     // A runtime that asks is told, and so is a person.
-    assert!(control.cni_status().unwrap_err().error.contains(reason));
+    assert!(
+        control
+            .cni_status()
+            .unwrap_err()
+            .to_string()
+            .contains(reason)
+    );
     let said = control.view().status.state_error.unwrap();
     assert!(said.contains(reason), "{said}");
     // A DEL succeeds.

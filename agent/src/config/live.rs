@@ -1,0 +1,133 @@
+//! A file that has changed while the agent runs: what takes effect at once, and what at the next start.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::Value;
+
+use super::{Config, KEYS, Node, Underlay, When, show};
+
+/// A key with another value than what runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Path: `underlay.vni`, `peers.node2.mtu`.
+    pub key: String,
+    /// Both values, in words.
+    pub what: String,
+    /// When it takes effect.
+    pub when: When,
+}
+
+/// The configuration that is in force once `new` was read while `running` was: live keys as they are now, all
+/// others as they were.
+pub fn in_force(running: &Config, new: &Config) -> Config {
+    Config {
+        file: running.file.clone(),
+        node: Node {
+            pod_cidrs: new.node.pod_cidrs.clone(),
+            cluster_cidrs: new.node.cluster_cidrs.clone(),
+            vtep_mac: new.node.vtep_mac,
+            vtep_mac_v6: new.node.vtep_mac_v6,
+            ..running.node.clone()
+        },
+        underlay: Underlay {
+            addresses: new.underlay.addresses.clone(),
+            encap: new.underlay.encap,
+            ..running.underlay.clone()
+        },
+        workers: running.workers.clone(),
+        ipam: new.ipam.clone(),
+        egress: new.egress.clone(),
+        peers: new.peers.clone(),
+    }
+}
+
+/// Every key that differs, those of peers behind all others.
+pub fn differences(running: &Config, new: &Config) -> Vec<Difference> {
+    let (old, now) = (values(running), values(new));
+    let keys: BTreeSet<&String> = old.keys().chain(now.keys()).collect();
+    let mut all = Vec::new();
+    for key in keys {
+        let what = match (old.get(key), now.get(key)) {
+            (Some(was), Some(is)) if was == is => continue,
+            (Some(was), Some(is)) => format!("{key} is {is}, was {was}"),
+            (Some(was), None) => format!("{key} is gone, was {was}"),
+            (None, Some(is)) => format!("{key} is {is}, and was not there"),
+            (None, None) => continue,
+        };
+        let doc = KEYS.iter().find(|doc| doc.key == *key);
+        all.push(Difference {
+            key: key.clone(),
+            what,
+            when: doc.map_or(When::Restart, |doc| doc.when),
+        });
+    }
+    all.extend(peers(running, new));
+    all
+}
+
+fn peers(running: &Config, new: &Config) -> Vec<Difference> {
+    let named = |config| -> BTreeMap<String, _> {
+        let Config { peers, .. } = config;
+        let one = |peer: super::Peer| (peer.name.clone(), peer);
+        peers.into_iter().map(one).collect()
+    };
+    let live = |key: String, what: String| Difference {
+        key,
+        what,
+        when: When::Live,
+    };
+    let (old, now) = (named(running.clone()), named(new.clone()));
+    let mut all = Vec::new();
+    for (name, peer) in &now {
+        let key = format!("peers.{name}");
+        match old.get(name) {
+            None => all.push(live(key.clone(), format!("{key} is new"))),
+            Some(was) if was == peer => {}
+            Some(was) => {
+                let (was, is) = (of_peer(was), of_peer(peer));
+                for (field, is) in is {
+                    let was = was.get(field).map_or("not there", String::as_str);
+                    if is != was {
+                        let key = format!("{key}.{field}");
+                        all.push(live(key.clone(), format!("{key} is {is}, was {was}")));
+                    }
+                }
+            }
+        }
+    }
+    let gone = old.keys().filter(|name| !now.contains_key(*name));
+    all.extend(gone.map(|name| live(format!("peers.{name}"), format!("peers.{name} is gone"))));
+    all
+}
+
+fn of_peer(peer: &super::Peer) -> BTreeMap<&'static str, String> {
+    let mtu = peer
+        .mtu
+        .map_or("not there".to_owned(), |mtu| mtu.to_string());
+    BTreeMap::from([
+        ("addresses", format!("{:?}", peer.addresses)),
+        ("pod_cidrs", format!("{:?}", peer.pod_cidrs)),
+        ("encap", format!("{:?}", peer.encap).to_lowercase()),
+        ("mtu", mtu),
+        ("vtep_mac", peer.vtep_mac.to_string()),
+        ("vtep_mac_v6", peer.vtep_mac_v6.to_string()),
+    ])
+}
+
+/// Every key but those of peers, with its value.
+fn values(config: &Config) -> BTreeMap<String, String> {
+    let without_peers = Config {
+        peers: Vec::new(),
+        ..config.clone()
+    };
+    let mut all = BTreeMap::new();
+    // What `config show` prints can always be read back.
+    if let Ok(Value::Table(sections)) = toml::from_str(&show(&without_peers)) {
+        for (section, keys) in sections {
+            for (key, value) in keys.as_table().into_iter().flatten() {
+                all.insert(format!("{section}.{key}"), value.to_string());
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,196 @@
+//! What the data path runs on, acquired before anything is assembled: the locked state, what the machine says of
+//! the underlay, sockets, and the node port's queues.
+//!
+//! Today all of it is opened. Another process could hand over the same: every descriptor is a value here, and
+//! nothing behind it asks where it came from.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use ringway_ports::ethtool;
+use ringway_ports::socket::{PathMtu, SocketConfig, UdpChecksum, UdpUnderlay, probe};
+use ringway_worker as worker;
+
+use super::node_port::Node;
+use super::{Descriptors, desired, rings, saving};
+use crate::config::{Checksum, Config, EncapKind, Gro};
+use crate::state::{State, StateDir};
+use crate::underlay::Underlay;
+use crate::view::SocketStatus;
+use ringway_kernel::before::Before;
+use ringway_kernel::netlink::Netlink;
+use ringway_kernel::node::NodePort;
+use ringway_kernel::pod::interface::Queues;
+use ringway_kernel::reconcile::Ledger;
+
+/// All of it.
+pub struct Acquired {
+    pub(super) state_dir: StateDir,
+    pub(super) state: State,
+    /// Why the state is not on disk, if it is not.
+    pub(super) unsaved: Option<String>,
+    pub(super) netlink: Netlink,
+    pub(super) underlay: Underlay,
+    /// Encapsulations that have sockets.
+    pub(super) encaps: Vec<EncapKind>,
+    /// Sockets of each worker, and what is said of them.
+    pub(super) sockets: Vec<Vec<worker::UnderlaySocket>>,
+    pub(super) socket_status: Vec<SocketStatus>,
+    pub(super) descriptors: Descriptors,
+    /// The node port, its queues, and what is wrong with it.
+    pub(super) node: Node,
+    pub(super) node_queues: Queues,
+    pub(super) ledger: Ledger,
+}
+
+impl Acquired {
+    /// Opens everything in the calling thread's network namespace. On an error nothing but the node port is left
+    /// behind. The lock on the state directory comes first: it keeps a second agent from touching what the first
+    /// one has.
+    ///
+    /// # Errors
+    /// Another agent is at work, or something of it cannot be had.
+    pub fn open(config: &Config) -> anyhow::Result<Acquired> {
+        let state_dir = StateDir::lock(&config.node.state_dir)?;
+        let mut state = state_dir.load()?;
+        let mut netlink = Netlink::open()?;
+        Underlay::await_addresses(config, &mut netlink);
+        let underlay = Underlay::examine(config, &mut netlink)?;
+        for choice in &underlay.choices {
+            tracing::info!(
+                address = %choice.address,
+                passed_over = choice.passed_over.len(),
+                "outer address: {}",
+                choice.why
+            );
+        }
+        receive_offload(config, &underlay, &mut state.before);
+        let encaps = config.encaps();
+        let mut descriptors = Descriptors::default();
+        let (mut sockets, mut socket_status) = (Vec::new(), Vec::new());
+        for index in 0..config.workers.count {
+            let which = (encaps.as_slice(), index);
+            let (fds, status) = (&mut descriptors, &mut socket_status);
+            sockets.push(open_sockets(config, &underlay, which, fds, status)?);
+        }
+        let (mtu, count) = (underlay.pod_mtu(config), config.workers.count);
+        let mut ledger = Ledger::default();
+        let spec = desired::node_spec(config, mtu);
+        let opened = NodePort::open(spec, count, &mut state.before, &mut ledger);
+        // Also when it failed: what was changed by then is changed.
+        let unsaved = state_dir.save(&state).err();
+        unsaved.iter().for_each(saving::warn_unsaved);
+        let (port, node_queues) = opened?;
+        let node = Node {
+            port,
+            outer_mtu: underlay.mtu,
+        };
+        Ok(Acquired {
+            state_dir,
+            state,
+            unsaved: unsaved.map(|e| e.to_string()),
+            netlink,
+            underlay,
+            encaps,
+            sockets,
+            socket_status,
+            descriptors,
+            node,
+            node_queues,
+            ledger,
+        })
+    }
+}
+
+/// Has the kernel put received datagrams of a flow together before the socket sees them: nearly twice
+/// the throughput where the NIC delivers single packets. A device that cannot is no error.
+pub(super) fn receive_offload(config: &Config, underlay: &Underlay, before: &mut Before) {
+    if config.underlay.gro == Gro::Keep {
+        return;
+    }
+    // A veth joins what a socket has sent only when told to for whoever comes last.
+    let features: &[&str] = if underlay.veth {
+        &[ethtool::GRO, ethtool::UDP_GRO_FORWARDING]
+    } else {
+        &[ethtool::GRO]
+    };
+    match ethtool::turn_on(&underlay.interface, features) {
+        Ok(changed) if changed.is_empty() => {}
+        Ok(changed) => {
+            before.turned_on(&underlay.interface, &changed);
+            tracing::info!(
+                interface = underlay.interface,
+                "receive offload turned on: {} (underlay.gro = \"keep\" leaves it)",
+                changed.join(", ")
+            );
+        }
+        Err(error) => tracing::warn!(
+            interface = underlay.interface, %error,
+            "receive offload cannot be turned on; throughput may be half of what it could be"
+        ),
+    }
+}
+
+/// Opens a worker's sockets: one for each outer family and encapsulation. `which`: encapsulations, and the
+/// worker's number.
+pub(super) fn open_sockets(
+    config: &Config,
+    underlay: &Underlay,
+    (encaps, worker): (&[EncapKind], usize),
+    descriptors: &mut Descriptors,
+    status: &mut Vec<SocketStatus>,
+) -> anyhow::Result<Vec<worker::UnderlaySocket>> {
+    let mut all = Vec::new();
+    for address in underlay.addresses() {
+        for kind in encaps.iter().copied() {
+            let v6 = address.is_ipv6();
+            let local = SocketAddr::new(address, config.port(kind));
+            let socket = SocketConfig {
+                reuse_port: config.workers.count > 1,
+                checksum: match config.underlay.udp_checksum {
+                    Checksum::Auto if config.underlay.dont_fragment => UdpChecksum::Auto,
+                    Checksum::Off if !v6 => UdpChecksum::Off,
+                    Checksum::Auto | Checksum::On | Checksum::Off => UdpChecksum::On,
+                },
+                path_mtu: if config.underlay.dont_fragment || v6 {
+                    PathMtu::Probe
+                } else {
+                    PathMtu::Omit
+                },
+                tx_ports: config.source_ports_of_one(),
+                ..SocketConfig::new(local)
+            };
+            if worker == 0 && socket.reuse_port {
+                probe(&socket).context("underlay socket")?;
+            }
+            let socket = UdpUnderlay::open(&socket).context("underlay socket")?;
+            descriptors
+                .add_sockets(worker, kind, v6, &socket)
+                .context("duplicating underlay sockets")?;
+            let granted = socket.granted();
+            if worker == 0 {
+                status.push(SocketStatus {
+                    local: local.to_string(),
+                    encap: match kind {
+                        EncapKind::Vxlan => format!("vxlan, VNI {}", config.underlay.vni),
+                        EncapKind::Udp => "udp".into(),
+                    },
+                    gso: granted.gso,
+                    gro: granted.gro,
+                    receive_buffer_bytes: granted.rcvbuf,
+                });
+                tracing::info!(
+                    %local, gso = granted.gso, gro = granted.gro, receive_buffer = granted.rcvbuf,
+                    "underlay by UDP socket"
+                );
+            }
+            all.push(worker::UnderlaySocket {
+                socket,
+                encap: config.encap(kind),
+                v6,
+                unfinished: rings::unfinished(config, underlay),
+            });
+        }
+    }
+    Ok(all)
+}
