@@ -4,6 +4,7 @@ mod cni;
 mod moved;
 mod neighbours;
 mod outer;
+mod reload;
 mod saving;
 mod scale;
 

@@ -102,8 +102,11 @@ impl File {
         let mut stat_before = self.stat;
         loop {
             let wait = match read_at {
-                Some(at) => at.saturating_duration_since(Instant::now()).min(LOOK),
-                None => LOOK,
+                // Whoever writes will be reported to have closed it.
+                Some(at) if self.writing.is_empty() => {
+                    at.saturating_duration_since(Instant::now()).min(LOOK)
+                }
+                _ => LOOK,
             };
             if self.wait(stop, wait) {
                 return None;

@@ -417,9 +417,12 @@ fn keys_that_wait_for_a_restart_are_named() {
         assert_eq!(waiting.as_array().unwrap().len(), 1, "{waiting}");
         let shown = agent.cli(&["status"]).unwrap();
         assert!(shown.contains("workers.count is 2, was 1"), "{shown}");
-        let config = agent.config().display().to_string();
-        let check = agent.cli(&["--config", &config, "config", "check", "--running"]);
-        let error = check.unwrap_err().to_string();
+        let binary = agent.binary().display().to_string();
+        let words = format!(
+            "--config {} config check --running",
+            agent.config().display()
+        );
+        let error = ns.command(&binary, &words).unwrap_err().to_string();
         assert!(error.contains("workers.count is 2, was 1"), "{error}");
         let reload = agent.cli(&["config", "reload"]).unwrap();
         assert!(
@@ -428,8 +431,8 @@ fn keys_that_wait_for_a_restart_are_named() {
         );
         change(agent, &file);
         assert!(masquerade(&ns));
-        let in_force = agent.cli(&["--config", &config, "config", "check", "--running"]);
-        assert!(in_force.unwrap().contains("is in force"));
+        let in_force = ns.command(&binary, &words).unwrap();
+        assert!(in_force.contains("is in force"), "{in_force}");
         assert!(
             agent
                 .cli(&["config", "reload"])
@@ -445,13 +448,14 @@ fn an_underlay_address_comes_and_goes() {
     network_test(name, Duration::from_secs(60), || {
         let mut topology = Topology::ringway(Mode::Full, &RingwayOptions::default()).unwrap();
         let [p1, _, p3] = topology.add_three_pods().unwrap();
-        // The other node knows both.
-        let n2 = topology.n2.agent().unwrap();
-        let file2 = text(n2).replace(
-            "[\"192.168.77.1\",",
-            "[\"192.168.77.1\", \"192.168.77.11\",",
-        );
-        change(n2, &file2);
+        // The other node knows both, and sends to the first.
+        let file2 = text(topology.n2.agent().unwrap());
+        let order = |first: &str, second: &str| {
+            let both = format!("[\"{first}\", \"{second}\",");
+            file2.replace("[\"192.168.77.1\",", &both)
+        };
+        let (old, new) = ("192.168.77.1", "192.168.77.11");
+        change(topology.n2.agent().unwrap(), &order(old, new));
         let ns = topology.n1.ns.clone();
         let agent = topology.n1.agent().unwrap();
         let file = text(agent);
@@ -476,9 +480,12 @@ fn an_underlay_address_comes_and_goes() {
             status["underlay"]["addresses"][0] == address
         };
         eventually("the added address", SOON, || uses(agent, "192.168.77.11"));
+        change(topology.n2.agent().unwrap(), &order(new, old));
         assert_none(&check_traffic(name, &p1.ns, &p3.ns, p3.ip(Family::V4)));
+        let agent = topology.n1.agent().unwrap();
         change(agent, &file);
         eventually("the first address", SOON, || uses(agent, "192.168.77.1"));
+        change(topology.n2.agent().unwrap(), &order(old, new));
         ns.ip("address del 192.168.77.11/24 dev eth0").unwrap();
         assert_none(&check_traffic(name, &p1.ns, &p3.ns, p3.ip(Family::V4)));
     });
