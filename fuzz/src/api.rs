@@ -1,8 +1,9 @@
 //! Any request body through the API's parsers: what passes is fit to be acted on.
 
 use ringway_agent::api::{
-    Detach, parse_attach, parse_cni_add, parse_cni_check, parse_cni_del, parse_cni_gc, parse_detach,
+    parse_attach, parse_cni_add, parse_cni_check, parse_cni_del, parse_cni_gc, parse_detach,
 };
+use ringway_agent::control::Detach;
 use std::path::{Component, Path};
 
 /// One input: the body.

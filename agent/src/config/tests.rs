@@ -225,9 +225,9 @@ fn each_mistake_is_found_at_its_place() {
         ),
         (with(cidrs, "[]"), "node.pod_cidrs", &["no pod network"]),
         (
-            with(cidrs, r#"["10.77.1.0/24", "10.77.3.0/24"]"#),
-            "node.pod_cidrs",
-            &["2 networks"],
+            with(cidrs, r#"["10.77.1.0/24", "fd77:1::/64", "10.77.1.0/24"]"#),
+            "node.pod_cidrs[2]",
+            &["10.77.1.0/24 is this node's already"],
         ),
         (
             adding("[node]", "cluster_cidrs = [\"x\"]"),
@@ -771,9 +771,20 @@ fn thousands_of_peers_are_checked_in_a_moment() {
     let started = std::time::Instant::now();
     assert_eq!(parse(&text).unwrap().peers.len(), 3999);
     assert!(started.elapsed() < std::time::Duration::from_secs(5));
-    // The one that is nested in a network far away in the file is found.
-    text += "[[peers]]\nname = \"last\"\naddresses = [\"172.17.0.1\"]\npod_cidrs = [\"10.7.7.128/26\"]\n";
-    let error = parse(&text).unwrap_err();
-    assert_eq!(error.key, "peers[3999].pod_cidrs[0]");
-    assert!(error.to_string().contains("10.7.7.0/24"), "{error}");
+    // What is somebody's far away in the file is found: a network, and the one that an address lies in.
+    let last = |address: &str, cidr: &str| {
+        format!(
+            "{text}[[peers]]\nname = \"last\"\naddresses = [\"{address}\"]\npod_cidrs = [\"{cidr}\"]\n"
+        )
+    };
+    let same = parse(&last("172.17.0.1", "10.7.7.0/24"))
+        .map(drop)
+        .unwrap_err();
+    assert_eq!(same.key, "peers[3999].pod_cidrs[0]");
+    let inside = parse(&last("10.7.7.9", "10.99.0.0/24"))
+        .map(drop)
+        .unwrap_err();
+    assert_eq!(inside.key, "peers[3999].addresses[0]");
+    assert!(inside.to_string().contains("10.7.7.0/24"), "{inside}");
+    parse(&last("172.17.0.1", "10.7.7.128/26")).unwrap();
 }
