@@ -2,9 +2,9 @@
 //! dropped; never flooded. The tables know every address there is, so nobody has to be asked.
 //!
 //! A pod that takes an address for its neighbour which is in no pod network (a route like
-//! `169.254.0.0/16 dev eth0`), or at another node, which may have borrowed it, is answered with the
-//! gateway's MAC: the node has that address, or knows the way. Not so a probe: who looks for an address of its own (RFC 5227, RFC 4862 section 5.4) must
-//! not be told that it is taken.
+//! `169.254.0.0/16 dev eth0`), or that another node has borrowed from ours, is answered with the
+//! gateway's MAC: the node has that address, or knows the way. Not so a probe: who looks for an
+//! address of its own (RFC 5227, RFC 4862 section 5.4) must not be told that it is taken.
 
 use ringway_packet::addr::unmap;
 use ringway_packet::mac::MacAddr;
@@ -23,10 +23,14 @@ const PROTO_IGMP: u8 = 2;
 const PROTO_UDP: u8 = 17;
 const PROTO_ICMPV6: u8 = 58;
 
-/// Whether the way to an address leads by the gateway: it is in no pod network, or at a peer, as an address is
-/// that another node has borrowed from ours.
-fn is_beyond(route: Option<Target>) -> bool {
-    matches!(route, None | Some(Target::Path(_)))
+/// Whether the way to an address (IPv4 mapped) leads by the gateway although a pod may take it for its neighbour:
+/// it is in no pod network, or another node has borrowed it from ours.
+fn is_beyond(snapshot: &Snapshot, target: u128) -> bool {
+    match snapshot.route(target) {
+        None => true,
+        Some(Target::Path(_)) => snapshot.node.cidrs.iter().any(|c| c.contains(target)),
+        Some(_) => false,
+    }
 }
 
 /// Whether a frame is this stage's: ARP, anything multicast, and unicast neighbour discovery. A later
@@ -98,7 +102,7 @@ fn answer_arp<S: Sink>(
     let known = snapshot.neighbours.get(addr::mapped(target));
     let beyond = sender != 0
         && entry.kind == PortKind::Pod
-        && is_beyond(snapshot.routes4.lookup(target))
+        && is_beyond(snapshot, addr::mapped(target))
         && !is_martian4(target);
     let Some(answer) = known.or(beyond.then_some(snapshot.node.gateway_mac)) else {
         return DropReason::NoNeighbour.into();
@@ -128,7 +132,7 @@ fn answer_solicitation<S: Sink>(
     let (source, target) = (src6(head, l3), be128(head, l4 + 8));
     let beyond = source != 0
         && entry.kind == PortKind::Pod
-        && is_beyond(snapshot.routes6.lookup(target))
+        && is_beyond(snapshot, target)
         && !is_link_local(target)
         && !is_martian6(target);
     let known = snapshot.neighbours.get(target);

@@ -4,6 +4,7 @@ mod cast;
 
 use cast::*;
 use ringway_switch::{DropReason, IgnoreReason, Out, Verdict};
+use ringway_tables::{PeerId, RouteChange};
 
 const A: [u8; 6] = [0x0a, 0x58, 10, 77, 1, 2];
 const LINK_LOCAL: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
@@ -213,4 +214,26 @@ fn the_gateway_answers_solicitations_for_what_is_in_no_pod_network() {
         let probe = IgnoreReason::DuplicateAddressProbe;
         assert_eq!(o.verdict, Verdict::Ignore(probe));
     }
+}
+
+/// An address of our own network that another node has borrowed: a pod takes it for its neighbour.
+#[test]
+fn the_gateway_answers_for_what_another_node_has_borrowed() {
+    let mut stage = stage();
+    let borrowed = ["10.77.1.50/32", "fd77:1::32/128"].map(|prefix| RouteChange {
+        prefix: prefix.parse().unwrap(),
+        peer: Some(PeerId(0)),
+    });
+    stage.snapshot.change_routes(&borrowed).unwrap();
+    let asked = arp(1, A, alice4(), [10, 77, 1, 50]);
+    let o = stage.from_port(ALICE, &asked);
+    assert_eq!(o.verdict, Verdict::Answered);
+    assert_eq!(&o.originated[0].1[22..28], &GATEWAY[..]);
+    let o = stage.from_port(ALICE, &solicitation(A, v6(1, 2), v6_of("fd77:1::32")));
+    assert_eq!(o.verdict, Verdict::Answered);
+    let reply = &o.originated[0].1;
+    assert_eq!(&reply[reply.len() - 6..], GATEWAY);
+    // The one beside it is nobody's.
+    let o = stage.from_port(ALICE, &arp(1, A, alice4(), [10, 77, 1, 51]));
+    assert_eq!(o.verdict, Verdict::Drop(DropReason::NoNeighbour));
 }
