@@ -4,6 +4,11 @@
 //! thread's entry in /proc. Nothing is mounted and nothing has a name, so a
 //! test that dies leaves nothing behind.
 
+#![expect(
+    clippy::new_without_default,
+    reason = "each is a namespace of its own: no value to begin with"
+)]
+
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
