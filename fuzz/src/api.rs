@@ -2,6 +2,7 @@
 
 use ringway_agent::api::{
     parse_attach, parse_cni_add, parse_cni_check, parse_cni_del, parse_cni_gc, parse_detach,
+    parse_pause,
 };
 use ringway_agent::control::Detach;
 use std::path::{Component, Path};
@@ -24,6 +25,9 @@ pub fn run(data: &[u8]) {
             assert!(attach.mtu.is_none_or(|mtu| mtu >= 68));
         }
         Err(error) => assert!((400..500).contains(&error.status) && !error.remedy.is_empty()),
+    }
+    if let Ok(pause) = parse_pause(data) {
+        assert!(!pause.is_zero());
     }
     match parse_detach(data) {
         Ok(Detach::Name(name)) => pod(&name),

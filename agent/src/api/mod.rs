@@ -21,6 +21,7 @@ use crate::asked::AskedError;
 use crate::control::{ControlError, Kind};
 pub use request::{
     parse_attach, parse_cni_add, parse_cni_check, parse_cni_del, parse_cni_gc, parse_detach,
+    parse_pause,
 };
 
 /// An answer that says no: what is wrong and what to do.

@@ -219,6 +219,24 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_has_seconds() {
+        let pause = parse_pause(br#"{"seconds":600}"#).unwrap();
+        assert_eq!(pause, Duration::from_secs(600));
+        for bad in [
+            "{}",
+            r#"{"seconds":0}"#,
+            r#"{"seconds":-1}"#,
+            r#"{"minutes":1}"#,
+        ] {
+            assert_eq!(
+                parse_pause(bad.as_bytes()).unwrap_err().status,
+                400,
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
     fn each_mistake_is_refused_and_named() {
         let with = |extra: &str| GOOD.replace("\"netns\"", &format!("{extra},\"netns\""));
         let cases = [
