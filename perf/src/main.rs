@@ -32,7 +32,7 @@ enum Command {
     Pipeline(pipeline::Args),
     /// Instructions per packet, counted under valgrind and held against those recorded
     Instructions(instructions::Args),
-    /// Either half of the path between an AF_XDP ring and memory, beside bare ring loops
+    /// Either direction between an AF_XDP ring and memory, beside bare ring loops
     Ring(ring::Args),
     /// Send stamped UDP packets: rate, sizes, flows
     Generate(load::GenerateArgs),

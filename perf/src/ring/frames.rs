@@ -11,7 +11,7 @@ use ringway_encap::outer::{Fields, OuterHeader, OuterSpec, TransportSpec, UdpChe
 use ringway_packet::kit;
 use ringway_packet::mac::MacAddr;
 
-use super::Half;
+use super::Direction;
 use crate::lab::Family;
 use crate::pipeline::Scenario;
 use crate::pipeline::plan::{Plan, Tables};
@@ -88,14 +88,14 @@ pub(super) fn on_the_wire(
         .collect()
 }
 
-/// The tables for a half, and the frames: with outer headers to receive, without to transmit.
-pub(super) fn plan(half: Half, flows: u16, size: usize) -> anyhow::Result<Plan> {
-    let (scenario, frames) = match half {
-        Half::Receive => (
+/// The tables for a direction, and the frames: with outer headers to receive, without to transmit.
+pub(super) fn plan(direction: Direction, flows: u16, size: usize) -> anyhow::Result<Plan> {
+    let (scenario, frames) = match direction {
+        Direction::Receive => (
             Scenario::Decap,
             on_the_wire(flows, size, (THEIRS, OURS), MacAddr([2, 0, 0, 0, 0x99, 1]))?,
         ),
-        Half::Transmit => (Scenario::Encap, inner(flows, size, FAR, GATEWAY)),
+        Direction::Transmit => (Scenario::Encap, inner(flows, size, FAR, GATEWAY)),
     };
     let tables = Tables {
         scenario,
@@ -114,9 +114,13 @@ mod tests {
     #[test]
     fn frames_have_the_length_asked_for() {
         for size in [64, 1400] {
-            for half in [Half::Receive, Half::Transmit] {
-                let outer = if half == Half::Receive { OUTER } else { 0 };
-                let plan = plan(half, 300, size).unwrap();
+            for direction in [Direction::Receive, Direction::Transmit] {
+                let outer = if direction == Direction::Receive {
+                    OUTER
+                } else {
+                    0
+                };
+                let plan = plan(direction, 300, size).unwrap();
                 assert_eq!(plan.frames.len(), 300);
                 assert!(plan.frames.iter().all(|f| f.bytes.len() == size + outer));
             }

@@ -10,7 +10,7 @@ use ringway_switch::{Counters, DropReason, Pipeline, Ports};
 use ringway_tables::{PortId, Publisher, Reader};
 use ringway_worker::{Outcome, QueueId, Round};
 
-use super::Half;
+use super::Direction;
 use super::frames;
 use super::port::MemoryPort;
 use super::stage::End;
@@ -44,7 +44,7 @@ impl Who {
 /// What the loops work with.
 pub(super) struct Loops {
     who: Who,
-    half: Half,
+    direction: Direction,
     reader: Reader,
     _publisher: Publisher,
     counters: Arc<Counters>,
@@ -59,16 +59,21 @@ pub(super) struct Loops {
 }
 
 impl Loops {
-    pub(super) fn new(end: &mut End, half: Half, flows: u16, size: usize) -> anyhow::Result<Loops> {
-        let plan = frames::plan(half, flows, size)?;
+    pub(super) fn new(
+        end: &mut End,
+        direction: Direction,
+        flows: u16,
+        size: usize,
+    ) -> anyhow::Result<Loops> {
+        let plan = frames::plan(direction, flows, size)?;
         let counters = Arc::new(Counters::default());
         let ports: Vec<_> = plan.snapshot.ports.iter().map(|(n, _)| PortId(n)).collect();
         for port in &ports {
             end.queues.add_port(*port, MemoryPort::default());
         }
-        let queue = match half {
-            Half::Receive => QueueId::Ring(0),
-            Half::Transmit => {
+        let queue = match direction {
+            Direction::Receive => QueueId::Ring(0),
+            Direction::Transmit => {
                 let from = PortId(plan.frames.first().map_or(0, |frame| frame.port));
                 let source = MemoryPort {
                     replay: Some(Replay::new(plan.frames)),
@@ -81,7 +86,7 @@ impl Loops {
         let publisher = Publisher::new(plan.snapshot);
         Ok(Loops {
             who: Who::Rings,
-            half,
+            direction,
             reader: publisher.reader(),
             _publisher: publisher,
             pipeline: Pipeline::new(
@@ -105,12 +110,12 @@ impl Loops {
         self.end(end);
         self.who = who;
         let (pool, xsk) = end.ring();
-        match (self.half, who) {
-            (Half::Transmit, Who::Rings) => {
+        match (self.direction, who) {
+            (Direction::Transmit, Who::Rings) => {
                 let some = &self.contents[..self.contents.len().min(VISIT)];
                 self.carousel = Some(xsk.carousel(pool, some));
             }
-            (Half::Transmit, Who::Xsk) => {
+            (Direction::Transmit, Who::Xsk) => {
                 // What comes from the pool next has the contents already, as in the bare loop.
                 let all: Vec<_> = std::iter::from_fn(|| pool.alloc_frame()).collect();
                 for (buf, bytes) in all.into_iter().zip(self.contents.iter().cycle()) {
@@ -138,13 +143,13 @@ impl Loops {
             return self.round(end);
         }
         let (pool, xsk) = end.ring();
-        Ok(match (self.half, self.who) {
-            (Half::Receive, Who::Rings) => {
+        Ok(match (self.direction, self.who) {
+            (Direction::Receive, Who::Rings) => {
                 let (count, sum) = xsk.bare_receive(pool, VISIT);
                 black_box(sum);
                 count
             }
-            (Half::Receive, Who::Xsk) => {
+            (Direction::Receive, Who::Xsk) => {
                 let count = xsk.receive(pool, &mut self.received, VISIT);
                 let mut sum = 0u64;
                 for RxFrame { buf, off, .. } in self.received.drain(..) {
@@ -156,11 +161,11 @@ impl Loops {
                 black_box(sum);
                 count
             }
-            (Half::Transmit, Who::Rings) => match &mut self.carousel {
+            (Direction::Transmit, Who::Rings) => match &mut self.carousel {
                 Some(carousel) => xsk.bare_transmit(carousel, Batch::MAX_FRAMES),
                 None => 0,
             },
-            (Half::Transmit, Who::Xsk) => {
+            (Direction::Transmit, Who::Xsk) => {
                 let len = self.contents[0].len() as u32;
                 let mut count = 0;
                 while count < Batch::MAX_FRAMES
@@ -206,7 +211,7 @@ impl Loops {
         anyhow::ensure!(
             census.held == 0 && counters.stray == 0 && pool.refused_frees() == 0,
             "{}: buffers are lost: {census:?}, {counters:?}",
-            self.half
+            self.direction
         );
         let dropped: Vec<String> = DropReason::ALL
             .iter()
@@ -218,7 +223,7 @@ impl Loops {
         anyhow::ensure!(
             dropped.is_empty(),
             "{}: of {received} packets dropped: {}",
-            self.half,
+            self.direction,
             dropped.join(", ")
         );
         let ports = self.ports.iter();
@@ -226,7 +231,7 @@ impl Loops {
             .map(|port| end.queues.port(*port).map_or(0, |port| port.null.packets))
             .sum();
         anyhow::ensure!(
-            self.half == Half::Transmit || delivered == received,
+            self.direction == Direction::Transmit || delivered == received,
             "receive: {received} packets, {delivered} delivered"
         );
         Ok(())

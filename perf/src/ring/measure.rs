@@ -8,7 +8,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::generator::Generator;
 use super::loops::{Loops, VISIT, Who};
 use super::stage::{End, Stage};
-use super::{Args, Half, frames};
+use super::{Args, Direction, frames};
 use crate::table::Progress;
 
 /// Ours over bare, packets per second.
@@ -27,9 +27,9 @@ pub(super) struct Slice {
     pub(super) cpu_ns: f64,
 }
 
-/// All slices of one half and size.
+/// All slices of one direction and size.
 pub(super) struct Measured {
-    pub(super) half: Half,
+    pub(super) direction: Direction,
     pub(super) size: usize,
     /// By [`Who`], turn by turn.
     pub(super) slices: [Vec<Slice>; 3],
@@ -59,13 +59,13 @@ impl Measured {
 pub(super) fn measure(
     args: &Args,
     stage: &mut Stage,
-    half: Half,
+    direction: Direction,
     size: usize,
     progress: &mut Progress,
 ) -> anyhow::Result<Measured> {
-    let mut loops = Loops::new(&mut stage.device, half, args.flows, size)?;
-    let generator = match (half, stage.other.take()) {
-        (Half::Receive, Some(other)) => {
+    let mut loops = Loops::new(&mut stage.device, direction, args.flows, size)?;
+    let generator = match (direction, stage.other.take()) {
+        (Direction::Receive, Some(other)) => {
             let mac = stage.device.mac;
             let ends = (frames::THEIRS, frames::OURS);
             let frames = frames::on_the_wire(args.flows, size, ends, mac)?;
@@ -88,7 +88,7 @@ pub(super) fn measure(
     let overrun = overruns(&mut stage.device);
     let time = Duration::from_secs_f64(args.seconds);
     let mut measured = Measured {
-        half,
+        direction,
         size,
         slices: Default::default(),
         offered: None,
@@ -96,7 +96,10 @@ pub(super) fn measure(
     };
     let clock = clock_cost();
     for turn in 0..=args.pairs {
-        progress.step(&format!("{half}, {size} B, turn {turn} of {} ", args.pairs));
+        progress.step(&format!(
+            "{direction}, {size} B, turn {turn} of {} ",
+            args.pairs
+        ));
         let mut order = Who::ALL;
         if turn % 2 == 1 {
             order.reverse();
@@ -104,9 +107,9 @@ pub(super) fn measure(
         for who in order {
             loops.begin(&mut stage.device, who);
             let end = &mut stage.device;
-            let slice = match half {
-                Half::Receive => receive(&mut loops, end, time, clock, generator.as_ref())?,
-                Half::Transmit => transmit(&mut loops, end, time)?,
+            let slice = match direction {
+                Direction::Receive => receive(&mut loops, end, time, clock, generator.as_ref())?,
+                Direction::Transmit => transmit(&mut loops, end, time)?,
             };
             // The first turn warms up.
             if turn > 0 {

@@ -41,9 +41,9 @@ use stage::Stage;
 /// Options of `ringway-perf ring`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Which halves
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Half::Receive, Half::Transmit])]
-    halves: Vec<Half>,
+    /// Which directions
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Direction::Receive, Direction::Transmit])]
+    directions: Vec<Direction>,
     /// Bytes of the inner frame, Ethernet header included; outer headers add 50
     #[arg(long, value_delimiter = ',', default_values_t = [64, 1400], value_parser = clap::value_parser!(u16).range(60..=3700))]
     sizes: Vec<u16>,
@@ -83,18 +83,18 @@ pub struct Args {
 /// A direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Half {
+pub enum Direction {
     /// From the ring to memory
     Receive,
     /// From memory to the ring
     Transmit,
 }
 
-impl std::fmt::Display for Half {
+impl std::fmt::Display for Direction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Half::Receive => "receive",
-            Half::Transmit => "transmit",
+            Direction::Receive => "receive",
+            Direction::Transmit => "transmit",
         })
     }
 }
@@ -115,12 +115,12 @@ pub fn main(args: &Args) -> anyhow::Result<bool> {
     let mut stage = Stage::build(args)?;
     pipeline::pin(args.core).context("--core")?;
     let mut all: Vec<Measured> = Vec::new();
-    for &half in &args.halves {
+    for &direction in &args.directions {
         for &size in &args.sizes {
             all.push(measure::measure(
                 args,
                 &mut stage,
-                half,
+                direction,
                 usize::from(size),
                 &mut progress,
             )?);

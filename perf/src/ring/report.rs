@@ -6,7 +6,7 @@ use super::frames::OUTER;
 use super::loops::Who;
 use super::measure::{Measured, Slice, TARGET};
 use super::stage::Stage;
-use super::{Args, Half};
+use super::{Args, Direction};
 use crate::table::{Cell, Mark, Table, colour};
 use crate::traffic::{median, spread};
 
@@ -49,7 +49,7 @@ pub(super) fn print(args: &Args, stage: &Stage, all: &[Measured]) -> anyhow::Res
         args.seconds,
         args.flows,
     );
-    for measured in all.iter().filter(|m| m.half == Half::Receive) {
+    for measured in all.iter().filter(|m| m.direction == Direction::Receive) {
         let offered = measured
             .offered
             .map_or("?".into(), |pps| format!("{:.3}", pps / 1e6));
@@ -67,7 +67,7 @@ fn rows(table: &mut Table, measured: &Measured) {
         let pps = middle(slices, |s| s.pps);
         let mut cells: Vec<Cell> = vec![
             match who {
-                Who::Rings => format!("{}, {} B", measured.half, measured.size).into(),
+                Who::Rings => format!("{}, {} B", measured.direction, measured.size).into(),
                 _ => "".into(),
             },
             who.name().into(),
@@ -118,7 +118,7 @@ fn figure(measured: &Measured) -> serde_json::Value {
         })
         .collect();
     json!({
-        "half": measured.half, "size": measured.size, "on_the_wire": measured.size + OUTER,
+        "direction": measured.direction, "size": measured.size, "on_the_wire": measured.size + OUTER,
         "loops": loops, "generated_pps": measured.offered, "overrun": measured.overrun,
         "reached": measured.reached(),
     })

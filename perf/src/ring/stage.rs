@@ -19,7 +19,7 @@ use ringway_worker::{Queues, UnderlaySocket};
 
 use super::frames::{OURS, PORT, THEIRS};
 use super::port::Bench;
-use super::{Args, Half};
+use super::{Args, Direction};
 use crate::lab::{Lab, Netns};
 
 /// As in the agent: entries of each ring, frames kept in the fill ring.
@@ -70,7 +70,7 @@ impl Stage {
                 _lab: Some(lab),
             });
         };
-        if args.other_end.is_none() && args.halves.contains(&Half::Receive) {
+        if args.other_end.is_none() && args.directions.contains(&Direction::Receive) {
             eprintln!(
                 "receive: send VXLAN (VNI 1) for inner 10.2.0.1-250 from {THEIRS} to {OURS}, UDP port {PORT}, to {device}"
             );
