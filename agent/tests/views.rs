@@ -10,9 +10,9 @@ use common::{Files, output, ringway};
 use ringway_agent::api::ApiError;
 use ringway_agent::underlay::{Choice, PassedOver};
 use ringway_agent::view::{
-    Buffers, Count, Detached, Drop, DropCount, Drops, HostPort, Limits, MacRow, NeighbourRow,
-    NextHopStatus, NodePortStatus, NotServed, PathRow, PeerRow, Pod, RingStatus, RouteRow,
-    SocketStatus, Status, Totals, Traffic, UnderlayStatus, WorkerStatus,
+    Buffers, Condition, Count, Detached, Drop, DropCount, Drops, HostPort, Limits, MacRow,
+    NeighbourRow, NextHopStatus, NotServed, PathRow, PeerRow, Pod, ReconcileStatus, RingStatus,
+    RouteRow, SocketCounts, SocketStatus, Status, Totals, Traffic, UnderlayStatus, WorkerStatus,
 };
 use serde_json::{Value, json};
 
