@@ -14,7 +14,6 @@ use ringway_encap::Encap;
 use ringway_encap::outer::{TransportSpec, pop_outer, verify_checksum};
 use ringway_packet::addr::{from_ip, unmap};
 use ringway_packet::checksum;
-use ringway_packet::flow::addresses;
 use ringway_packet::offload::{Checksum, Gso, Offload};
 use ringway_packet::parse::{L3, Parsed, parse};
 use ringway_switch::trace::{Off, Recorder, Sink};
@@ -160,7 +159,7 @@ fn frame(
             let completed = completed && port == PortId::NODE;
             let after = forwarded(tables, entry, &bytes, &first, whole, completed);
             let of_peer = matches!(entry, Entry::Peer(..) | Entry::Underlay);
-            let (src, _) = addresses(first.head(), &after).expect("only IP goes on");
+            let (src, _) = after.addresses().expect("only IP goes on");
             if of_peer && tables.sources.get(src).is_some() {
                 assert_eq!(
                     port,
@@ -229,7 +228,7 @@ fn forwarded(
 ) -> Parsed {
     let head = packet.head();
     let after = parse(head, packet.len).expect("what goes on is well-formed");
-    let (src, _) = addresses(head, &after).expect("only IP goes on");
+    let (src, _) = after.addresses().expect("only IP goes on");
     let v4 = after.l3 == L3::Ipv4;
     let vlans =
         (0..usize::from(after.vlan_tags)).map(|tag| head[15 + 4 * tag] | head[14 + 4 * tag] & 15);

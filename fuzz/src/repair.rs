@@ -1,7 +1,6 @@
 //! Makes the checksums of a frame right, so that what lies behind their verification is reached.
 
 use ringway_packet::checksum::{self, Sum, pseudo_v4, pseudo_v6};
-use ringway_packet::flow::addresses;
 use ringway_packet::parse::{Fragment, L3, Parsed, parse};
 use ringway_packet::{addr, ipv4, kit, proto};
 
@@ -35,7 +34,7 @@ pub fn l4_of(frame: &[u8], parsed: &Parsed) -> Option<(std::ops::Range<usize>, S
     }
     let range = usize::from(parsed.l4_off)..parsed.ip_end();
     let len = frame.get(range.clone())?.len();
-    let (src, dst) = addresses(frame, parsed)?;
+    let (src, dst) = parsed.addresses()?;
     let pseudo = match (parsed.l3, addr::unmap(src), addr::unmap(dst)) {
         (L3::Ipv4, ..) if parsed.proto == proto::ICMPV4 => Sum::ZERO,
         (L3::Ipv4, Some(src), Some(dst)) => pseudo_v4(src, dst, parsed.proto, len),

@@ -1,7 +1,5 @@
 //! Flow keys and the flow hash.
 
-use crate::addr::mapped;
-use crate::bytes::{be32, be128};
 use crate::parse::{Fragment, L3, Parsed};
 
 /// A flow's five-tuple, IPv4 addresses mapped.
@@ -23,8 +21,8 @@ impl FlowKey {
     /// The key of a parsed frame; `None` if it is not IP. Ports are left out for every fragment, so
     /// that all fragments of a packet have one key.
     #[inline]
-    pub fn of(head: &[u8], p: &Parsed) -> Option<FlowKey> {
-        let (src, dst) = addresses(head, p)?;
+    pub fn of(p: &Parsed) -> Option<FlowKey> {
+        let (src, dst) = p.addresses()?;
         let whole = p.fragment == Fragment::None;
         let (src_port, dst_port) = if whole {
             (p.src_port, p.dst_port)
@@ -53,24 +51,6 @@ impl FlowKey {
     }
 }
 
-/// Source and destination of a parsed frame, IPv4 mapped; `None` if it is not IP or `head` is not
-/// the head that was parsed.
-#[inline]
-pub fn addresses(head: &[u8], p: &Parsed) -> Option<(u128, u128)> {
-    let ip = head.get(usize::from(p.l3_off)..)?;
-    match p.l3 {
-        L3::Ipv4 => {
-            let ip = ip.first_chunk::<20>()?;
-            Some((mapped(be32(ip, 12)), mapped(be32(ip, 16))))
-        }
-        L3::Ipv6 => {
-            let ip = ip.first_chunk::<40>()?;
-            Some((be128(ip, 8), be128(ip, 24)))
-        }
-        _ => None,
-    }
-}
-
 /// A well-mixed hash of addresses, ports and protocol, for spreading flows (outer source port,
 /// transmit queue); 0 if the frame is not IP. The same on every machine and in every run. Of a
 /// fragment only the addresses count: ports are in the first one only, and behind IPv6 extension
@@ -79,10 +59,7 @@ pub fn addresses(head: &[u8], p: &Parsed) -> Option<(u128, u128)> {
 /// Two multiplications for IPv4, three for IPv6. Whoever chooses addresses and ports can make
 /// collisions; nothing but balance may depend on it.
 #[inline]
-pub fn flow_hash(head: &[u8], p: &Parsed) -> u32 {
-    let Some(ip) = head.get(usize::from(p.l3_off)..) else {
-        return 0;
-    };
+pub fn flow_hash(p: &Parsed) -> u32 {
     let l4 = match p.fragment {
         Fragment::None => {
             u64::from(p.src_port) << 32 | u64::from(p.dst_port) << 16 | u64::from(p.proto)
@@ -91,19 +68,12 @@ pub fn flow_hash(head: &[u8], p: &Parsed) -> u32 {
     };
     let mixed = match p.l3 {
         L3::Ipv4 => {
-            let Some(ip) = ip.first_chunk::<20>() else {
-                return 0;
-            };
-            let pair = u64::from(be32(ip, 12)) << 32 | u64::from(be32(ip, 16));
+            let pair = u64::from(p.src4()) << 32 | u64::from(p.dst4());
             mix(mix(pair ^ K0, l4 ^ K1) ^ K2, K3)
         }
         L3::Ipv6 => {
-            let Some(ip) = ip.first_chunk::<40>() else {
-                return 0;
-            };
-            let (src, dst) = (be128(ip, 8), be128(ip, 24));
-            let network = mix((src >> 64) as u64 ^ K0, (dst >> 64) as u64 ^ K1);
-            let host = mix(src as u64 ^ K2, dst as u64 ^ K3);
+            let network = mix((p.src >> 64) as u64 ^ K0, (p.dst >> 64) as u64 ^ K1);
+            let host = mix(p.src as u64 ^ K2, p.dst as u64 ^ K3);
             mix(network ^ host.rotate_left(32), l4 ^ K1)
         }
         _ => return 0,

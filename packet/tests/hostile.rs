@@ -242,8 +242,8 @@ fn survives(head: &[u8], len: usize) -> bool {
     assert!(p.l3_off <= p.l4_off && p.l4_off <= p.payload_off);
     assert!(usize::from(p.payload_off) <= head.len() && p.ip_end() <= len);
     let is_ip = matches!(p.l3, L3::Ipv4 | L3::Ipv6);
-    assert_eq!(FlowKey::of(head, &p).is_some(), is_ip);
-    assert!(is_ip || flow_hash(head, &p) == 0);
+    assert_eq!(FlowKey::of(&p).is_some(), is_ip);
+    assert!(is_ip || flow_hash(&p) == 0);
     // Each with the other family's packet too: a caller's mistake may not panic.
     icmpv4::may_send_error(&p, head);
     icmpv6::may_send_error(&p, head);
@@ -256,7 +256,7 @@ fn functions_that_are_given_another_frame_than_was_parsed() {
         let p = parse(&frame, frame.len()).unwrap();
         for n in 0..frame.len() {
             let head = &frame[..n];
-            let _ = (FlowKey::of(head, &p), flow_hash(head, &p));
+            let _ = (FlowKey::of(&p), flow_hash(&p));
             let _ = (
                 icmpv4::may_send_error(&p, head),
                 icmpv6::may_send_error(&p, head),

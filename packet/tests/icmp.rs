@@ -316,7 +316,7 @@ fn a_duplicate_address_probe_is_answered_to_all() {
     assert_eq!(out[..6], [0x33, 0x33, 0, 0, 0, 1]);
     assert!(kit::l4_is_right(&out[14..]));
     let p = parse(&out, out.len()).unwrap();
-    let key = ringway_packet::flow::FlowKey::of(&out, &p).unwrap();
+    let key = ringway_packet::flow::FlowKey::of(&p).unwrap();
     assert_eq!((key.src, key.dst, p.ttl), (POD6, 0xff02 << 112 | 1, 255));
     let expected = Neighbour {
         advertisement: true,

@@ -197,7 +197,7 @@ fn to_peer<S: Sink>(
     hop(pipeline, snapshot, from, packet, parsed, now, sink)?;
     let tunnel = Tunnel {
         path: id,
-        hash: flow_hash(packet.head(), parsed),
+        hash: flow_hash(parsed),
         tos: ecn::encapsulate(parsed.tos),
     };
     set_macs(packet, path.dst_mac.0, path.src_mac.0);

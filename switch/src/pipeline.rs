@@ -18,7 +18,6 @@ use std::sync::Arc;
 
 use ringway_encap::Encap;
 use ringway_encap::outer::Outer;
-use ringway_packet::flow;
 use ringway_packet::mac::MacAddr;
 use ringway_packet::parse::{self, Layer, Parsed};
 use ringway_tables::{PeerId, PortId, PortKind, Snapshot, Target};
@@ -234,7 +233,7 @@ impl Pipeline {
         parsed: &Parsed,
         now: u64,
     ) {
-        let Some((source, _)) = flow::addresses(packet.head(), parsed) else {
+        let Some((source, _)) = parsed.addresses() else {
             return;
         };
         let (pod, role) = match (snapshot.route(source), verdict) {

@@ -279,7 +279,7 @@ fn without_ports(key: FlowKey) -> FlowKey {
 
 /// The tuple of a packet; of an echo its identifier stands for both ports.
 fn key_of(head: &[u8], parsed: &Parsed) -> Option<FlowKey> {
-    let mut key = FlowKey::of(head, parsed)?;
+    let mut key = FlowKey::of(parsed)?;
     if parsed.fragment == Fragment::None
         && let Some(id) = echo(head, parsed)
     {

@@ -187,7 +187,7 @@ impl Coalescer {
         if p.proto != proto::TCP && p.proto != proto::UDP {
             return Offer::Alone;
         }
-        let hash = flow_hash(head, p);
+        let hash = flow_hash(p);
         let place = self.find(hash);
         let candidate = if id < MAX_IDS {
             Candidate::of(head, p, len, payload)

@@ -20,7 +20,8 @@ mod walk;
 
 pub use error::{Layer, ParseError};
 
-use crate::bytes::be16;
+use crate::addr::mapped;
+use crate::bytes::{be16, be32, be128};
 use crate::checksum::is_plain_ipv4_right;
 use crate::{ethertype, proto};
 
@@ -97,9 +98,32 @@ pub struct Parsed {
     pub src_port: u16,
     /// Destination port, likewise.
     pub dst_port: u16,
+    /// Source address, IPv4 mapped; 0 if not IP. `l3` says which family it is of: an IPv6 packet may have
+    /// an IPv4-mapped address, which is nobody's.
+    pub src: u128,
+    /// Destination address, likewise.
+    pub dst: u128,
 }
 
 impl Parsed {
+    /// Source and destination address, IPv4 mapped; `None` if it is not IP.
+    #[inline]
+    pub fn addresses(&self) -> Option<(u128, u128)> {
+        matches!(self.l3, L3::Ipv4 | L3::Ipv6).then_some((self.src, self.dst))
+    }
+
+    /// Source address of an IPv4 packet; of no meaning for any other.
+    #[inline]
+    pub fn src4(&self) -> u32 {
+        self.src as u32
+    }
+
+    /// Destination address of an IPv4 packet; of no meaning for any other.
+    #[inline]
+    pub fn dst4(&self) -> u32 {
+        self.dst as u32
+    }
+
     /// Offset of the end of the IP packet; padding may follow.
     #[inline]
     pub fn ip_end(&self) -> usize {
@@ -191,6 +215,8 @@ fn fast4(ip: &[u8], len: usize, at: u16) -> Option<Parsed> {
         tos: h[1],
         src_port: be16(h, 20),
         dst_port: be16(h, 22),
+        src: mapped(be32(h, 12)),
+        dst: mapped(be32(h, 16)),
     })
 }
 
@@ -220,6 +246,8 @@ fn fast6(ip: &[u8], len: usize, at: u16) -> Option<Parsed> {
         tos: (be16(h, 0) >> 4) as u8,
         src_port: be16(h, 40),
         dst_port: be16(h, 42),
+        src: be128(h, 8),
+        dst: be128(h, 24),
     })
 }
 

@@ -4,7 +4,8 @@ use super::{
     DONT_FRAGMENT, ETHERNET, FRAGMENT_BITS, Fragment, L3, Layer, MAX_EXTENSION_BYTES,
     MAX_EXTENSIONS, MAX_VLAN_TAGS, ParseError, Parsed,
 };
-use crate::bytes::{be16, be32};
+use crate::addr::mapped;
+use crate::bytes::{be16, be32, be128};
 use crate::{checksum, ethertype, proto};
 
 /// Fragment offset field of IPv4, in 8-byte units.
@@ -76,6 +77,8 @@ fn empty(ethertype: u16, l3_off: u16) -> Parsed {
         tos: 0,
         src_port: 0,
         dst_port: 0,
+        src: 0,
+        dst: 0,
     }
 }
 
@@ -141,6 +144,8 @@ fn ipv4(head: &[u8], len: usize, mut parsed: Parsed) -> Result<Parsed, ParseErro
     parsed.dont_fragment = fragment & DONT_FRAGMENT != 0;
     parsed.ttl = ip[8];
     parsed.tos = ip[1];
+    parsed.src = mapped(be32(ip, 12));
+    parsed.dst = mapped(be32(ip, 16));
     l4(head, parsed)
 }
 
@@ -163,6 +168,8 @@ fn ipv6(head: &[u8], len: usize, mut parsed: Parsed) -> Result<Parsed, ParseErro
     parsed.dont_fragment = true;
     parsed.ttl = ip[7];
     parsed.tos = (be16(ip, 0) >> 4) as u8;
+    parsed.src = be128(ip, 8);
+    parsed.dst = be128(ip, 24);
     extensions(&head[..head.len().min(parsed.ip_end())], &mut parsed)?;
     l4(head, parsed)
 }

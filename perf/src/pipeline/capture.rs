@@ -196,7 +196,7 @@ fn carried(header: &OuterHeader, frame: &[u8]) -> anyhow::Result<Vec<u8>> {
     bytes.extend_from_slice(frame);
     let parsed = parse(frame, frame.len()).context("an inner frame just made")?;
     let fields = Fields {
-        src_port: 49_152 | flow_hash(frame, &parsed) as u16,
+        src_port: 49_152 | flow_hash(&parsed) as u16,
         tos: 0,
         id: 0,
     };

@@ -6,7 +6,6 @@
 //! | UDP | one message with `UDP_GRO`, the size of the inner segments | a superframe of that size; cut here where a TAP takes none |
 //! | TCP | one message without a size | above the destination's MTU: a superframe of what fits it; the sender's size is not known |
 
-use ringway_packet::flow;
 use ringway_packet::gso::Segmenter;
 use ringway_packet::offload::{Checksum, Gso, Offload};
 use ringway_packet::parse::{L3, Parsed};
@@ -44,7 +43,7 @@ pub(super) fn segment_size(
     Ok(match (parsed.proto, segment) {
         (PROTO_UDP, Some(size)) if parsed.ip_len > headers + u32::from(size) => Some(size),
         (PROTO_TCP, _) => {
-            let mtu = u32::from(mtu_towards(snapshot, head, parsed));
+            let mtu = u32::from(mtu_towards(snapshot, parsed));
             let fits = mtu.saturating_sub(headers) as u16;
             (parsed.ip_len > mtu).then_some(fits)
         }
@@ -53,8 +52,8 @@ pub(super) fn segment_size(
 }
 
 /// Of the port that the packet goes to.
-fn mtu_towards(snapshot: &Snapshot, head: &[u8], parsed: &Parsed) -> u16 {
-    let target = flow::addresses(head, parsed).and_then(|(_, to)| snapshot.route(to));
+fn mtu_towards(snapshot: &Snapshot, parsed: &Parsed) -> u16 {
+    let target = parsed.addresses().and_then(|(_, to)| snapshot.route(to));
     let port = match target {
         Some(Target::Port(port)) => port,
         _ => PortId::NODE,
