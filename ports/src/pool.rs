@@ -19,6 +19,8 @@
 
 use std::fmt;
 
+use ringway_packet::buffers::Buffers;
+
 use crate::sys::Mapping;
 
 /// Bytes before the Ethernet header of every received frame: room for outer headers and the vnet header.
@@ -417,6 +419,20 @@ impl Pool {
         assert!(self.is_held(id), "buffer {} is not held", id.0);
         // SAFETY: the index is below the buffer count, so the result lies in the mapping.
         unsafe { self.memory.as_ptr().add(self.offset(id)) }
+    }
+}
+
+impl Buffers for Pool {
+    type Id = BufId;
+
+    #[inline]
+    fn bytes(&self, id: BufId) -> &[u8] {
+        Pool::bytes(self, id)
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self, id: BufId) -> &mut [u8] {
+        Pool::bytes_mut(self, id)
     }
 }
 
