@@ -15,6 +15,7 @@ fn pipeline(c: &mut Criterion) {
         ("same node", Scenario::Forward),
         ("to peer", Scenario::Encap),
         ("from peer", Scenario::Decap),
+        ("from peer, coalesced", Scenario::DecapCoalesced),
     ] {
         for family in Family::BOTH {
             let mut group = c.benchmark_group(format!("pipeline {name}, {family}"));

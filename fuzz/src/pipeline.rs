@@ -1,12 +1,12 @@
 //! Any frames, from any side, on several tables: each gets exactly one verdict; what is forwarded
 //! is what came in, from whom it says it is; what is tunnelled comes out of the tunnel as it went in.
 //!
-//! Input: variant of the tables, then frames: side (port, outer frame, or out of a peer's tunnel),
+//! Input: variant of the tables, then frames: side (port, outer frame, or a datagram of a peer's),
 //! flags (1: repair checksums, 2: part of the payload lies elsewhere, 4: offload metadata; the two
 //! highest bits: outer ECN), the length elsewhere (2) and a virtio-net header (10) if flagged, the
 //! frame with its length in front.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,7 +18,8 @@ use ringway_packet::offload::{Checksum, Gso, Offload};
 use ringway_packet::parse::{L3, Parsed, parse};
 use ringway_switch::trace::{Off, Recorder, Sink};
 use ringway_switch::{
-    Counters, HEADROOM, Out, Packet, Pipeline, Ports, Tunnel, Verdict, encapsulate, put_ethernet,
+    Arrivals, Counters, HEADROOM, Message, Options, Out, OuterFrame, Packet, Pipeline, Ports,
+    Tunnel, Verdict, encapsulate,
 };
 use ringway_tables::{Cidr, PeerId, PortId, PortKind, Snapshot};
 
@@ -34,6 +35,7 @@ thread_local! {
     static TABLES: OnceCell<Vec<Snapshot>> = const { OnceCell::new() };
     // 3,000 ports and peers of counters are too many to make for every input.
     static COUNTERS: [Arc<Counters>; 2] = Default::default();
+    static ARRIVALS: RefCell<Arrivals<usize>> = RefCell::default();
 }
 
 /// One input.
@@ -64,19 +66,43 @@ pub fn run(data: &[u8]) {
 #[derive(Clone, Copy, Debug)]
 enum Entry {
     Port(PortId),
-    Underlay,
-    /// With the outer TOS octet.
-    Peer(PeerId, Encap, u8),
+    /// In its outer headers.
+    Frame,
+    /// Behind a tunnel header, from this node, with the outer TOS octet.
+    Datagram(u8, Encap, u8),
 }
 
 fn entry(side: u8, tos: u8) -> Entry {
     match side % 10 {
         side @ 0..4 => Entry::Port(PortId(side.into())),
-        4 | 5 => Entry::Underlay,
-        6 => Entry::Peer(PeerId(0), Encap::Vxlan { vni: world::VNI }, tos),
-        7 => Entry::Peer(PeerId(0), Encap::Udp, tos),
-        8 => Entry::Peer(PeerId(1), Encap::Vxlan { vni: world::VNI }, tos),
-        _ => Entry::Peer(PeerId(1), Encap::Udp, tos),
+        4 | 5 => Entry::Frame,
+        6 => Entry::Datagram(2, Encap::Vxlan { vni: world::VNI }, tos),
+        7 => Entry::Datagram(2, Encap::Udp, tos),
+        8 => Entry::Datagram(3, Encap::Vxlan { vni: world::VNI }, tos),
+        _ => Entry::Datagram(3, Encap::Udp, tos),
+    }
+}
+
+/// A frame in a buffer of its own.
+#[derive(Clone)]
+struct Given {
+    buf: Vec<u8>,
+    start: usize,
+    linear: usize,
+    len: usize,
+    offload: Offload,
+}
+
+impl Given {
+    fn packet(&mut self) -> Packet<'_> {
+        Packet {
+            buf: &mut self.buf,
+            start: self.start,
+            linear: self.linear,
+            len: self.len,
+            packets: 1,
+            offload: self.offload,
+        }
     }
 }
 
@@ -107,27 +133,22 @@ fn frame(
     let Ok(offload) = Offload::read(&header, len) else {
         return;
     };
-    let mut buf = [&[0; HEADROOM][..], &bytes].concat();
-    let mut copy = buf.clone();
-    let packet = |buf| Packet {
-        buf,
+    let given = Given {
+        buf: [&[0; HEADROOM][..], &bytes].concat(),
         start: HEADROOM,
         linear: bytes.len(),
         len,
-        packets: 1,
         offload,
     };
 
     // The same frame with and without a recording sink has the same fate.
-    let mut first = packet(&mut buf);
-    let mut second = packet(&mut copy);
+    let (mut first, mut second) = (given.clone(), given);
     let mut recorder = Recorder::default();
-    let Some(verdict) = enter(plain, tables, entry, &mut first, now, &mut Off) else {
-        return;
-    };
+    let verdict = enter(plain, tables, entry, &mut first, now, &mut Off);
     let again = enter(traced, tables, entry, &mut second, now, &mut recorder);
-    assert_eq!(Some(verdict), again, "{:?}", recorder.0);
-    assert_eq!(first.head(), second.head());
+    assert_eq!(verdict, again, "{:?}", recorder.0);
+    let mut first = first.packet();
+    assert_eq!(first.head(), second.packet().head());
     let own: Vec<(Out, Vec<u8>)> = plain
         .outbox()
         .frames()
@@ -155,10 +176,8 @@ fn frame(
     match verdict {
         Verdict::Deliver(port) => {
             assert!(tables.port(port).is_some(), "{port:?}");
-            // On its way to a tunnel it may have turned out to be an answer for the node.
-            let completed = completed && port == PortId::NODE;
-            let after = forwarded(tables, entry, &bytes, &first, whole, completed);
-            let of_peer = matches!(entry, Entry::Peer(..) | Entry::Underlay);
+            let after = forwarded(tables, entry, &bytes, &first, whole, false);
+            let of_peer = matches!(entry, Entry::Datagram(..) | Entry::Frame);
             let (src, _) = after.addresses().expect("only IP goes on");
             if of_peer && tables.sources.get(src).is_some() {
                 assert_eq!(
@@ -195,25 +214,70 @@ fn frame(
     }
 }
 
-/// `None`: refused before the pipeline, as a worker would.
+/// By the entry that a worker would use. What it leaves of the frame is in `given`.
 fn enter<S: Sink>(
     pipeline: &mut Pipeline,
     tables: &Snapshot,
     entry: Entry,
-    packet: &mut Packet<'_>,
+    given: &mut Given,
     now: u64,
     sink: &mut S,
-) -> Option<Verdict> {
-    match entry {
-        Entry::Port(port) => Some(pipeline.from_port(tables, port, packet, now, sink)),
-        Entry::Underlay => Some(pipeline.from_underlay(tables, packet, now, sink)),
-        Entry::Peer(peer, encap, tos) => {
-            if encap == Encap::Udp {
-                put_ethernet(tables, packet).ok()?;
-            }
-            Some(pipeline.from_peer(tables, peer, encap, tos, packet, None, now, sink))
-        }
+) -> Verdict {
+    if let Entry::Port(port) = entry {
+        let mut packet = given.packet();
+        let verdict = pipeline.from_port(tables, port, &mut packet, now, sink);
+        let (start, linear, len) = (packet.start, packet.linear, packet.len);
+        let offload = packet.offload;
+        (given.start, given.linear, given.len) = (start, linear, len);
+        given.offload = offload;
+        return verdict;
     }
+    let options = Options {
+        unfinished: false,
+        udp_superframes: true,
+        coalesce: true,
+    };
+    // Nothing of them lies elsewhere.
+    let (mut start, mut len) = (given.start, given.linear);
+    let mut buffers = vec![std::mem::take(&mut given.buf)];
+    ARRIVALS.with_borrow_mut(|arrivals| {
+        if let Entry::Datagram(node, encap, tos) = entry {
+            start -= encap.header_len();
+            len += encap.header_len();
+            encap.write_header(&mut buffers[0][start..]);
+            let message = Message {
+                buf: 0,
+                start: start as u32,
+                len: len as u32,
+                segment: len as u32,
+                source: from_ip(world::outer4(node)),
+                tos,
+                encap,
+            };
+            pipeline.from_datagrams(tables, arrivals, &mut buffers, options, [message]);
+        } else {
+            let frame = OuterFrame {
+                buf: 0,
+                start: start as u32,
+                len: len as u32,
+            };
+            pipeline.from_frames(tables, arrivals, &mut buffers, options, [frame]);
+        }
+        let arrival = pipeline.next(tables, arrivals, &mut buffers, now, sink);
+        let arrival = arrival.expect("a verdict on one datagram");
+        assert!(arrivals.tail().is_empty());
+        *given = Given {
+            // Before what it covers is put back.
+            buf: buffers[0].clone(),
+            start: arrival.start as usize,
+            linear: arrival.linear as usize,
+            len: arrival.len as usize,
+            offload: arrival.offload,
+        };
+        let more = pipeline.next(tables, arrivals, &mut buffers, now, sink);
+        assert!(more.is_none(), "two verdicts");
+        arrival.verdict
+    })
 }
 
 /// A frame that goes on is well-formed, unspoofed, and carries what it carried. `completed`: its L4
@@ -257,7 +321,7 @@ fn forwarded(
                 assert!(after.ttl == p.ttl || after.ttl + 1 == p.ttl);
             }
         }
-        Entry::Peer(..) | Entry::Underlay => {
+        Entry::Datagram(..) | Entry::Frame => {
             assert_eq!(after.vlan_tags, 0);
             let peers = (0..2).filter_map(|i| tables.peer(PeerId(i)));
             let claims = peers.filter(|peer| {

@@ -124,7 +124,7 @@ fn path(node: u8, encap: Encap, v6: bool, mtu: u16, full_checksum: bool) -> Path
     }
 }
 
-fn outer4(node: u8) -> IpAddr {
+pub(crate) fn outer4(node: u8) -> IpAddr {
     Ipv4Addr::new(192, 168, 77, node).into()
 }
 

@@ -1,15 +1,16 @@
 //! 2. Admission: is the sender who it says it is?
 
 use ringway_encap::{Carries, Encap};
-use ringway_packet::addr::{mapped, unmap};
+use ringway_packet::addr::unmap;
 use ringway_packet::offload::{Checksum, Offload};
 use ringway_packet::parse::{L3, Parsed};
 use ringway_packet::proto;
-use ringway_tables::{PathId, PeerId, Port, Snapshot, Target};
+use ringway_tables::{PeerId, Port, Snapshot, Target};
 
-use crate::bytes::{be32, dst6, is_link_local, is_multicast6, mac, src4, src6};
-use crate::pipeline::Stage;
-use crate::{DropReason, IgnoreReason};
+use crate::bytes::{be32, is_link_local, is_multicast6, mac};
+use crate::frame::Origin;
+use crate::reason::{DropReason, IgnoreReason};
+use crate::verdict::Stage;
 
 /// A frame from a pod: from the pod's own MAC and address. Admitted besides: `::` to
 /// groups (duplicate-address probes, first MLD reports), link-local, and `0.0.0.0` in ARP probes.
@@ -18,10 +19,9 @@ pub(crate) fn pod(port: &Port, head: &[u8], parsed: &Parsed) -> Stage<()> {
     if mac(head, 6) != port.mac {
         return Err(DropReason::SpoofedMac.into());
     }
-    let l3 = usize::from(parsed.l3_off);
     match parsed.l3 {
         L3::Ipv4 => {
-            let source = src4(head, l3);
+            let source = parsed.src4();
             if port.ip4 == Some(source) {
                 return Ok(());
             }
@@ -35,10 +35,10 @@ pub(crate) fn pod(port: &Port, head: &[u8], parsed: &Parsed) -> Stage<()> {
             Err(DropReason::SpoofedIpv4.into())
         }
         L3::Ipv6 => {
-            let source = src6(head, l3);
+            let source = parsed.src;
             // Unspecified only while a pod looks for an address (RFC 4291 section 2.5.2): a packet to
             // somebody would be from nobody.
-            let searching = source == 0 && is_multicast6(dst6(head, l3));
+            let searching = source == 0 && is_multicast6(parsed.dst);
             if port.ip6 == Some(source) || searching || is_link_local(source) {
                 return Ok(());
             }
@@ -46,6 +46,7 @@ pub(crate) fn pod(port: &Port, head: &[u8], parsed: &Parsed) -> Stage<()> {
         }
         L3::Arp => {
             // RFC 826: sender hardware address at 8, sender protocol address at 14.
+            let l3 = usize::from(parsed.l3_off);
             if mac(head, l3 + 8) != port.mac {
                 return Err(DropReason::SpoofedMac.into());
             }
@@ -79,15 +80,6 @@ pub(crate) fn offload(offload: &Offload, parsed: &Parsed) -> Stage<()> {
     }
 }
 
-/// Who sent the frame that a peer's tunnel carried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sender {
-    /// One of the peer's pod networks, to which this path leads.
-    Pod(PathId),
-    /// The peer's node, under its own underlay address.
-    Node,
-}
-
 /// A frame out of a tunnel: to our VTEP's MAC (VXLAN), from an address in the CIDRs of the peer
 /// that the outer source named, by the encapsulation set for it or another that the node
 /// receives by, or from the peer's own address.
@@ -98,57 +90,42 @@ pub(crate) fn peer(
     encap: Encap,
     head: &[u8],
     parsed: &Parsed,
-) -> Stage<Sender> {
-    if parsed.vlan_tags > 0 {
-        return Err(DropReason::VlanTagged.into());
-    }
-    let l3 = usize::from(parsed.l3_off);
+) -> Result<Origin, DropReason> {
     // Each family in its own table: an IPv4-mapped source is nobody's.
     let (back, vtep) = match parsed.l3 {
         L3::Ipv4 => (
-            snapshot.routes4.lookup(src4(head, l3)),
+            snapshot.routes4.lookup(parsed.src4()),
             snapshot.node.vtep_mac,
         ),
-        L3::Ipv6 => (
-            snapshot.routes6.lookup(src6(head, l3)),
-            snapshot.node.vtep_mac6,
-        ),
-        L3::Arp | L3::Other => return Err(DropReason::NotForwardedInner.into()),
+        L3::Ipv6 => (snapshot.routes6.lookup(parsed.src), snapshot.node.vtep_mac6),
+        L3::Arp | L3::Other => return Err(DropReason::NotForwardedInner),
     };
     if encap.carries() == Carries::Frames && mac(head, 0) != vtep {
-        return Err(if head[0] & 1 == 1 {
-            DropReason::NotForwardedInner
-        } else {
-            DropReason::VtepMac
-        }
-        .into());
+        return Err(match head[0] & 1 {
+            1 => DropReason::NotForwardedInner,
+            _ => DropReason::VtepMac,
+        });
     }
     if let Some(Target::Path(id)) = back
         && let Some(path) = snapshot.path(id)
         && path.peer == peer
     {
         if path.encap != encap && !snapshot.accepted.contains(&encap) {
-            return Err(DropReason::EncapMismatch.into());
+            return Err(DropReason::EncapMismatch);
         }
-        return Ok(Sender::Pod(id));
+        return Ok(Origin::Peer(id));
     }
-    if is_node(snapshot, peer, head, parsed) {
-        return Ok(Sender::Node);
+    if is_node(snapshot, peer, parsed) {
+        return Ok(Origin::PeerNode);
     }
-    Err(DropReason::ForeignInnerSource.into())
+    Err(DropReason::ForeignInnerSource)
 }
 
 /// Whether the inner source is an underlay address of the peer. What a node answers to a pod that came to it
 /// outside the tunnel, under the pod's own address, has that source and takes the route to the pod.
 #[cold]
-fn is_node(snapshot: &Snapshot, peer: PeerId, head: &[u8], parsed: &Parsed) -> bool {
-    let l3 = usize::from(parsed.l3_off);
-    let source = match parsed.l3 {
-        L3::Ipv4 => mapped(src4(head, l3)),
-        L3::Ipv6 => src6(head, l3),
-        L3::Arp | L3::Other => return false,
-    };
+fn is_node(snapshot: &Snapshot, peer: PeerId, parsed: &Parsed) -> bool {
     // An IPv4-mapped source in an IPv6 packet is nobody's.
-    let honest = parsed.l3 == L3::Ipv4 || unmap(source).is_none();
-    honest && snapshot.sources.get(source) == Some(peer)
+    let honest = parsed.l3 == L3::Ipv4 || unmap(parsed.src).is_none();
+    honest && snapshot.sources.get(parsed.src) == Some(peer)
 }

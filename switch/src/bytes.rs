@@ -1,4 +1,4 @@
-//! Big-endian fields of a header whose extent `parse` has checked.
+//! Big-endian fields of a header whose extent `parse` has checked, and kinds of addresses.
 
 pub(crate) use ringway_packet::bytes::{be16, be32, be128};
 use ringway_packet::mac::MacAddr;
@@ -22,26 +22,13 @@ pub(crate) fn is_multicast6(a: u128) -> bool {
     a >> 120 == 0xff
 }
 
-/// Source address of an IPv4 header at `at`.
-#[inline]
-pub(crate) fn src4(b: &[u8], at: usize) -> u32 {
-    be32(b, at + 12)
+/// Destinations that can never be right behind a gateway (RFC 6890): "this network", loopback, multicast and
+/// broadcast. Link-local and reserved ones the node's stack may have, or routes for.
+pub(crate) fn is_martian4(a: u32) -> bool {
+    matches!(a >> 24, 0 | 127 | 224..=239) || a == u32::MAX
 }
 
-/// Destination address of an IPv4 header at `at`.
-#[inline]
-pub(crate) fn dst4(b: &[u8], at: usize) -> u32 {
-    be32(b, at + 16)
-}
-
-/// Source address of an IPv6 header at `at`.
-#[inline]
-pub(crate) fn src6(b: &[u8], at: usize) -> u128 {
-    be128(b, at + 8)
-}
-
-/// Destination address of an IPv6 header at `at`.
-#[inline]
-pub(crate) fn dst6(b: &[u8], at: usize) -> u128 {
-    be128(b, at + 24)
+/// The same for IPv6: unspecified, loopback and multicast.
+pub(crate) fn is_martian6(a: u128) -> bool {
+    a <= 1 || is_multicast6(a)
 }

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use ringway_tables::{MAX_PEERS, MAX_PORTS, PeerId, PortId};
 
-use crate::{DropReason, IgnoreReason, Verdict};
+use crate::reason::{DropReason, IgnoreReason};
+use crate::verdict::Verdict;
 
 /// One counter with a single writer.
 #[derive(Debug, Default)]

@@ -1,16 +1,15 @@
 //! ICMP errors that the switch sends, always from the gateway's address, at a limited rate.
 
-use ringway_packet::addr::mapped;
 use ringway_packet::parse::{L3, Parsed};
 use ringway_packet::{icmpv4, icmpv6};
-use ringway_tables::Snapshot;
+use ringway_tables::{Cidr, Snapshot};
 
-use crate::bytes::{dst4, mac, src4, src6};
-use crate::forward::From;
+use crate::bytes::mac;
+use crate::context::Context;
+use crate::frame::Origin;
 use crate::outbox::{MAX_FRAME, Out};
-use crate::pipeline::Pipeline;
 use crate::trace::{Sink, Step};
-use crate::{Packet, Tunnel};
+use crate::verdict::Tunnel;
 
 /// What is wrong with a packet, for its sender to know.
 #[derive(Clone, Copy, Debug)]
@@ -23,30 +22,27 @@ pub(crate) enum Problem {
     NoSuchHost,
 }
 
-/// Leaves an error for the sender of `packet` in the outbox, unless the rules (RFC 1122 3.2.2, RFC
+/// Leaves an error for the sender of a frame, given by its head, in the outbox, unless the rules (RFC 1122 3.2.2, RFC
 /// 4443 2.4e) or the rate limit forbid it.
 #[cold]
-#[allow(clippy::too_many_arguments)]
 pub(crate) fn send<S: Sink>(
-    pipeline: &mut Pipeline,
+    cx: &mut Context,
     snapshot: &Snapshot,
-    from: From,
-    packet: &Packet<'_>,
-    parsed: &Parsed,
+    origin: Origin,
+    (head, parsed): (&[u8], &Parsed),
     problem: Problem,
-    now: u64,
     sink: &mut S,
 ) {
-    let head = packet.head();
-    let bucket = match from {
-        From::Port(port, _) => port.0,
-        From::Peer(path) => !path.0,
+    let bucket = match origin {
+        Origin::Port(port, _) => port.0,
+        Origin::Peer(path) => !path.0,
+        // It is a node's stack, which asked for nothing.
+        Origin::PeerNode => return,
     };
     let may = match parsed.l3 {
         L3::Ipv4 => {
-            let to = mapped(dst4(head, usize::from(parsed.l3_off)));
-            let broadcast = snapshot.node.cidrs.iter().any(|cidr| cidr.last() == to);
-            icmpv4::may_send_error(parsed, head) && !broadcast
+            let broadcast = |cidr: &Cidr| cidr.last() == parsed.dst;
+            icmpv4::may_send_error(parsed, head) && !snapshot.node.cidrs.iter().any(broadcast)
         }
         L3::Ipv6 => icmpv6::may_send_error(parsed, head),
         _ => false,
@@ -54,19 +50,19 @@ pub(crate) fn send<S: Sink>(
     if !may {
         return;
     }
-    if !pipeline.limiter.allow(bucket, now) {
-        pipeline.counters.icmp_suppressed.add(1);
+    if !cx.limiter.allow(bucket, cx.now) {
+        cx.counters.icmp_suppressed.add(1);
         return;
     }
     // Back the way it came: by the port, or through the tunnel to the peer that sent it.
-    let (out, to_mac, from_mac, mtu) = match from {
-        From::Port(port, _) => (
+    let (out, to_mac, from_mac, mtu) = match origin {
+        Origin::Port(port, _) => (
             Out::Port(port),
             mac(head, 6),
             snapshot.node.gateway_mac,
             MAX_FRAME,
         ),
-        From::Peer(id) => {
+        Origin::Peer(id) => {
             let Some(path) = snapshot.path(id) else {
                 return;
             };
@@ -81,12 +77,13 @@ pub(crate) fn send<S: Sink>(
                 usize::from(path.mtu),
             )
         }
+        Origin::PeerNode => return,
     };
     let l3 = usize::from(parsed.l3_off);
     let original = &head[l3..];
     let node = &snapshot.node;
     sink.step(|| Step::Originated("ICMP error"));
-    pipeline.outbox.put(out, |frame| {
+    cx.outbox.put(out, |frame| {
         frame[..6].copy_from_slice(&to_mac.0);
         frame[6..12].copy_from_slice(&from_mac.0);
         // What is quoted must not make the error itself too big for its path.
@@ -100,7 +97,7 @@ pub(crate) fn send<S: Sink>(
             };
             (
                 0x0800u16,
-                icmpv4::write_error(body, kind, node.gateway4?, src4(head, l3), original)?,
+                icmpv4::write_error(body, kind, node.gateway4?, parsed.src4(), original)?,
             )
         } else {
             let kind = match problem {
@@ -110,7 +107,7 @@ pub(crate) fn send<S: Sink>(
             };
             (
                 0x86dd,
-                icmpv6::write_error(body, kind, node.gateway6?, src6(head, l3), original)?,
+                icmpv6::write_error(body, kind, node.gateway6?, parsed.src, original)?,
             )
         };
         frame[12..14].copy_from_slice(&ethertype.to_be_bytes());

@@ -1,15 +1,22 @@
 #![forbid(unsafe_code)]
-//! The pipeline: parse, admit, look up, decide, rewrite, and a verdict for every frame.
+//! The pipeline: parse, admit, look up, decide, judge, rewrite, and a verdict for every frame.
 //!
 //! Pure: no I/O, no clock, no lock, no allocation per frame. Start at [`Pipeline`].
 
 mod admit;
+pub mod arrivals;
 pub mod bucket;
 mod bytes;
+mod context;
 pub mod counters;
-mod forward;
+mod decide;
+mod encapsulate;
+mod frame;
 mod icmp;
+mod inner_sum;
+mod judge;
 mod limiter;
+mod lookup;
 mod neighbour;
 pub mod outbox;
 mod packet;
@@ -17,17 +24,18 @@ mod pipeline;
 mod priority;
 mod reason;
 pub mod returns;
+mod rewrite;
 pub mod trace;
-mod underlay;
 mod verdict;
 
+pub use arrivals::{Arrivals, Message, Options, OuterFrame, Ports};
 pub use bucket::Bucket;
 pub use counters::Counters;
+pub use encapsulate::encapsulate;
+pub use inner_sum::InnerSum;
 pub use outbox::{Out, Outbox};
 pub use packet::{HEADROOM, Packet};
-pub use pipeline::{Pipeline, Ports, reason_of};
-pub use priority::untag;
+pub use pipeline::{Arrival, Pipeline};
 pub use reason::{DropReason, IgnoreReason};
 pub use returns::Returns;
-pub use underlay::{InnerSum, congestion, encapsulate, outer_checksum, put_ethernet};
 pub use verdict::{Tunnel, Verdict};

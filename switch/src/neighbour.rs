@@ -1,4 +1,4 @@
-//! Third stage: ARP, IPv6 neighbour discovery and other multicast: answered here, ignored, or
+//! 3. Neighbour protocols: ARP, IPv6 neighbour discovery and other multicast: answered here, ignored, or
 //! dropped; never flooded. The tables know every address there is, so nobody has to be asked.
 //!
 //! A pod that takes an address for its neighbour which is in no pod network (a route like
@@ -9,19 +9,17 @@
 use ringway_packet::addr::unmap;
 use ringway_packet::mac::MacAddr;
 use ringway_packet::parse::{Fragment, L3, Parsed};
-use ringway_packet::{addr, arp, icmpv6};
+use ringway_packet::{addr, arp, icmpv6, proto};
 use ringway_tables::{Port, PortId, PortKind, Snapshot, Target};
 
-use crate::bytes::{be16, be32, be128, dst4, dst6, is_link_local, mac, src6};
-use crate::forward::{is_martian4, is_martian6};
-use crate::outbox::Out;
-use crate::pipeline::Pipeline;
+use crate::bytes::{
+    be16, be32, be128, is_link_local, is_martian4, is_martian6, is_multicast6, mac,
+};
+use crate::context::Context;
+use crate::outbox::{Out, Outbox};
+use crate::reason::{DropReason, IgnoreReason};
 use crate::trace::{Sink, Step};
-use crate::{DropReason, IgnoreReason, Packet, Verdict};
-
-const PROTO_IGMP: u8 = 2;
-const PROTO_UDP: u8 = 17;
-const PROTO_ICMPV6: u8 = 58;
+use crate::verdict::Verdict;
 
 /// Whether the way to an address (IPv4 mapped) leads by the gateway although a pod may take it for its neighbour:
 /// it is in no pod network, or another node has borrowed it from ours.
@@ -39,33 +37,31 @@ fn is_beyond(snapshot: &Snapshot, target: u128) -> bool {
 pub(crate) fn concerns(head: &[u8], parsed: &Parsed) -> bool {
     head[0] & 1 == 1
         || parsed.l3 == L3::Arp
-        || (parsed.proto == PROTO_ICMPV6
+        || (parsed.proto == proto::ICMPV6
             && parsed.l3 == L3::Ipv6
             && parsed.fragment != Fragment::Later
             && matches!(head.get(usize::from(parsed.l4_off)), Some(133..=137)))
 }
 
-/// The verdict on such a frame; an answer is left in the outbox.
+/// The verdict on such a frame, from the port `entry`; an answer is left in the outbox.
 #[inline(never)]
 pub(crate) fn handle<S: Sink>(
-    pipeline: &mut Pipeline,
+    cx: &mut Context,
     snapshot: &Snapshot,
-    port: PortId,
-    entry: &Port,
-    packet: &Packet<'_>,
+    (port, entry): (PortId, &Port),
+    head: &[u8],
     parsed: &Parsed,
     sink: &mut S,
 ) -> Verdict {
-    let head = packet.head();
     match parsed.l3 {
-        L3::Arp => answer_arp(pipeline, snapshot, port, entry, head, parsed, sink),
-        L3::Ipv4 => multicast4(head, parsed),
+        L3::Arp => answer_arp(cx, snapshot, (port, entry), head, parsed, sink),
+        L3::Ipv4 => multicast4(parsed),
         L3::Ipv6 if parsed.fragment == Fragment::Later => DropReason::Multicast.into(),
-        L3::Ipv6 if parsed.proto == PROTO_ICMPV6 => match head.get(usize::from(parsed.l4_off)) {
+        L3::Ipv6 if parsed.proto == proto::ICMPV6 => match head.get(usize::from(parsed.l4_off)) {
             // RFC 6980 section 5: neighbour discovery never comes in fragments.
             Some(133..=137) if parsed.is_fragment() => DropReason::MalformedIcmp.into(),
             Some(&icmpv6::NEIGHBOUR_SOLICITATION) => {
-                answer_solicitation(pipeline, snapshot, port, entry, head, parsed, sink)
+                answer_solicitation(cx, snapshot, (port, entry), head, parsed, sink)
             }
             Some(&icmpv6::NEIGHBOUR_ADVERTISEMENT) => IgnoreReason::NeighbourAdvertisement.into(),
             Some(&icmpv6::ROUTER_SOLICITATION) => IgnoreReason::RouterSolicitation.into(),
@@ -75,16 +71,15 @@ pub(crate) fn handle<S: Sink>(
             Some(134 | 137) => DropReason::Multicast.into(),
             _ => DropReason::Multicast.into(),
         },
-        L3::Ipv6 => multicast6(head, parsed),
+        L3::Ipv6 => multicast6(parsed),
         L3::Other => DropReason::UnknownEthertype.into(),
     }
 }
 
 fn answer_arp<S: Sink>(
-    pipeline: &mut Pipeline,
+    cx: &mut Context,
     snapshot: &Snapshot,
-    port: PortId,
-    entry: &Port,
+    (port, entry): (PortId, &Port),
     head: &[u8],
     parsed: &Parsed,
     sink: &mut S,
@@ -108,28 +103,27 @@ fn answer_arp<S: Sink>(
         return DropReason::NoNeighbour.into();
     };
     sink.step(|| Step::Originated("ARP reply"));
-    let put = pipeline.outbox.put(Out::Port(port), |out| {
+    let put = cx.outbox.put(Out::Port(port), |out| {
         arp::write_reply(out, answer, target, asker, sender)
     });
     answered(put)
 }
 
 fn answer_solicitation<S: Sink>(
-    pipeline: &mut Pipeline,
+    cx: &mut Context,
     snapshot: &Snapshot,
-    port: PortId,
-    entry: &Port,
+    (port, entry): (PortId, &Port),
     head: &[u8],
     parsed: &Parsed,
     sink: &mut S,
 ) -> Verdict {
-    let (l3, l4) = (usize::from(parsed.l3_off), usize::from(parsed.l4_off));
+    let l4 = usize::from(parsed.l4_off);
     // RFC 4861 section 7.1.1: hop limit 255, code 0, at least 24 octets, target not multicast.
     let end = head.len().min(parsed.ip_end());
     if parsed.ttl != 255 || end < l4 + 24 || head[l4 + 1] != 0 || head[l4 + 8] == 0xff {
         return DropReason::MalformedIcmp.into();
     }
-    let (source, target) = (src6(head, l3), be128(head, l4 + 8));
+    let (source, target) = (parsed.src, be128(head, l4 + 8));
     let beyond = source != 0
         && entry.kind == PortKind::Pod
         && is_beyond(snapshot, target)
@@ -150,7 +144,7 @@ fn answer_solicitation<S: Sink>(
     let asker: MacAddr = mac(head, 6);
     let router = answer == snapshot.node.gateway_mac;
     sink.step(|| Step::Originated("neighbour advertisement"));
-    let put = pipeline.outbox.put(Out::Port(port), |out| {
+    let put = cx.outbox.put(Out::Port(port), |out| {
         icmpv6::write_advertisement(out, answer, target, asker, source, router)
     });
     answered(put)
@@ -158,8 +152,8 @@ fn answer_solicitation<S: Sink>(
 
 /// Leaves in the outbox what tells the port `to` that `ip` (IPv4 mapped) is at `mac` from now on: a gratuitous
 /// ARP request, or an unsolicited neighbour advertisement that overrides (RFC 4861 section 7.2.6).
-pub(crate) fn announce(pipeline: &mut Pipeline, to: PortId, ip: u128, mac: MacAddr) -> bool {
-    pipeline.outbox.put(Out::Port(to), |out| match unmap(ip) {
+pub(crate) fn announce(outbox: &mut Outbox, to: PortId, ip: u128, mac: MacAddr) -> bool {
+    outbox.put(Out::Port(to), |out| match unmap(ip) {
         Some(v4) => arp::write_announcement(out, mac, v4),
         None => icmpv6::write_advertisement(out, mac, ip, MacAddr::default(), 0, false),
     })
@@ -173,23 +167,20 @@ fn answered(put: bool) -> Verdict {
     }
 }
 
-fn multicast4(head: &[u8], parsed: &Parsed) -> Verdict {
+fn multicast4(parsed: &Parsed) -> Verdict {
     match (parsed.proto, parsed.dst_port) {
-        (PROTO_IGMP, _) => IgnoreReason::Igmp.into(),
-        (PROTO_UDP, 67) => IgnoreReason::Dhcp.into(),
+        (proto::IGMP, _) => IgnoreReason::Igmp.into(),
+        (proto::UDP, 67) => IgnoreReason::Dhcp.into(),
         // 224.0.0.251 and .252
-        (PROTO_UDP, 5353 | 5355) if dst4(head, usize::from(parsed.l3_off)) >> 28 == 0xe => {
-            IgnoreReason::Mdns.into()
-        }
+        (proto::UDP, 5353 | 5355) if parsed.dst4() >> 28 == 0xe => IgnoreReason::Mdns.into(),
         _ => DropReason::Multicast.into(),
     }
 }
 
-fn multicast6(head: &[u8], parsed: &Parsed) -> Verdict {
-    let to = dst6(head, usize::from(parsed.l3_off));
+fn multicast6(parsed: &Parsed) -> Verdict {
     match (parsed.proto, parsed.dst_port) {
-        (PROTO_UDP, 547) => IgnoreReason::Dhcp.into(),
-        (PROTO_UDP, 5353 | 5355) if to >> 120 == 0xff => IgnoreReason::Mdns.into(),
+        (proto::UDP, 547) => IgnoreReason::Dhcp.into(),
+        (proto::UDP, 5353 | 5355) if is_multicast6(parsed.dst) => IgnoreReason::Mdns.into(),
         _ => DropReason::Multicast.into(),
     }
 }

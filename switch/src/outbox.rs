@@ -2,7 +2,7 @@
 
 use ringway_tables::PortId;
 
-use crate::Tunnel;
+use crate::verdict::Tunnel;
 
 /// Largest frame the switch makes: Ethernet and an ICMPv6 error of 1,280 bytes (RFC 4443 2.4c).
 pub const MAX_FRAME: usize = 14 + 1280;

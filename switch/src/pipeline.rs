@@ -1,95 +1,100 @@
 //! The way of a frame, top to bottom in the order a frame meets it.
 //!
 //! ```text
-//!  from_port ──▶ 1 parse ▶ 2 admit ▶ 3 neighbour protocols ▶ 4 switch by MAC
-//!                                                          ▶ 4 route by IP ─┐
-//!  from_underlay ▶ open outer ─┐                                            ├▶ 5 decide ▶ 6 rewrite ▶ verdict
-//!  (socket: open, coalesce) ───┴▶ from_peer ▶ 1 parse ▶ 2 admit ▶ 4 route ──┘
+//!  from_port ──────▶ 1 parse ▶ 2 admit ▶ 3 neighbour protocols ─┐
+//!                                                               ├▶ 4 look up ▶ 5 decide ▶ 6 judge ▶ 7 rewrite ▶ verdict
+//!  from_datagrams ─┐                                            │
+//!  from_frames ────┴▶ open: 1 parse ▶ 2 admit ▶ coalesce ▶ next ┘
 //! ```
 //!
-//! A delivery to a pod may turn into one to the node as the last thing before its verdict (7): see
-//! [`returns`](crate::returns).
+//! These are all the entries there are. Each counts the frame as received, runs it to exactly one [`Verdict`],
+//! counts that, and leaves the frame rewritten for whoever carries the verdict out. Answers and ICMP errors are
+//! left in the outbox. No clock, no lock, no allocation: `now` is an argument.
 //!
-//! Every entry counts the frame as received, runs it to exactly one [`Verdict`], counts that, and
-//! leaves the frame in `packet` rewritten for whoever carries the verdict out. Answers and ICMP
-//! errors are left in the outbox. No clock, no lock, no allocation: `now` is an argument.
+//! A stage is a file of this name, and knows no stage after it. What it needs besides the frame and the tables
+//! is in the [`Context`].
 
 use std::sync::Arc;
 
-use ringway_encap::Encap;
-use ringway_encap::outer::Outer;
+use ringway_packet::buffers::Buffers;
 use ringway_packet::mac::MacAddr;
-use ringway_packet::parse::{self, Layer, Parsed};
-use ringway_tables::{PeerId, PortId, PortKind, Snapshot, Target};
+use ringway_packet::offload::Offload;
+use ringway_packet::parse;
+use ringway_tables::{PeerId, PortId, PortKind, Snapshot};
 
-use crate::counters::Counters;
+use crate::arrivals::{Arrivals, Fate, Inner, Message, Options, OuterFrame, Ports};
+use crate::context::Context;
+use crate::counters::{Counters, Side};
+use crate::frame::{Frame, Origin};
 use crate::limiter::Limiter;
 use crate::outbox::Outbox;
-use crate::returns::{Returns, Role};
+use crate::packet::Packet;
+use crate::reason::{DropReason, reason_of};
+use crate::returns::Returns;
 use crate::trace::{Sink, Step};
-use crate::{DropReason, Packet, Verdict, admit, forward, neighbour, priority, underlay};
-
-/// UDP ports by which an outer packet's encapsulation is told.
-#[derive(Clone, Copy, Debug)]
-pub struct Ports {
-    /// VXLAN; 8472 on Linux and with Flannel, 4789 by RFC 7348.
-    pub vxlan: u16,
-    /// Flannel's udp backend; 8285.
-    pub udp: u16,
-}
-
-impl Default for Ports {
-    fn default() -> Self {
-        Ports {
-            vxlan: 8472,
-            udp: 8285,
-        }
-    }
-}
+use crate::verdict::{Stage, Verdict};
+use crate::{admit, decide, icmp, judge, neighbour, priority, rewrite};
 
 /// The pipeline of one worker.
 pub struct Pipeline {
-    pub(crate) outbox: Outbox,
-    pub(crate) limiter: Limiter,
-    pub(crate) counters: Arc<Counters>,
+    cx: Context,
     ports: Ports,
-    returns: Arc<Returns>,
 }
 
-/// What a stage gives: go on with `T`, or this is the verdict.
-pub(crate) type Stage<T> = Result<T, Verdict>;
+/// A frame that came from a peer and has its verdict. Its tail is [`Arrivals::tail`].
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<I> {
+    /// Buffer of the head.
+    pub buf: I,
+    /// Offset of the head, from the Ethernet header on.
+    pub start: u32,
+    /// Bytes of the head.
+    pub linear: u32,
+    /// Bytes of the frame.
+    pub len: u32,
+    /// Packets on the wire that it stands for.
+    pub packets: u32,
+    /// Checksum and segmentation still to be done.
+    pub offload: Offload,
+    /// Who sent it, if that is known.
+    pub peer: Option<PeerId>,
+    /// What becomes of it.
+    pub verdict: Verdict,
+}
 
 impl Pipeline {
     /// A pipeline that counts into `counters`.
     pub fn new(counters: Arc<Counters>, ports: Ports) -> Self {
-        Pipeline {
+        let cx = Context {
             outbox: Outbox::default(),
             limiter: Limiter::default(),
             counters,
-            ports,
             returns: Arc::default(),
-        }
+            now: 0,
+        };
+        Pipeline { cx, ports }
     }
 
     /// The same with a table of flows that it shares with others.
-    pub fn sharing(self, returns: Arc<Returns>) -> Self {
-        Pipeline { returns, ..self }
+    pub fn sharing(mut self, returns: Arc<Returns>) -> Self {
+        self.cx.returns = returns;
+        self
     }
 
     /// The counters it writes.
     pub fn counters(&self) -> &Arc<Counters> {
-        &self.counters
+        &self.cx.counters
     }
 
     /// Frames the switch made; send them, then clear.
     pub fn outbox(&mut self) -> &mut Outbox {
-        &mut self.outbox
+        &mut self.cx.outbox
     }
 
     /// Leaves a frame in the outbox that tells the port `to` that `ip` (IPv4 mapped) is at `mac` from now on;
     /// `false` when there is no room.
     pub fn announce(&mut self, to: PortId, ip: u128, mac: MacAddr) -> bool {
-        neighbour::announce(self, to, ip, mac)
+        neighbour::announce(&mut self.cx.outbox, to, ip, mac)
     }
 
     /// A frame from a local port, pod or node. `now`: monotonic nanoseconds.
@@ -102,32 +107,29 @@ impl Pipeline {
         now: u64,
         sink: &mut S,
     ) -> Verdict {
+        self.cx.now = now;
         sink.step(|| Step::FromPort(port));
-        let (packets, bytes) = (packet.packets, packet.len);
+        let bytes = packet.len;
         let verdict = self
-            .port_stages(snapshot, port, packet, now, sink)
+            .port_stages(snapshot, port, packet, sink)
             .unwrap_or_else(|v| v);
-        let counters = &*self.counters;
-        let side = counters.port(port);
-        counters.received.add(packets);
-        side.rx.add(packets, bytes);
-        counters.account(&verdict, packets, Some(side));
-        self.count_out(snapshot, &verdict, packet);
+        let side = self.cx.counters.port(port);
+        let from = Some((side, Some(bytes)));
+        conclude(&self.cx.counters, snapshot, &verdict, packet, from);
         sink.step(|| Step::Verdict(verdict));
         verdict
     }
 
-    #[inline]
+    #[inline(always)]
     fn port_stages<S: Sink>(
         &mut self,
         snapshot: &Snapshot,
         port: PortId,
         packet: &mut Packet<'_>,
-        now: u64,
         sink: &mut S,
     ) -> Stage<Verdict> {
-        // 1. Parse: one bounded pass; every later stage trusts these offsets.
-        let mut parsed = parse::parse(packet.head(), packet.len).map_err(malformed)?;
+        // 1. Parse: one bounded pass; every later stage trusts what it gives.
+        let mut parsed = parse::parse(packet.head(), packet.len).map_err(|e| reason_of(&e))?;
         sink.step(|| Step::Parsed(parsed));
         // 2. Admit: is this frame the port's own?
         let entry = snapshot.port(port).ok_or(DropReason::UnknownPort)?;
@@ -144,283 +146,172 @@ impl Pipeline {
         sink.step(|| Step::Admitted);
         // 3. ARP, ND and what is multicast: answered or ignored here, never flooded.
         if neighbour::concerns(packet.head(), &parsed) {
-            return Ok(neighbour::handle(
-                self, snapshot, port, entry, packet, &parsed, sink,
-            ));
+            let (cx, from, head, parsed) = (&mut self.cx, (port, entry), packet.head(), parsed);
+            return Ok(neighbour::handle(cx, snapshot, from, head, &parsed, sink));
         }
-        // 4–6. To the gateway's MAC: route. To another: switch.
-        let from = forward::From::Port(port, entry.kind);
-        if entry.kind == PortKind::Pod && !self.returns.in_use() {
-            return self.onward(snapshot, from, packet, &parsed, now, sink);
-        }
-        // 7. Answers to what the node has translated go back to it.
-        self.onward_and_back(snapshot, from, entry.mac.0, packet, &parsed, now, sink)
-    }
-
-    #[inline]
-    fn onward<S: Sink>(
-        &mut self,
-        snapshot: &Snapshot,
-        from: forward::From,
-        packet: &mut Packet<'_>,
-        parsed: &Parsed,
-        now: u64,
-        sink: &mut S,
-    ) -> Stage<Verdict> {
-        match from {
-            forward::From::Port(port, _) if packet.head()[..6] != snapshot.node.gateway_mac.0 => {
-                forward::switch(snapshot, port, packet, parsed, sink)
-            }
-            _ => forward::route(self, snapshot, from, packet, parsed, now, sink),
-        }
-    }
-
-    /// The same where there are flows that return to the node. A function of its own: what it keeps over
-    /// the forwarding costs a frame a tenth, which nodes without such flows need not pay.
-    #[inline(never)]
-    #[allow(clippy::too_many_arguments)]
-    fn onward_and_back<S: Sink>(
-        &mut self,
-        snapshot: &Snapshot,
-        from: forward::From,
-        mac: [u8; 6],
-        packet: &mut Packet<'_>,
-        parsed: &Parsed,
-        now: u64,
-        sink: &mut S,
-    ) -> Stage<Verdict> {
-        let verdict = self.onward(snapshot, from, packet, parsed, now, sink)?;
-        match from {
-            forward::From::Port(_, PortKind::Node) => {
-                self.note_return(snapshot, verdict, packet, parsed, now);
-                return Ok(verdict);
-            }
-            _ if verdict == Verdict::Deliver(PortId::NODE) => return Ok(verdict),
-            forward::From::Port(port, _) => {
-                let returns = &self.returns;
-                returns.direct(port, Role::Client, packet.head(), parsed);
-            }
-            forward::From::Peer(_) => {
-                if let Verdict::Deliver(pod) = verdict {
-                    let returns = &self.returns;
-                    returns.direct(pod, Role::Backend, packet.head(), parsed);
-                }
-            }
-        }
-        // Which pod's flow it may be an answer of.
-        let (pod, role) = match (verdict, from) {
-            (Verdict::Deliver(client), _) => (client, Role::Client),
-            (_, forward::From::Port(backend, _)) => (backend, Role::Backend),
-            _ => return Ok(verdict),
+        let mut frame = Frame {
+            origin: Origin::Port(port, entry.kind),
+            packet,
+            parsed,
         };
-        if !self.returns.takes(pod, role, packet.head(), parsed, now) {
-            return Ok(verdict);
-        }
-        sink.step(|| Step::Returned(pod));
-        self.counters.returned.add(packet.packets);
-        forward::set_macs(packet, snapshot.node.gateway_mac.0, mac);
-        Ok(Verdict::Deliver(PortId::NODE))
+        onward(&mut self.cx, snapshot, &mut frame, sink)
     }
 
-    /// A packet from the node under the address of a pod, of this node or for a pod of this node: its answers
-    /// are to return to the node.
+    /// Datagrams from peers, of a port that carries such: they are opened, admitted and coalesced, and have
+    /// their verdicts from [`next`](Self::next), which is to be asked until nothing is left.
     #[inline]
-    fn note_return(
-        &self,
+    pub fn from_datagrams<B: Buffers>(
+        &mut self,
         snapshot: &Snapshot,
-        verdict: Verdict,
-        packet: &Packet<'_>,
-        parsed: &Parsed,
-        now: u64,
+        arrivals: &mut Arrivals<B::Id>,
+        buffers: &mut B,
+        options: Options,
+        messages: impl IntoIterator<Item = Message<B::Id>>,
     ) {
-        let Some((source, _)) = parsed.addresses() else {
-            return;
-        };
-        let (pod, role) = match (snapshot.route(source), verdict) {
-            (Some(Target::Port(PortId::NODE)), _) => return,
-            (Some(Target::Port(client)), _) => (client, Role::Client),
-            (Some(Target::Path(_)), Verdict::Deliver(backend)) => (backend, Role::Backend),
-            _ => return,
-        };
-        self.returns
-            .from_node(pod, role, packet.head(), parsed, now);
-    }
-
-    /// A whole outer frame from an underlay port that carries frames (memory, AF_XDP).
-    #[inline]
-    pub fn from_underlay<S: Sink>(
-        &mut self,
-        snapshot: &Snapshot,
-        packet: &mut Packet<'_>,
-        now: u64,
-        sink: &mut S,
-    ) -> Verdict {
-        match underlay::open_frame(snapshot, self.ports, packet) {
-            Ok((peer, encap, tos)) => {
-                self.from_peer(snapshot, peer, encap, tos, packet, None, now, sink)
-            }
-            Err((peer, reason)) => {
-                self.refuse(reason, packet.packets, peer);
-                sink.step(|| Step::Verdict(reason.into()));
-                reason.into()
-            }
+        arrivals.begin();
+        for message in messages {
+            arrivals.enter_message(snapshot, buffers, &message, options);
         }
     }
 
-    /// Takes the outer headers of a whole frame apart, for a caller that coalesces before
-    /// `from_peer`. The outer UDP checksum is still to be verified
-    /// ([`outer_checksum`](crate::outer_checksum)).
+    /// The same for whole outer frames, of a port that carries frames.
     #[inline]
-    pub fn outer(&self, snapshot: &Snapshot, frame: &[u8]) -> Result<(Outer, Encap), DropReason> {
-        underlay::outer_headers(snapshot, self.ports, frame)
-    }
-
-    /// Whose datagram this is, and that its encapsulation is ours: the first half of
-    /// `from_underlay` for ports that carry datagrams. `payload` begins at the tunnel header.
-    ///
-    /// # Errors
-    /// The reason to [`refuse`](Self::refuse) it for, and whose it is if that is known.
-    #[inline]
-    pub fn open(
-        &self,
-        snapshot: &Snapshot,
-        source: u128,
-        encap: Encap,
-        payload: &[u8],
-    ) -> Result<PeerId, (Option<PeerId>, DropReason)> {
-        let peer = underlay::peer(snapshot, source).map_err(|reason| (None, reason))?;
-        underlay::tunnel_header(snapshot, encap, payload).map_err(|reason| (Some(peer), reason))?;
-        Ok(peer)
-    }
-
-    /// Whether a frame out of a tunnel will be admitted by `from_peer`; for a caller that coalesces
-    /// frames before it, so that none is admitted on another's credit.
-    #[inline]
-    pub fn admits(
-        &self,
-        snapshot: &Snapshot,
-        peer: PeerId,
-        encap: Encap,
-        head: &[u8],
-        parsed: &Parsed,
-    ) -> bool {
-        admit::peer(snapshot, peer, encap, head, parsed).is_ok()
-    }
-
-    /// Counts a datagram that was refused before it became a frame of a peer.
-    pub fn refuse(&self, reason: DropReason, packets: u32, peer: Option<PeerId>) {
-        self.counters.received.add(packets);
-        let side = peer.map(|p| self.counters.peer(p));
-        self.counters.account(&Verdict::Drop(reason), packets, side);
-    }
-
-    /// A frame that a peer sent, its outer headers taken off by [`Packet::pull`]; a bare IP packet
-    /// has been given its header by [`put_ethernet`](crate::put_ethernet). `tos` is the outer TOS
-    /// octet, `parsed` the offsets if the caller has parsed the frame already.
-    #[inline]
-    #[allow(clippy::too_many_arguments)]
-    pub fn from_peer<S: Sink>(
+    pub fn from_frames<B: Buffers>(
         &mut self,
         snapshot: &Snapshot,
-        peer: PeerId,
-        encap: Encap,
-        tos: u8,
-        packet: &mut Packet<'_>,
-        parsed: Option<Parsed>,
+        arrivals: &mut Arrivals<B::Id>,
+        buffers: &mut B,
+        options: Options,
+        frames: impl IntoIterator<Item = OuterFrame<B::Id>>,
+    ) {
+        arrivals.begin();
+        for frame in frames {
+            arrivals.enter_frame(snapshot, self.ports, buffers, &frame, options);
+        }
+    }
+
+    /// The next frame of a batch that came from peers, or datagram that became none; in order of arrival.
+    /// `None`: that was all. `now`: monotonic nanoseconds.
+    #[inline]
+    pub fn next<B: Buffers, S: Sink>(
+        &mut self,
+        snapshot: &Snapshot,
+        arrivals: &mut Arrivals<B::Id>,
+        buffers: &mut B,
         now: u64,
         sink: &mut S,
-    ) -> Verdict {
-        sink.step(|| Step::FromPeer(peer));
-        let (packets, bytes) = (packet.packets, packet.len);
+    ) -> Option<Arrival<B::Id>> {
+        let inner = arrivals.take(buffers, snapshot.node.vtep_mac)?;
+        self.cx.now = now;
+        let mut packet = Packet {
+            buf: buffers.bytes_mut(inner.buf),
+            start: inner.start as usize,
+            linear: inner.linear as usize,
+            len: inner.len as usize,
+            packets: inner.packets,
+            offload: inner.offload,
+        };
         let verdict = self
-            .peer_stages(snapshot, peer, encap, tos, packet, parsed, now, sink)
+            .peer_stages(snapshot, inner, &mut packet, sink)
             .unwrap_or_else(|v| v);
-        let counters = &*self.counters;
-        let side = counters.peer(peer);
-        counters.received.add(packets);
-        side.rx.add(packets, bytes);
-        counters.account(&verdict, packets, Some(side));
-        self.count_out(snapshot, &verdict, packet);
+        let opened = !matches!(inner.fate, Fate::Unopened(_));
+        let bytes = opened.then_some(inner.len as usize);
+        let counters = &*self.cx.counters;
+        let from = inner.peer.map(|peer| (counters.peer(peer), bytes));
+        conclude(counters, snapshot, &verdict, &packet, from);
         sink.step(|| Step::Verdict(verdict));
-        verdict
+        Some(Arrival {
+            buf: inner.buf,
+            start: packet.start as u32,
+            linear: packet.linear as u32,
+            len: packet.len as u32,
+            packets: packet.packets,
+            offload: packet.offload,
+            peer: inner.peer,
+            verdict,
+        })
     }
 
-    #[inline]
-    #[allow(clippy::too_many_arguments)]
-    fn peer_stages<S: Sink>(
+    /// Parsed and admitted it is already.
+    #[inline(always)]
+    fn peer_stages<I, S: Sink>(
         &mut self,
         snapshot: &Snapshot,
-        peer: PeerId,
-        encap: Encap,
-        tos: u8,
+        inner: &Inner<I>,
         packet: &mut Packet<'_>,
-        parsed: Option<Parsed>,
-        now: u64,
         sink: &mut S,
     ) -> Stage<Verdict> {
-        // 1. Parse.
-        let mut parsed = match parsed {
-            Some(parsed) => parsed,
-            None => parse::parse(packet.head(), packet.len).map_err(malformed)?,
-        };
-        sink.step(|| Step::Parsed(parsed));
-        // 2. Admit: addressed to our VTEP, from an address that is the peer's.
-        if parsed.vlan_tags > 0 {
-            priority::untag(packet, &mut parsed)?;
+        if let Some(peer) = inner.peer {
+            sink.step(|| Step::FromPeer(peer));
         }
-        let sender = admit::peer(snapshot, peer, encap, packet.head(), &parsed)?;
-        underlay::congestion(tos, packet, &mut parsed)?;
+        if let Some(parsed) = inner.parsed {
+            sink.step(|| Step::Parsed(parsed));
+        }
+        let (origin, parsed) = match (inner.fate, inner.parsed) {
+            (Fate::Admitted(origin), Some(parsed)) => (origin, parsed),
+            (Fate::Refused(reason) | Fate::Unopened(reason), _) => return Err(reason.into()),
+            // Cannot be: what was not parsed was refused.
+            (Fate::Admitted(_), None) => return Err(DropReason::MalformedEthernet.into()),
+        };
         sink.step(|| Step::Admitted);
-        let admit::Sender::Pod(source) = sender else {
-            return forward::from_peer_node(snapshot, packet, &parsed, sink);
+        let mut frame = Frame {
+            origin,
+            packet,
+            parsed,
         };
-        // 4–6. Route.
-        let from = forward::From::Peer(source);
-        if !self.returns.in_use() {
-            return forward::route(self, snapshot, from, packet, &parsed, now, sink);
-        }
-        // 7. Answers to what the node has translated go back to it.
-        let vtep = snapshot.node.vtep_mac.0;
-        self.onward_and_back(snapshot, from, vtep, packet, &parsed, now, sink)
+        onward(&mut self.cx, snapshot, &mut frame, sink)
     }
+}
 
-    /// Counts a forwarded frame at the port or peer it leaves by.
-    #[inline]
-    fn count_out(&self, snapshot: &Snapshot, verdict: &Verdict, packet: &Packet<'_>) {
-        match verdict {
-            Verdict::Deliver(port) => self.counters.port(*port).tx.add(packet.packets, packet.len),
-            Verdict::Tunnel(t) | Verdict::Fragment(t) => {
-                if let Some(path) = snapshot.path(t.path) {
-                    self.counters
-                        .peer(path.peer)
-                        .tx
-                        .add(packet.packets, packet.len);
-                }
+/// From admission to verdict, whoever sent the frame. Inlined into each entry, in which most of what it asks
+/// of the frame's origin is known. What is rare works on copies, so that the frame stays in registers.
+#[inline(always)]
+fn onward<S: Sink>(
+    cx: &mut Context,
+    snapshot: &Snapshot,
+    frame: &mut Frame<'_, '_>,
+    sink: &mut S,
+) -> Stage<Verdict> {
+    // 4 and 5. To the gateway's MAC: route. To another: switch.
+    let decision = match decide::decide(snapshot, frame, sink) {
+        Ok(decision) => decision,
+        Err(refusal) => {
+            if let Some(problem) = refusal.tell {
+                let (origin, parsed) = (frame.origin, frame.parsed);
+                icmp::send(cx, snapshot, origin, (frame.head(), &parsed), problem, sink);
             }
-            _ => {}
+            return Err(refusal.reason.into());
         }
+    };
+    // 6. Answers to what the node has translated go back to it.
+    let decision = judge::judge(cx, snapshot, frame, decision, sink);
+    // 7. Nothing was written before.
+    rewrite::rewrite(snapshot, frame, decision)
+}
+
+/// Counts a frame that has its verdict: as received, by its verdict, and where it came from and goes to.
+/// `from`: the port or peer, and the bytes to count as received from it.
+#[inline(always)]
+fn conclude(
+    counters: &Counters,
+    snapshot: &Snapshot,
+    verdict: &Verdict,
+    packet: &Packet<'_>,
+    from: Option<(&Side, Option<usize>)>,
+) {
+    counters.received.add(packet.packets);
+    if let Some((side, Some(bytes))) = from {
+        side.rx.add(packet.packets, bytes);
     }
-}
-
-/// The drop reason of a frame that does not parse.
-#[cold]
-pub(crate) fn malformed(error: parse::ParseError) -> Verdict {
-    Verdict::Drop(reason_of(&error))
-}
-
-/// The drop reason that a parse error counts as.
-#[cold]
-pub fn reason_of(error: &parse::ParseError) -> DropReason {
-    match error.layer() {
-        Layer::Ethernet => DropReason::MalformedEthernet,
-        Layer::Arp => DropReason::MalformedArp,
-        Layer::Ipv4 => DropReason::MalformedIpv4,
-        Layer::Ipv4Checksum => DropReason::Ipv4Checksum,
-        Layer::Ipv6 => DropReason::MalformedIpv6,
-        Layer::Ipv6Extensions => DropReason::Ipv6Extensions,
-        Layer::Tcp => DropReason::MalformedTcp,
-        Layer::Udp => DropReason::MalformedUdp,
-        Layer::Sctp => DropReason::MalformedSctp,
-        Layer::Icmp => DropReason::MalformedIcmp,
+    counters.account(verdict, packet.packets, from.map(|(side, _)| side));
+    match verdict {
+        Verdict::Deliver(port) => counters.port(*port).tx.add(packet.packets, packet.len),
+        Verdict::Tunnel(t) | Verdict::Fragment(t) => {
+            if let Some(path) = snapshot.path(t.path) {
+                let peer = counters.peer(path.peer);
+                peer.tx.add(packet.packets, packet.len);
+            }
+        }
+        Verdict::Answered | Verdict::Ignore(_) | Verdict::Drop(_) => {}
     }
 }

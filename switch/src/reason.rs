@@ -5,6 +5,8 @@
 //! the table below, the place in the pipeline that returns it, and a test packet in
 //! `tests/every_reason.rs` (that test fails while a reason has none).
 
+use ringway_packet::parse::{Layer, ParseError};
+
 macro_rules! reasons {
     ($(#[$meta:meta])* $kind:ident { $($(#[doc = $doc:literal])* $name:ident = $text:literal, $cause:literal, $remedy:literal;)* }) => {
         $(#[$meta])*
@@ -130,6 +132,23 @@ IgnoreReason {
     Mdns = "mdns", "Multicast DNS or LLMNR; names come from the cluster's DNS.", "Nothing.";
     Dhcp = "dhcp", "A search for DHCP; addresses come from the agent.", "Nothing.";
 }
+}
+
+/// The reason that a frame which does not parse is dropped for.
+#[cold]
+pub(crate) fn reason_of(error: &ParseError) -> DropReason {
+    match error.layer() {
+        Layer::Ethernet => DropReason::MalformedEthernet,
+        Layer::Arp => DropReason::MalformedArp,
+        Layer::Ipv4 => DropReason::MalformedIpv4,
+        Layer::Ipv4Checksum => DropReason::Ipv4Checksum,
+        Layer::Ipv6 => DropReason::MalformedIpv6,
+        Layer::Ipv6Extensions => DropReason::Ipv6Extensions,
+        Layer::Tcp => DropReason::MalformedTcp,
+        Layer::Udp => DropReason::MalformedUdp,
+        Layer::Sctp => DropReason::MalformedSctp,
+        Layer::Icmp => DropReason::MalformedIcmp,
+    }
 }
 
 #[cfg(test)]

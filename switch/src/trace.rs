@@ -7,7 +7,7 @@ use ringway_packet::mac::MacAddr;
 use ringway_packet::parse::Parsed;
 use ringway_tables::{PeerId, PortId, Target};
 
-use crate::Verdict;
+use crate::verdict::Verdict;
 
 /// One thing the pipeline found out.
 #[derive(Clone, Debug)]

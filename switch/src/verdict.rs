@@ -2,7 +2,7 @@
 
 use ringway_tables::{PathId, PortId};
 
-use crate::{DropReason, IgnoreReason};
+use crate::reason::{DropReason, IgnoreReason};
 
 /// The one verdict a frame gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,9 @@ pub enum Verdict {
     /// Dropped.
     Drop(DropReason),
 }
+
+/// What a stage gives: go on with `T`, or this is the verdict.
+pub(crate) type Stage<T> = Result<T, Verdict>;
 
 /// Where and how a frame leaves for a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

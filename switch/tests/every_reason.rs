@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 
 use cast::*;
 use ringway_encap::Encap;
+use ringway_encap::outer::pop_outer;
 use ringway_packet::offload::{Checksum, Gso, Offload};
 use ringway_switch::trace::Off;
-use ringway_switch::{DropReason, IgnoreReason, Verdict};
+use ringway_switch::{DropReason, IgnoreReason, Message, Verdict};
 use ringway_tables::{PortId, Target};
 
 /// Reasons that a worker counts where the port is, after the verdict or before anything was read; its own
@@ -26,7 +27,6 @@ const AFTER_VERDICT: &[DropReason] = &[
     DropReason::UnderlayUnreachable,
     DropReason::UnderlayDenied,
     DropReason::UnderlayError,
-    DropReason::NoBuffer,
     DropReason::Unsegmentable,
 ];
 
@@ -79,7 +79,7 @@ fn alice_drops(frame: &[u8], reason: DropReason) -> DropReason {
 /// From the underlay, dropped before the peer is known.
 #[track_caller]
 fn stranger_drops(frame: &[u8], reason: DropReason) -> DropReason {
-    let o = Stage::vxlan().from_underlay(frame);
+    let o = Stage::vxlan().from_frame(frame);
     assert_eq!(o.verdict, Verdict::Drop(reason));
     o.moved(&[
         ("received", 1),
@@ -92,7 +92,7 @@ fn stranger_drops(frame: &[u8], reason: DropReason) -> DropReason {
 /// From node2, dropped once its tunnel header is understood.
 #[track_caller]
 fn node2_drops(inner: &[u8], reason: DropReason) -> DropReason {
-    let o = Stage::vxlan().from_underlay(&in_vxlan(inner));
+    let o = Stage::vxlan().from_frame(&in_vxlan(inner));
     assert_eq!(o.verdict, Verdict::Drop(reason));
     o.moved(&[
         ("received", 1),
@@ -163,7 +163,15 @@ fn every_drop_reason_has_a_packet() {
         R::MalformedOuter,
     ));
     let wrong_sum = patched(in_vxlan(&carol_to_alice(32)), 40, &[1, 2]);
-    saw(stranger_drops(&wrong_sum, R::OuterChecksum));
+    let o = Stage::vxlan().from_frame(&wrong_sum);
+    assert_eq!(o.verdict, Verdict::Drop(R::OuterChecksum));
+    o.moved(&[
+        ("received", 1),
+        ("dropped", 1),
+        ("drop outer_checksum", 1),
+        ("node2 drops", 1),
+    ]);
+    saw(R::OuterChecksum);
     saw(stranger_drops(
         &in_outer([192, 168, 77, 2], 4789, VNI, &carol_to_alice(32)),
         R::NotOurPort,
@@ -183,7 +191,7 @@ fn every_drop_reason_has_a_packet() {
             in_udp([192, 168, 77, 2], 8285, &[0x99; 40]),
         ),
     ] {
-        let o = Stage::vxlan().from_underlay(&frame);
+        let o = Stage::vxlan().from_frame(&frame);
         assert_eq!(o.verdict, Verdict::Drop(reason));
         let name = format!("drop {reason}");
         o.moved(&[
@@ -195,12 +203,12 @@ fn every_drop_reason_has_a_packet() {
         saw(reason);
     }
     let bare = in_udp([192, 168, 77, 2], 8285, &carol_to_alice(32)[14..]);
-    let o = Stage::vxlan().from_underlay(&bare);
+    let o = Stage::vxlan().from_frame(&bare);
     assert_eq!(o.verdict, Verdict::Drop(R::EncapMismatch));
     // The two ends of a path change at different moments: what the node receives by is taken.
     let mut both = Stage::vxlan();
     both.snapshot.accepted = [ringway_encap::Encap::Udp].into();
-    assert_eq!(both.from_underlay(&bare).verdict, Verdict::Deliver(ALICE));
+    assert_eq!(both.from_frame(&bare).verdict, Verdict::Deliver(ALICE));
     saw(R::EncapMismatch);
     saw(node2_drops(
         &udp4((VTEP2, B), (carol4(), alice4()), 63, 32),
@@ -211,7 +219,7 @@ fn every_drop_reason_has_a_packet() {
         R::ForeignInnerSource,
     ));
     let ce = patched4(in_vxlan(&carol_to_alice(32)), 15, &[3]);
-    let o = Stage::vxlan().from_underlay(&ce);
+    let o = Stage::vxlan().from_frame(&ce);
     assert_eq!(o.verdict, Verdict::Drop(R::EcnNotCapable));
     saw(R::EcnNotCapable);
     saw(node2_drops(
@@ -312,6 +320,32 @@ fn every_drop_reason_has_a_packet() {
     let o = stage.from_port(ALICE, &arp(1, A, alice4(), [10, 77, 1, 1]));
     assert_eq!(o.verdict, Verdict::Drop(R::AnswerQueueFull));
     saw(R::AnswerQueueFull);
+
+    // No room for the Ethernet header that a bare packet needs.
+    let mut stage = Stage::new(Encap::Udp);
+    let mut buffers = vec![carol_to_alice(32).split_off(14)];
+    let message = Message {
+        buf: 0,
+        start: 0,
+        len: buffers[0].len() as u32,
+        segment: buffers[0].len() as u32,
+        source: ringway_packet::addr::from_ip("192.168.77.2".parse().unwrap()),
+        tos: 0,
+        encap: Encap::Udp,
+    };
+    let Stage {
+        pipeline,
+        arrivals,
+        snapshot,
+        options,
+        ..
+    } = &mut stage;
+    pipeline.from_datagrams(snapshot, arrivals, &mut buffers, *options, [message]);
+    let arrival = pipeline.next(snapshot, arrivals, &mut buffers, 0, &mut Off);
+    assert_eq!(arrival.unwrap().verdict, Verdict::Drop(R::NoBuffer));
+    assert_eq!(stage.counters.drops[R::NoBuffer.index()].get(), 1);
+    assert_eq!(stage.counters.balance(), (0, 0));
+    saw(R::NoBuffer);
 
     let missing: Vec<_> = R::ALL.iter().filter(|r| !seen.contains(r)).collect();
     assert!(missing.is_empty(), "no test packet for {missing:?}");
@@ -419,12 +453,71 @@ fn every_ignore_reason_has_a_packet() {
     }
 }
 
+/// Whether a socket or a ring brings it.
+#[test]
+fn a_datagram_and_the_frame_it_came_in_have_one_fate() {
+    let node2 = [192, 168, 77, 2];
+    let mut marked = patched4(in_vxlan(&carol_to_alice(32)), 15, &[3]);
+    marked.push(0);
+    for (what, frame) in [
+        ("good", in_vxlan(&carol_to_alice(32))),
+        (
+            "good, IPv6",
+            in_vxlan(&udp6((VTEP2, VTEP1), (v6(2, 2), v6(1, 2)), 63, 32)),
+        ),
+        (
+            "stranger",
+            in_outer([192, 168, 77, 9], 8472, VNI, &carol_to_alice(32)),
+        ),
+        ("no VXLAN", in_udp(node2, 8472, &[0; 40])),
+        ("other VNI", in_outer(node2, 8472, 2, &carol_to_alice(32))),
+        ("no packet", in_udp(node2, 8285, &[0x99; 40])),
+        ("empty", in_udp(node2, 8285, &[])),
+        ("mismatch", in_udp(node2, 8285, &carol_to_alice(32)[14..])),
+        ("malformed", in_vxlan(&carol_to_alice(32)[..30])),
+        (
+            "MAC",
+            in_vxlan(&udp4((VTEP2, B), (carol4(), alice4()), 63, 32)),
+        ),
+        (
+            "foreign",
+            in_vxlan(&udp4((VTEP2, VTEP1), ([10, 77, 3, 2], alice4()), 63, 32)),
+        ),
+        ("ARP", in_vxlan(&arp(1, VTEP2, carol4(), alice4()))),
+        (
+            "not ours",
+            in_vxlan(&udp4((VTEP2, VTEP1), (carol4(), carol4()), 63, 8)),
+        ),
+        (
+            "TTL",
+            in_vxlan(&udp4((VTEP2, VTEP1), (carol4(), alice4()), 1, 8)),
+        ),
+        ("marked", marked),
+    ] {
+        let by_ring = Stage::vxlan().from_frame(&frame);
+        let outer = pop_outer(&frame, frame.len()).unwrap();
+        let payload = &frame[outer.payload_off..][..outer.payload_len];
+        let encap = match outer.dst_port {
+            8472 => Encap::Vxlan { vni: VNI },
+            _ => Encap::Udp,
+        };
+        let source = ringway_packet::addr::to_ip(outer.src).to_string();
+        let by_socket = Stage::vxlan().from_datagram(&source, encap, outer.tos, payload);
+        assert_eq!(by_ring.verdict, by_socket.verdict, "{what}");
+        assert_eq!(by_ring.delta, by_socket.delta, "{what}");
+        assert_eq!(by_ring.originated, by_socket.originated, "{what}");
+        if let Verdict::Deliver(_) = by_ring.verdict {
+            assert_eq!(by_ring.frame, by_socket.frame, "{what}");
+        }
+    }
+}
+
 /// Nothing but an outer header that is whole gets anywhere, at any length.
 #[test]
 fn truncated_outer_frames_are_dropped_and_counted() {
     let whole = in_vxlan(&carol_to_alice(32));
     for len in 0..whole.len() {
-        let o = Stage::new(Encap::Vxlan { vni: VNI }).from_underlay(&whole[..len]);
+        let o = Stage::new(Encap::Vxlan { vni: VNI }).from_frame(&whole[..len]);
         assert!(
             matches!(o.verdict, Verdict::Drop(_)),
             "{len} bytes: {:?}",

@@ -9,7 +9,7 @@ use ringway_encap::outer::pop_outer;
 use ringway_packet::offload::{Checksum, Gso, Offload};
 use ringway_switch::trace::{Off, Step};
 use ringway_switch::{DropReason, Out, Verdict, encapsulate};
-use ringway_tables::{PathId, PortId};
+use ringway_tables::{PathId, PeerId, PortId, Target};
 
 const A: [u8; 6] = [0x0a, 0x58, 10, 77, 1, 2];
 const B: [u8; 6] = [0x0a, 0x58, 10, 77, 1, 3];
@@ -93,7 +93,7 @@ fn two_switches_carry_a_packet_from_alice_to_carol() {
             let outer = pop_outer(&mirrored, mirrored.len()).unwrap();
             assert_eq!(outer.src_port, 50_000);
             let mut far = Stage::new(encap);
-            let got = far.from_underlay(&mirrored);
+            let got = far.from_frame(&mirrored);
             assert_eq!(got.verdict, Verdict::Deliver(ALICE), "{encap:?}");
             let (payload, ttl) = (
                 &sent[sent.len() - 32..],
@@ -145,7 +145,7 @@ fn mirror(frame: &[u8]) -> Vec<u8> {
 
 #[test]
 fn carol_to_alice_arrives() {
-    let o = Stage::vxlan().from_underlay(&in_vxlan(&carol_to_alice(32)));
+    let o = Stage::vxlan().from_frame(&in_vxlan(&carol_to_alice(32)));
     assert_eq!(o.verdict, Verdict::Deliver(ALICE));
     assert_eq!((&o.frame[..6], &o.frame[6..12]), (&A[..], &GATEWAY[..]));
     assert_eq!(o.frame[22], 62);
@@ -182,7 +182,7 @@ fn pods_and_node_reach_each_other() {
     );
     assert!(matches!(o.verdict, Verdict::Tunnel(_)));
     assert_eq!(o.frame[22], 64, "the node's stack has counted the hop");
-    let o = stage.from_underlay(&in_vxlan(&udp4(
+    let o = stage.from_frame(&in_vxlan(&udp4(
         (VTEP2, VTEP1),
         (carol4(), [10, 77, 1, 1]),
         63,
@@ -273,7 +273,7 @@ fn ttl_exceeded_is_told_to_the_sender_on_both_sides() {
     assert_eq!(&error[34..36], &[11, 0]);
     assert_eq!(&error[42..62], &sent[14..34], "quotes the packet");
     assert!(error.len() <= 14 + 576);
-    let o = stage.from_underlay(&in_vxlan(&udp4(
+    let o = stage.from_frame(&in_vxlan(&udp4(
         (VTEP2, VTEP1),
         (carol4(), alice4()),
         1,
@@ -421,7 +421,7 @@ fn congestion_marks_travel_inwards() {
     let mut outer = in_vxlan(&inner);
     outer[15] = 3;
     mend4(&mut outer);
-    let o = Stage::vxlan().from_underlay(&outer);
+    let o = Stage::vxlan().from_frame(&outer);
     assert_eq!(o.verdict, Verdict::Deliver(ALICE));
     assert_eq!(o.frame[15] & 3, 3);
     whole_ipv4(&o.frame[14..]);
@@ -457,6 +457,40 @@ fn a_trace_is_the_pipeline_itself() {
             "tunnel"
         ]
     );
+}
+
+#[test]
+fn a_trace_of_what_a_peer_sent() {
+    let kinds = |frame: &[u8]| {
+        let steps = Stage::vxlan().record_frame(frame).0;
+        let kinds = steps.iter().map(|s| match s {
+            Step::FromPeer(PeerId(0)) => "from node2",
+            Step::Parsed(p) if p.ttl == 63 => "parsed",
+            Step::Admitted => "admitted",
+            Step::Route(_, Some(Target::Port(ALICE))) => "route",
+            Step::Ttl(63) => "ttl",
+            Step::Verdict(Verdict::Deliver(ALICE)) => "to alice",
+            Step::Verdict(Verdict::Drop(reason)) => reason.name(),
+            other => panic!("{other:?}"),
+        });
+        kinds.collect::<Vec<_>>()
+    };
+    let good = in_vxlan(&carol_to_alice(32));
+    let way = [
+        "from node2",
+        "parsed",
+        "admitted",
+        "route",
+        "ttl",
+        "to alice",
+    ];
+    assert_eq!(kinds(&good), way);
+    let foreign = udp4((VTEP2, VTEP1), ([10, 77, 3, 2], alice4()), 63, 32);
+    let refused = ["from node2", "parsed", "foreign_inner_source"];
+    assert_eq!(kinds(&in_vxlan(&foreign)), refused);
+    let other_vni = in_outer([192, 168, 77, 2], 8472, 2, &carol_to_alice(32));
+    assert_eq!(kinds(&other_vni), ["from node2", "unknown_vni"]);
+    assert_eq!(kinds(&good[..40]), ["malformed_outer"]);
 }
 
 #[track_caller]

@@ -194,8 +194,7 @@ fn link_local_sources_stay_on_the_link() {
 #[test]
 fn no_error_about_a_directed_broadcast() {
     for to in [[10, 77, 1, 255], [10, 77, 1, 254]] {
-        let o =
-            Stage::vxlan().from_underlay(&in_vxlan(&udp4((VTEP2, VTEP1), (carol4(), to), 63, 8)));
+        let o = Stage::vxlan().from_frame(&in_vxlan(&udp4((VTEP2, VTEP1), (carol4(), to), 63, 8)));
         assert_eq!(o.verdict, Verdict::Drop(DropReason::NoSuchPod));
         assert_eq!(o.originated.is_empty(), to[3] == 255, "{to:?}");
     }
@@ -209,8 +208,8 @@ fn a_mapped_inner_source_is_nobodys() {
     mapped[10..12].fill(0xff);
     mapped[12..].copy_from_slice(&carol4());
     let inner = |source| udp6((VTEP2, VTEP1), (source, v6(1, 2)), 63, 32);
-    let o = Stage::vxlan().from_underlay(&in_vxlan(&inner(v6(2, 2))));
+    let o = Stage::vxlan().from_frame(&in_vxlan(&inner(v6(2, 2))));
     assert_eq!(o.verdict, Verdict::Deliver(ALICE));
-    let o = Stage::vxlan().from_underlay(&in_vxlan(&inner(mapped)));
+    let o = Stage::vxlan().from_frame(&in_vxlan(&inner(mapped)));
     assert_eq!(o.verdict, Verdict::Drop(DropReason::ForeignInnerSource));
 }

@@ -105,7 +105,7 @@ fn what_can_never_be_right_is_refused() {
 fn from_a_peer_nothing_goes_beyond_the_pods() {
     for to in [[169, 254, 20, 10], [240, 0, 0, 1], [127, 0, 0, 1]] {
         let frame = udp4((VTEP2, VTEP1), (carol4(), to), 63, 8);
-        let o = stage().from_underlay(&in_vxlan(&frame));
+        let o = stage().from_frame(&in_vxlan(&frame));
         assert!(matches!(o.verdict, Verdict::Drop(_)), "{to:?}");
     }
     let frame = udp6(
@@ -114,7 +114,7 @@ fn from_a_peer_nothing_goes_beyond_the_pods() {
         63,
         8,
     );
-    let o = stage().from_underlay(&in_vxlan(&frame));
+    let o = stage().from_frame(&in_vxlan(&frame));
     assert_eq!(o.verdict, Verdict::Drop(DropReason::NotOurs));
 }
 

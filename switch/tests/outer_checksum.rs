@@ -4,11 +4,12 @@ mod cast;
 
 use cast::*;
 use ringway_encap::Encap;
-use ringway_encap::outer::pop_outer;
+use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum, pop_outer};
 use ringway_packet::checksum;
+use ringway_packet::mac::MacAddr;
 use ringway_packet::offload::{Checksum, complete_checksum};
 use ringway_packet::parse::{self, Parsed};
-use ringway_switch::{DropReason, InnerSum, Packet, Tunnel, encapsulate, outer_checksum};
+use ringway_switch::{DropReason, InnerSum, Packet, Tunnel, Verdict, encapsulate};
 use ringway_tables::{PathId, Snapshot};
 
 const VXLAN: Encap = Encap::Vxlan { vni: VNI };
@@ -67,10 +68,63 @@ fn the_short_sum_is_the_long_one() {
     }
 }
 
+/// What node2 sends to node1 over IPv6, the outer checksum computed.
+fn sent(frame: &[u8]) -> Vec<u8> {
+    let mut snapshot = snapshot(VXLAN);
+    let mut back = path(VXLAN, true, 1430);
+    let spec = OuterSpec {
+        src_mac: MacAddr([2, 0, 0, 0, 0x77, 2]),
+        dst_mac: MacAddr([2, 0, 0, 0, 0x77, 1]),
+        src: back.dst,
+        dst: back.src,
+        encap: VXLAN,
+        transport: TransportSpec::usual(VXLAN, UdpChecksum::Full),
+        ttl: 64,
+        dont_fragment: true,
+    };
+    back.outer = OuterHeader::new(&spec).unwrap();
+    assert!(snapshot.replace_path(PathId(0), back));
+    let tunnel = Tunnel {
+        path: PathId(0),
+        hash: 0,
+        tos: 0,
+    };
+    let mut buf = [&[0; ROOM][..], frame].concat();
+    let mut packet = Packet::linear(&mut buf, ROOM, frame.len());
+    encapsulate(&snapshot, &tunnel, &mut packet, 50_000, 0).unwrap();
+    packet.head().to_vec()
+}
+
+/// Ethernet, IPv6 and UDP.
+const OUTER: usize = 62;
+const CHECKSUM: usize = 60;
+
+fn inner() -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    for payload in [0, 1, 2, 31, 1400] {
+        frames.push(udp4((VTEP2, VTEP1), (carol4(), alice4()), 64, payload));
+        frames.push(udp6((VTEP2, VTEP1), (v6(2, 2), v6(1, 2)), 64, payload));
+    }
+    let mut padded = udp4((VTEP2, VTEP1), (carol4(), alice4()), 64, 5);
+    padded.extend([0xaa, 0xbb, 0xcc]);
+    frames.push(padded);
+    frames
+}
+
+/// The verdict on a frame that comes by a veth, or by a NIC.
+fn verdict(frame: &[u8], veth: bool) -> Verdict {
+    let mut stage = Stage::vxlan();
+    stage.options.unfinished = veth;
+    stage.from_frame(frame).verdict
+}
+
+const DELIVERED: Verdict = Verdict::Deliver(ALICE);
+const REFUSED: Verdict = Verdict::Drop(DropReason::OuterChecksum);
+
 /// The inner frame with the sum of its pseudo-header where its checksum should be.
 fn unfinished(frame: &[u8], parsed: &Parsed) -> Vec<u8> {
     let mut frame = frame.to_vec();
-    let sum = InnerSum::of(&frame, parsed, 0).unwrap().pseudo;
+    let sum = InnerSum::of(parsed, 0).unwrap().pseudo;
     let at = usize::from(parsed.l4_off) + 6;
     frame[at..at + 2].copy_from_slice(&checksum::fold(sum).to_be_bytes());
     frame
@@ -78,20 +132,21 @@ fn unfinished(frame: &[u8], parsed: &Parsed) -> Vec<u8> {
 
 #[test]
 fn a_complete_checksum_is_held_to_every_byte() {
-    for frame in frames() {
-        let outer_frame = encapsulated(VXLAN, &frame, Checksum::Complete);
-        let outer = pop_outer(&outer_frame, outer_frame.len()).unwrap();
-        let payload = &outer_frame[outer.payload_off..];
-        assert_eq!(outer_checksum(&outer, payload, false, None), Ok(()));
-        for at in 0..payload.len().min(80) {
-            let mut bad = payload.to_vec();
+    for frame in inner() {
+        let good = sent(&frame);
+        for veth in [false, true] {
+            assert_eq!(verdict(&good, veth), DELIVERED);
+        }
+        for at in OUTER..good.len().min(OUTER + 80) {
+            let mut bad = good.clone();
             bad[at] ^= 0x10;
+            // Another VNI is refused before.
+            let expected = match at - OUTER {
+                4..=6 => Verdict::Drop(DropReason::UnknownVni),
+                _ => REFUSED,
+            };
             for veth in [false, true] {
-                assert_eq!(
-                    outer_checksum(&outer, &bad, veth, None),
-                    Err(DropReason::OuterChecksum),
-                    "byte {at}"
-                );
+                assert_eq!(verdict(&bad, veth), expected, "byte {at}");
             }
         }
     }
@@ -99,43 +154,28 @@ fn a_complete_checksum_is_held_to_every_byte() {
 
 #[test]
 fn an_unfinished_outer_checksum_passes_on_a_veth_only() {
-    let frame = &frames()[0];
-    let mut outer_frame = encapsulated(VXLAN, frame, Checksum::Complete);
-    let mut outer = pop_outer(&outer_frame, outer_frame.len()).unwrap();
+    let mut frame = sent(&inner()[0]);
+    let outer = pop_outer(&frame, frame.len()).unwrap();
     let udp_len = outer.payload_len + 8;
-    outer.checksum = checksum::fold(checksum::pseudo_v6(outer.src, outer.dst, 17, udp_len));
-    let payload = outer_frame.split_off(outer.payload_off);
-    assert_eq!(outer_checksum(&outer, &payload, true, None), Ok(()));
-    assert_eq!(
-        outer_checksum(&outer, &payload, false, None),
-        Err(DropReason::OuterChecksum)
-    );
+    let bare = checksum::fold(checksum::pseudo_v6(outer.src, outer.dst, 17, udp_len));
+    frame[CHECKSUM..OUTER].copy_from_slice(&bare.to_be_bytes());
+    assert_eq!(verdict(&frame, true), DELIVERED);
+    assert_eq!(verdict(&frame, false), REFUSED);
 }
 
 #[test]
 fn an_outer_checksum_made_for_the_finished_packet_fits_the_unfinished_one() {
-    for frame in frames() {
+    for frame in inner() {
         let parsed = parse::parse(&frame, frame.len()).unwrap();
         // What the kernel's tunnel sends over a veth: the outer checksum as if the inner were done.
         let mut finished = unfinished(&frame, &parsed);
-        let end = usize::from(parsed.l3_off) + parsed.ip_len as usize;
-        complete_checksum(&mut finished[..end], parsed.l4_off, 6).unwrap();
-        let outer_frame = encapsulated(VXLAN, &finished, Checksum::Complete);
-        let outer = pop_outer(&outer_frame, outer_frame.len()).unwrap();
-        let mut payload = outer_frame[outer.payload_off..].to_vec();
-        payload[SHIM..].copy_from_slice(&unfinished(&frame, &parsed));
-        let inner = InnerSum::of(&payload[SHIM..], &parsed, SHIM);
-        assert!(inner.is_some());
-        assert_eq!(outer_checksum(&outer, &payload, true, inner), Ok(()));
-        assert_eq!(
-            outer_checksum(&outer, &payload, true, None),
-            Err(DropReason::OuterChecksum)
-        );
+        complete_checksum(&mut finished[..parsed.ip_end()], parsed.l4_off, 6).unwrap();
+        let mut outer = sent(&finished);
+        outer[OUTER + SHIM..].copy_from_slice(&unfinished(&frame, &parsed));
+        assert_eq!(verdict(&outer, true), DELIVERED);
+        assert_eq!(verdict(&outer, false), REFUSED);
         // The headers are still held to it.
-        payload[SHIM + 3] ^= 1;
-        assert_eq!(
-            outer_checksum(&outer, &payload, true, inner),
-            Err(DropReason::OuterChecksum)
-        );
+        outer[OUTER + 3] ^= 1;
+        assert_eq!(verdict(&outer, true), REFUSED);
     }
 }

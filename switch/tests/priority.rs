@@ -93,8 +93,8 @@ fn from_the_node_and_from_a_peer_alike() {
         let frame = udp4((GATEWAY, pod_mac(2)), (gateway, alice4()), 64, 8);
         let o = Stage::vxlan().from_port(NODE, &tagged(&frame, tag));
         assert_eq!(o.verdict, Verdict::Deliver(ALICE));
-        let plain = Stage::vxlan().from_underlay(&in_vxlan(&carol_to_alice(32)));
-        let o = Stage::vxlan().from_underlay(&in_vxlan(&tagged(&carol_to_alice(32), tag)));
+        let plain = Stage::vxlan().from_frame(&in_vxlan(&carol_to_alice(32)));
+        let o = Stage::vxlan().from_frame(&in_vxlan(&tagged(&carol_to_alice(32), tag)));
         assert_eq!((o.verdict, &o.frame), (plain.verdict, &plain.frame));
         o.moved(&[
             ("received", 1),
@@ -128,7 +128,7 @@ fn any_other_vlan_is_refused() {
                 assert_eq!(o.frame, frame);
             }
         }
-        let o = Stage::vxlan().from_underlay(&in_vxlan(&tagged(&carol_to_alice(32), tag)));
+        let o = Stage::vxlan().from_frame(&in_vxlan(&tagged(&carol_to_alice(32), tag)));
         assert_eq!(o.verdict, Verdict::Drop(DropReason::VlanTagged));
     }
 }

@@ -98,7 +98,7 @@ fn an_answer_from_another_node_goes_back_to_the_node() {
             .macs(MacAddr(VTEP2), MacAddr(VTEP1))
             .payload(b"!")
             .frame();
-        let o = stage.from_underlay(&in_vxlan(&inner));
+        let o = stage.from_frame(&in_vxlan(&inner));
         assert_eq!(o.verdict, Verdict::Deliver(NODE));
         assert_eq!((&o.frame[..6], &o.frame[6..12]), (&GATEWAY[..], &VTEP1[..]));
         o.moved(&[
@@ -109,7 +109,7 @@ fn an_answer_from_another_node_goes_back_to_the_node() {
             ("node tx", 1),
         ]);
         stage.now += 200_000_000_000;
-        let o = stage.from_underlay(&in_vxlan(&inner));
+        let o = stage.from_frame(&in_vxlan(&inner));
         assert_eq!(
             o.verdict,
             Verdict::Deliver(ALICE),
@@ -158,7 +158,7 @@ fn an_answer_to_a_pod_of_another_node_goes_back_to_the_node() {
             let inner = make(carol, bob)
                 .macs(MacAddr(VTEP2), MacAddr(VTEP1))
                 .frame();
-            let o = stage.from_underlay(&in_vxlan(&inner));
+            let o = stage.from_frame(&in_vxlan(&inner));
             assert_eq!(o.verdict, Verdict::Deliver(BOB));
             stage.from_port(BOB, &answer).moved(&direct);
         }
@@ -178,7 +178,7 @@ fn a_peers_own_address_is_admitted_and_goes_to_the_nodes_stack() {
             in_vxlan(&frame.frame())
         };
         let mut stage = Stage::vxlan();
-        let o = stage.from_underlay(&inner(alice));
+        let o = stage.from_frame(&inner(alice));
         assert_eq!(o.verdict, Verdict::Deliver(NODE));
         assert_eq!((&o.frame[..6], &o.frame[6..12]), (&GATEWAY[..], &VTEP1[..]));
         o.moved(&[
@@ -197,7 +197,7 @@ fn a_peers_own_address_is_admitted_and_goes_to_the_nodes_stack() {
             } else {
                 format!("10.77.{node}.{host}:1")
             };
-            let o = stage.from_underlay(&inner(&to));
+            let o = stage.from_frame(&inner(&to));
             assert_eq!(o.verdict, Verdict::Drop(reason), "{to}");
         }
     }
@@ -209,7 +209,7 @@ fn a_peers_own_address_is_admitted_and_goes_to_the_nodes_stack() {
         ("[fd00:77::3]:80", "[fd77:1::2]:4000"),
     ] {
         let frame = kit::tcp(from, to).macs(MacAddr(VTEP2), MacAddr(VTEP1));
-        let o = Stage::vxlan().from_underlay(&in_vxlan(&frame.frame()));
+        let o = Stage::vxlan().from_frame(&in_vxlan(&frame.frame()));
         assert_eq!(
             o.verdict,
             Verdict::Drop(DropReason::ForeignInnerSource),
@@ -270,7 +270,7 @@ fn a_port_that_alice_uses_again_for_herself_is_hers() {
                 let inner = kit::tcp(carol, alice)
                     .macs(MacAddr(VTEP2), MacAddr(VTEP1))
                     .frame();
-                stage.from_underlay(&in_vxlan(&inner)).verdict
+                stage.from_frame(&in_vxlan(&inner)).verdict
             };
             assert_eq!(verdict, Verdict::Deliver(ALICE));
         }

@@ -66,6 +66,7 @@ pub use queue_id::QueueId;
 use queue_id::{MAX_SOCKETS, Watched};
 pub use queues::Queues;
 use ready::Ready;
+pub use receive::frame as frame_of_arrival;
 pub use ring_set::{BufferStats, MAX_RINGS, OpenedRing};
 pub use visit::{Outcome, Round};
 

@@ -14,8 +14,10 @@ use ringway_tables::{Path, PeerId, PortId};
 pub enum Entry {
     /// By a local port.
     Port(PortId),
-    /// Out of a tunnel, from a peer.
+    /// By the underlay, from a peer.
     Peer(PeerId),
+    /// By the underlay, from whom is not known.
+    Underlay,
     /// Nowhere: the switch made it, an answer or an error. That is not counted as a verdict.
     Switch,
 }

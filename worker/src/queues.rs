@@ -8,7 +8,7 @@ use super::buffers::Buffers;
 use super::devices::{Devices, Kernel};
 use super::identification::Identifications;
 use super::local_ports::{LocalPorts, LocalQueue};
-use super::receive::Opener;
+use super::receive::Scratch;
 use super::uplink::Uplink;
 
 /// Longest packet of a usual MTU, Ethernet header and two VLAN tags included.
@@ -19,7 +19,7 @@ pub struct Queues<D: Devices = Kernel> {
     pub(crate) buffers: Buffers,
     pub(crate) ports: LocalPorts<D::Port>,
     pub(crate) uplink: Uplink<D::Ring>,
-    pub(crate) opener: Opener,
+    pub(crate) scratch: Scratch,
 }
 
 impl<D: Devices> Queues<D> {
@@ -35,7 +35,7 @@ impl<D: Devices> Queues<D> {
             buffers: Buffers::new(largest.max(USUAL_PACKET)),
             ports: LocalPorts::new(),
             uplink: Uplink::new(sockets, ids),
-            opener: Opener::new(),
+            scratch: Scratch::new(),
         }
     }
 

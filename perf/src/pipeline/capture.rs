@@ -132,7 +132,7 @@ impl Traffic {
                 .payload_len(self.size.of(i).saturating_sub(headers))
                 .frame()
         });
-        if self.scenario != Scenario::Decap {
+        if !self.scenario.is_decap() {
             return Ok(inner.collect());
         }
         let outer = outer(self.underlay, MacAddr([2, 0, 0, 0, 0x99, 1]))?;

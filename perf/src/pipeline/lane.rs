@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use ringway_ports::frame::Batch;
 use ringway_ports::memory::{Null, Replay, ReplayFrame};
-use ringway_ports::{HEADROOM, Pool, Port};
+use ringway_ports::{BufId, Frame, HEADROOM, Pool, Port};
 use ringway_switch::trace::Off;
-use ringway_switch::{Counters, DropReason, Pipeline, Ports, Verdict, encapsulate};
+use ringway_switch::{
+    Arrivals, Counters, DropReason, Options, OuterFrame, Pipeline, Ports, Verdict, encapsulate,
+};
 use ringway_tables::{PortId, Publisher, Reader, Snapshot};
-use ringway_worker::{frame_of, packet_of};
+use ringway_worker::{frame_of, frame_of_arrival, packet_of};
 
 use super::Scenario;
 use super::capture::Traffic;
@@ -50,7 +52,7 @@ pub struct Work {
     frames: Vec<ReplayFrame>,
     publisher: Publisher,
     ports: Ports,
-    decap: bool,
+    scenario: Scenario,
     longest: usize,
 }
 
@@ -64,7 +66,7 @@ impl Work {
                 vxlan: plan.vxlan_port,
                 udp: plan.udp_port,
             },
-            decap: scenario == Scenario::Decap,
+            scenario,
         }
     }
 
@@ -102,7 +104,12 @@ impl Work {
             counters,
             reader: self.publisher.reader(),
             size: batch,
-            decap: self.decap,
+            arrivals: self.scenario.is_decap().then(Box::default),
+            options: Options {
+                unfinished: false,
+                udp_superframes: true,
+                coalesce: self.scenario == Scenario::DecapCoalesced,
+            },
         }
     }
 }
@@ -117,7 +124,9 @@ pub struct Lane {
     counters: Arc<Counters>,
     reader: Reader,
     size: usize,
-    decap: bool,
+    /// Of what comes from peers.
+    arrivals: Option<Box<Arrivals<BufId>>>,
+    options: Options,
 }
 
 impl Lane {
@@ -127,19 +136,27 @@ impl Lane {
     /// A frame does not fit a buffer: a defect of the program.
     #[inline]
     pub fn batch(&mut self) -> anyhow::Result<()> {
-        let snapshot: &Snapshot = self.reader.load();
         self.replay
             .receive(&mut self.pool, &mut self.batch, self.size)?;
+        match self.arrivals {
+            None => self.from_ports()?,
+            Some(_) => self.from_peers()?,
+        }
+        self.null.flush(&self.pool)?;
+        self.batch.recycle(&mut self.pool);
+        Ok(())
+    }
+
+    #[inline]
+    fn from_ports(&mut self) -> anyhow::Result<()> {
+        let snapshot: &Snapshot = self.reader.load();
         for i in 0..self.batch.frames.len() {
             let mut frame = self.batch.frames[i];
             let mut packet = packet_of(&mut self.pool, &frame);
-            let verdict = if self.decap {
-                self.pipeline
-                    .from_underlay(snapshot, &mut packet, 0, &mut Off)
-            } else {
-                self.pipeline
-                    .from_port(snapshot, PortId(frame.port), &mut packet, 0, &mut Off)
-            };
+            let port = PortId(frame.port);
+            let verdict = self
+                .pipeline
+                .from_port(snapshot, port, &mut packet, 0, &mut Off);
             match verdict {
                 Verdict::Deliver(_) => {}
                 Verdict::Tunnel(tunnel)
@@ -152,8 +169,37 @@ impl Lane {
             frame = frame_of(&packet, &frame);
             self.null.transmit(&mut self.pool, &self.batch, &frame)?;
         }
-        self.null.flush(&self.pool)?;
-        self.batch.recycle(&mut self.pool);
+        Ok(())
+    }
+
+    #[inline]
+    fn from_peers(&mut self) -> anyhow::Result<()> {
+        let Lane {
+            pipeline,
+            pool,
+            batch,
+            options,
+            ..
+        } = self;
+        let Some(arrivals) = &mut self.arrivals else {
+            return Ok(());
+        };
+        let snapshot: &Snapshot = self.reader.load();
+        let outer = |frame: &Frame| OuterFrame {
+            buf: frame.buf,
+            start: frame.start,
+            len: frame.len,
+        };
+        let frames = batch.frames.iter().map(outer);
+        pipeline.from_frames(snapshot, arrivals, pool, *options, frames);
+        while let Some(arrival) = pipeline.next(snapshot, arrivals, pool, 0, &mut Off) {
+            if let Verdict::Deliver(_) = arrival.verdict {
+                let frame = frame_of_arrival(&arrival, arrivals.tail(), batch);
+                self.null.transmit(pool, batch, &frame)?;
+            } else {
+                pipeline.outbox().clear();
+            }
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! No system call in the loop; all the rest is what a worker does: the same pool, pipeline, tables
-//! and counters. It is what OVS-DPDK does between `eth_pcap` with `infinite_rx` and `net_null`, so
+//! and counters, and the same entries of the pipeline. It is what OVS-DPDK does between `eth_pcap` with `infinite_rx` and `net_null`, so
 //! the two can be compared on one capture.
 //!
 //! Below it: `series`, the published figures with their targets; `scaling`, two cores; `compare`, two results.
@@ -38,13 +38,27 @@ pub enum Scenario {
     Forward,
     /// Pod to a peer: by IP route, TTL decremented, VXLAN and outer headers written.
     Encap,
-    /// From a peer to a pod: outer headers and VXLAN checked and taken off, routed, delivered.
+    /// From a peer to a pod: outer headers and VXLAN checked and taken off, routed, delivered; each frame
+    /// with a verdict of its own.
     Decap,
+    /// The same, and runs of a flow become superframes first. Counted in packets on the wire.
+    #[serde(rename = "decap-coalesced")]
+    DecapCoalesced,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Scenario; 3] = [Scenario::Forward, Scenario::Encap, Scenario::Decap];
+    pub const ALL: [Scenario; 4] = [
+        Scenario::Forward,
+        Scenario::Encap,
+        Scenario::Decap,
+        Scenario::DecapCoalesced,
+    ];
+
+    /// Whether frames come from a peer, in outer headers.
+    pub const fn is_decap(self) -> bool {
+        matches!(self, Scenario::Decap | Scenario::DecapCoalesced)
+    }
 }
 
 impl std::fmt::Display for Scenario {
@@ -53,6 +67,7 @@ impl std::fmt::Display for Scenario {
             Scenario::Forward => "forward",
             Scenario::Encap => "encap",
             Scenario::Decap => "decap",
+            Scenario::DecapCoalesced => "decap-coalesced",
         })
     }
 }

@@ -194,7 +194,7 @@ impl Plan {
         for (i, frame) in frames.iter_mut().enumerate() {
             let number = i + 1;
             let mut at = 0;
-            if args.scenario == Scenario::Decap {
+            if args.scenario.is_decap() {
                 let outer = pop_outer(frame, frame.len())
                     .with_context(|| format!("frame {number}: outer headers"))?;
                 peer_addresses.insert(outer.src);
@@ -211,7 +211,7 @@ impl Plan {
             let ends = Ends::of(frame, at).with_context(|| format!("frame {number}"))?;
             v6 |= unmap(ends.src).is_none();
             let port = match args.scenario {
-                Scenario::Decap => {
+                Scenario::Decap | Scenario::DecapCoalesced => {
                     remote.insert(network(ends.src));
                     pods.with_address(ends.dst, None);
                     0
@@ -231,7 +231,7 @@ impl Plan {
                     );
                     pods.with_mac(ends.dst_mac);
                 }
-                Scenario::Encap | Scenario::Decap => {
+                Scenario::Encap | Scenario::Decap | Scenario::DecapCoalesced => {
                     // One gateway, one VTEP: that of the first frame.
                     let mac = *common_mac.get_or_insert(ends.dst_mac);
                     frame[ends.at..ends.at + 6].copy_from_slice(&mac.0);
@@ -244,7 +244,9 @@ impl Plan {
         }
         match (args.scenario, common_mac) {
             (Scenario::Encap, Some(mac)) => node.gateway_mac = mac,
-            (Scenario::Decap, Some(mac)) => (node.vtep_mac, node.vtep_mac6) = (mac, mac),
+            (Scenario::Decap | Scenario::DecapCoalesced, Some(mac)) => {
+                (node.vtep_mac, node.vtep_mac6) = (mac, mac)
+            }
             _ => {}
         }
         if peer_addresses.is_empty() {

@@ -17,8 +17,11 @@ use etherparse::PacketBuilder;
 use ringway_encap::Encap;
 use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
 use ringway_packet::mac::MacAddr;
-use ringway_switch::trace::{Off, Recorder};
-use ringway_switch::{Counters, DropReason, IgnoreReason, Out, Packet, Pipeline, Ports, Verdict};
+use ringway_switch::trace::{Off, Recorder, Sink};
+use ringway_switch::{
+    Arrivals, Counters, DropReason, IgnoreReason, Message, Options, Out, OuterFrame, Packet,
+    Pipeline, Ports, Verdict,
+};
 use ringway_tables::{NodeInfo, Path, Peer, PeerId, PeerPaths, Port, PortId, PortKind, Snapshot};
 
 pub const GATEWAY: [u8; 6] = [2, 0x52, 0x57, 0, 0, 1];
@@ -159,6 +162,9 @@ pub struct Stage {
     pub snapshot: Snapshot,
     pub pipeline: Pipeline,
     pub counters: Arc<Counters>,
+    pub arrivals: Arrivals<usize>,
+    /// Of the link that outer frames and datagrams come by.
+    pub options: Options,
     pub now: u64,
 }
 
@@ -192,6 +198,12 @@ impl Stage {
             snapshot: snapshot(encap),
             pipeline,
             counters,
+            arrivals: Arrivals::new(),
+            options: Options {
+                unfinished: false,
+                udp_superframes: true,
+                coalesce: true,
+            },
             now: 1_000_000_000,
         }
     }
@@ -206,10 +218,91 @@ impl Stage {
         })
     }
 
-    pub fn from_underlay(&mut self, frame: &[u8]) -> Outcome {
-        self.run(frame, |s, p| {
-            s.pipeline.from_underlay(&s.snapshot, p, s.now, &mut Off)
-        })
+    /// A whole outer frame, of a port that carries such.
+    pub fn from_frame(&mut self, frame: &[u8]) -> Outcome {
+        let before = read(&self.counters);
+        let mut buffers = vec![[&[0; ROOM][..], frame].concat()];
+        let outer = OuterFrame {
+            buf: 0,
+            start: ROOM as u32,
+            len: frame.len() as u32,
+        };
+        self.pipeline.from_frames(
+            &self.snapshot,
+            &mut self.arrivals,
+            &mut buffers,
+            self.options,
+            [outer],
+        );
+        self.only_arrival(&mut buffers, before, &mut Off)
+    }
+
+    /// What was recorded of an outer frame.
+    pub fn record_frame(&mut self, frame: &[u8]) -> Recorder {
+        let mut buffers = vec![[&[0; ROOM][..], frame].concat()];
+        let outer = OuterFrame {
+            buf: 0,
+            start: ROOM as u32,
+            len: frame.len() as u32,
+        };
+        let mut recorder = Recorder::default();
+        let (tables, before) = (&self.snapshot, read(&self.counters));
+        let arrivals = &mut self.arrivals;
+        self.pipeline
+            .from_frames(tables, arrivals, &mut buffers, self.options, [outer]);
+        self.only_arrival(&mut buffers, before, &mut recorder);
+        recorder
+    }
+
+    /// The payload of a datagram from `source`, of a socket that carries `encap`.
+    pub fn from_datagram(
+        &mut self,
+        source: &str,
+        encap: Encap,
+        tos: u8,
+        payload: &[u8],
+    ) -> Outcome {
+        let before = read(&self.counters);
+        let mut buffers = vec![[&[0; ROOM][..], payload].concat()];
+        let message = Message {
+            buf: 0,
+            start: ROOM as u32,
+            len: payload.len() as u32,
+            segment: payload.len() as u32,
+            source: ringway_packet::addr::from_ip(source.parse().unwrap()),
+            tos,
+            encap,
+        };
+        self.pipeline.from_datagrams(
+            &self.snapshot,
+            &mut self.arrivals,
+            &mut buffers,
+            self.options,
+            [message],
+        );
+        self.only_arrival(&mut buffers, before, &mut Off)
+    }
+
+    fn only_arrival(
+        &mut self,
+        buffers: &mut Vec<Vec<u8>>,
+        before: BTreeMap<String, u64>,
+        sink: &mut impl Sink,
+    ) -> Outcome {
+        let Stage {
+            pipeline,
+            arrivals,
+            snapshot,
+            now,
+            ..
+        } = self;
+        let mut next = |buffers: &mut _| pipeline.next(snapshot, arrivals, buffers, *now, sink);
+        let arrival = next(buffers).expect("a verdict");
+        let at = arrival.start as usize;
+        let frame = buffers[0][at..at + arrival.linear as usize].to_vec();
+        assert!(next(buffers).is_none(), "one verdict");
+        assert!(self.arrivals.tail().is_empty());
+        self.outcome(arrival.verdict, frame, before)
     }
 
     /// Runs any entry of the pipeline on a frame and notes everything that came of it.
@@ -224,6 +317,16 @@ impl Stage {
         let mut packet = Packet::linear(&mut buf, ROOM, frame.len());
         let verdict = entry(self, &mut packet);
         let frame = packet.head().to_vec();
+        self.outcome(verdict, frame, before)
+    }
+
+    /// Everything that came of a frame.
+    fn outcome(
+        &mut self,
+        verdict: Verdict,
+        frame: Vec<u8>,
+        before: BTreeMap<String, u64>,
+    ) -> Outcome {
         let originated = self
             .pipeline
             .outbox()

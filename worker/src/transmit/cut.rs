@@ -104,6 +104,6 @@ impl Cut {
             return None;
         };
         let ip_len = packet.len() as u32 - u32::from(parsed.l3_off);
-        InnerSum::of(packet, &Parsed { ip_len, ..*parsed }, 0)
+        InnerSum::of(&Parsed { ip_len, ..*parsed }, 0)
     }
 }

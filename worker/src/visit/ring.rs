@@ -1,18 +1,17 @@
 //! From a ring of the underlay.
 
-use ringway_encap::Encap;
+use ringway_switch::Options;
 
 use super::{Outcome, Visit};
 use crate::devices::{Devices, Ring};
 use crate::observe::Watch;
-use crate::receive::Kind;
 use crate::ring_set::RingSet;
 
 impl<D: Devices, W: Watch> Visit<'_, D, W> {
     /// Visits ring `at`.
     pub(super) fn ring(&mut self, at: usize, budget: usize) -> Outcome {
         let queues = &mut *self.queues;
-        let (pool, opener) = (&mut queues.buffers.pool, &mut queues.opener);
+        let (pool, scratch) = (&mut queues.buffers.pool, &mut queues.scratch);
         let RingSet { open, received, .. } = &mut queues.uplink.rings;
         let Some(ring) = open.get_mut(at) else {
             return Outcome::Empty;
@@ -22,12 +21,12 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
         if got == 0 {
             return Outcome::Empty;
         }
-        let kind = Kind {
-            encap: Encap::Udp,
-            uso: queues.ports.take_uso(),
+        let options = Options {
             unfinished: queues.uplink.unfinished,
+            udp_superframes: queues.ports.take_uso(),
+            coalesce: true,
         };
-        opener.open_frames(self.snapshot, self.pipeline, pool, received, kind);
-        self.opened(got == budget)
+        scratch.frames(self.snapshot, self.pipeline, pool, received, options);
+        self.received(got == budget)
     }
 }

@@ -1,19 +1,23 @@
-//! Messages as a socket gets them, opened and coalesced: what comes out, and every count.
+//! Messages as a socket gets them, opened, coalesced and brought to their verdicts: what comes out, and every
+//! count.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ringway_encap::Encap;
 use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
 use ringway_packet::addr::from_ip;
 use ringway_packet::kit::{self, Build};
 use ringway_packet::mac::MacAddr;
 use ringway_packet::offload::{Gso, Offload};
-use ringway_ports::pool::HEADROOM;
+use ringway_packet::parse::parse;
 use ringway_switch::trace::Off;
-use ringway_switch::{Counters, Ports, Verdict};
-use ringway_tables::{NodeInfo, Path, Peer, PeerPaths, Port, PortId, PortKind, Snapshot as Tables};
-
-use super::*;
+use ringway_switch::{
+    Arrivals, Counters, DropReason, HEADROOM, Message, Options, Pipeline, Ports, Verdict,
+};
+use ringway_tables::{
+    NodeInfo, Path, Peer, PeerId, PeerPaths, Port, PortId, PortKind, Snapshot as Tables,
+};
 
 const VXLAN: Encap = Encap::Vxlan { vni: 1 };
 const VTEP1: MacAddr = MacAddr([0x0a, 0x58, 10, 77, 1, 0]);
@@ -24,7 +28,7 @@ const NEAR: [&str; 2] = ["10.77.1.2:53", "[fd77:1::2]:53"];
 /// Its pod has an MTU of 1,400.
 const NARROW: [&str; 2] = ["10.77.1.3:53", "[fd77:1::3]:53"];
 
-/// node1 with pods 2 and 3, and node2 as the peer.
+/// node1 with pods 2 and 3, and as peers node2 and node3.
 fn tables(encap: Encap) -> Tables {
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();
     let cidrs = |node| [format!("10.77.{node}.0/24"), format!("fd77:{node}::/64")];
@@ -80,7 +84,13 @@ fn tables(encap: Encap) -> Tables {
         v4: Some(path.clone()),
         v6: Some(path),
     };
-    tables.add_peer(peer, paths).unwrap();
+    tables.add_peer(peer, paths.clone()).unwrap();
+    let other = Peer {
+        name: "node3".into(),
+        addresses: [ip("192.168.77.3")].into(),
+        cidrs: cidrs(3),
+    };
+    tables.add_peer(other, paths).unwrap();
     tables
 }
 
@@ -94,8 +104,7 @@ struct Out {
 
 struct Stage {
     encap: Encap,
-    uso: bool,
-    unfinished: bool,
+    options: Options,
     counters: Arc<Counters>,
 }
 
@@ -103,69 +112,66 @@ impl Stage {
     fn new(encap: Encap) -> Stage {
         Stage {
             encap,
-            uso: true,
-            unfinished: true,
+            options: Options {
+                unfinished: true,
+                udp_superframes: true,
+                coalesce: true,
+            },
             counters: Arc::default(),
         }
     }
 
     /// Opens messages, each with the size that the socket named, and delivers what comes out.
     fn open(&self, messages: &[(Vec<u8>, usize)]) -> Vec<Out> {
+        let mut buffers = Vec::new();
+        let mut described = Vec::new();
+        for (bytes, segment) in messages {
+            described.push(self.described(buffers.len(), bytes, *segment));
+            buffers.push([&[0; HEADROOM][..], bytes].concat());
+        }
+        self.arrive(&mut buffers, described)
+    }
+
+    /// From node2.
+    fn described(&self, buf: usize, bytes: &[u8], segment: usize) -> Message<usize> {
+        Message {
+            buf,
+            start: HEADROOM as u32,
+            len: bytes.len() as u32,
+            segment: segment as u32,
+            source: from_ip("192.168.77.2".parse().unwrap()),
+            tos: 0,
+            encap: self.encap,
+        }
+    }
+
+    /// Each of these a message of its own.
+    fn open_each(&self, frames: &[Vec<u8>]) -> Vec<Out> {
+        let messages = frames.iter().map(|frame| self.message(frame));
+        let messages: Vec<_> = messages.map(|m| (m.clone(), m.len())).collect();
+        self.open(&messages)
+    }
+
+    fn arrive(&self, buffers: &mut Vec<Vec<u8>>, messages: Vec<Message<usize>>) -> Vec<Out> {
         let tables = tables(self.encap);
         let mut pipeline = Pipeline::new(self.counters.clone(), Ports::default());
-        let mut pool = Pool::heap(64, 70_000);
-        let mut batch = Batch::new();
-        let mut opener = Opener::new();
-        for (bytes, segment) in messages {
-            let buf = pool.alloc().unwrap();
-            pool.bytes_mut(buf.id())[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(bytes);
-            opener.received.datagrams.push(Datagrams {
-                buf: buf.id(),
-                start: HEADROOM as u32,
-                len: bytes.len() as u32,
-                segment: *segment as u32,
-                source: from_ip("192.168.77.2".parse().unwrap()),
-                source_port: 50_000,
-                tos: 0,
-            });
-            opener.received.buffers.push(buf);
-        }
-        let kind = Kind {
-            encap: self.encap,
-            uso: self.uso,
-            unfinished: self.unfinished,
-        };
-        opener.open(&tables, &pipeline, &mut pool, kind);
+        let mut arrivals = Arrivals::new();
+        pipeline.from_datagrams(&tables, &mut arrivals, buffers, self.options, messages);
         let mut out = Vec::new();
-        // All are taken before the first goes on: none may be written over by the next.
-        let opened: Vec<_> = (0..opener.len())
-            .filter_map(|i| opener.take(i, &tables, &mut pool, &mut batch))
-            .collect();
-        for opened in opened {
-            let mut packet = packet_of(&mut pool, &opened.frame);
-            let (peer, encap) = (opened.peer, opened.encap);
-            let verdict = pipeline.from_peer(
-                &tables,
-                peer,
-                encap,
-                opened.tos,
-                &mut packet,
-                opened.parsed,
-                0,
-                &mut Off,
-            );
-            let frame = frame_of(&packet, &opened.frame);
+        while let Some(arrival) = pipeline.next(&tables, &mut arrivals, buffers, 0, &mut Off) {
             pipeline.outbox().clear();
-            if matches!(verdict, Verdict::Deliver(_)) {
-                let slice = |buf, off, len| pool.slice(buf, off, len).unwrap().to_vec();
-                let mut bytes = slice(frame.buf, frame.start, frame.linear);
-                for tail in batch.tail(&frame) {
-                    bytes.extend(slice(tail.buf, tail.off, tail.len));
+            if matches!(arrival.verdict, Verdict::Deliver(_)) {
+                let slice =
+                    |buf: usize, off, len| buffers[buf][off as usize..][..len as usize].to_vec();
+                let mut bytes = slice(arrival.buf, arrival.start, arrival.linear);
+                for run in arrivals.tail() {
+                    bytes.extend(slice(run.buf, run.off, run.len));
                 }
+                assert_eq!(bytes.len(), arrival.len as usize);
                 out.push(Out {
                     bytes,
-                    offload: frame.offload,
-                    packets: frame.packets,
+                    offload: arrival.offload,
+                    packets: arrival.packets as u16,
                 });
             }
         }
@@ -186,10 +192,10 @@ impl Stage {
     }
 
     fn message(&self, frame: &[u8]) -> Vec<u8> {
-        match self.encap {
-            Encap::Udp => frame[14..].to_vec(),
-            _ => [&HEADER, frame].concat(),
-        }
+        let mut header = vec![0; self.encap.header_len()];
+        self.encap.write_header(&mut header);
+        let carried = &frame[self.encap.carries().left_behind()..];
+        [&header[..], carried].concat()
     }
 }
 
@@ -293,42 +299,6 @@ fn a_length_that_is_not_the_message_s_is_one_drop() {
     assert_eq!(stage.counted(), (1, 0, vec![("not_forwarded_inner", 1)]));
 }
 
-/// An observer, a queue or a batch that is carried out later may still have the frame before.
-#[test]
-fn no_frame_is_written_over_by_the_one_behind_it() {
-    for encap in [VXLAN, Encap::Udp] {
-        for v6 in BOTH {
-            // Short ones, long ones, and a run of one flow between others.
-            for len in [20, 300, 1300] {
-                let stage = Stage::new(encap);
-                let frames = [2, 3, 4, 4, 4, 5].map(|host| {
-                    let ports = [format!("10.77.2.{host}:9"), format!("[fd77:2::{host}]:9")];
-                    let build = kit::udp(&*ports[usize::from(v6)], NEAR[usize::from(v6)]);
-                    let build = build.macs(VTEP2, VTEP1).dont_fragment();
-                    build.payload(&pattern(len)).frame()
-                });
-                let message: Vec<u8> = frames.iter().flat_map(|f| stage.message(f)).collect();
-                let size = message.len() / frames.len();
-                let out = stage.open(&[(message, size)]);
-                let packets: Vec<_> = out.iter().map(|out| out.packets).collect();
-                assert_eq!(packets, [1, 1, 3, 1], "{encap} {v6} {len}");
-                for (out, sent) in out.iter().zip([0, 1, 2, 5]) {
-                    let mut expected = delivered(frames[sent].clone(), 2);
-                    let headers = expected.len() - len;
-                    assert!(out.bytes[headers..] == pattern(len).repeat(out.packets.into()));
-                    if out.packets == 1 {
-                        assert!(out.bytes == expected, "{encap} {v6} {len}");
-                    } else {
-                        expected.truncate(12);
-                        assert!(out.bytes.starts_with(&expected), "{encap} {v6} {len}");
-                    }
-                }
-                assert_eq!(stage.counted(), (6, 6, vec![]));
-            }
-        }
-    }
-}
-
 #[test]
 fn datagrams_of_one_size_are_opened_each_for_itself() {
     for v6 in BOTH {
@@ -414,10 +384,8 @@ fn tcp_that_fits_or_cannot_be_cut_goes_on_as_it_is() {
 fn without_such_offload_a_udp_superpacket_is_cut() {
     for encap in [VXLAN, Encap::Udp] {
         for v6 in BOTH {
-            let stage = Stage {
-                uso: false,
-                ..Stage::new(encap)
-            };
+            let mut stage = Stage::new(encap);
+            stage.options.udp_superframes = false;
             let (sent, _) = udp(v6, 450).id(7).offloaded(Some(200));
             let next = udp(v6, 33).id(99).frame();
             let len = stage.message(&next).len();
@@ -471,5 +439,155 @@ fn a_priority_tag_hides_no_superpacket() {
         let vlan = udp(v6, 450).vlan(7).offloaded(Some(200)).0;
         assert_eq!(stage.open(&[(stage.message(&vlan), 200)]), []);
         assert_eq!(stage.counted(), (1, 0, vec![("vlan_tagged", 1)]));
+    }
+}
+
+/// Segments of one flow, each of 100 bytes.
+fn run(v6: bool, count: u32) -> Vec<Vec<u8>> {
+    let segment = |i: u32| tcp(v6, NEAR, 0).seq(1 + 100 * i).id(i as u16);
+    let payload = pattern(100 * count as usize);
+    let pieces = payload.chunks(100).zip(0..);
+    pieces.map(|(p, i)| segment(i).payload(p).frame()).collect()
+}
+
+/// In the buffers of the frames that joined, nothing is copied.
+#[test]
+fn a_run_becomes_one_superframe() {
+    for encap in [VXLAN, Encap::Udp] {
+        for v6 in BOTH {
+            let stage = Stage::new(encap);
+            let whole = tcp(v6, NEAR, 300).seq(1).id(0).offloaded(Some(100));
+            let expected = Out {
+                bytes: delivered(whole.0, 2),
+                offload: whole.1,
+                packets: 3,
+            };
+            assert_eq!(stage.open_each(&run(v6, 3)), [expected], "{encap} {v6}");
+            assert_eq!(stage.counted(), (3, 3, vec![]));
+            assert_eq!(stage.counters.delivered.frames.get(), 1);
+        }
+    }
+}
+
+#[test]
+fn without_coalescing_each_frame_has_a_verdict_of_its_own() {
+    for v6 in BOTH {
+        let mut stage = Stage::new(VXLAN);
+        stage.options.coalesce = false;
+        let out = stage.open_each(&run(v6, 3));
+        let expected: Vec<_> = run(v6, 3).into_iter().map(|f| delivered(f, 2)).collect();
+        let bytes: Vec<_> = out.iter().map(|out| out.bytes.clone()).collect();
+        assert_eq!(bytes, expected);
+        assert!(
+            out.iter()
+                .all(|out| out.packets == 1 && out.offload == Offload::default())
+        );
+        assert_eq!(stage.counters.delivered.frames.get(), 3);
+    }
+}
+
+/// node3 sends, under the address of a pod of node2, what would go on where node2's run ends.
+#[test]
+fn what_is_refused_does_not_hide_behind_what_is_not() {
+    for v6 in BOTH {
+        let stage = Stage::new(VXLAN);
+        let frames: Vec<_> = run(v6, 3).iter().map(|f| stage.message(f)).collect();
+        let mut buffers = Vec::new();
+        let mut messages = Vec::new();
+        for (i, bytes) in frames.iter().enumerate() {
+            let mut message = stage.described(i, bytes, bytes.len());
+            if i == 1 {
+                message.source = from_ip("192.168.77.3".parse().unwrap());
+            }
+            messages.push(message);
+            buffers.push([&[0; HEADROOM][..], bytes].concat());
+        }
+        let out = stage.arrive(&mut buffers, messages);
+        let packets: Vec<_> = out.iter().map(|out| out.packets).collect();
+        assert_eq!(
+            packets,
+            [1, 1],
+            "the third does not go on where the first ends"
+        );
+        assert_eq!(stage.counted(), (3, 2, vec![("foreign_inner_source", 1)]));
+        assert_eq!(stage.counters.peer(PeerId(1)).rx.count.frames.get(), 1);
+    }
+}
+
+/// Some of a run were marked by the underlay.
+#[test]
+fn a_congestion_mark_is_carried_before_anything_joins() {
+    for v6 in BOTH {
+        let stage = Stage::new(VXLAN);
+        let frames: Vec<_> = (0..4)
+            .map(|i| {
+                let build = tcp(v6, NEAR, 100).tos(2).seq(1 + 100 * i).id(i as u16);
+                stage.message(&build.frame())
+            })
+            .collect();
+        let mut buffers = Vec::new();
+        let mut messages = Vec::new();
+        for (i, bytes) in frames.iter().enumerate() {
+            let mut message = stage.described(i, bytes, bytes.len());
+            message.tos = if i < 2 { 2 } else { 3 };
+            messages.push(message);
+            buffers.push([&[0; HEADROOM][..], bytes].concat());
+        }
+        let out = stage.arrive(&mut buffers, messages);
+        let seen: Vec<_> = out
+            .iter()
+            .map(|out| {
+                let parsed = parse(&out.bytes, out.bytes.len()).unwrap();
+                (out.packets, parsed.tos & 3)
+            })
+            .collect();
+        assert_eq!(seen, [(2, 2), (2, 3)]);
+        assert_eq!(stage.counted(), (4, 4, vec![]));
+    }
+}
+
+/// A bare packet has no room for an Ethernet header but the end of the datagram before.
+#[test]
+fn what_an_ethernet_header_covers_is_put_back() {
+    for v6 in BOTH {
+        let stage = Stage::new(Encap::Udp);
+        let datagrams = [4, 5].map(|host| {
+            let ports = [format!("10.77.2.{host}:9"), format!("[fd77:2::{host}]:9")];
+            let build = kit::udp(&*ports[usize::from(v6)], NEAR[usize::from(v6)]);
+            build.macs(VTEP2, VTEP1).payload(&pattern(60)).frame()
+        });
+        let bytes: Vec<u8> = datagrams.iter().flat_map(|f| stage.message(f)).collect();
+        let len = bytes.len() / 2;
+        let message = stage.described(0, &bytes, len);
+        let mut buffers = vec![[&[7; HEADROOM][..], &bytes].concat()];
+        let tables = tables(Encap::Udp);
+        let mut pipeline = Pipeline::new(stage.counters.clone(), Ports::default());
+        let mut arrivals = Arrivals::new();
+        pipeline.from_datagrams(
+            &tables,
+            &mut arrivals,
+            &mut buffers,
+            stage.options,
+            [message],
+        );
+        for (i, datagram) in datagrams.iter().enumerate() {
+            let arrival = pipeline.next(&tables, &mut arrivals, &mut buffers, 0, &mut Off);
+            let at = arrival.unwrap().start as usize;
+            assert_eq!(at, HEADROOM + i * len - 14);
+            assert_eq!(buffers[0][at..][..len + 14], delivered(datagram.clone(), 2));
+            // Of the one before, only the header has changed.
+            if i == 1 {
+                let before = HEADROOM + len - 14;
+                assert_ne!(buffers[0][before..][..14], bytes[len - 14..len], "covered");
+            }
+        }
+        assert!(
+            pipeline
+                .next(&tables, &mut arrivals, &mut buffers, 0, &mut Off)
+                .is_none()
+        );
+        assert_eq!(buffers[0][HEADROOM - 14..HEADROOM], [7; 14]);
+        let first = &buffers[0][HEADROOM..][..len];
+        assert_eq!(first[len - 60..], bytes[len - 60..len], "payload is whole");
     }
 }

@@ -1,0 +1,432 @@
+//! From a peer: a batch of datagrams or of outer frames becomes frames for the pipeline.
+//!
+//! ```text
+//!   datagrams ────────────────────┐
+//!   frames ▶ outer headers off ───┴▶ open, each for itself ▶ superframes, coalesce ▶ next, in order of arrival
+//! ```
+//!
+//! Opening (`open.rs`) admits: what is coalesced has passed everything that a frame by itself would have to.
+//! A message may also be one datagram with a superpacket in it, of a kernel's VXLAN device over a link that
+//! passes such (veth). It goes on as the superframe it is: see [`split`] and `superframe.rs`.
+//!
+//! Nothing is held back beyond one batch. Within a flow the order of arrival is kept; flows overtake each
+//! other by at most a batch.
+//!
+//! The caller owns the buffers ([`Buffers`]). Payload stays where it was read; a superframe is its leader's
+//! headers, rewritten, and a tail of runs of bytes. A bare IP packet gets its Ethernet header in the 14 bytes
+//! before it, which may be the end of the datagram before: they are put back when the next frame is asked for.
+
+mod congestion;
+mod inner;
+mod message;
+mod open;
+mod outer;
+mod superframe;
+
+pub use message::{Message, Options, OuterFrame};
+pub use outer::Ports;
+
+pub(crate) use inner::{Fate, Inner};
+
+use inner::{NONE, Place};
+use open::{Datagram, Refusal};
+use ringway_encap::Carries;
+use ringway_encap::split::split;
+use ringway_packet::buffers::Buffers;
+use ringway_packet::gro::{Coalescer, Offer};
+use ringway_packet::gso::{self, Segmenter};
+use ringway_packet::mac::MacAddr;
+use ringway_packet::offload::{Checksum, Gso};
+use ringway_packet::parse::Parsed;
+use ringway_packet::{checksum, proto};
+use ringway_tables::Snapshot;
+
+use crate::reason::DropReason;
+
+/// Most inner frames of one batch: 64 messages of 64 datagrams.
+pub const MAX_INNER: usize = 4096;
+/// Most superframes of one batch that are to be cut: one of each message.
+const MAX_CUT: usize = 64;
+const ETHERNET: usize = 14;
+
+const _: () = assert!(gso::MAX_UDP_SEGMENTS <= 0xffff && MAX_CUT < 0xffff);
+
+/// A run of bytes in a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run<I> {
+    /// The buffer.
+    pub buf: I,
+    /// Offset in the buffer.
+    pub off: u32,
+    /// Bytes.
+    pub len: u32,
+}
+
+/// A batch of what came from peers, and the scratch for it. After [`new`](Self::new) nothing is allocated.
+pub struct Arrivals<I> {
+    inners: Vec<Inner<I>>,
+    coalescer: Coalescer,
+    /// Superframes of this batch that are to be cut.
+    cut: Vec<Segmenter>,
+    /// Of the frame asked for last.
+    tail: Vec<Run<I>>,
+    /// The frame to look at next.
+    next: usize,
+    covered: Option<Covered<I>>,
+}
+
+/// Bytes in the place of which an Ethernet header lies for a while.
+struct Covered<I> {
+    buf: I,
+    at: usize,
+    bytes: [u8; ETHERNET],
+}
+
+impl<I: Copy> Default for Arrivals<I> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<I: Copy> Arrivals<I> {
+    /// An empty batch with all its capacity.
+    pub fn new() -> Self {
+        Arrivals {
+            // As many again may be refused.
+            inners: Vec::with_capacity(2 * MAX_INNER),
+            coalescer: Coalescer::new(),
+            cut: Vec::with_capacity(MAX_CUT),
+            tail: Vec::with_capacity(MAX_INNER),
+            next: 0,
+            covered: None,
+        }
+    }
+
+    /// Datagrams of the batch, and segments of superframes that are cut.
+    pub fn len(&self) -> usize {
+        self.inners.len()
+    }
+
+    /// Whether the batch is empty.
+    pub fn is_empty(&self) -> bool {
+        self.inners.is_empty()
+    }
+
+    /// Bytes of each, and its headers if it was parsed. Before the first frame is asked for.
+    pub fn headers(&self) -> impl Iterator<Item = (u32, Option<Parsed>)> {
+        self.inners.iter().map(|inner| (inner.len, inner.parsed))
+    }
+
+    /// The rest of the frame asked for last, behind its head.
+    #[inline]
+    pub fn tail(&self) -> &[Run<I>] {
+        &self.tail
+    }
+
+    pub(crate) fn begin(&mut self) {
+        self.inners.clear();
+        self.cut.clear();
+        self.tail.clear();
+        self.coalescer.begin();
+        self.next = 0;
+        self.covered = None;
+    }
+
+    /// Enters the datagrams of a message.
+    #[inline]
+    pub(crate) fn enter_message<B: Buffers<Id = I>>(
+        &mut self,
+        snapshot: &Snapshot,
+        buffers: &mut B,
+        message: &Message<I>,
+        options: Options,
+    ) {
+        let (start, len) = (message.start as usize, message.len as usize);
+        let bytes = buffers.bytes(message.buf).get(start..start + len);
+        let split = split(
+            message.encap,
+            bytes.unwrap_or(&[]),
+            message.segment as usize,
+        );
+        // The kernel has it in 16 bits.
+        let segment = split.is_superframe().then_some(message.segment as u16);
+        for range in split {
+            let datagram = Datagram {
+                buf: message.buf,
+                start: message.start + range.start as u32,
+                len: range.len() as u32,
+                source: message.source,
+                tos: message.tos,
+                encap: message.encap,
+                outer: None,
+            };
+            self.enter(snapshot, buffers, &datagram, segment, options);
+        }
+    }
+
+    /// Enters the datagram that an outer frame carries.
+    #[inline]
+    pub(crate) fn enter_frame<B: Buffers<Id = I>>(
+        &mut self,
+        snapshot: &Snapshot,
+        ports: Ports,
+        buffers: &mut B,
+        frame: &OuterFrame<I>,
+        options: Options,
+    ) {
+        let (start, len) = (frame.start as usize, frame.len as usize);
+        let bytes = buffers.bytes(frame.buf).get(start..start + len);
+        let opened = outer::headers(snapshot, ports, bytes.unwrap_or(&[]));
+        let (outer, encap) = match opened {
+            Ok(opened) => opened,
+            Err(reason) => return self.inners.push(open::no_datagram(frame, reason)),
+        };
+        let datagram = Datagram {
+            buf: frame.buf,
+            start: frame.start + outer.payload_off as u32,
+            len: outer.payload_len as u32,
+            source: outer.src,
+            tos: outer.tos,
+            encap,
+            // Zero means that none was sent.
+            outer: (outer.checksum != 0).then_some(&outer),
+        };
+        self.enter(snapshot, buffers, &datagram, None, options);
+    }
+
+    #[inline(always)]
+    fn enter<B: Buffers<Id = I>>(
+        &mut self,
+        snapshot: &Snapshot,
+        buffers: &mut B,
+        datagram: &Datagram<'_, I>,
+        segment: Option<u16>,
+        options: Options,
+    ) {
+        let entered = open::open(snapshot, buffers, datagram, options.unfinished)
+            .and_then(|inner| self.place(snapshot, buffers, inner, segment, options));
+        if let Err(refusal) = entered {
+            self.inners.push(datagram.refused(refusal));
+        }
+    }
+
+    /// Finds a frame its place: a superframe's, in a group, or by itself.
+    #[inline(always)]
+    fn place<B: Buffers<Id = I>>(
+        &mut self,
+        snapshot: &Snapshot,
+        buffers: &mut B,
+        mut inner: Inner<I>,
+        segment: Option<u16>,
+        options: Options,
+    ) -> Result<(), Refusal> {
+        let (Some(parsed), Some(peer)) = (inner.parsed, inner.peer) else {
+            self.inners.push(inner);
+            return Ok(());
+        };
+        let refused = |reason| Refusal::opened(peer, Some(parsed), reason);
+        if self.inners.len() >= MAX_INNER {
+            return Err(refused(DropReason::NoBuffer));
+        }
+        let long = parsed.proto == proto::TCP && parsed.ip_len > u32::from(snapshot.least_mtu());
+        if long || segment.is_some() {
+            let mut whole = inner;
+            let described = superframe::describe(snapshot, buffers, &mut whole, segment);
+            if let Some(segments) = described.map_err(refused)? {
+                return self
+                    .superframe(buffers, whole, segments, options)
+                    .map_err(refused);
+            }
+        }
+        if options.coalesce && (parsed.proto != proto::UDP || options.udp_superframes) {
+            let start = inner.start as usize;
+            let head = &buffers.bytes(inner.buf)[start..start + inner.linear as usize];
+            let verified = inner.offload.checksum != Checksum::Complete;
+            let copy = parsed;
+            inner.place = self.offer(head, &copy, verified);
+            // Of a leader this is itself.
+            inner.last = self.inners.len() as u32;
+        }
+        self.inners.push(inner);
+        Ok(())
+    }
+
+    #[cold]
+    fn superframe<B: Buffers<Id = I>>(
+        &mut self,
+        buffers: &B,
+        mut inner: Inner<I>,
+        segments: Segmenter,
+        options: Options,
+    ) -> Result<(), DropReason> {
+        // Under no name it joins no group, but ends that of its flow: nothing overtakes it.
+        if let Some(parsed) = &inner.parsed {
+            let (start, len) = (inner.start as usize, inner.linear as usize);
+            let head = &buffers.bytes(inner.buf)[start..start + len];
+            self.coalescer.offer(NONE, head, parsed, len, &[], true);
+        }
+        let count = segments.count();
+        if inner.offload.gso != Gso::Udp || options.udp_superframes {
+            // At most 1,024.
+            inner.packets = count as u32;
+            self.inners.push(inner);
+            return Ok(());
+        }
+        let at = self.cut.len();
+        if at == MAX_CUT || self.inners.len() + count > MAX_INNER {
+            return Err(DropReason::NoBuffer);
+        }
+        for i in 0..count {
+            let mut one = superframe::segment(&inner, &segments, i);
+            one.place = Place::Cut(at as u16, i as u16);
+            self.inners.push(one);
+        }
+        self.cut.push(segments);
+        Ok(())
+    }
+
+    /// Offers the next frame to the coalescer. `verified`: its checksum is known to be right.
+    #[inline]
+    fn offer(&mut self, head: &[u8], parsed: &Parsed, verified: bool) -> Place {
+        let id = self.inners.len() as u32;
+        // Padding is left out.
+        let end = parsed.ip_end().min(head.len());
+        let payload = head.get(usize::from(parsed.payload_off)..end);
+        let payload = payload.unwrap_or(&[]);
+        let coalescer = &mut self.coalescer;
+        match coalescer.offer(id, head, parsed, head.len(), payload, verified) {
+            Offer::Joined { leader } => {
+                let last = std::mem::replace(&mut self.inners[leader as usize].last, id);
+                self.inners[last as usize].next = id;
+                Place::Joined
+            }
+            Offer::First => Place::Leads,
+            Offer::Alone => Place::Alone,
+        }
+    }
+
+    /// The next frame, its headers written and its tail gathered; or a datagram that was refused.
+    #[inline]
+    pub(crate) fn take<B: Buffers<Id = I>>(
+        &mut self,
+        buffers: &mut B,
+        vtep: MacAddr,
+    ) -> Option<&Inner<I>> {
+        if let Some(Covered { buf, at, bytes }) = self.covered.take() {
+            buffers.bytes_mut(buf)[at..at + ETHERNET].copy_from_slice(&bytes);
+        }
+        let at = loop {
+            let at = self.next;
+            let inner = self.inners.get(at)?;
+            self.next += 1;
+            if inner.place != Place::Joined {
+                break at;
+            }
+        };
+        self.tail.clear();
+        match self.inners[at].place {
+            Place::Leads => self.finish(buffers, at),
+            Place::Cut(superframe, i) => self.write_headers(buffers, at, superframe, i),
+            Place::Alone | Place::Joined => {}
+        }
+        if self.inners[at].carries == Carries::Packets {
+            self.give_ethernet(buffers, at, vtep);
+        }
+        self.inners.get(at)
+    }
+
+    /// Makes a leader's headers those of its group, and the payload of the others its tail.
+    #[inline]
+    fn finish<B: Buffers<Id = I>>(&mut self, buffers: &mut B, at: usize) {
+        let leader = &self.inners[at];
+        let (buf, start, linear) = (leader.buf, leader.start as usize, leader.linear as usize);
+        let mut next = leader.next;
+        if next == NONE {
+            if leader.offload.checksum == Checksum::Complete {
+                let head = &mut buffers.bytes_mut(buf)[start..start + linear];
+                self.inners[at].offload = self.coalescer.finish(at as u32, head);
+            }
+            return;
+        }
+        let Some(parsed) = leader.parsed else { return };
+        // Padding behind the leader's IP packet must not come between the payloads.
+        let mut len = parsed.ip_end() as u32;
+        let head_len = len;
+        let mut packets = 1;
+        while let Some(inner) = self.inners.get(next as usize) {
+            if let Some(parsed) = &inner.parsed {
+                let from = u32::from(parsed.payload_off);
+                let bytes = parsed.ip_end() as u32 - from;
+                self.tail.push(Run {
+                    buf: inner.buf,
+                    off: inner.start + from,
+                    len: bytes,
+                });
+                len += bytes;
+                packets += 1;
+            }
+            next = inner.next;
+        }
+        let head = &mut buffers.bytes_mut(buf)[start..start + linear];
+        let offload = self.coalescer.finish(at as u32, head);
+        let leader = &mut self.inners[at];
+        leader.offload = offload;
+        (leader.linear, leader.len, leader.packets) = (head_len, len, packets);
+        if let Some(parsed) = &mut leader.parsed {
+            parsed.ip_len = len - u32::from(parsed.l3_off);
+        }
+    }
+
+    /// Writes the headers of a segment before its payload.
+    #[cold]
+    fn write_headers<B: Buffers<Id = I>>(
+        &mut self,
+        buffers: &mut B,
+        at: usize,
+        superframe: u16,
+        i: u16,
+    ) {
+        let inner = &self.inners[at];
+        let Some(segments) = self.cut.get(usize::from(superframe)) else {
+            return;
+        };
+        let start = inner.start as usize;
+        let bytes = &mut buffers.bytes_mut(inner.buf)[start..start + inner.len as usize];
+        let (headers, payload) = bytes.split_at_mut(segments.header_len());
+        segments.write_header(usize::from(i), checksum::sum(payload), headers);
+    }
+
+    /// Gives a bare IP packet the Ethernet header of a frame to this node's VTEP.
+    #[inline]
+    fn give_ethernet<B: Buffers<Id = I>>(&mut self, buffers: &mut B, at: usize, vtep: MacAddr) {
+        let inner = &mut self.inners[at];
+        let (Fate::Admitted(_), Some(parsed)) = (inner.fate, &mut inner.parsed) else {
+            return;
+        };
+        let start = inner.start as usize;
+        let Some(room) = start.checked_sub(ETHERNET) else {
+            inner.fate = Fate::Refused(DropReason::NoBuffer);
+            return;
+        };
+        let header = &mut buffers.bytes_mut(inner.buf)[room..start];
+        let mut bytes = [0; ETHERNET];
+        bytes.copy_from_slice(header);
+        self.covered = Some(Covered {
+            buf: inner.buf,
+            at: room,
+            bytes,
+        });
+        header[..6].copy_from_slice(&vtep.0);
+        header[6..12].copy_from_slice(&vtep.0);
+        header[12..].copy_from_slice(&parsed.ethertype.to_be_bytes());
+        inner.start -= ETHERNET as u32;
+        inner.linear += ETHERNET as u32;
+        inner.len += ETHERNET as u32;
+        parsed.l3_off += ETHERNET as u16;
+        parsed.l4_off += ETHERNET as u16;
+        parsed.payload_off += ETHERNET as u16;
+        if let Checksum::Partial { start, .. } = &mut inner.offload.checksum {
+            *start += ETHERNET as u16;
+        }
+    }
+}

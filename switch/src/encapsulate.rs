@@ -1,0 +1,64 @@
+//! Towards a peer: the whole outer frame in front of what the tunnel carries.
+
+use ringway_encap::Encap;
+use ringway_encap::outer::Fields;
+use ringway_packet::offload::Checksum;
+use ringway_packet::parse::Parsed;
+use ringway_packet::{checksum, proto};
+use ringway_tables::Snapshot;
+
+use crate::bytes::be16;
+use crate::inner_sum::InnerSum;
+use crate::packet::Packet;
+use crate::reason::DropReason;
+use crate::verdict::Tunnel;
+
+/// Puts the whole outer frame of a tunnel in front of `packet`: the last step before a port that
+/// carries frames (memory, AF_XDP). Sockets do this in the kernel. `src_port` is the flow's; `id` is 0
+/// unless the path's packets [may be fragmented](ringway_encap::outer::OuterHeader::may_fragment).
+///
+/// # Errors
+/// The path is gone, or the packet does not fit an IP length field or its headroom.
+#[inline]
+pub fn encapsulate(
+    snapshot: &Snapshot,
+    tunnel: &Tunnel,
+    packet: &mut Packet<'_>,
+    src_port: u16,
+    id: u16,
+) -> Result<(), DropReason> {
+    let path = snapshot.path(tunnel.path).ok_or(DropReason::NoPath)?;
+    packet.pull(path.encap.carries().left_behind());
+    let sum = path
+        .outer
+        .needs_sum()
+        .then(|| carried_sum(packet, path.encap));
+    let tos = tunnel.tos;
+    let fields = Fields { src_port, tos, id };
+    let start = path
+        .outer
+        .push(packet.buf, packet.start, packet.len, fields, sum)
+        .map_err(|_| DropReason::NoBuffer)?;
+    packet.push(packet.start - start);
+    Ok(())
+}
+
+/// The sum over what the tunnel carries. Where the inner checksum was just computed, the headers
+/// say it all.
+#[inline]
+fn carried_sum(packet: &Packet<'_>, encap: Encap) -> checksum::Sum {
+    let head = packet.head();
+    if packet.offload.checksum == Checksum::Verified
+        && let Ok(parsed) = encap.carries().parse(head, packet.len)
+        && let Some(inner) = InnerSum::of(&parsed, 0)
+        && !is_udp_without_checksum(head, &parsed)
+        && let Some(sum) = inner.finished(head)
+    {
+        return sum;
+    }
+    checksum::sum(head)
+}
+
+fn is_udp_without_checksum(head: &[u8], parsed: &Parsed) -> bool {
+    parsed.proto == proto::UDP && be16(head, usize::from(parsed.l4_off) + 6) == 0
+}

@@ -1,0 +1,32 @@
+//! 4. Lookup: what the tables say of the destination.
+
+use ringway_packet::parse::{L3, Parsed};
+use ringway_tables::{PortId, Snapshot, Target};
+
+use crate::bytes::mac;
+use crate::trace::{Sink, Step};
+
+/// Whose destination MAC it is.
+#[inline(always)]
+pub(crate) fn by_mac<S: Sink>(snapshot: &Snapshot, head: &[u8], sink: &mut S) -> Option<PortId> {
+    let to = mac(head, 0);
+    let found = snapshot.mac(to);
+    sink.step(|| Step::Mac(to, found));
+    found
+}
+
+/// Where the destination address leads. Each family has a table of its own: an IPv4-mapped address of an IPv6
+/// packet is no IPv4 address.
+#[inline(always)]
+pub(crate) fn by_address<S: Sink>(
+    snapshot: &Snapshot,
+    parsed: &Parsed,
+    sink: &mut S,
+) -> Option<Target> {
+    let target = match parsed.l3 {
+        L3::Ipv4 => snapshot.routes4.lookup(parsed.dst4()),
+        _ => snapshot.routes6.lookup(parsed.dst),
+    };
+    sink.step(|| Step::Route(parsed.dst, target));
+    target
+}
