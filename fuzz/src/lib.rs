@@ -7,6 +7,7 @@
 //! [`repair`]s them: both kinds of frame are tried.
 
 pub mod api;
+pub mod arrivals;
 pub mod config;
 pub mod fragment;
 pub mod gro;
@@ -31,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("fragment", fragment::run),
     ("split", split::run),
     ("pipeline", pipeline::run),
+    ("arrivals", arrivals::run),
     ("api", api::run),
     ("config", config::run),
     ("pcap", pcap::run),

@@ -43,6 +43,17 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
             seeds.push(("pipeline", format!("{name}-{variant}"), input));
         }
     }
+    for (name, flags, messages) in arrivals() {
+        for variant in 0..4u8 {
+            let mut input = vec![variant, flags];
+            for (side, datagrams) in &messages {
+                // Over UDP where the tables have it.
+                input.extend_from_slice(&[side | variant & 1, 0, datagrams.len() as u8 - 1]);
+                datagrams.iter().for_each(|frame| append(&mut input, frame));
+            }
+            seeds.push(("arrivals", format!("{name}-{variant}"), input));
+        }
+    }
     for (name, text) in TEXTS {
         let target = if name.starts_with("config") {
             "config"
@@ -191,6 +202,69 @@ fn packets() -> Vec<(&'static str, u16, Vec<u8>)> {
             build().options(&[0x94, 4, 0, 0, 7, 3, 4, 1]).packet(),
         ),
         ("fits", 1500, build().packet()),
+    ]
+}
+
+/// Batches of messages from peers (see `arrivals`): flags, and of each message its sender and datagrams.
+#[allow(clippy::type_complexity)]
+fn arrivals() -> Vec<(&'static str, u8, Vec<(u8, Vec<Vec<u8>>)>)> {
+    const NODE2: u8 = 0;
+    const NODE3: u8 = 2;
+    let run = |v6: bool, from: u32| {
+        let (src, dst) = match v6 {
+            false => ("10.77.2.2:1", "10.77.1.2:2"),
+            true => ("[fd77:2::2]:1", "[fd77:1::2]:2"),
+        };
+        let build = kit::tcp(src, dst).macs(VTEP2, VTEP1).dont_fragment();
+        let segment = |i: u32| build.clone().seq(from + 100 * i).payload_len(100).frame();
+        (0..3).map(segment).collect::<Vec<_>>()
+    };
+    let udp = |len: usize| {
+        let build = kit::udp("10.77.2.2:7", "10.77.1.3:8").macs(VTEP2, VTEP1);
+        build.payload_len(len)
+    };
+    vec![
+        (
+            "run",
+            0,
+            vec![(NODE2, run(false, 1)), (NODE2, run(true, 1))],
+        ),
+        (
+            "run-goes-on",
+            4,
+            vec![(NODE2, run(false, 1)), (NODE2, run(false, 301))],
+        ),
+        (
+            "of-another",
+            0,
+            vec![(NODE2, run(false, 1)), (NODE3, run(false, 301))],
+        ),
+        (
+            "datagrams",
+            1,
+            vec![(
+                NODE2,
+                vec![udp(60).frame(), udp(60).frame(), udp(9).frame()],
+            )],
+        ),
+        (
+            "no-superframes",
+            2,
+            vec![(NODE2, vec![udp(60).frame(), udp(60).frame()])],
+        ),
+        (
+            "in-frames",
+            8,
+            vec![
+                (NODE2, vec![udp(60).frame()]),
+                (NODE2, vec![run(true, 1).remove(0)]),
+            ],
+        ),
+        (
+            "unfinished",
+            4,
+            vec![(NODE2, vec![udp(60).offloaded(None).0])],
+        ),
     ]
 }
 
