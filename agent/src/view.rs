@@ -398,7 +398,8 @@ pub struct Pod {
     pub from_pod: Traffic,
     /// Delivered to the pod.
     pub to_pod: Traffic,
-    /// Frames of the pod that were dropped, by reason; zero ones are left out.
+    /// What the pod sent and was dropped, and what was lost on its way to the pod, by reason, in packets on
+    /// the wire; zero ones are left out.
     pub drops: Vec<DropCount>,
 }
 
@@ -456,7 +457,7 @@ impl From<&PortMapping> for HostPort {
 pub struct DropCount {
     /// Name of the reason.
     pub reason: String,
-    /// Frames.
+    /// How many; the list says of what.
     pub count: u64,
 }
 

@@ -85,7 +85,7 @@ pub struct Side {
     pub rx: Traffic,
     /// Handed to it.
     pub tx: Traffic,
-    /// Frames of it that were dropped, by reason.
+    /// What it sent and was dropped, and what was lost on its way to it, by reason; in wire packets.
     pub drops: [Cell; DropReason::COUNT],
 }
 
@@ -196,7 +196,7 @@ impl Counters {
                 self.dropped.add(packets);
                 self.drops[reason.index()].add(1);
                 if let Some(side) = side {
-                    side.drops[reason.index()].add(1);
+                    side.drops[reason.index()].add(u64::from(packets));
                 }
             }
         }

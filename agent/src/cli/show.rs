@@ -331,7 +331,7 @@ pub(super) fn pods(pods: &Vec<Pod>) -> String {
                 amount(pod.to_pod.packets),
                 bytes(pod.to_pod.bytes)
             ),
-            amount(dropped),
+            format!("{} pk", amount(dropped)),
             pod.netns.clone(),
         ]);
     }
@@ -380,7 +380,7 @@ pub(super) fn drops(drops: &Drops) -> String {
         }
         out.line(&format!("{}: {}", drop.reason, counts.join(", ")));
         for (place, n) in drop.at.iter().take(5) {
-            out.push("  at", &format!("{place}: {}", amount(*n)));
+            out.push("  at", &format!("{place}: {} packets", amount(*n)));
         }
         out.push("  cause", &drop.cause);
         out.push("  to do", &drop.remedy);
