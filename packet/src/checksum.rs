@@ -165,13 +165,6 @@ pub const fn update16(checksum: u16, old: u16, new: u16) -> u16 {
     !((s & 0xffff) + (s >> 16)) as u16
 }
 
-/// The checksum after a 32-bit field at an even offset changed from `old` to `new`.
-#[inline]
-pub const fn update32(checksum: u16, old: u32, new: u32) -> u16 {
-    let high = update16(checksum, (old >> 16) as u16, (new >> 16) as u16);
-    update16(high, old as u16, new as u16)
-}
-
 /// Sums pieces of one stretch of data in sequence, whatever their lengths.
 #[derive(Copy, Clone, Default, Debug)]
 pub struct Summer {

@@ -98,12 +98,8 @@ impl Bucket {
             .fetch_update(Relaxed, Relaxed, |spent| Some(spent.saturating_sub(bytes)));
     }
 
-    /// When the level will be `bytes`, or the bucket full, if nobody takes anything meanwhile; `now` if
-    /// it is already.
-    pub fn ready_at(&self, now: u64, bytes: u64) -> u64 {
-        self.ready_after(self.spent.load(Relaxed), now, bytes)
-    }
-
+    /// When the level will be `bytes`, or the bucket full, after so much was spent and if nobody takes
+    /// anything meanwhile; `now` if it is already.
     fn ready_after(&self, spent: u64, now: u64, bytes: u64) -> u64 {
         let needed = bytes.min(self.burst);
         let earned = spent.saturating_sub(self.burst - needed);
@@ -158,7 +154,7 @@ mod tests {
         assert!(bucket.try_take(S, 65_000));
         assert_eq!(bucket.level(S), 1500 - 65_000);
         assert!(!bucket.try_take(S + 64 * MS, 1500));
-        assert_eq!(bucket.ready_at(S, 1500), S + 65 * MS);
+        assert!(!bucket.try_take(S + 65 * MS - 1, 1500));
         assert!(bucket.try_take(S + 65 * MS, 1500));
     }
 
@@ -167,9 +163,9 @@ mod tests {
         let bucket = Bucket::new(1000, 100);
         bucket.charge(S, 1100);
         assert_eq!(bucket.level(S), -1000);
-        assert_eq!(bucket.ready_at(S, 1), S + 1_001 * MS);
-        assert_eq!(bucket.ready_at(3 * S, 1), 3 * S, "not in the past");
         assert_eq!(bucket.level(2 * S), 0);
+        assert_eq!(bucket.reserve(S, 1), S + 1_001 * MS);
+        assert_eq!(bucket.reserve(3 * S, 1), 3 * S, "not in the past");
     }
 
     #[test]
@@ -192,7 +188,7 @@ mod tests {
                     bucket.charge(now, u64::MAX);
                     bucket.try_take(now, u64::MAX);
                     bucket.reserve(now, u64::MAX);
-                    let _ = (bucket.level(now), bucket.ready_at(now, u64::MAX));
+                    let _ = bucket.level(now);
                     bucket.give_back(u64::MAX);
                 }
             }
@@ -222,8 +218,7 @@ mod tests {
             let bucket = Bucket::new(rate, burst);
             let (mut now, mut sent, start) = (S, 0u64, S);
             for bytes in sizes.iter().cycle().take(20_000) {
-                now = bucket.ready_at(now, *bytes);
-                prop_assert!(bucket.try_take(now, *bytes), "ready_at is when it may");
+                now = bucket.reserve(now, *bytes);
                 sent += bytes;
             }
             // What the rate would have sent by the last frame, which may still be owed.
@@ -277,7 +272,7 @@ mod tests {
             let (mut sent, mut latest, mut largest) = (0u128, 0, 0);
             for (now, bytes, by_force) in steps {
                 latest = latest.max(now);
-                let _ = (bucket.level(now), bucket.ready_at(now, bytes));
+                let _ = bucket.level(now);
                 if by_force {
                     bucket.charge(now, bytes);
                 } else if bucket.try_take(now, bytes) {
