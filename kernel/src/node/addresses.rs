@@ -4,11 +4,14 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::is_next_hop;
-use crate::netlink::{Address, Lifetime};
+use crate::netlink::{Address, Lifetime, Netlink};
 use crate::reconcile::{Actual, Kernel, Kind, OWNER, Refused, Wanted};
 
 /// `IFAPROT_KERNEL_LL`, linux/if_addr.h: made by the kernel from the MAC address.
 const KERNEL_LL: u8 = 3;
+
+/// Prefix length of a single IPv4 address.
+const HOST: u8 = 32;
 
 /// What an address has beside itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,10 +73,41 @@ impl fmt::Display for Prefix {
     }
 }
 
+/// An address, in the order in which they are set: the kernel takes the first of a network, and of an interface
+/// where it masquerades, as its own (`inet_select_addr`, net/ipv4/devinet.c), which is to be the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ranked {
+    rank: usize,
+    ip: IpAddr,
+}
+
+/// These addresses in this order.
+pub(super) fn ranked(
+    addresses: impl IntoIterator<Item = (IpAddr, Prefix)>,
+) -> impl Iterator<Item = (Ranked, Prefix)> {
+    let numbered = addresses.into_iter().enumerate();
+    numbered.map(|(rank, (ip, prefix))| (Ranked { rank, ip }, prefix))
+}
+
 /// Addresses of one interface.
 #[derive(Debug)]
 pub(super) struct Addresses {
     pub(super) interface: String,
+}
+
+/// Puts the network address of a gateway behind it, where it was before.
+fn behind(netlink: &mut Netlink, index: u32, gateway: IpAddr, len: u8) -> Result<(), Refused> {
+    let IpAddr::V4(gateway) = gateway else {
+        return Ok(());
+    };
+    let mask = u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0);
+    let network: IpAddr = std::net::Ipv4Addr::from(u32::from(gateway) & mask).into();
+    let is_network = |a: &Address| (a.ip, a.prefix_len) == (network, HOST);
+    if len < HOST && netlink.addresses(index)?.iter().any(is_network) {
+        netlink.remove_address(index, network, HOST)?;
+        netlink.add_address(index, network, HOST)?;
+    }
+    Ok(())
 }
 
 fn is_link_local(ip: IpAddr) -> bool {
@@ -87,32 +121,34 @@ fn is_kernels(protocol: Option<u8>) -> bool {
 
 impl Kind for Addresses {
     const NAME: &'static str = "addresses";
-    type Key = IpAddr;
+    type Key = Ranked;
     type Value = Prefix;
 
-    fn thing(&self, ip: &IpAddr) -> String {
+    fn thing(&self, Ranked { ip, .. }: &Ranked) -> String {
         format!("address {ip} of {}", self.interface)
     }
 
     fn list(
         &mut self,
         kernel: &mut Kernel<'_>,
-        wanted: &Wanted<IpAddr, Prefix>,
+        wanted: &Wanted<Ranked, Prefix>,
         sweep: bool,
-        each: &mut dyn FnMut(IpAddr, Actual<Prefix>),
+        each: &mut dyn FnMut(Ranked, Actual<Prefix>),
     ) -> Result<(), Refused> {
         for a in kernel.netlink.addresses(kernel.index)? {
-            let known = wanted.get(&a.ip).is_some();
+            let known = wanted.iter().find(|(key, _)| key.ip == a.ip);
+            let known = known.map(|(key, _)| *key);
             // The kernel makes one from the MAC address where `addr_gen_mode` was lost. It may be a next hop's,
             // which is the node's own then.
             let made = is_next_hop(a.ip) || (is_link_local(a.ip) && is_kernels(a.protocol));
             let ours = a.protocol == Some(OWNER) || made || (sweep && a.global);
-            if known || ours {
+            if known.is_some() || ours {
                 let actual = Actual {
                     value: Prefix::found(&a),
                     protocol: a.protocol,
                 };
-                each(a.ip, actual);
+                let (rank, ip) = (usize::MAX, a.ip);
+                each(known.unwrap_or(Ranked { rank, ip }), actual);
             }
         }
         Ok(())
@@ -121,7 +157,7 @@ impl Kind for Addresses {
     fn set(
         &mut self,
         kernel: &mut Kernel<'_>,
-        ip: &IpAddr,
+        Ranked { ip, .. }: &Ranked,
         value: &Prefix,
         actual: Option<&Prefix>,
     ) -> Result<(), Refused> {
@@ -139,13 +175,13 @@ impl Kind for Addresses {
         if let Some(old) = other_len.filter(|_| ip.is_ipv4()) {
             netlink.remove_address(index, *ip, old.len)?;
         }
-        Ok(())
+        behind(netlink, index, *ip, value.len)
     }
 
     fn remove(
         &mut self,
         kernel: &mut Kernel<'_>,
-        ip: &IpAddr,
+        Ranked { ip, .. }: &Ranked,
         actual: &Prefix,
     ) -> Result<(), Refused> {
         Ok(kernel

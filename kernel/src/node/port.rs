@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use ringway_packet::mac::MacAddr;
 
-use super::addresses::{Addresses, Prefix};
+use super::addresses::{Addresses, Prefix, ranked};
 use super::link::{self, Activity, Attributes};
 use super::neighbours::{Entry, Neighbours};
 use super::routes::{self, Routes};
@@ -338,7 +338,7 @@ impl NodePort {
         // What Flannel nodes have as their own on the overlay (flannel.1) and take as their source.
         let network = spec.first(false);
         let network = network.map(|(cidr, _)| (cidr.network(), Prefix::of(32)));
-        let addresses = self.addresses.want(gateways.chain(network));
+        let addresses = self.addresses.want(ranked(gateways.chain(network)));
         self.routes.want(routes::wanted(spec));
         any |= self.want_settings() || addresses;
         self.want_neighbours();

@@ -449,3 +449,27 @@ fn it_is_made_again_when_its_place_is_free() {
         assert_eq!(ledger.restored_count(), 0);
     });
 }
+
+/// The kernel masquerades as the interface's first address, and peers take the gateway's only.
+#[test]
+fn the_gateway_is_the_first_address_also_when_it_comes_back() {
+    in_netns(|| {
+        let _under = underlay();
+        let mut nl = Netlink::open().unwrap();
+        let (mut before, mut ledger) = (Before::default(), Ledger::default());
+        let opened = NodePort::open(spec(PEER, BOTH), 1, &mut before, &mut ledger);
+        let (mut port, _queues) = opened.unwrap();
+        let mut in_order = |index| -> Vec<String> {
+            let all = nl.addresses(index).unwrap();
+            let v4 = all.iter().filter(|a| a.ip.is_ipv4());
+            v4.map(|a| format!("{}/{}", a.ip, a.prefix_len)).collect()
+        };
+        let expected = ["10.77.1.1/24", "10.77.1.0/32"];
+        assert_eq!(in_order(port.index()), expected);
+        let gateway = "10.77.1.1".parse().unwrap();
+        let mut somebody = Netlink::open().unwrap();
+        somebody.remove_address(port.index(), gateway, 24).unwrap();
+        port.look(&mut before, &mut ledger, std::time::Instant::now());
+        assert_eq!(in_order(port.index()), expected);
+    });
+}
