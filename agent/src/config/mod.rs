@@ -11,6 +11,7 @@ mod error;
 mod live;
 mod locate;
 mod meant;
+mod networks;
 mod number;
 mod pods;
 mod raw;

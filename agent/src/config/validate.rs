@@ -1,7 +1,7 @@
 //! From raw values to meanings: parses, checks one value, then checks values
 //! against each other. The first mistake is reported, in the file's order.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use ringway_packet::mac::MacAddr;
 use ringway_ports::socket::{MAX_TX_PORTS, least_mtu};
 use ringway_tables::Cidr;
 
+use super::networks::{Networks, in_cluster, overlaps};
 use super::pods::{egress, ipam};
 use super::raw::{self, Raw};
 use super::{Checksum, Config, Family, Node, Peer, Problem, Underlay, Workers};
@@ -303,83 +304,6 @@ fn against_each_other(config: &Config) -> Located<()> {
         }
     }
     Ok(())
-}
-
-/// Networks may lie in one another, for the longest decides; what is the same is one node's only.
-fn overlaps(config: &Config) -> Located<()> {
-    let mut owners: HashMap<Cidr, &str> = HashMap::new();
-    let own = config.node.pod_cidrs.iter().enumerate();
-    for (i, c) in own {
-        if let Some(owner) = owners.insert(*c, "this node") {
-            return Err((format!("node.pod_cidrs[{i}]"), overlap(*c, owner)));
-        }
-    }
-    for (i, peer) in config.peers.iter().enumerate() {
-        for (j, c) in peer.pod_cidrs.iter().enumerate() {
-            if let Some(owner) = owners.insert(*c, &peer.name) {
-                return Err((format!("peers[{i}].pod_cidrs[{j}]"), overlap(*c, owner)));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn overlap(value: Cidr, owner: &str) -> Problem {
-    let (value, owner) = (value.to_string(), owner.to_owned());
-    Problem::Overlap { value, owner }
-}
-
-/// Pod networks by length, so that thousands of addresses are looked up in thousands of networks.
-struct Networks<'a> {
-    owners: HashMap<Cidr, &'a str>,
-    lengths: BTreeSet<(bool, u8)>,
-}
-
-impl<'a> Networks<'a> {
-    fn of(config: &'a Config) -> Self {
-        let own = config.node.pod_cidrs.iter().map(|c| (*c, "this node"));
-        let of_peer = |p: &'a Peer| p.pod_cidrs.iter().map(|c| (*c, p.name.as_str()));
-        let owners: HashMap<Cidr, &str> =
-            own.chain(config.peers.iter().flat_map(of_peer)).collect();
-        let lengths = owners
-            .keys()
-            .map(|c| (c.is_ipv6(), c.prefix_len()))
-            .collect();
-        Self { owners, lengths }
-    }
-
-    /// One that an address lies in, and whose it is.
-    fn around(&self, address: IpAddr) -> Option<(Cidr, &'a str)> {
-        let same = self
-            .lengths
-            .iter()
-            .filter(|(v6, _)| *v6 == address.is_ipv6());
-        same.rev().find_map(|(_, len)| {
-            let cidr = Cidr::containing(address, *len).ok()?;
-            Some((cidr, *self.owners.get(&cidr)?))
-        })
-    }
-}
-
-fn in_cluster(key: &str, network: Cidr, config: &Config) -> Located<()> {
-    let mut same = config
-        .node
-        .cluster_cidrs
-        .iter()
-        .filter(|c| c.is_ipv6() == network.is_ipv6())
-        .peekable();
-    if same.peek().is_none() {
-        return Ok(());
-    }
-    let known: Vec<String> = same.clone().map(ToString::to_string).collect();
-    if same.any(|c| c.prefix_len() <= network.prefix_len() && c.overlaps(network)) {
-        return Ok(());
-    }
-    let problem = Problem::OutsideCluster {
-        value: network.to_string(),
-        cluster: known.join(", "),
-    };
-    Err((key.to_owned(), problem))
 }
 
 pub(super) fn cidr(key: &str, text: &str) -> Located<Cidr> {
