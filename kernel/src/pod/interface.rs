@@ -244,13 +244,17 @@ fn configure(netlink: &mut Netlink, netns: &Netns, spec: &Spec) -> Result<(), In
     Ok(())
 }
 
-/// Whether the next hop is a gateway of these addresses and in the network of none.
+/// Whether the next hop is the gateway of a borrowed address, a network by itself, and in the network of none.
 fn is_beyond(addresses: &[PodAddress], next_hop: IpAddr) -> bool {
+    let borrowed = |a: &PodAddress| {
+        let bits = if a.ip.is_ipv6() { 128 } else { 32 };
+        a.prefix_len + 1 >= bits && a.gateway == next_hop
+    };
     let around = |a: &PodAddress| {
         let network = Cidr::containing(a.ip, a.prefix_len);
         network.is_ok_and(|network| network.contains(from_ip(next_hop)))
     };
-    addresses.iter().any(|a| a.gateway == next_hop) && !addresses.iter().any(around)
+    addresses.iter().any(borrowed) && !addresses.iter().any(around)
 }
 
 /// IPv6 settings of the interface, in the current namespace. Addresses are
