@@ -192,7 +192,8 @@ fn batch(
         assert_eq!(packets.len(), arrival.packets as usize);
         for packet in packets {
             let parsed = parse(&packet, packet.len()).expect("what goes on is well-formed");
-            assert!(tables.sources.get(parsed.src).is_some() || is_of_peer(tables, &parsed));
+            let (src, _) = parsed.addresses().expect("only IP goes on");
+            assert!(tables.sources.get(src).is_some() || is_of_peer(tables, &parsed));
             let key = FlowKey::of(&parsed).expect("only IP goes on");
             let key = (key.src, key.dst, key.src_port, key.dst_port, key.proto);
             delivered
@@ -207,7 +208,7 @@ fn batch(
 fn is_of_peer(tables: &Snapshot, parsed: &ringway_packet::parse::Parsed) -> bool {
     let back = match parsed.l3 {
         L3::Ipv4 => tables.routes4.lookup(parsed.src4()),
-        _ => tables.routes6.lookup(parsed.src),
+        _ => tables.routes6.lookup(parsed.src6()),
     };
     matches!(back, Some(ringway_tables::Target::Path(_)))
 }

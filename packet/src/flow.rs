@@ -72,8 +72,9 @@ pub fn flow_hash(p: &Parsed) -> u32 {
             mix(mix(pair ^ K0, l4 ^ K1) ^ K2, K3)
         }
         L3::Ipv6 => {
-            let network = mix((p.src >> 64) as u64 ^ K0, (p.dst >> 64) as u64 ^ K1);
-            let host = mix(p.src as u64 ^ K2, p.dst as u64 ^ K3);
+            let (src, dst) = (p.src6(), p.dst6());
+            let network = mix((src >> 64) as u64 ^ K0, (dst >> 64) as u64 ^ K1);
+            let host = mix(src as u64 ^ K2, dst as u64 ^ K3);
             mix(network ^ host.rotate_left(32), l4 ^ K1)
         }
         _ => return 0,

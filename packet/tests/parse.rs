@@ -1,6 +1,6 @@
 //! The parse on literal frames: what it finds, field by field, and every way each can lie.
 
-use ringway_packet::parse::{Fragment, L3, Layer, ParseError, Parsed, parse, parse_ip};
+use ringway_packet::parse::{Addresses, Fragment, L3, Layer, ParseError, Parsed, parse, parse_ip};
 use ringway_packet::{ethertype, kit, proto};
 
 const UDP4: &str = "02 52 57 00 00 01  0a 58 0a 4d 01 02  08 00
@@ -60,8 +60,7 @@ fn untagged_udp_over_ipv4_with_padding() {
         tos: 0xb8,
         src_port: 1000,
         dst_port: 53,
-        src: 0xffff_0a4d_0102,
-        dst: 0xffff_0a4d_0202,
+        addresses: Addresses::v4(0x0a4d_0102, 0x0a4d_0202),
     };
     let frame = bytes(UDP4);
     assert_eq!(ok(&frame), expected);
@@ -93,8 +92,7 @@ fn tcp_over_ipv4_with_options_of_both() {
         tos: 0,
         src_port: 1000,
         dst_port: 80,
-        src: 0xffff_0a4d_0102,
-        dst: 0xffff_0a4d_0202,
+        addresses: Addresses::v4(0x0a4d_0102, 0x0a4d_0202),
     };
     assert_eq!(ok(&bytes(TCP4_OPTIONS)), expected);
 }
@@ -146,8 +144,7 @@ fn twice_tagged_udp_over_ipv6() {
         tos: 0xb8,
         src_port: 5353,
         dst_port: 5353,
-        src: 0xfe80 << 112 | 2,
-        dst: 0xff02 << 112 | 0xfb,
+        addresses: Addresses::v6(0xfe80 << 112 | 2, 0xff02 << 112 | 0xfb),
     };
     let frame = bytes(TAGGED_UDP6);
     assert_eq!(ok(&frame), expected);
@@ -191,8 +188,7 @@ fn sctp_behind_five_extension_headers() {
         tos: 0,
         src_port: 2905,
         dst_port: 2906,
-        src: 0xfd77_0001 << 96 | 2,
-        dst: 0xfd77_0002 << 96 | 2,
+        addresses: Addresses::v6(0xfd77_0001 << 96 | 2, 0xfd77_0002 << 96 | 2),
     };
     assert_eq!(ok(&frame), expected);
 }

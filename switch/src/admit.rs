@@ -35,10 +35,10 @@ pub(crate) fn pod(port: &Port, head: &[u8], parsed: &Parsed) -> Stage<()> {
             Err(DropReason::SpoofedIpv4.into())
         }
         L3::Ipv6 => {
-            let source = parsed.src;
+            let source = parsed.src6();
             // Unspecified only while a pod looks for an address (RFC 4291 section 2.5.2): a packet to
             // somebody would be from nobody.
-            let searching = source == 0 && is_multicast6(parsed.dst);
+            let searching = source == 0 && is_multicast6(parsed.dst6());
             if port.ip6 == Some(source) || searching || is_link_local(source) {
                 return Ok(());
             }
@@ -97,7 +97,10 @@ pub(crate) fn peer(
             snapshot.routes4.lookup(parsed.src4()),
             snapshot.node.vtep_mac,
         ),
-        L3::Ipv6 => (snapshot.routes6.lookup(parsed.src), snapshot.node.vtep_mac6),
+        L3::Ipv6 => (
+            snapshot.routes6.lookup(parsed.src6()),
+            snapshot.node.vtep_mac6,
+        ),
         L3::Arp | L3::Other => return Err(DropReason::NotForwardedInner),
     };
     if encap.carries() == Carries::Frames && mac(head, 0) != vtep {
@@ -125,7 +128,10 @@ pub(crate) fn peer(
 /// outside the tunnel, under the pod's own address, has that source and takes the route to the pod.
 #[cold]
 fn is_node(snapshot: &Snapshot, peer: PeerId, parsed: &Parsed) -> bool {
+    let Some((source, _)) = parsed.addresses() else {
+        return false;
+    };
     // An IPv4-mapped source in an IPv6 packet is nobody's.
-    let honest = parsed.l3 == L3::Ipv4 || unmap(parsed.src).is_none();
-    honest && snapshot.sources.get(parsed.src) == Some(peer)
+    let honest = parsed.l3 == L3::Ipv4 || unmap(source).is_none();
+    honest && snapshot.sources.get(source) == Some(peer)
 }

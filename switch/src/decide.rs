@@ -65,55 +65,39 @@ impl Refusal {
     }
 }
 
-/// Lookup and decision.
-#[inline(always)]
-pub(crate) fn decide<'s, S: Sink>(
-    snapshot: &'s Snapshot,
-    frame: &Frame<'_, '_>,
-    sink: &mut S,
-) -> Result<Decision<'s>, Refusal> {
-    match frame.origin {
-        Origin::Port(port, _) if frame.head()[..6] != snapshot.node.gateway_mac.0 => {
-            switch(snapshot, port, frame, sink)
-        }
-        Origin::PeerNode => {
-            let parsed = frame.parsed;
-            from_peer_node(snapshot, &parsed, sink)
-        }
-        origin => route(snapshot, origin, frame, sink),
-    }
-}
-
 /// By destination MAC.
 #[inline(always)]
-fn switch<'s, S: Sink>(
+pub(crate) fn switch<'s, S: Sink>(
     snapshot: &Snapshot,
     port: PortId,
     frame: &Frame<'_, '_>,
     sink: &mut S,
-) -> Result<Decision<'s>, Refusal> {
+) -> Result<Decision<'s>, DropReason> {
     let found = lookup::by_mac(snapshot, frame.head(), sink);
     match found {
-        _ if frame.parsed.l3 == L3::Other => Err(DropReason::UnknownEthertype.into()),
-        Some(out) if out == port => Err(DropReason::Hairpin.into()),
+        _ if frame.parsed.l3 == L3::Other => Err(DropReason::UnknownEthertype),
+        Some(out) if out == port => Err(DropReason::Hairpin),
         Some(out) => Ok(Decision::Switch(out)),
-        None => Err(DropReason::UnknownMac.into()),
+        None => Err(DropReason::UnknownMac),
     }
 }
 
-/// By destination address. A packet that is not for this network goes to the node's own stack, which routes it
+/// By destination address, what is sent to the gateway. A packet that is not for this network goes to the node's own stack, which routes it
 /// on and decrements its TTL there.
 #[inline(always)]
-fn route<'s, S: Sink>(
+pub(crate) fn route<'s, S: Sink>(
     snapshot: &'s Snapshot,
-    origin: Origin,
     frame: &Frame<'_, '_>,
     sink: &mut S,
 ) -> Result<Decision<'s>, Refusal> {
+    let origin = frame.origin;
+    if origin == Origin::PeerNode {
+        return from_peer_node(snapshot, frame.parsed, sink);
+    }
     if !matches!(frame.parsed.l3, L3::Ipv4 | L3::Ipv6) {
         return Err(DropReason::UnknownEthertype.into());
     }
-    let target = lookup::by_address(snapshot, &frame.parsed, sink);
+    let target = lookup::by_address(snapshot, frame.parsed, sink);
     if is_martian(target, frame) {
         return Err(DropReason::MartianDestination.into());
     }
@@ -150,13 +134,13 @@ fn route<'s, S: Sink>(
 /// Addresses that are never routed (RFC 6890), and what a route does not make good.
 #[inline(always)]
 fn is_martian(target: Option<Target>, frame: &Frame<'_, '_>) -> bool {
-    let parsed = &frame.parsed;
+    let parsed = frame.parsed;
     if parsed.l3 == L3::Ipv4 {
         return target.is_none() && is_martian4(parsed.dst4());
     }
     // RFC 4291 section 2.5.6: a link-local source goes no further than the gateway itself.
-    let on_link = target == Some(Target::Port(PortId::NODE)) || is_link_local(parsed.dst);
-    target.is_none() && is_martian6(parsed.dst) || !on_link && is_link_local(parsed.src)
+    let on_link = target == Some(Target::Port(PortId::NODE)) || is_link_local(parsed.dst6());
+    target.is_none() && is_martian6(parsed.dst6()) || !on_link && is_link_local(parsed.src6())
 }
 
 /// From a peer's node to a pod: an answer to what the pod sent by this node's stack, outside the tunnel. The
@@ -178,7 +162,7 @@ fn from_peer_node<'s, S: Sink>(
 /// segment, not of the superframe.
 #[inline(always)]
 fn check_size<S: Sink>(path: &Path, frame: &Frame<'_, '_>, sink: &mut S) -> Result<bool, Refusal> {
-    let (parsed, offload) = (&frame.parsed, &frame.packet.offload);
+    let (parsed, offload) = (frame.parsed, &frame.packet.offload);
     let size = match offload.gso {
         Gso::None => parsed.ip_len as usize,
         _ => usize::from(parsed.payload_off - parsed.l3_off) + usize::from(offload.gso_size),

@@ -31,7 +31,7 @@ pub(crate) struct Frame<'a, 'b> {
     /// Its bytes.
     pub(crate) packet: &'a mut Packet<'b>,
     /// What they are.
-    pub(crate) parsed: Parsed,
+    pub(crate) parsed: &'a Parsed,
 }
 
 impl Frame<'_, '_> {

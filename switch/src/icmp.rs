@@ -1,5 +1,6 @@
 //! ICMP errors that the switch sends, always from the gateway's address, at a limited rate.
 
+use ringway_packet::addr::mapped;
 use ringway_packet::parse::{L3, Parsed};
 use ringway_packet::{icmpv4, icmpv6};
 use ringway_tables::{Cidr, Snapshot};
@@ -41,7 +42,8 @@ pub(crate) fn send<S: Sink>(
     };
     let may = match parsed.l3 {
         L3::Ipv4 => {
-            let broadcast = |cidr: &Cidr| cidr.last() == parsed.dst;
+            let to = mapped(parsed.dst4());
+            let broadcast = |cidr: &Cidr| cidr.last() == to;
             icmpv4::may_send_error(parsed, head) && !snapshot.node.cidrs.iter().any(broadcast)
         }
         L3::Ipv6 => icmpv6::may_send_error(parsed, head),
@@ -107,7 +109,7 @@ pub(crate) fn send<S: Sink>(
             };
             (
                 0x86dd,
-                icmpv6::write_error(body, kind, node.gateway6?, parsed.src, original)?,
+                icmpv6::write_error(body, kind, node.gateway6?, parsed.src6(), original)?,
             )
         };
         frame[12..14].copy_from_slice(&ethertype.to_be_bytes());

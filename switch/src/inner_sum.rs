@@ -30,7 +30,7 @@ impl InnerSum {
             L3::Ipv4 => checksum::pseudo_v4(parsed.src4(), parsed.dst4(), parsed.proto, len),
             // A routing header would put another destination into the pseudo-header.
             L3::Ipv6 if l4 == l3 + 40 => {
-                checksum::pseudo_v6(parsed.src, parsed.dst, parsed.proto, len)
+                checksum::pseudo_v6(parsed.src6(), parsed.dst6(), parsed.proto, len)
             }
             _ => return None,
         };

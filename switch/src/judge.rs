@@ -25,11 +25,10 @@ pub(crate) fn judge<'s, S: Sink>(
     let (origin, to) = (frame.origin, decision.port());
     // A node that translates nothing pays for one load.
     if origin.is_node() {
-        let parsed = frame.parsed;
-        note(cx, snapshot, (frame.head(), &parsed), to);
+        note(cx, snapshot, (frame.head(), frame.parsed), to);
     } else if cx.returns.in_use() {
-        let parsed = frame.parsed;
-        if let Some(pod) = answers(cx, origin, (frame.head(), &parsed), to) {
+        let what = (frame.head(), frame.parsed);
+        if let Some(pod) = answers(cx, origin, what, to) {
             sink.step(|| Step::Returned(pod));
             cx.counters.returned.add(frame.packet.packets);
             return Decision::Node;
@@ -44,7 +43,7 @@ pub(crate) fn judge<'s, S: Sink>(
 fn note(cx: &Context, snapshot: &Snapshot, (head, parsed): (&[u8], &Parsed), to: Option<PortId>) {
     let source = match parsed.l3 {
         L3::Ipv4 => snapshot.routes4.lookup(parsed.src4()),
-        L3::Ipv6 => snapshot.routes6.lookup(parsed.src),
+        L3::Ipv6 => snapshot.routes6.lookup(parsed.src6()),
         L3::Arp | L3::Other => return,
     };
     let (pod, role) = match (source, to) {

@@ -25,8 +25,8 @@ pub(crate) fn by_address<S: Sink>(
 ) -> Option<Target> {
     let target = match parsed.l3 {
         L3::Ipv4 => snapshot.routes4.lookup(parsed.dst4()),
-        _ => snapshot.routes6.lookup(parsed.dst),
+        _ => snapshot.routes6.lookup(parsed.dst6()),
     };
-    sink.step(|| Step::Route(parsed.dst, target));
+    sink.step(|| Step::Route(parsed.addresses().map_or(0, |(_, to)| to), target));
     target
 }

@@ -123,7 +123,7 @@ fn answer_solicitation<S: Sink>(
     if parsed.ttl != 255 || end < l4 + 24 || head[l4 + 1] != 0 || head[l4 + 8] == 0xff {
         return DropReason::MalformedIcmp.into();
     }
-    let (source, target) = (parsed.src, be128(head, l4 + 8));
+    let (source, target) = (parsed.src6(), be128(head, l4 + 8));
     let beyond = source != 0
         && entry.kind == PortKind::Pod
         && is_beyond(snapshot, target)
@@ -180,7 +180,7 @@ fn multicast4(parsed: &Parsed) -> Verdict {
 fn multicast6(parsed: &Parsed) -> Verdict {
     match (parsed.proto, parsed.dst_port) {
         (proto::UDP, 547) => IgnoreReason::Dhcp.into(),
-        (proto::UDP, 5353 | 5355) if is_multicast6(parsed.dst) => IgnoreReason::Mdns.into(),
+        (proto::UDP, 5353 | 5355) if is_multicast6(parsed.dst6()) => IgnoreReason::Mdns.into(),
         _ => DropReason::Multicast.into(),
     }
 }

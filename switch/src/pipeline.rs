@@ -25,6 +25,7 @@ use ringway_tables::{PeerId, PortId, PortKind, Snapshot};
 use crate::arrivals::{Arrivals, Fate, Inner, Message, Options, OuterFrame, Ports};
 use crate::context::Context;
 use crate::counters::{Counters, Side};
+use crate::decide::{self, Decision};
 use crate::frame::{Frame, Origin};
 use crate::limiter::Limiter;
 use crate::outbox::Outbox;
@@ -33,7 +34,7 @@ use crate::reason::{DropReason, reason_of};
 use crate::returns::Returns;
 use crate::trace::{Sink, Step};
 use crate::verdict::{Stage, Verdict};
-use crate::{admit, decide, icmp, judge, neighbour, priority, rewrite};
+use crate::{admit, icmp, judge, neighbour, priority, rewrite};
 
 /// The pipeline of one worker.
 pub struct Pipeline {
@@ -146,15 +147,20 @@ impl Pipeline {
         sink.step(|| Step::Admitted);
         // 3. ARP, ND and what is multicast: answered or ignored here, never flooded.
         if neighbour::concerns(packet.head(), &parsed) {
-            let (cx, from, head, parsed) = (&mut self.cx, (port, entry), packet.head(), parsed);
+            let (cx, from, head) = (&mut self.cx, (port, entry), packet.head());
             return Ok(neighbour::handle(cx, snapshot, from, head, &parsed, sink));
         }
         let mut frame = Frame {
             origin: Origin::Port(port, entry.kind),
             packet,
-            parsed,
+            parsed: &parsed,
         };
-        onward(&mut self.cx, snapshot, &mut frame, sink)
+        // 4 to 7. To the gateway's MAC: route. To another: switch.
+        if frame.head()[..6] != snapshot.node.gateway_mac.0 {
+            let decision = decide::switch(snapshot, port, &frame, sink)?;
+            return settle(&self.cx, snapshot, &mut frame, decision, sink);
+        }
+        route(&mut self.cx, snapshot, &mut frame, sink)
     }
 
     /// Datagrams from peers, of a port that carries such: they are opened, admitted and coalesced, and have
@@ -247,7 +253,7 @@ impl Pipeline {
         if let Some(parsed) = inner.parsed {
             sink.step(|| Step::Parsed(parsed));
         }
-        let (origin, parsed) = match (inner.fate, inner.parsed) {
+        let (origin, parsed) = match (inner.fate, &inner.parsed) {
             (Fate::Admitted(origin), Some(parsed)) => (origin, parsed),
             (Fate::Refused(reason) | Fate::Unopened(reason), _) => return Err(reason.into()),
             // Cannot be: what was not parsed was refused.
@@ -259,30 +265,42 @@ impl Pipeline {
             packet,
             parsed,
         };
-        onward(&mut self.cx, snapshot, &mut frame, sink)
+        // 4 to 7.
+        route(&mut self.cx, snapshot, &mut frame, sink)
     }
 }
 
-/// From admission to verdict, whoever sent the frame. Inlined into each entry, in which most of what it asks
-/// of the frame's origin is known. What is rare works on copies, so that the frame stays in registers.
+/// A frame that is routed, whoever sent it, to its verdict; a sender who did something wrong is told. Inlined
+/// into each entry, in which most of what it asks of the frame's origin is known.
 #[inline(always)]
-fn onward<S: Sink>(
+fn route<S: Sink>(
     cx: &mut Context,
     snapshot: &Snapshot,
     frame: &mut Frame<'_, '_>,
     sink: &mut S,
 ) -> Stage<Verdict> {
-    // 4 and 5. To the gateway's MAC: route. To another: switch.
-    let decision = match decide::decide(snapshot, frame, sink) {
-        Ok(decision) => decision,
+    // 4 and 5. Look up, decide.
+    match decide::route(snapshot, frame, sink) {
+        Ok(decision) => settle(cx, snapshot, frame, decision, sink),
         Err(refusal) => {
             if let Some(problem) = refusal.tell {
-                let (origin, parsed) = (frame.origin, frame.parsed);
-                icmp::send(cx, snapshot, origin, (frame.head(), &parsed), problem, sink);
+                let what = (frame.head(), frame.parsed);
+                icmp::send(cx, snapshot, frame.origin, what, problem, sink);
             }
-            return Err(refusal.reason.into());
+            Err(refusal.reason.into())
         }
-    };
+    }
+}
+
+/// What every decision comes by.
+#[inline(always)]
+fn settle<S: Sink>(
+    cx: &Context,
+    snapshot: &Snapshot,
+    frame: &mut Frame<'_, '_>,
+    decision: Decision<'_>,
+    sink: &mut S,
+) -> Stage<Verdict> {
     // 6. Answers to what the node has translated go back to it.
     let decision = judge::judge(cx, snapshot, frame, decision, sink);
     // 7. Nothing was written before.

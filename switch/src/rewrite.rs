@@ -50,9 +50,8 @@ pub(crate) fn rewrite(
     if packet.offload.gso == Gso::None {
         let mut known = Checksum::Complete;
         if let Checksum::Partial { start, offset } = packet.offload.checksum {
-            let copy = *parsed;
             // Of what comes out only a sum over the right pseudo-header is known to be right.
-            if path.outer.needs_sum() && begun_right(packet.head(), &copy, start, offset) {
+            if path.outer.needs_sum() && begun_right(packet.head(), parsed, start, offset) {
                 known = Checksum::Verified;
             }
             complete_checksum(packet.head_mut(), start, offset)

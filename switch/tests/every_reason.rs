@@ -453,6 +453,19 @@ fn every_ignore_reason_has_a_packet() {
     }
 }
 
+/// Routed or switched, what would leave by its own port does not.
+#[test]
+fn a_frame_to_its_senders_own_mac_is_a_hairpin() {
+    alice_drops(
+        &udp4((A, A), (alice4(), alice4()), 64, 32),
+        DropReason::Hairpin,
+    );
+    alice_drops(
+        &udp6((A, A), (v6(1, 2), v6(1, 2)), 64, 32),
+        DropReason::Hairpin,
+    );
+}
+
 /// Whether a socket or a ring brings it.
 #[test]
 fn a_datagram_and_the_frame_it_came_in_have_one_fate() {

@@ -98,30 +98,78 @@ pub struct Parsed {
     pub src_port: u16,
     /// Destination port, likewise.
     pub dst_port: u16,
-    /// Source address, IPv4 mapped; 0 if not IP. `l3` says which family it is of: an IPv6 packet may have
-    /// an IPv4-mapped address, which is nobody's.
-    pub src: u128,
-    /// Destination address, likewise.
-    pub dst: u128,
+    /// Source and destination address.
+    pub addresses: Addresses,
+}
+
+/// Both addresses of an IP header as they lie there: of IPv4 4 and 4 bytes, of IPv6 16 and 16, the rest zero.
+/// Copying them costs a parse next to nothing; numbers are made of them where they are needed.
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
+pub struct Addresses([u8; 32]);
+
+impl Addresses {
+    /// Of an IPv4 packet.
+    pub fn v4(src: u32, dst: u32) -> Addresses {
+        Self::of4(&(u64::from(src) << 32 | u64::from(dst)).to_be_bytes())
+    }
+
+    /// Of an IPv6 packet.
+    pub fn v6(src: u128, dst: u128) -> Addresses {
+        let mut all = [0; 32];
+        all[..16].copy_from_slice(&src.to_be_bytes());
+        all[16..].copy_from_slice(&dst.to_be_bytes());
+        Self::of6(&all)
+    }
+
+    /// Of IPv4: the 8 bytes from the source address on.
+    #[inline(always)]
+    fn of4(bytes: &[u8; 8]) -> Addresses {
+        let mut all = [0; 32];
+        all[..8].copy_from_slice(bytes);
+        Addresses(all)
+    }
+
+    /// Of IPv6: the 32 bytes from the source address on.
+    #[inline(always)]
+    fn of6(bytes: &[u8; 32]) -> Addresses {
+        Addresses(*bytes)
+    }
 }
 
 impl Parsed {
-    /// Source and destination address, IPv4 mapped; `None` if it is not IP.
+    /// Source and destination address, IPv4 mapped; `None` if it is not IP. An IPv6 packet may have an
+    /// IPv4-mapped address, which is nobody's: `l3` tells the families apart.
     #[inline]
     pub fn addresses(&self) -> Option<(u128, u128)> {
-        matches!(self.l3, L3::Ipv4 | L3::Ipv6).then_some((self.src, self.dst))
+        match self.l3 {
+            L3::Ipv4 => Some((mapped(self.src4()), mapped(self.dst4()))),
+            L3::Ipv6 => Some((self.src6(), self.dst6())),
+            L3::Arp | L3::Other => None,
+        }
     }
 
     /// Source address of an IPv4 packet; of no meaning for any other.
-    #[inline]
+    #[inline(always)]
     pub fn src4(&self) -> u32 {
-        self.src as u32
+        be32(&self.addresses.0, 0)
     }
 
     /// Destination address of an IPv4 packet; of no meaning for any other.
-    #[inline]
+    #[inline(always)]
     pub fn dst4(&self) -> u32 {
-        self.dst as u32
+        be32(&self.addresses.0, 4)
+    }
+
+    /// Source address of an IPv6 packet; of no meaning for any other.
+    #[inline(always)]
+    pub fn src6(&self) -> u128 {
+        be128(&self.addresses.0, 0)
+    }
+
+    /// Destination address of an IPv6 packet; of no meaning for any other.
+    #[inline(always)]
+    pub fn dst6(&self) -> u128 {
+        be128(&self.addresses.0, 16)
     }
 
     /// Offset of the end of the IP packet; padding may follow.
@@ -154,12 +202,14 @@ pub fn parse(head: &[u8], len: usize) -> Result<Parsed, ParseError> {
     let head = &head[..head.len().min(len)];
     if let Some((ethernet, ip)) = head.split_first_chunk::<ETHERNET>() {
         let ethertype = be16(ethernet, 12);
-        let fast = match ethertype {
-            ethertype::IPV4 => fast4(ip, len - ETHERNET, ETHERNET as u16),
-            ethertype::IPV6 => fast6(ip, len - ETHERNET, ETHERNET as u16),
-            _ => None,
-        };
-        if let Some(parsed) = fast {
+        // Each returns by itself: where they met, the result would be copied.
+        if ethertype == ethertype::IPV4 {
+            if let Some(parsed) = fast4(ip, len - ETHERNET, ETHERNET as u16) {
+                return Ok(parsed);
+            }
+        } else if ethertype == ethertype::IPV6
+            && let Some(parsed) = fast6(ip, len - ETHERNET, ETHERNET as u16)
+        {
             return Ok(parsed);
         }
     }
@@ -215,8 +265,7 @@ fn fast4(ip: &[u8], len: usize, at: u16) -> Option<Parsed> {
         tos: h[1],
         src_port: be16(h, 20),
         dst_port: be16(h, 22),
-        src: mapped(be32(h, 12)),
-        dst: mapped(be32(h, 16)),
+        addresses: Addresses::of4(h[12..].first_chunk()?),
     })
 }
 
@@ -246,8 +295,7 @@ fn fast6(ip: &[u8], len: usize, at: u16) -> Option<Parsed> {
         tos: (be16(h, 0) >> 4) as u8,
         src_port: be16(h, 40),
         dst_port: be16(h, 42),
-        src: be128(h, 8),
-        dst: be128(h, 24),
+        addresses: Addresses::of6(h[8..].first_chunk()?),
     })
 }
 

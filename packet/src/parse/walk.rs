@@ -1,11 +1,10 @@
 //! The full walk: every kind of frame, and every error.
 
 use super::{
-    DONT_FRAGMENT, ETHERNET, FRAGMENT_BITS, Fragment, L3, Layer, MAX_EXTENSION_BYTES,
+    Addresses, DONT_FRAGMENT, ETHERNET, FRAGMENT_BITS, Fragment, L3, Layer, MAX_EXTENSION_BYTES,
     MAX_EXTENSIONS, MAX_VLAN_TAGS, ParseError, Parsed,
 };
-use crate::addr::mapped;
-use crate::bytes::{be16, be32, be128};
+use crate::bytes::{be16, be32};
 use crate::{checksum, ethertype, proto};
 
 /// Fragment offset field of IPv4, in 8-byte units.
@@ -77,8 +76,7 @@ fn empty(ethertype: u16, l3_off: u16) -> Parsed {
         tos: 0,
         src_port: 0,
         dst_port: 0,
-        src: 0,
-        dst: 0,
+        addresses: Addresses::default(),
     }
 }
 
@@ -144,8 +142,9 @@ fn ipv4(head: &[u8], len: usize, mut parsed: Parsed) -> Result<Parsed, ParseErro
     parsed.dont_fragment = fragment & DONT_FRAGMENT != 0;
     parsed.ttl = ip[8];
     parsed.tos = ip[1];
-    parsed.src = mapped(be32(ip, 12));
-    parsed.dst = mapped(be32(ip, 16));
+    if let Some(addresses) = ip[12..].first_chunk() {
+        parsed.addresses = Addresses::of4(addresses);
+    }
     l4(head, parsed)
 }
 
@@ -168,8 +167,9 @@ fn ipv6(head: &[u8], len: usize, mut parsed: Parsed) -> Result<Parsed, ParseErro
     parsed.dont_fragment = true;
     parsed.ttl = ip[7];
     parsed.tos = (be16(ip, 0) >> 4) as u8;
-    parsed.src = be128(ip, 8);
-    parsed.dst = be128(ip, 24);
+    if let Some(addresses) = ip[8..].first_chunk() {
+        parsed.addresses = Addresses::of6(addresses);
+    }
     extensions(&head[..head.len().min(parsed.ip_end())], &mut parsed)?;
     l4(head, parsed)
 }

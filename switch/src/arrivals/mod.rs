@@ -324,7 +324,11 @@ impl<I: Copy> Arrivals<I> {
             }
         };
         self.tail.clear();
-        match self.inners[at].place {
+        let inner = &self.inners[at];
+        if inner.place == Place::Alone && inner.carries == Carries::Frames {
+            return self.inners.get(at);
+        }
+        match inner.place {
             Place::Leads => self.finish(buffers, at),
             Place::Cut(superframe, i) => self.write_headers(buffers, at, superframe, i),
             Place::Alone | Place::Joined => {}
