@@ -1,4 +1,4 @@
-//! 2. Admission: is the sender who it says it is?
+//! Stage 2. Admission: is the sender who it says it is?
 
 use ringway_encap::{Carries, Encap};
 use ringway_packet::addr::unmap;

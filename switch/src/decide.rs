@@ -1,4 +1,4 @@
-//! 5. Decide: switch by MAC within the node, route by IP beyond it. Nothing is written yet.
+//! Stage 5. Decide: switch by MAC within the node, route by IP beyond it. Nothing is written yet.
 
 use ringway_packet::mac::MacAddr;
 use ringway_packet::offload::Gso;

@@ -1,4 +1,4 @@
-//! 6. Judge: whether a decision stands, before anything is written. What is switched by MAC and what is routed
+//! Stage 6. Judge: whether a decision stands, before anything is written. What is switched by MAC and what is routed
 //! both come by.
 //!
 //! Today the judge is the table of [`returns`](crate::returns): what the node's stack has translated has its

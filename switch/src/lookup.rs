@@ -1,4 +1,4 @@
-//! 4. Lookup: what the tables say of the destination.
+//! Stage 4. Lookup: what the tables say of the destination.
 
 use ringway_packet::parse::{L3, Parsed};
 use ringway_tables::{PortId, Snapshot, Target};

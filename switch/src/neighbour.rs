@@ -1,4 +1,4 @@
-//! 3. Neighbour protocols: ARP, IPv6 neighbour discovery and other multicast: answered here, ignored, or
+//! Stage 3. Neighbour protocols: ARP, IPv6 neighbour discovery and other multicast: answered here, ignored, or
 //! dropped; never flooded. The tables know every address there is, so nobody has to be asked.
 //!
 //! A pod that takes an address for its neighbour which is in no pod network (a route like

@@ -1,4 +1,4 @@
-//! 7. Rewrite: MACs, TTL, and a checksum that a tunnel has no field for. Gives the verdict.
+//! Stage 7. Rewrite: MACs, TTL, and a checksum that a tunnel has no field for. Gives the verdict.
 
 use ringway_encap::ecn;
 use ringway_packet::checksum;

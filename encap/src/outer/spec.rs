@@ -146,15 +146,14 @@ impl OuterSpec {
         }
         match self.transport {
             TransportSpec::Udp { dst_port: 0, .. } => Err(SpecError::Port),
-            TransportSpec::Udp { checksum, .. } if checksum == UdpChecksum::Zero => {
-                if self.dst.is_ipv6() {
-                    Err(SpecError::ZeroChecksumIpv6)
-                } else if !self.dont_fragment {
-                    Err(SpecError::ZeroChecksumFragments)
-                } else {
-                    Ok(())
-                }
-            }
+            TransportSpec::Udp {
+                checksum: UdpChecksum::Zero,
+                ..
+            } if self.dst.is_ipv6() => Err(SpecError::ZeroChecksumIpv6),
+            TransportSpec::Udp {
+                checksum: UdpChecksum::Zero,
+                ..
+            } if !self.dont_fragment => Err(SpecError::ZeroChecksumFragments),
             TransportSpec::Udp { .. } => Ok(()),
         }
     }
