@@ -473,3 +473,32 @@ fn the_gateway_is_the_first_address_also_when_it_comes_back() {
         assert_eq!(in_order(port.index()), expected);
     });
 }
+
+/// Its place in the order is another then.
+#[test]
+fn an_address_stays_when_one_before_it_comes_and_goes() {
+    in_netns(|| {
+        let _under = underlay();
+        let mut nl = Netlink::open().unwrap();
+        let (mut before, mut ledger) = (Before::default(), Ledger::default());
+        let one = spec(PEER, BOTH);
+        let mut two = one.clone();
+        two.own.push(Network {
+            cidr: "10.78.1.0/24".parse().unwrap(),
+            gateway: Some("10.78.1.1".parse().unwrap()),
+        });
+        let opened = NodePort::open(one.clone(), 1, &mut before, &mut ledger);
+        let (mut port, _queues) = opened.unwrap();
+        let mut has = |index, ip: &str| {
+            let all = nl.addresses(index).unwrap();
+            all.iter().any(|a| a.ip.to_string() == ip)
+        };
+        for (wanted, there) in [(&two, true), (&one, false)] {
+            port.want(wanted.clone(), &mut before, &mut ledger);
+            assert_eq!(has(port.index(), "10.78.1.1"), there);
+            for ip in ["10.77.1.1", "10.77.1.0", "fd77:1::1"] {
+                assert!(has(port.index(), ip), "{ip} is gone");
+            }
+        }
+    });
+}
