@@ -190,9 +190,9 @@ fn peers_come_change_and_go_under_the_traffic_of_others() {
         std::thread::sleep(Duration::from_millis(300));
         volleys.into_iter().flatten().for_each(Volley::all_arrived);
         assert_eq!(agent.pid(), pid, "the agent was started again");
-        let mended = agent.json(&["status"]).unwrap()["node_port"]["mended"].clone();
+        let restored = agent.json(&["status"]).unwrap()["reconcile"]["restored"].clone();
         assert_eq!(
-            mended,
+            restored,
             0,
             "its own changes passed for somebody else's:\n{}",
             agent.log()
