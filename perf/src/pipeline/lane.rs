@@ -139,8 +139,8 @@ impl Lane {
         self.replay
             .receive(&mut self.pool, &mut self.batch, self.size)?;
         match self.arrivals {
-            None => self.from_ports()?,
-            Some(_) => self.from_peers()?,
+            None => self.replay_ports()?,
+            Some(_) => self.replay_peers()?,
         }
         self.null.flush(&self.pool)?;
         self.batch.recycle(&mut self.pool);
@@ -148,7 +148,7 @@ impl Lane {
     }
 
     #[inline]
-    fn from_ports(&mut self) -> anyhow::Result<()> {
+    fn replay_ports(&mut self) -> anyhow::Result<()> {
         let snapshot: &Snapshot = self.reader.load();
         for i in 0..self.batch.frames.len() {
             let mut frame = self.batch.frames[i];
@@ -173,7 +173,7 @@ impl Lane {
     }
 
     #[inline]
-    fn from_peers(&mut self) -> anyhow::Result<()> {
+    fn replay_peers(&mut self) -> anyhow::Result<()> {
         let Lane {
             pipeline,
             pool,
