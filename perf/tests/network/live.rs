@@ -270,8 +270,8 @@ fn a_path_changes_from_vxlan_to_udp_and_nothing_is_lost() {
         // What no socket takes is lost, so a node learns to receive before another begins to send: the first
         // peer that has an encapsulation opens its sockets.
         let other = "[[peers]]\nname = \"x\"\naddresses = [\"192.168.77.77\"]\npod_cidrs = [\"10.77.77.0/24\"]\nencap = \"vxlan\"\n";
-        for node in 0..2 {
-            set(node, &format!("{}{other}", files[node]));
+        for (node, file) in files.iter().enumerate() {
+            set(node, &format!("{file}{other}"));
         }
         let volleys = Family::BOTH.map(|family| {
             [(&p1, &p3), (&p3, &p1)].map(|(from, to)| {
@@ -279,8 +279,8 @@ fn a_path_changes_from_vxlan_to_udp_and_nothing_is_lost() {
             })
         });
         for _ in 0..2 {
-            for node in 0..2 {
-                set(node, &vxlan(&files[node]));
+            for (node, file) in files.iter().enumerate() {
+                set(node, &vxlan(file));
                 std::thread::sleep(Duration::from_millis(300));
             }
             for node in [1, 0] {
