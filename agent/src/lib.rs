@@ -23,8 +23,6 @@ pub mod ipam;
 pub mod log;
 pub mod names;
 pub mod processors;
-#[cfg(test)]
-mod shaped;
 pub mod state;
 pub mod totals;
 pub mod underlay;

@@ -1,10 +1,9 @@
-//! Real TAPs, real connections, and the rate that they get.
+//! Real TAPs, real connections, and the rate that they get. Needs root.
 //!
 //! ```text
 //!   pod 2 ──20 Mbit/s from it──▶ pod 4 ──no limit──▶ pod 5 ──20 Mbit/s to it──▶ pod 3
 //! ```
 
-#[path = "../../worker/tests/node/mod.rs"]
 mod node;
 
 use std::io::{Read, Write};
