@@ -77,16 +77,21 @@ impl fmt::Display for Prefix {
 /// where it masquerades, as its own (`inet_select_addr`, net/ipv4/devinet.c), which is to be the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ranked {
-    rank: usize,
+    /// Not a gateway.
+    last: bool,
     ip: IpAddr,
 }
 
-/// These addresses in this order.
-pub(super) fn ranked(
-    addresses: impl IntoIterator<Item = (IpAddr, Prefix)>,
-) -> impl Iterator<Item = (Ranked, Prefix)> {
-    let numbered = addresses.into_iter().enumerate();
-    numbered.map(|(rank, (ip, prefix))| (Ranked { rank, ip }, prefix))
+impl Ranked {
+    /// A gateway, before all that is none.
+    pub(super) fn gateway(ip: IpAddr) -> Self {
+        Self { last: false, ip }
+    }
+
+    /// Any other address.
+    pub(super) fn other(ip: IpAddr) -> Self {
+        Self { last: true, ip }
+    }
 }
 
 /// Addresses of one interface.
@@ -147,8 +152,7 @@ impl Kind for Addresses {
                     value: Prefix::found(&a),
                     protocol: a.protocol,
                 };
-                let (rank, ip) = (usize::MAX, a.ip);
-                each(known.unwrap_or(Ranked { rank, ip }), actual);
+                each(known.unwrap_or(Ranked::other(a.ip)), actual);
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use ringway_packet::mac::MacAddr;
 
-use super::addresses::{Addresses, Prefix, ranked};
+use super::addresses::{Addresses, Prefix, Ranked};
 use super::link::{self, Activity, Attributes};
 use super::neighbours::{Entry, Neighbours};
 use super::routes::{self, Routes};
@@ -332,13 +332,14 @@ impl NodePort {
         let attributes = link::wanted(&spec.name, &spec.alias, spec.mtu);
         let mut any = self.attributes.want(attributes);
         any |= self.activity.want(link::up());
-        let gateways = spec.own.iter();
-        let gateways =
-            gateways.filter_map(|own| Some((own.gateway?, Prefix::of(own.cidr.prefix_len()))));
+        let gateways = spec.own.iter().filter_map(|own| {
+            let prefix = Prefix::of(own.cidr.prefix_len());
+            Some((Ranked::gateway(own.gateway?), prefix))
+        });
         // What Flannel nodes have as their own on the overlay (flannel.1) and take as their source.
         let network = spec.first(false);
-        let network = network.map(|(cidr, _)| (cidr.network(), Prefix::of(32)));
-        let addresses = self.addresses.want(ranked(gateways.chain(network)));
+        let network = network.map(|(cidr, _)| (Ranked::other(cidr.network()), Prefix::of(32)));
+        let addresses = self.addresses.want(gateways.chain(network));
         self.routes.want(routes::wanted(spec));
         any |= self.want_settings() || addresses;
         self.want_neighbours();

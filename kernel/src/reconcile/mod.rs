@@ -218,14 +218,8 @@ impl<T: Kind> Reconciled<T> {
         let wanted = &self.wanted;
         self.gone
             .extend(left.filter(|(key, _)| wanted.at(key).is_none()));
+        self.gone.retain(|(key, _)| wanted.at(key).is_none());
         self.fresh.retain(|key| wanted.at(key).is_some());
-        if !self.gone.is_empty() {
-            // One that only has another place in the order stays.
-            let kind = &self.kind;
-            let fresh: BTreeSet<String> = self.fresh.iter().map(|key| kind.thing(key)).collect();
-            self.gone
-                .retain(|(key, _)| wanted.at(key).is_none() && !fresh.contains(&kind.thing(key)));
-        }
         changed || self.gone.len() > before
     }
 
