@@ -31,20 +31,20 @@ pub(crate) struct Uplink<R> {
 
 impl<R> Uplink<R> {
     pub(crate) fn new(sockets: Vec<UnderlaySocket>, ids: Identifications) -> Uplink<R> {
-        let mut by_kind = [None; 4];
-        for (i, socket) in sockets.iter().enumerate() {
-            by_kind[place(socket.encap, socket.v6)] = Some(i);
-        }
-        Uplink {
-            entered: vec![RxCounters::default(); sockets.len()],
+        let mut uplink = Uplink {
+            sockets: Vec::new(),
+            entered: Vec::new(),
             received: SocketCounts::default(),
-            sockets,
-            by_kind,
+            by_kind: [None; 4],
             rings: RingSet::new(),
             unfinished: false,
             ids,
             report: TxReport::default(),
+        };
+        for (at, socket) in sockets.into_iter().enumerate() {
+            uplink.set(at, socket);
         }
+        uplink
     }
 
     /// The number of the socket of the same family and encapsulation.
@@ -57,11 +57,10 @@ impl<R> Uplink<R> {
         self.by_kind[place(new.encap, new.v6)] = Some(at);
         match self.sockets.get_mut(at) {
             Some(old) => *old = new,
-            None => {
-                self.sockets.push(new);
-                self.entered.push(RxCounters::default());
-            }
+            None => self.sockets.push(new),
         }
+        self.entered
+            .resize(self.sockets.len(), RxCounters::default());
         self.entered[at] = RxCounters::default();
     }
 
