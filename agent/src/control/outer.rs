@@ -32,7 +32,7 @@ pub(super) struct Outer {
     /// What the last look would have taken.
     seen: Option<Vec<IpAddr>>,
     /// What is wrong with the addresses in use, if anything is.
-    pub(super) outdated: Option<(String, Instant)>,
+    outdated: Option<(String, Instant)>,
 }
 
 impl Outer {
@@ -56,6 +56,19 @@ impl Outer {
         })
     }
 
+    /// Keeps what is wrong now, and says when that is something else than before.
+    fn note(&mut self, outdated: Option<String>) {
+        if outdated != self.outdated() {
+            match &outdated {
+                Some(what) => tracing::warn!("outer addresses: {what}"),
+                None => tracing::info!("the outer addresses in use are the right ones again"),
+            }
+        }
+        let since = self.outdated.as_ref().map(|(_, since)| *since);
+        let since = since.unwrap_or_else(Instant::now);
+        self.outdated = outdated.map(|why| (why, since));
+    }
+
     fn outdated(&self) -> Option<String> {
         self.outdated.as_ref().map(|(why, _)| why.clone())
     }
@@ -74,19 +87,19 @@ impl Control {
             Ok(now) => self.compare(now),
             Err(e) => Some(e.problem.to_string()),
         };
-        if outdated != self.outer.outdated() {
-            match &outdated {
-                Some(what) => tracing::warn!("outer addresses: {what}"),
-                None => tracing::info!("the outer addresses in use are the right ones again"),
-            }
-        }
-        let since = self.outer.outdated.as_ref().map(|(_, since)| *since);
-        let since = since.unwrap_or_else(Instant::now);
-        self.outer.outdated = outdated.map(|why| (why, since));
+        self.outer.note(outdated);
+    }
+
+    /// Takes the addresses that another configuration names, without waiting for a second look.
+    pub(super) fn take_outer_addresses(&mut self, named: Underlay) {
+        // The first look takes note, the second acts.
+        self.compare(named.clone());
+        let outdated = self.compare(named);
+        self.outer.note(outdated);
     }
 
     /// Takes what a second look in a row finds; what is left to say.
-    pub(super) fn compare(&mut self, now: Underlay) -> Option<String> {
+    fn compare(&mut self, now: Underlay) -> Option<String> {
         let addresses = now.addresses();
         let settled = self.outer.seen.replace(addresses.clone()) == Some(addresses);
         let mut left = Vec::new();

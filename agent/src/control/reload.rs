@@ -10,7 +10,6 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use ringway_cluster::{Change, Plan};
 use ringway_tables::Snapshot;
@@ -172,10 +171,7 @@ impl Control {
         );
         self.find_next_hops();
         if let Some(underlay) = addresses {
-            // The first look takes note, the second acts.
-            self.compare(underlay.clone());
-            let outdated = self.compare(underlay);
-            self.outer.outdated = outdated.map(|why| (why, Instant::now()));
+            self.take_outer_addresses(underlay);
         }
         Ok(())
     }
