@@ -9,6 +9,8 @@
 //! ```text
 //! never used yet, upwards from the cursor  ─▶  released longest ago  …  released just now
 //! ```
+//!
+//! Addresses that another IPAM plugin gives must lie in the node's pod networks, whose gateway answers for them.
 
 use std::collections::VecDeque;
 use std::fmt;

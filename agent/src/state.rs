@@ -8,6 +8,9 @@
 //! what a power cut loses went with them. A file from a newer version is refused
 //! and left as it is. A file that cannot be understood is set aside.
 //!
+//! It holds the pods, the order in which addresses are given out, and what kernel settings were before the
+//! agent changed them ([`Before`]).
+//!
 //! A pod is recorded as pending before anything of it is made. An agent that is
 //! killed in between finds it there, and takes away what it had got to.
 //!

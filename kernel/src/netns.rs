@@ -6,6 +6,9 @@
 //!
 //! A namespace is recognised by the device and inode of its nsfs file: the path
 //! `/run/netns/x` may be deleted and made again, which is another namespace.
+//!
+//! `CNI_NETNS` may be `/proc/PID/ns/net` (`ctr run --cni`), so agent and runtime must see the same process ids
+//! and mounts: in a container the agent needs the host's PID namespace, and `/run/netns` shared.
 
 use std::fs::File;
 use std::io;

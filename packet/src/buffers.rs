@@ -1,4 +1,7 @@
 //! Packet buffers that somebody else owns, by name: what pure code sees of a pool.
+//!
+//! A payload is named by buffer number and offset. The crate `bytes` is not used for it: a
+//! reference-counted handle would cost an atomic operation for each packet.
 
 /// Buffers, each of them found by a name.
 pub trait Buffers {

@@ -1,5 +1,6 @@
 //! The underlay sockets of a worker: one for each outer family and encapsulation, for its life; their addresses
-//! may change, and a new encapsulation brings new ones.
+//! may change, and a new encapsulation brings new ones. Sockets that no path uses any more stay, because a
+//! peer may change its end of a path later than we do.
 
 use std::os::fd::AsRawFd;
 

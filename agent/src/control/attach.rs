@@ -7,6 +7,10 @@
 //!
 //! All that can be refused is refused before anything is made; a failure half way takes back what was made.
 //! Forwarding is on only with the publication, when everything else is in place.
+//!
+//! A second ADD for the same container is refused while the first stands, and takes its place when the
+//! namespace is another. A second interface in one namespace is refused: both would be of one subnet with
+//! one gateway.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! What the CNI plugin asks for.
 //!
-//! The key of an attachment is container and interface, as the plugin may know no more at a DEL. A DEL that
+//! The key of an attachment is container and interface: Flannel's default configuration (0.3.1) gives a DEL
+//! nothing else. A DEL that
 //! found no agent left a file in the state directory's `cni-pending`; those are applied at the start, once a
 //! second, and before every ADD, so that no ADD meets what a DEL had ended.
 

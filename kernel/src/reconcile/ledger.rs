@@ -11,6 +11,9 @@
 //!
 //! A fight, a failure and what a pause leaves are conditions: the operator sees what was wanted, what was found
 //! and why it stays so. It reads no clock: `now` is an argument.
+//! Conditions fail CNI's STATUS and CHECK; those of a firewall that cannot be opened are only shown, because
+//! an operator may mean it so. What went along with something else (routes with their address) is set again
+//! with it and is nobody's fight.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;

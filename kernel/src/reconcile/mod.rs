@@ -13,7 +13,8 @@
 //!
 //! **Whose is it?** Routes, addresses and neighbour entries bear [`OWNER`] as the protocol that has set them, as
 //! far as the kernel knows such a field. What bears it and is not wanted goes; what others have set stays, unless
-//! it stands in the place of ours.
+//! it stands in the place of ours. An earlier version's routes are known by their next hop, its addresses at the
+//! start.
 //!
 //! **Order.** All that is set is set before anything is removed, in the order of the keys: routes have the more
 //! specific first. So no packet falls back to a wider route on the way. Only where the kernel cannot hold both

@@ -1,6 +1,9 @@
 //! What the node's kernel does for pods beyond the switch: masquerade towards the world outside, ports of
 //! the node that lead to pods, and the way through a firewall that forwards nothing by default.
 //!
+//! Pods are masqueraded towards the world outside, and everybody else towards pods of other nodes: those nodes
+//! take from here only what our pod networks send. A pod of this node sees who asks.
+//!
 //! ```text
 //! Desired ─ render ─▶ text ─ `nft -f -`, one transaction ─▶ table inet ringway
 //!    ▲                                                           │ listed as the kernel has it

@@ -10,6 +10,9 @@
 //! fleeting interface; attaching with another `IFF_MULTI_QUEUE` than at creation gives a bare `EINVAL`;
 //! flags such as `IFF_VNET_HDR` are overwritten by whoever attaches last; a TAP without an owner can be
 //! taken by anybody who may open `/dev/net/tun`.
+//!
+//! The crate `tun` is not used: it refuses multi-queue (`queues(2)`), and offload flags, header size and owner
+//! need ioctls of our own on its descriptor anyway.
 
 mod create;
 mod port;

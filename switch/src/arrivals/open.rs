@@ -6,6 +6,11 @@
 //!
 //! Each is done here, once. Whatever is coalesced later has passed all of it: a frame that is refused cannot
 //! hide behind a leader that is not, and a congestion mark is in the header that the coalescer compares.
+//!
+//! A veth delivers checksums that the kernel at its other end left to a NIC that is not there: a field that is
+//! the bare sum of the pseudo-header. On a veth, and only there or where configured
+//! (`underlay.unfinished_checksums`), such a field counts as unfinished: inner, outer, or an outer one that was
+//! made for the finished inner.
 
 use ringway_encap::outer::Outer;
 use ringway_encap::{Carries, Encap, udp, vxlan};
