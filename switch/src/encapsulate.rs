@@ -45,7 +45,7 @@ pub fn encapsulate(
 
 /// The sum over what the tunnel carries. Where the inner checksum was just computed, the headers
 /// say it all.
-#[inline]
+#[inline(never)]
 fn carried_sum(packet: &Packet<'_>, encap: Encap) -> checksum::Sum {
     let head = packet.head();
     if packet.offload.checksum == Checksum::Verified

@@ -275,35 +275,42 @@ impl OuterHeader {
             fields,
             inner_sum,
         };
+        // The template goes where it belongs and is patched there. One on the stack, patched before it is
+        // copied, would stall on store forwarding.
         match self.kind {
-            Kind::Vxlan4 => self.place(front, |head| {
-                self.patch4::<{ vxlan::HEADER_LEN }>(head, packet)
-            }),
-            Kind::Udp4 => self.place(front, |head| self.patch4::<0>(head, packet)),
-            Kind::Vxlan6 => self.place(front, |head| {
-                self.patch6::<{ vxlan::HEADER_LEN }>(head, packet)
-            }),
-            Kind::Udp6 => self.place(front, |head| self.patch6::<0>(head, packet)),
+            Kind::Vxlan4 => match front.last_chunk_mut() {
+                Some(head) => self.write4::<{ vxlan::HEADER_LEN }>(head, packet),
+                None => self.write_narrow(front, packet),
+            },
+            Kind::Udp4 => match front.last_chunk_mut() {
+                Some(head) => self.write4::<0>(head, packet),
+                None => self.write_narrow(front, packet),
+            },
+            Kind::Vxlan6 => match front.last_chunk_mut() {
+                Some(head) => self.write6::<{ vxlan::HEADER_LEN }>(head, packet),
+                None => self.write_narrow(front, packet),
+            },
+            Kind::Udp6 => match front.last_chunk_mut() {
+                Some(head) => self.write6::<0>(head, packet),
+                None => self.write_narrow(front, packet),
+            },
         }
         Ok(start - need)
     }
 
-    /// Copies the template to the end of `front` and patches it there. A template buffer on the
-    /// stack, patched before one copy, would stall on store forwarding.
-    #[inline(always)]
-    fn place<const N: usize>(&self, front: &mut [u8], patch: impl FnOnce(&mut [u8; N])) {
-        if let Some(head) = front.last_chunk_mut::<N>() {
-            self.template(head);
-            patch(head);
-        } else {
-            // Less headroom than the template, yet enough for the header.
-            let mut head = [0; N];
-            self.template(&mut head);
-            patch(&mut head);
-            let len = self.len();
-            let at = front.len() - len;
-            front[at..].copy_from_slice(&head[N - len..]);
+    /// Where there is less headroom than the template has, yet enough for the header.
+    #[cold]
+    fn write_narrow(&self, front: &mut [u8], packet: Packet) {
+        let mut whole = [0; SCRATCH];
+        let short: &mut [u8; SHORT] = whole.last_chunk_mut().expect("it is longer");
+        match self.kind {
+            Kind::Vxlan4 => self.write4::<{ vxlan::HEADER_LEN }>(short, packet),
+            Kind::Udp4 => self.write4::<0>(short, packet),
+            Kind::Vxlan6 => self.write6::<{ vxlan::HEADER_LEN }>(&mut whole, packet),
+            Kind::Udp6 => self.write6::<0>(&mut whole, packet),
         }
+        let at = front.len() - self.len();
+        front[at..].copy_from_slice(&whole[SCRATCH - self.len()..]);
     }
 
     #[inline(always)]
@@ -316,7 +323,8 @@ impl OuterHeader {
     }
 
     #[inline(always)]
-    fn patch4<const SHIM: usize>(&self, head: &mut [u8; SHORT], packet: Packet) {
+    fn write4<const SHIM: usize>(&self, head: &mut [u8; SHORT], packet: Packet) {
+        self.template(head);
         let udp_at = SHORT - SHIM - UDP_LEN;
         let ip_at = udp_at - IPV4_LEN;
         let udp_len = packet.carried_len + (UDP_LEN + SHIM) as u16;
@@ -331,7 +339,8 @@ impl OuterHeader {
     }
 
     #[inline(always)]
-    fn patch6<const SHIM: usize>(&self, head: &mut [u8; SCRATCH], packet: Packet) {
+    fn write6<const SHIM: usize>(&self, head: &mut [u8; SCRATCH], packet: Packet) {
+        self.template(head);
         let udp_at = SCRATCH - SHIM - UDP_LEN;
         let ip_at = udp_at - IPV6_LEN;
         let udp_len = packet.carried_len + (UDP_LEN + SHIM) as u16;
