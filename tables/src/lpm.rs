@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use crate::shard_map::{Key, ShardMap};
+use crate::shard_map::{AtHome, Key, ShardMap};
 
 /// An address that can be looked up: `u32` or `u128`, host order.
 pub trait Address: Key + Ord + std::ops::BitAnd<Output = Self> {
@@ -50,13 +50,15 @@ struct Level<A, V> {
 }
 
 impl<A: Address, V: Copy + Default> Level<A, V> {
+    /// The network that an address would be in, if there may be such here.
     #[inline(always)]
-    fn get(&self, addr: A) -> Option<V> {
+    fn network(&self, addr: A) -> Option<A> {
         let network = addr & self.mask;
-        if network < self.span.0 || network > self.span.1 {
-            return None;
-        }
-        self.map.get(network)
+        (self.span.0 <= network && network <= self.span.1).then_some(network)
+    }
+
+    fn get(&self, addr: A) -> Option<V> {
+        self.map.get(self.network(addr)?)
     }
 }
 
@@ -101,14 +103,26 @@ impl<A: Address, V: Copy + Default> Lpm<A, V> {
     /// Value of the longest prefix that contains `addr`.
     #[inline]
     pub fn lookup(&self, addr: A) -> Option<V> {
-        // A plain loop: `find_map` becomes a function that keeps its state in memory.
+        // A plain loop that calls nothing: `find_map` becomes a function that keeps its state in memory, and a
+        // call in a loop has registers saved before it.
         for level in self.levels.iter() {
-            let found = level.get(addr);
-            if found.is_some() {
-                return found;
+            let Some(network) = level.network(addr) else {
+                continue;
+            };
+            match level.map.get_at_home(network) {
+                AtHome::Is(value) => return Some(value),
+                AtHome::Absent => {}
+                AtHome::MayBeBeyond => return self.lookup_beyond(addr),
             }
         }
         None
+    }
+
+    /// The same where a bucket overflows: rare.
+    #[cold]
+    #[inline(never)]
+    fn lookup_beyond(&self, addr: A) -> Option<V> {
+        self.levels.iter().find_map(|level| level.get(addr))
     }
 
     /// The same with the prefix's length.

@@ -104,6 +104,16 @@ impl<K: Key, V: Copy + Default> Bucket<K, V> {
     }
 }
 
+/// What a key's home bucket tells of it.
+pub(crate) enum AtHome<V> {
+    /// Its value.
+    Is(V),
+    /// It is not in the map.
+    Absent,
+    /// The bucket is full: it may be in one behind it.
+    MayBeBeyond,
+}
+
 #[derive(Clone)]
 struct Shard<K, V> {
     buckets: Arc<[Bucket<K, V>]>,
@@ -157,6 +167,17 @@ impl<K: Key, V: Copy + Default> ShardMap<K, V> {
     pub fn get(&self, key: K) -> Option<V> {
         let hash = key.hash();
         self.root.get(self.index(hash))?.get(key, hash)
+    }
+
+    /// The value of `key`, if its home bucket tells. Calls nothing, so a caller without other calls keeps its
+    /// registers.
+    #[inline(always)]
+    pub(crate) fn get_at_home(&self, key: K) -> AtHome<V> {
+        let hash = key.hash();
+        match self.root.get(self.index(hash)) {
+            Some(shard) => shard.get_at_home(key, hash),
+            None => AtHome::Absent,
+        }
     }
 
     /// Sets the value of `key` and returns the one it had.
@@ -284,12 +305,25 @@ impl<K: Key, V: Copy + Default> Shard<K, V> {
 
     #[inline(always)]
     fn get(&self, key: K, hash: u64) -> Option<V> {
-        let home = self.home(hash);
-        let bucket = self.buckets.get(home)?;
+        match self.get_at_home(key, hash) {
+            AtHome::Is(value) => Some(value),
+            AtHome::Absent => None,
+            AtHome::MayBeBeyond => self.get_beyond(self.home(hash), key),
+        }
+    }
+
+    #[inline(always)]
+    fn get_at_home(&self, key: K, hash: u64) -> AtHome<V> {
+        let Some(bucket) = self.buckets.get(self.home(hash)) else {
+            return AtHome::Absent;
+        };
         match bucket.find(key) {
-            Some(slot) => bucket.values.get(slot).copied(),
-            None if bucket.is_full() => self.get_beyond(home, key),
-            None => None,
+            Some(slot) => match bucket.values.get(slot) {
+                Some(value) => AtHome::Is(*value),
+                None => AtHome::Absent,
+            },
+            None if bucket.is_full() => AtHome::MayBeBeyond,
+            None => AtHome::Absent,
         }
     }
 

@@ -18,7 +18,7 @@ pub fn macs(snapshot: &Snapshot) -> Vec<MacRow> {
         .macs
         .iter()
         .map(|(mac, port)| MacRow {
-            mac: MacAddr::from_u64(mac).to_string(),
+            mac: MacAddr::from_key(mac).to_string(),
             port: port.0,
             name: port_name(snapshot, port),
         })

@@ -35,7 +35,7 @@ use crate::{
     Target,
 };
 
-/// MAC → port; keys are [`MacAddr::to_u64`].
+/// MAC → port; keys are [`MacAddr::to_key`].
 pub type MacTable = ShardMap<u64, PortId>;
 
 /// All tables at one moment. Cloning costs a dozen reference counts.
@@ -93,7 +93,7 @@ impl Snapshot {
     /// Port of a MAC.
     #[inline]
     pub fn mac(&self, mac: MacAddr) -> Option<PortId> {
-        self.macs.get(mac.to_u64())
+        self.macs.get(mac.to_key())
     }
 
     /// A local port.

@@ -24,7 +24,7 @@ impl Snapshot {
     /// gateway's MAC and addresses; a pod may not.
     pub fn add_port(&mut self, id: PortId, port: Port) -> Result<(), TableError> {
         self.check_port(id, &port)?;
-        self.macs.insert(port.mac.to_u64(), id);
+        self.macs.insert(port.mac.to_key(), id);
         for addr in port.addresses() {
             self.set_host_route(addr, Target::Port(id));
             self.neighbours.insert(addr, port.mac);
@@ -45,7 +45,7 @@ impl Snapshot {
             let mtus = self.ports.iter().map(|(_, port)| port.mtu);
             self.least_mtu = mtus.min().unwrap_or(0);
         }
-        self.macs.remove(port.mac.to_u64());
+        self.macs.remove(port.mac.to_key());
         for addr in port.addresses() {
             if self.node.gateway_addresses().any(|gateway| gateway == addr) {
                 continue;
@@ -78,7 +78,7 @@ impl Snapshot {
             });
         }
         let mac = port.mac;
-        if mac.is_multicast() || mac.to_u64() == 0 {
+        if mac.is_multicast() || mac.to_key() == 0 {
             return Err(TableError::InvalidMac {
                 mac,
                 new: new.clone(),
