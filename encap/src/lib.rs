@@ -104,6 +104,23 @@ impl Carries {
         }
     }
 
+    /// [`parse`](Self::parse), written where the caller keeps it.
+    ///
+    /// # Errors
+    /// As [`parse::parse_into`].
+    #[inline(always)]
+    pub fn parse_into(
+        self,
+        head: &[u8],
+        len: usize,
+        parsed: &mut Parsed,
+    ) -> Result<(), ParseError> {
+        match self {
+            Carries::Frames => parse::parse_into(head, len, parsed),
+            Carries::Packets => parse::parse_ip_into(head, len, parsed),
+        }
+    }
+
     /// Parses what is carried; offsets are from its first byte.
     ///
     /// # Errors

@@ -1,9 +1,8 @@
 //! Stage 5. Decide: switch by MAC within the node, route by IP beyond it. Nothing is written yet.
 
-use ringway_packet::mac::MacAddr;
 use ringway_packet::offload::Gso;
 use ringway_packet::parse::{L3, Parsed};
-use ringway_tables::{Path, PathId, PortId, PortKind, Snapshot, Target};
+use ringway_tables::{Path, PathId, Port, PortId, PortKind, Snapshot, Target};
 
 use crate::bytes::{is_link_local, is_martian4, is_martian6};
 use crate::frame::{Frame, Origin};
@@ -19,8 +18,8 @@ pub(crate) enum Decision<'s> {
     Switch(PortId),
     /// To the node's own stack.
     Node,
-    /// One hop, to a pod with this MAC.
-    Pod(PortId, MacAddr),
+    /// One hop, to a pod.
+    Pod(PortId, &'s Port),
     /// One hop, to a peer.
     Peer {
         id: PathId,
@@ -113,7 +112,7 @@ pub(crate) fn route<'s, S: Sink>(
             Ok(Decision::Node)
         }
         (Some(Target::Port(out)), _) => {
-            let to = snapshot.port(out).ok_or(DropReason::NoSuchPod)?.mac;
+            let to = snapshot.port(out).ok_or(DropReason::NoSuchPod)?;
             check_ttl(origin, frame, sink)?;
             Ok(Decision::Pod(out, to))
         }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use ringway_packet::buffers::Buffers;
 use ringway_packet::mac::MacAddr;
 use ringway_packet::offload::Offload;
-use ringway_packet::parse;
+use ringway_packet::parse::{self, Parsed};
 use ringway_tables::{PeerId, PortId, PortKind, Snapshot};
 
 use crate::arrivals::{Arrivals, Fate, Inner, Message, Options, OuterFrame, Ports};
@@ -130,30 +130,59 @@ impl Pipeline {
         sink: &mut S,
     ) -> Stage<Verdict> {
         // 1. Parse: one bounded pass; every later stage trusts what it gives.
-        let mut parsed = parse::parse(packet.head(), packet.len).map_err(|e| reason_of(&e))?;
+        let mut parsed = Parsed::default();
+        parse::parse_into(packet.head(), packet.len, &mut parsed).map_err(|e| reason_of(&e))?;
         sink.step(|| Step::Parsed(parsed));
+        if parsed.vlan_tags > 0 {
+            return self.tagged(snapshot, port, packet, parsed, sink);
+        }
+        self.untagged(snapshot, port, packet, &parsed, sink)
+    }
+
+    /// A frame with VLAN tags: without them, if they name no VLAN.
+    #[cold]
+    #[inline(never)]
+    fn tagged<S: Sink>(
+        &mut self,
+        snapshot: &Snapshot,
+        port: PortId,
+        packet: &mut Packet<'_>,
+        mut parsed: Parsed,
+        sink: &mut S,
+    ) -> Stage<Verdict> {
+        snapshot.port(port).ok_or(DropReason::UnknownPort)?;
+        match packet.head()[..6] == snapshot.node.gateway_mac.0 {
+            true => priority::untag(packet, &mut parsed)?,
+            false => priority::accept(packet.head(), &mut parsed)?,
+        }
+        self.untagged(snapshot, port, packet, &parsed, sink)
+    }
+
+    #[inline(always)]
+    fn untagged<S: Sink>(
+        &mut self,
+        snapshot: &Snapshot,
+        port: PortId,
+        packet: &mut Packet<'_>,
+        parsed: &Parsed,
+        sink: &mut S,
+    ) -> Stage<Verdict> {
         // 2. Admit: is this frame the port's own?
         let entry = snapshot.port(port).ok_or(DropReason::UnknownPort)?;
-        if parsed.vlan_tags > 0 {
-            match packet.head()[..6] == snapshot.node.gateway_mac.0 {
-                true => priority::untag(packet, &mut parsed)?,
-                false => priority::accept(packet.head(), &mut parsed)?,
-            }
-        }
         if entry.kind == PortKind::Pod {
-            admit::pod(entry, packet.head(), &parsed)?;
+            admit::pod(entry, packet.head(), parsed)?;
         }
-        admit::offload(&packet.offload, &parsed)?;
+        admit::offload(&packet.offload, parsed)?;
         sink.step(|| Step::Admitted);
         // 3. ARP, ND and what is multicast: answered or ignored here, never flooded.
-        if neighbour::concerns(packet.head(), &parsed) {
+        if neighbour::concerns(packet.head(), parsed) {
             let (cx, from, head) = (&mut self.cx, (port, entry), packet.head());
-            return Ok(neighbour::handle(cx, snapshot, from, head, &parsed, sink));
+            return Ok(neighbour::handle(cx, snapshot, from, head, parsed, sink));
         }
         let mut frame = Frame {
             origin: Origin::Port(port, entry.kind),
             packet,
-            parsed: &parsed,
+            parsed,
         };
         // 4 to 7. To the gateway's MAC: route. To another: switch.
         if frame.head()[..6] != snapshot.node.gateway_mac.0 {
@@ -220,6 +249,11 @@ impl Pipeline {
         let verdict = self
             .peer_stages(snapshot, inner, &mut packet, sink)
             .unwrap_or_else(|v| v);
+        // What comes from a peer is rewritten where it lies, so that its record still says where that is.
+        debug_assert_eq!(
+            (packet.start, packet.len, packet.offload),
+            (inner.start as usize, inner.len as usize, inner.offload)
+        );
         let opened = !matches!(inner.fate, Fate::Unopened(_));
         let bytes = opened.then_some(inner.len as usize);
         let counters = &*self.cx.counters;
@@ -228,11 +262,11 @@ impl Pipeline {
         sink.step(|| Step::Verdict(verdict));
         Some(Arrival {
             buf: inner.buf,
-            start: packet.start as u32,
-            linear: packet.linear as u32,
-            len: packet.len as u32,
-            packets: packet.packets,
-            offload: packet.offload,
+            start: inner.start,
+            linear: inner.linear,
+            len: inner.len,
+            packets: inner.packets,
+            offload: inner.offload,
             peer: inner.peer,
             verdict,
         })

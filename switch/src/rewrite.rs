@@ -36,9 +36,9 @@ pub(crate) fn rewrite(
             }
             return Ok(Verdict::Deliver(PortId::NODE));
         }
-        Decision::Pod(port, mac) => {
+        Decision::Pod(port, to) => {
             hop(frame);
-            set_macs(frame.packet, mac.0, node.gateway_mac.0);
+            set_macs(frame.packet, to.mac.0, node.gateway_mac.0);
             return Ok(Verdict::Deliver(port));
         }
         Decision::Peer { id, path, fragment } => (id, path, fragment),

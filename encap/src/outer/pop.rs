@@ -111,7 +111,7 @@ pub enum PopError {
 }
 
 /// An outer frame taken apart.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
 pub struct Outer {
     /// Source address, IPv4 mapped.
     pub src: u128,
@@ -141,10 +141,13 @@ pub fn pop_outer(frame: &[u8], len: usize) -> Result<Outer, PopError> {
     if let Some(outer) = fast4(frame, len) {
         return Ok(outer);
     }
-    match fast6(frame, len) {
-        Some(outer) => Ok(outer),
-        None => walk(frame, len),
+    if let Some(outer) = fast6(frame, len) {
+        return Ok(outer);
     }
+    // Into a place of its own: the results of the short cuts then stay in registers.
+    let mut walked = Outer::default();
+    walk(frame, len, &mut walked)?;
+    Ok(walked)
 }
 
 /// Ethernet, IPv4 without options, UDP; `None` for all else.
@@ -209,41 +212,34 @@ fn fast6(frame: &[u8], len: usize) -> Option<Outer> {
 
 /// The full walk.
 #[inline(never)]
-fn walk(frame: &[u8], len: usize) -> Result<Outer, PopError> {
+fn walk(frame: &[u8], len: usize, outer: &mut Outer) -> Result<(), PopError> {
     let [ethertype_at @ .., a, b] = header::<ETHERNET_LEN>(frame, 0, Layer::Ethernet)?;
     let mut at = ethertype_at.len() + 2;
     let mut ethertype = u16::from_be_bytes([*a, *b]);
     if ethertype == ethertype::VLAN || ethertype == ethertype::QINQ {
         (ethertype, at) = skip_vlan(frame)?;
     }
-    match ethertype {
-        ethertype::IPV4 => pop4(frame, at, len),
-        ethertype::IPV6 => pop6(frame, at, len),
-        _ => Err(PopError::EtherType { ethertype }),
-    }
+    *outer = match ethertype {
+        ethertype::IPV4 => pop4(frame, at, len)?,
+        ethertype::IPV6 => pop6(frame, at, len)?,
+        _ => return Err(PopError::EtherType { ethertype }),
+    };
+    Ok(())
 }
 
 /// Verifies the UDP checksum of an outer frame. `payload_sum` is the [`checksum::sum`] over all
 /// `payload_len` bytes of the UDP payload. A zero checksum (IPv4) passes: nothing was claimed.
+#[inline]
 pub fn verify_checksum(outer: &Outer, payload_sum: checksum::Sum) -> Result<(), PopError> {
     if outer.checksum == 0 {
         return Ok(());
     }
     let udp_len = outer.payload_len + UDP_LEN;
-    let pseudo = match (unmap(outer.src), unmap(outer.dst)) {
-        (Some(src), Some(dst)) => checksum::pseudo_v4(src, dst, proto::UDP, udp_len),
-        _ => checksum::pseudo_v6(outer.src, outer.dst, proto::UDP, udp_len),
-    };
-    let header = [
-        outer.src_port,
-        outer.dst_port,
-        udp_len as u16,
-        outer.checksum,
-    ];
-    let sum = header
-        .into_iter()
-        .map(checksum::Sum::of16)
-        .fold(pseudo, |a, b| a + b);
+    // Of IPv4, too: what a mapped address has before it adds 0xffff, which is nothing.
+    let pseudo = checksum::pseudo_v6(outer.src, outer.dst, proto::UDP, udp_len);
+    let two = |a: u16, b: u16| checksum::Sum::of32(u32::from(a) << 16 | u32::from(b));
+    let ports = two(outer.src_port, outer.dst_port);
+    let sum = pseudo + ports + two(udp_len as u16, outer.checksum);
     if checksum::fold(sum + payload_sum) == 0xffff {
         Ok(())
     } else {

@@ -39,9 +39,10 @@ const FRAGMENT_BITS: u16 = 0x3fff;
 const DONT_FRAGMENT: u16 = 0x4000;
 
 /// Network layer of a frame.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
 pub enum L3 {
     /// Anything else; not looked into.
+    #[default]
     Other,
     /// ARP for IPv4 over Ethernet.
     Arp,
@@ -52,9 +53,10 @@ pub enum L3 {
 }
 
 /// Whether a packet is a fragment, and which.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
 pub enum Fragment {
     /// Whole; also an IPv6 atomic fragment (RFC 6946).
+    #[default]
     None,
     /// The first: has the L4 header.
     First,
@@ -63,7 +65,7 @@ pub enum Fragment {
 }
 
 /// What a frame is, with offsets from its start (from the IP header for [`parse_ip`]).
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[derive(Copy, Clone, Eq, PartialEq, Default, Debug)]
 pub struct Parsed {
     /// Network layer.
     pub l3: L3,
@@ -199,21 +201,32 @@ impl Parsed {
 /// The first thing found wrong; every header must lie within `head`, every length within `len`.
 #[inline(always)]
 pub fn parse(head: &[u8], len: usize) -> Result<Parsed, ParseError> {
+    let mut parsed = Parsed::default();
+    parse_into(head, len, &mut parsed)?;
+    Ok(parsed)
+}
+
+/// [`parse`], written where the caller keeps it: a result that is handed on is copied field by field.
+/// After an error `parsed` is as it was.
+///
+/// # Errors
+/// As [`parse`].
+#[inline(always)]
+pub fn parse_into(head: &[u8], len: usize, parsed: &mut Parsed) -> Result<(), ParseError> {
     let head = &head[..head.len().min(len)];
     if let Some((ethernet, ip)) = head.split_first_chunk::<ETHERNET>() {
         let ethertype = be16(ethernet, 12);
-        // Each returns by itself: where they met, the result would be copied.
         if ethertype == ethertype::IPV4 {
-            if let Some(parsed) = fast4(ip, len - ETHERNET, ETHERNET as u16) {
-                return Ok(parsed);
+            if fast4(ip, len - ETHERNET, ETHERNET as u16, parsed) {
+                return Ok(());
             }
-        } else if ethertype == ethertype::IPV6
-            && let Some(parsed) = fast6(ip, len - ETHERNET, ETHERNET as u16)
+        } else if ethertype == ethertype::IPV6 && fast6(ip, len - ETHERNET, ETHERNET as u16, parsed)
         {
-            return Ok(parsed);
+            return Ok(());
         }
     }
-    walk::frame(head, len)
+    *parsed = walk::frame(head, len)?;
+    Ok(())
 }
 
 /// Parses a bare IP packet of `len` bytes, as UDP encapsulation carries it. Offsets are from its
@@ -223,33 +236,50 @@ pub fn parse(head: &[u8], len: usize) -> Result<Parsed, ParseError> {
 /// As [`parse`].
 #[inline]
 pub fn parse_ip(head: &[u8], len: usize) -> Result<Parsed, ParseError> {
-    let head = &head[..head.len().min(len)];
-    let fast = match head.first().map_or(0, |first| first >> 4) {
-        4 => fast4(head, len, 0),
-        6 => fast6(head, len, 0),
-        _ => None,
-    };
-    match fast {
-        Some(parsed) => Ok(parsed),
-        None => walk::packet(head, len),
-    }
+    let mut parsed = Parsed::default();
+    parse_ip_into(head, len, &mut parsed)?;
+    Ok(parsed)
 }
 
-/// IPv4 without options or fragmentation, TCP or UDP; `None` for all else. `len`: from the IP
+/// [`parse_ip`], written where the caller keeps it, as [`parse_into`].
+///
+/// # Errors
+/// As [`parse`].
+#[inline]
+pub fn parse_ip_into(head: &[u8], len: usize, parsed: &mut Parsed) -> Result<(), ParseError> {
+    let head = &head[..head.len().min(len)];
+    let fast = match head.first().map_or(0, |first| first >> 4) {
+        4 => fast4(head, len, 0, parsed),
+        6 => fast6(head, len, 0, parsed),
+        _ => false,
+    };
+    if !fast {
+        *parsed = walk::packet(head, len)?;
+    }
+    Ok(())
+}
+
+/// IPv4 without options or fragmentation, TCP or UDP; `false` for all else. `len`: from the IP
 /// header to the frame's end; `at`: offset of the IP header in the frame.
 #[inline(always)]
-fn fast4(ip: &[u8], len: usize, at: u16) -> Option<Parsed> {
-    let h = ip.first_chunk::<28>()?;
-    let header = h.first_chunk()?;
+fn fast4(ip: &[u8], len: usize, at: u16, parsed: &mut Parsed) -> bool {
+    let Some(h) = ip.first_chunk::<28>() else {
+        return false;
+    };
+    let (Some(header), Some(addresses)) = (h.first_chunk(), h[12..].first_chunk()) else {
+        return false;
+    };
     let fragment = be16(h, 6);
     let total = usize::from(be16(h, 2));
     if h[0] != 0x45 || fragment & FRAGMENT_BITS != 0 || total > len || !is_plain_ipv4_right(header)
     {
-        return None;
+        return false;
     }
     let proto = h[9];
-    let l4_len = l4_fast(ip, proto, 20, total)?;
-    Some(Parsed {
+    let Some(l4_len) = l4_fast(ip, proto, 20, total) else {
+        return false;
+    };
+    *parsed = Parsed {
         l3: L3::Ipv4,
         ethertype: ethertype::IPV4,
         vlan_tags: 0,
@@ -265,21 +295,29 @@ fn fast4(ip: &[u8], len: usize, at: u16) -> Option<Parsed> {
         tos: h[1],
         src_port: be16(h, 20),
         dst_port: be16(h, 22),
-        addresses: Addresses::of4(h[12..].first_chunk()?),
-    })
+        addresses: Addresses::of4(addresses),
+    };
+    true
 }
 
 /// IPv6 without extension headers, TCP or UDP; otherwise as [`fast4`].
 #[inline(always)]
-fn fast6(ip: &[u8], len: usize, at: u16) -> Option<Parsed> {
-    let h = ip.first_chunk::<48>()?;
+fn fast6(ip: &[u8], len: usize, at: u16, parsed: &mut Parsed) -> bool {
+    let Some(h) = ip.first_chunk::<48>() else {
+        return false;
+    };
+    let Some(addresses) = h[8..].first_chunk() else {
+        return false;
+    };
     let total = usize::from(be16(h, 4)) + 40;
     if h[0] >> 4 != 6 || total > len {
-        return None;
+        return false;
     }
     let proto = h[6];
-    let l4_len = l4_fast(ip, proto, 40, total)?;
-    Some(Parsed {
+    let Some(l4_len) = l4_fast(ip, proto, 40, total) else {
+        return false;
+    };
+    *parsed = Parsed {
         l3: L3::Ipv6,
         ethertype: ethertype::IPV6,
         vlan_tags: 0,
@@ -295,8 +333,9 @@ fn fast6(ip: &[u8], len: usize, at: u16) -> Option<Parsed> {
         tos: (be16(h, 0) >> 4) as u8,
         src_port: be16(h, 40),
         dst_port: be16(h, 42),
-        addresses: Addresses::of6(h[8..].first_chunk()?),
-    })
+        addresses: Addresses::of6(addresses),
+    };
+    true
 }
 
 /// Length of a good TCP or UDP header at `at` of an IP packet of `total` bytes.
@@ -325,8 +364,9 @@ mod tests {
 
     fn fast(frame: &[u8]) -> Option<Parsed> {
         let (ip, len) = (&frame[ETHERNET..], frame.len() - ETHERNET);
-        let four = fast4(ip, len, ETHERNET as u16);
-        four.or_else(|| fast6(ip, len, ETHERNET as u16))
+        let (at, mut parsed) = (ETHERNET as u16, Parsed::default());
+        let fast = fast4(ip, len, at, &mut parsed) || fast6(ip, len, at, &mut parsed);
+        fast.then_some(parsed)
     }
 
     #[test]

@@ -5,7 +5,6 @@ use ringway_packet::checksum;
 use ringway_packet::parse::{L3, Parsed};
 
 use crate::bytes::be16;
-use crate::packet::Packet;
 use crate::reason::DropReason;
 
 /// Carries the mark of the outer TOS octet over.
@@ -13,18 +12,14 @@ use crate::reason::DropReason;
 /// # Errors
 /// [`DropReason::EcnNotCapable`]: the inner packet does not know ECN, and must be dropped.
 #[inline(always)]
-pub(super) fn carry(
-    tos: u8,
-    packet: &mut Packet<'_>,
-    parsed: &mut Parsed,
-) -> Result<(), DropReason> {
+pub(super) fn carry(tos: u8, head: &mut [u8], parsed: &mut Parsed) -> Result<(), DropReason> {
     if tos & ecn::MASK == 0 || tos & ecn::MASK == parsed.tos & ecn::MASK {
         return Ok(());
     }
     let marked = ecn::decapsulate(tos, parsed.tos).map_err(|_| DropReason::EcnNotCapable)?;
     if marked != parsed.tos & ecn::MASK {
         parsed.tos = parsed.tos & !ecn::MASK | marked;
-        mark(marked, packet.head_mut(), parsed.l3, parsed.l3_off.into());
+        mark(marked, head, parsed.l3, parsed.l3_off.into());
     }
     Ok(())
 }

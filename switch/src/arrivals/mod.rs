@@ -29,7 +29,7 @@ pub use outer::Ports;
 pub(crate) use inner::{Fate, Inner};
 
 use inner::{NONE, Place};
-use open::{Datagram, Refusal};
+use open::Datagram;
 use ringway_encap::Carries;
 use ringway_encap::split::split;
 use ringway_packet::buffers::Buffers;
@@ -39,7 +39,7 @@ use ringway_packet::mac::MacAddr;
 use ringway_packet::offload::{Checksum, Gso};
 use ringway_packet::parse::Parsed;
 use ringway_packet::{checksum, proto};
-use ringway_tables::Snapshot;
+use ringway_tables::{PeerId, Snapshot};
 
 use crate::reason::DropReason;
 
@@ -72,6 +72,8 @@ pub struct Arrivals<I> {
     tail: Vec<Run<I>>,
     /// The frame to look at next.
     next: usize,
+    /// The outer source that was looked up last, and whose it is.
+    source: (u128, Option<PeerId>),
     covered: Option<Covered<I>>,
 }
 
@@ -98,6 +100,7 @@ impl<I: Copy> Arrivals<I> {
             cut: Vec::with_capacity(MAX_CUT),
             tail: Vec::with_capacity(MAX_INNER),
             next: 0,
+            source: (0, None),
             covered: None,
         }
     }
@@ -129,6 +132,8 @@ impl<I: Copy> Arrivals<I> {
         self.tail.clear();
         self.coalescer.begin();
         self.next = 0;
+        // Unspecified: nobody's.
+        self.source = (0, None);
         self.covered = None;
     }
 
@@ -160,7 +165,9 @@ impl<I: Copy> Arrivals<I> {
                 encap: message.encap,
                 outer: None,
             };
-            self.enter(snapshot, buffers, &datagram, segment, options);
+            let bytes = buffers.bytes_mut(message.buf);
+            let at = self.enter(snapshot, bytes, datagram, options.unfinished);
+            self.place(snapshot, buffers, at, segment, options);
         }
     }
 
@@ -175,7 +182,8 @@ impl<I: Copy> Arrivals<I> {
         options: Options,
     ) {
         let (start, len) = (frame.start as usize, frame.len as usize);
-        let bytes = buffers.bytes(frame.buf).get(start..start + len);
+        let buffer = buffers.bytes_mut(frame.buf);
+        let bytes = buffer.get(start..start + len);
         let opened = outer::headers(snapshot, ports, bytes.unwrap_or(&[]));
         let (outer, encap) = match opened {
             Ok(opened) => opened,
@@ -189,76 +197,95 @@ impl<I: Copy> Arrivals<I> {
             tos: outer.tos,
             encap,
             // Zero means that none was sent.
-            outer: (outer.checksum != 0).then_some(&outer),
+            outer: (outer.checksum != 0).then_some(outer),
         };
-        self.enter(snapshot, buffers, &datagram, None, options);
+        let at = self.enter(snapshot, buffer, datagram, options.unfinished);
+        self.place(snapshot, buffers, at, None, options);
     }
 
+    /// Opens a datagram in this buffer; gives its position among the frames.
     #[inline(always)]
-    fn enter<B: Buffers<Id = I>>(
+    fn enter(
         &mut self,
         snapshot: &Snapshot,
-        buffers: &mut B,
-        datagram: &Datagram<'_, I>,
-        segment: Option<u16>,
-        options: Options,
-    ) {
-        let entered = open::open(snapshot, buffers, datagram, options.unfinished)
-            .and_then(|inner| self.place(snapshot, buffers, inner, segment, options));
-        if let Err(refusal) = entered {
-            self.inners.push(datagram.refused(refusal));
+        buffer: &mut [u8],
+        datagram: Datagram<I>,
+        unfinished: bool,
+    ) -> usize {
+        let at = self.inners.len();
+        let peer = self.peer_at(snapshot, datagram.source);
+        self.inners
+            .push(datagram.unopened(peer, DropReason::UnknownPeer));
+        let inner = &mut self.inners[at];
+        let (start, len) = (datagram.start as usize, datagram.len as usize);
+        let payload = buffer.get_mut(start..start + len).unwrap_or(&mut []);
+        if let Err(fate) = open::open(snapshot, payload, datagram, unfinished, inner) {
+            inner.fate = fate;
         }
+        at
     }
 
-    /// Finds a frame its place: a superframe's, in a group, or by itself.
+    /// Whose outer source address it is. Datagrams of a peer come in runs.
+    #[inline(always)]
+    fn peer_at(&mut self, snapshot: &Snapshot, source: u128) -> Option<PeerId> {
+        if self.source.0 != source {
+            self.source = (source, snapshot.sources.get(source));
+        }
+        self.source.1
+    }
+
+    /// Finds the frame `at`, the last, its place: a superframe's, in a group, or by itself.
     #[inline(always)]
     fn place<B: Buffers<Id = I>>(
         &mut self,
         snapshot: &Snapshot,
         buffers: &mut B,
-        mut inner: Inner<I>,
+        at: usize,
         segment: Option<u16>,
         options: Options,
-    ) -> Result<(), Refusal> {
-        let (Some(parsed), Some(peer)) = (inner.parsed, inner.peer) else {
-            self.inners.push(inner);
-            return Ok(());
+    ) {
+        let Some(inner) = self.inners.get_mut(at) else {
+            return;
         };
-        let refused = |reason| Refusal::opened(peer, Some(parsed), reason);
-        if self.inners.len() >= MAX_INNER {
-            return Err(refused(DropReason::NoBuffer));
+        let (Fate::Admitted(_), Some(parsed)) = (inner.fate, &inner.parsed) else {
+            return;
+        };
+        if at >= MAX_INNER {
+            inner.fate = Fate::Refused(DropReason::NoBuffer);
+            return;
         }
-        let long = parsed.proto == proto::TCP && parsed.ip_len > u32::from(snapshot.least_mtu());
+        let proto = parsed.proto;
+        let long = proto == proto::TCP && parsed.ip_len > u32::from(snapshot.least_mtu());
         if long || segment.is_some() {
-            let mut whole = inner;
-            let described = superframe::describe(snapshot, buffers, &mut whole, segment);
-            if let Some(segments) = described.map_err(refused)? {
-                return self
-                    .superframe(buffers, whole, segments, options)
-                    .map_err(refused);
+            match self.superframe(snapshot, buffers, at, segment, options) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(reason) => {
+                    self.inners[at].fate = Fate::Refused(reason);
+                    return;
+                }
             }
         }
-        if options.coalesce && (parsed.proto != proto::UDP || options.udp_superframes) {
-            let start = inner.start as usize;
-            let head = &buffers.bytes(inner.buf)[start..start + inner.linear as usize];
-            let verified = inner.offload.checksum != Checksum::Complete;
-            let copy = parsed;
-            inner.place = self.offer(head, &copy, verified);
-            // Of a leader this is itself.
-            inner.last = self.inners.len() as u32;
+        if options.coalesce && (proto != proto::UDP || options.udp_superframes) {
+            self.offer(buffers, at);
         }
-        self.inners.push(inner);
-        Ok(())
     }
 
+    /// Whether the frame `at`, the last, is a superframe. Then it is one from now on, or the segments of one.
     #[cold]
+    #[inline(never)]
     fn superframe<B: Buffers<Id = I>>(
         &mut self,
-        buffers: &B,
-        mut inner: Inner<I>,
-        segments: Segmenter,
+        snapshot: &Snapshot,
+        buffers: &mut B,
+        at: usize,
+        segment: Option<u16>,
         options: Options,
-    ) -> Result<(), DropReason> {
+    ) -> Result<bool, DropReason> {
+        let mut inner = self.inners[at];
+        let Some(segments) = superframe::describe(snapshot, buffers, &mut inner, segment)? else {
+            return Ok(false);
+        };
         // Under no name it joins no group, but ends that of its flow: nothing overtakes it.
         if let Some(parsed) = &inner.parsed {
             let (start, len) = (inner.start as usize, inner.linear as usize);
@@ -269,40 +296,49 @@ impl<I: Copy> Arrivals<I> {
         if inner.offload.gso != Gso::Udp || options.udp_superframes {
             // At most 1,024.
             inner.packets = count as u32;
-            self.inners.push(inner);
-            return Ok(());
+            self.inners[at] = inner;
+            return Ok(true);
         }
-        let at = self.cut.len();
-        if at == MAX_CUT || self.inners.len() + count > MAX_INNER {
+        let cut = self.cut.len();
+        if cut == MAX_CUT || at + count > MAX_INNER {
             return Err(DropReason::NoBuffer);
         }
+        self.inners.truncate(at);
         for i in 0..count {
             let mut one = superframe::segment(&inner, &segments, i);
-            one.place = Place::Cut(at as u16, i as u16);
+            one.place = Place::Cut(cut as u16, i as u16);
             self.inners.push(one);
         }
         self.cut.push(segments);
-        Ok(())
+        Ok(true)
     }
 
-    /// Offers the next frame to the coalescer. `verified`: its checksum is known to be right.
+    /// Offers the frame `at` to the coalescer.
     #[inline]
-    fn offer(&mut self, head: &[u8], parsed: &Parsed, verified: bool) -> Place {
-        let id = self.inners.len() as u32;
+    fn offer<B: Buffers<Id = I>>(&mut self, buffers: &B, at: usize) {
+        let id = at as u32;
+        let inner = &mut self.inners[at];
+        // Of a leader this is itself.
+        inner.last = id;
+        let Some(parsed) = &inner.parsed else { return };
+        let start = inner.start as usize;
+        let head = &buffers.bytes(inner.buf)[start..start + inner.linear as usize];
+        let verified = inner.offload.checksum != Checksum::Complete;
         // Padding is left out.
         let end = parsed.ip_end().min(head.len());
         let payload = head.get(usize::from(parsed.payload_off)..end);
         let payload = payload.unwrap_or(&[]);
         let coalescer = &mut self.coalescer;
-        match coalescer.offer(id, head, parsed, head.len(), payload, verified) {
+        inner.place = match coalescer.offer(id, head, parsed, head.len(), payload, verified) {
             Offer::Joined { leader } => {
+                inner.place = Place::Joined;
                 let last = std::mem::replace(&mut self.inners[leader as usize].last, id);
                 self.inners[last as usize].next = id;
-                Place::Joined
+                return;
             }
             Offer::First => Place::Leads,
             Offer::Alone => Place::Alone,
-        }
+        };
     }
 
     /// The next frame, its headers written and its tail gathered; or a datagram that was refused.

@@ -1,7 +1,7 @@
 //! Opening: from a datagram to an admitted inner frame.
 //!
 //! ```text
-//!  whose outer source ▶ tunnel header ▶ parse ▶ checksums ▶ priority tags off ▶ admit ▶ congestion mark
+//!  whose outer source (arrivals/mod.rs) ▶ tunnel header ▶ parse ▶ checksums ▶ priority tags off ▶ admit ▶ congestion mark
 //! ```
 //!
 //! Each is done here, once. Whatever is coalesced later has passed all of it: a frame that is refused cannot
@@ -14,7 +14,6 @@
 
 use ringway_encap::outer::Outer;
 use ringway_encap::{Carries, Encap, udp, vxlan};
-use ringway_packet::buffers::Buffers;
 use ringway_packet::offload::{Checksum, Offload};
 use ringway_packet::parse::Parsed;
 use ringway_packet::{checksum, proto};
@@ -26,13 +25,15 @@ use super::message::OuterFrame;
 use super::outer;
 use crate::admit;
 use crate::bytes::be16;
+use crate::frame::Origin;
 use crate::inner_sum::InnerSum;
 use crate::packet::Packet;
 use crate::priority;
 use crate::reason::{DropReason, reason_of};
 
 /// One datagram: its payload, and what its outer headers said.
-pub(super) struct Datagram<'o, I> {
+#[derive(Clone, Copy)]
+pub(super) struct Datagram<I> {
     pub(super) buf: I,
     /// Of the tunnel header.
     pub(super) start: u32,
@@ -41,40 +42,13 @@ pub(super) struct Datagram<'o, I> {
     pub(super) tos: u8,
     pub(super) encap: Encap,
     /// If their checksum is still to be verified.
-    pub(super) outer: Option<&'o Outer>,
+    pub(super) outer: Option<Outer>,
 }
 
-/// Why a datagram is dropped, and what is known of it.
-pub(super) struct Refusal {
-    pub(super) fate: Fate,
-    pub(super) peer: Option<PeerId>,
-    pub(super) parsed: Option<Parsed>,
-}
-
-impl Refusal {
-    #[cold]
-    fn unopened(peer: Option<PeerId>, reason: DropReason) -> Refusal {
-        Refusal {
-            fate: Fate::Unopened(reason),
-            peer,
-            parsed: None,
-        }
-    }
-
-    #[cold]
-    pub(super) fn opened(peer: PeerId, parsed: Option<Parsed>, reason: DropReason) -> Refusal {
-        Refusal {
-            fate: Fate::Refused(reason),
-            peer: Some(peer),
-            parsed,
-        }
-    }
-}
-
-impl<I: Copy> Datagram<'_, I> {
-    /// As it lies, for the record.
-    #[cold]
-    pub(super) fn refused(&self, refusal: Refusal) -> Inner<I> {
+impl<I: Copy> Datagram<I> {
+    /// As it lies, before anything is known of it but who sent it.
+    #[inline(always)]
+    pub(super) fn unopened(&self, peer: Option<PeerId>, reason: DropReason) -> Inner<I> {
         Inner {
             buf: self.buf,
             start: self.start,
@@ -82,9 +56,9 @@ impl<I: Copy> Datagram<'_, I> {
             len: self.len,
             packets: 1,
             offload: Offload::default(),
-            parsed: refusal.parsed,
-            peer: refusal.peer,
-            fate: refusal.fate,
+            parsed: None,
+            peer,
+            fate: Fate::Unopened(reason),
             carries: Carries::Frames,
             place: Place::Alone,
             next: NONE,
@@ -93,67 +67,111 @@ impl<I: Copy> Datagram<'_, I> {
     }
 }
 
-/// Opens a datagram. `unfinished`: see [`Options`](super::message::Options).
+/// Opens a datagram with these bytes: `inner`, which is [as it lies](Datagram::unopened), becomes the frame in
+/// it. In place: a frame's record is as long as its headers. `unfinished`: see
+/// [`Options`](super::message::Options).
 ///
 /// # Errors
-/// It is dropped.
+/// What becomes of it, as it is dropped. What is known of it stands in `inner`.
 #[inline(always)]
-pub(super) fn open<B: Buffers>(
+pub(super) fn open<I: Copy>(
     snapshot: &Snapshot,
-    buffers: &mut B,
-    datagram: &Datagram<'_, B::Id>,
+    payload: &mut [u8],
+    datagram: Datagram<I>,
     unfinished: bool,
-) -> Result<Inner<B::Id>, Refusal> {
-    let (start, len) = (datagram.start as usize, datagram.len as usize);
-    let bytes = buffers.bytes_mut(datagram.buf);
-    let payload = bytes.get(start..start + len).unwrap_or(&[]);
-    let peer = snapshot.sources.get(datagram.source);
-    let peer = peer.ok_or_else(|| Refusal::unopened(None, DropReason::UnknownPeer))?;
+    inner: &mut Inner<I>,
+) -> Result<(), Fate> {
+    let peer = inner.peer.ok_or(Fate::Unopened(DropReason::UnknownPeer))?;
     let encap = datagram.encap;
-    tunnel_header(snapshot, encap, payload).map_err(|r| Refusal::unopened(Some(peer), r))?;
+    tunnel_header(snapshot, encap, payload).map_err(Fate::Unopened)?;
     let header = encap.header_len();
-    let mut packet = Packet::linear(bytes, start + header, len - header);
-    let parsed = encap.carries().parse(packet.head(), packet.len);
-    let partial = match parsed {
-        Ok(parsed) if unfinished => unfinished_checksum(packet.head(), &parsed),
+    let head = &payload[header..];
+    let parsed = inner.parsed.insert(Parsed::default());
+    let result = encap.carries().parse_into(head, head.len(), parsed);
+    let partial = match result {
+        Ok(()) if unfinished => unfinished_checksum(head, parsed),
         _ => None,
     };
     if let Some(outer) = datagram.outer {
-        let inner = match parsed {
-            Ok(parsed) if partial.is_some() => InnerSum::of(&parsed, header),
-            _ => None,
+        let sum = match partial {
+            Some(_) => InnerSum::of(parsed, header),
+            None => None,
         };
-        let payload = &packet.buf[start..start + len];
-        outer::verify(outer, payload, unfinished, inner)
-            .map_err(|r| Refusal::unopened(Some(peer), r))?;
+        if let Err(reason) = outer::verify(outer, payload, unfinished, sum) {
+            inner.parsed = None;
+            return Err(Fate::Unopened(reason));
+        }
     }
-    let mut parsed = parsed.map_err(|e| Refusal::opened(peer, None, reason_of(&e)))?;
+    if let Err(error) = result {
+        inner.parsed = None;
+        return Err(Fate::Refused(reason_of(&error)));
+    }
     if let Some(partial) = partial {
-        packet.offload.checksum = partial;
+        inner.offload.checksum = partial;
     }
-    if parsed.vlan_tags > 0 {
-        priority::untag(&mut packet, &mut parsed)
-            .map_err(|r| Refusal::opened(peer, Some(parsed), r))?;
-    }
-    let origin = admit::peer(snapshot, peer, encap, packet.head(), &parsed)
-        .map_err(|r| Refusal::opened(peer, Some(parsed), r))?;
-    congestion::carry(datagram.tos, &mut packet, &mut parsed)
-        .map_err(|r| Refusal::opened(peer, Some(parsed), r))?;
-    Ok(Inner {
-        buf: datagram.buf,
-        start: packet.start as u32,
-        linear: packet.linear as u32,
-        len: packet.len as u32,
-        packets: 1,
-        offload: packet.offload,
-        parsed: Some(parsed),
-        peer: Some(peer),
-        fate: Fate::Admitted(origin),
-        carries: encap.carries(),
-        place: Place::Alone,
-        next: NONE,
-        last: NONE,
-    })
+    let head = &mut payload[header..];
+    inner.carries = encap.carries();
+    let tunnel = Tunnel {
+        peer,
+        encap,
+        tos: datagram.tos,
+    };
+    let (tags, origin) = match parsed.vlan_tags {
+        0 => (0, untagged(snapshot, tunnel, head, parsed)?),
+        _ => {
+            let checksum = &mut inner.offload.checksum;
+            tagged(snapshot, tunnel, head, parsed, checksum)?
+        }
+    };
+    let len = head.len() - tags;
+    inner.start = datagram.start + (header + tags) as u32;
+    inner.linear = len as u32;
+    inner.len = len as u32;
+    inner.fate = Fate::Admitted(origin);
+    Ok(())
+}
+
+/// What a frame came by.
+#[derive(Clone, Copy)]
+struct Tunnel {
+    peer: PeerId,
+    encap: Encap,
+    /// Outer TOS octet.
+    tos: u8,
+}
+
+/// Admits a frame, and carries a congestion mark over.
+#[inline(always)]
+fn untagged(
+    snapshot: &Snapshot,
+    tunnel: Tunnel,
+    head: &mut [u8],
+    parsed: &mut Parsed,
+) -> Result<Origin, Fate> {
+    let origin = admit::peer(snapshot, tunnel.peer, tunnel.encap, head, parsed);
+    let origin = origin.map_err(Fate::Refused)?;
+    congestion::carry(tunnel.tos, head, parsed).map_err(Fate::Refused)?;
+    Ok(origin)
+}
+
+/// The same for a frame with VLAN tags: without them, if they name no VLAN. Gives their bytes, too.
+#[cold]
+#[inline(never)]
+fn tagged(
+    snapshot: &Snapshot,
+    tunnel: Tunnel,
+    head: &mut [u8],
+    parsed: &mut Parsed,
+    checksum: &mut Checksum,
+) -> Result<(usize, Origin), Fate> {
+    let len = head.len();
+    let mut packet = Packet::linear(head, 0, len);
+    packet.offload.checksum = *checksum;
+    priority::untag(&mut packet, parsed).map_err(Fate::Refused)?;
+    *checksum = packet.offload.checksum;
+    let tags = packet.start;
+    let origin = untagged(snapshot, tunnel, packet.head_mut(), parsed)?;
+    Ok((tags, origin))
 }
 
 /// Checks the tunnel header at the start of a datagram's payload.
@@ -202,5 +220,5 @@ pub(super) fn no_datagram<I: Copy>(frame: &OuterFrame<I>, reason: DropReason) ->
         encap: Encap::Udp,
         outer: None,
     };
-    datagram.refused(Refusal::unopened(None, reason))
+    datagram.unopened(None, reason)
 }

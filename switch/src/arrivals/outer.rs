@@ -57,9 +57,9 @@ pub(super) fn headers(
 ///
 /// # Errors
 /// [`DropReason::OuterChecksum`].
-#[inline]
+#[inline(always)]
 pub(super) fn verify(
-    outer: &Outer,
+    outer: Outer,
     payload: &[u8],
     unfinished: bool,
     inner: Option<InnerSum>,
@@ -71,12 +71,13 @@ pub(super) fn verify(
         Some(inner) => inner.finished(payload).ok_or(DropReason::MalformedOuter)?,
         None => checksum::sum(payload),
     };
-    verify_checksum(outer, sum).map_err(|e| reason_of(&e))
+    verify_checksum(&outer, sum).map_err(|e| reason_of(&e))
 }
 
 /// Whether the checksum field holds the sum of the pseudo-header and no more: what a stack leaves
 /// there for a NIC to finish.
-fn is_bare_pseudo_sum(outer: &Outer) -> bool {
+#[inline(never)]
+fn is_bare_pseudo_sum(outer: Outer) -> bool {
     let len = outer.payload_len + UDP_HEADER;
     let pseudo = match (unmap(outer.src), unmap(outer.dst)) {
         (Some(src), Some(dst)) => checksum::pseudo_v4(src, dst, proto::UDP, len),

@@ -7,6 +7,11 @@ fn fast(frame: &[u8], len: usize) -> Option<Outer> {
     fast4(frame, len).or_else(|| fast6(frame, len))
 }
 
+fn walked(frame: &[u8], len: usize) -> Result<Outer, PopError> {
+    let mut outer = Outer::default();
+    walk(frame, len, &mut outer).map(|()| outer)
+}
+
 fn frames() -> Vec<(Vec<u8>, bool)> {
     let (a4, b4) = ("192.0.2.1:40000", "192.0.2.2:8472");
     let (a6, b6) = ("[2001:db8::1]:40000", "[2001:db8::2]:8472");
@@ -36,7 +41,7 @@ fn the_short_cut_takes_what_is_common() {
         let outer = fast(&frame, frame.len());
         assert_eq!(outer.is_some(), common, "{frame:02x?}");
         if common {
-            assert_eq!(outer, walk(&frame, frame.len()).ok());
+            assert_eq!(outer, walked(&frame, frame.len()).ok());
         }
     }
 }
@@ -53,7 +58,7 @@ fn the_short_cut_takes_nothing_that_the_walk_refuses_or_sees_otherwise() {
         };
         *count += 1;
         if let Some(outer) = outer {
-            assert_eq!(walk(frame, len), Ok(outer), "{len}: {frame:02x?}");
+            assert_eq!(walked(frame, len), Ok(outer), "{len}: {frame:02x?}");
         }
     };
     for (frame, _) in frames() {
