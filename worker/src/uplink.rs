@@ -9,6 +9,7 @@ use super::buffers::Buffers;
 use super::devices::Ring;
 use super::identification::Identifications;
 use super::observe::Watch;
+use super::queue_id::MAX_SOCKETS;
 use super::ring_set::RingSet;
 use super::transmit::{Loss, Outgoing, RingCarrier, SocketCarrier, send};
 
@@ -20,7 +21,7 @@ pub(crate) struct Uplink<R> {
     /// What all of them have counted.
     pub(crate) received: SocketCounts,
     /// Index in `sockets` by [`place`].
-    by_kind: [Option<usize>; 4],
+    by_kind: [Option<usize>; MAX_SOCKETS],
     pub(crate) rings: RingSet<R>,
     /// Checksums of what rings bring may be unfinished.
     pub(crate) unfinished: bool,
@@ -35,7 +36,7 @@ impl<R> Uplink<R> {
             sockets: Vec::new(),
             entered: Vec::new(),
             received: SocketCounts::default(),
-            by_kind: [None; 4],
+            by_kind: [None; MAX_SOCKETS],
             rings: RingSet::new(),
             unfinished: false,
             ids,
