@@ -23,7 +23,7 @@ const MAX_SIZE: u32 = 65_536;
 
 /// Limits for `IFLA_GSO_MAX_SEGS` and `IFLA_GSO_MAX_SIZE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct GsoLimits {
     /// Segments in one superframe, 1 to 64. This is the limit that counts: the
     /// kernel enforces it for TCP, UDP and forwarded packets
     /// (`gso_features_check`, net/core/dev.c).
@@ -33,21 +33,21 @@ pub struct Limits {
 }
 
 /// Limits for an interface with this MTU: `segments · (mtu + 22) ≤ 65,507`.
-pub fn limits(mtu: u16) -> Limits {
+pub fn limits(mtu: u16) -> GsoLimits {
     let mtu = u32::from(mtu).max(68);
     let segments = (MAX_MESSAGE / (mtu + PER_SEGMENT)).clamp(1, MAX_SEGMENTS);
     of_segments(mtu, segments)
 }
 
 /// The same for superframes of fewer segments, one at least.
-pub fn at_most(mtu: u16, segments: u32) -> Limits {
+pub fn at_most(mtu: u16, segments: u32) -> GsoLimits {
     let segments = limits(mtu).segments.min(segments).max(1);
     of_segments(u32::from(mtu).max(68), segments)
 }
 
-fn of_segments(mtu: u32, segments: u32) -> Limits {
+fn of_segments(mtu: u32, segments: u32) -> GsoLimits {
     let size = (segments * (mtu - IP_TCP) + TCP_HEADROOM).min(MAX_SIZE);
-    Limits { segments, size }
+    GsoLimits { segments, size }
 }
 
 #[cfg(test)]
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn fewer_segments() {
         let (size, segments) = (3 * 1410 + 385, 3);
-        assert_eq!(at_most(1450, 3), Limits { segments, size });
+        assert_eq!(at_most(1450, 3), GsoLimits { segments, size });
         assert_eq!(at_most(1450, 1000), limits(1450));
         assert_eq!(at_most(1450, 0).segments, 1);
         assert_eq!(at_most(0, u32::MAX), limits(0));
@@ -68,7 +68,7 @@ mod tests {
         // 65507 / 1472 = 44.5
         assert_eq!(
             limits(1450),
-            Limits {
+            GsoLimits {
                 segments: 44,
                 size: 44 * 1410 + 385
             }
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn every_mtu_fits_one_message() {
         for mtu in 0..=u16::MAX {
-            let Limits { segments, size } = limits(mtu);
+            let GsoLimits { segments, size } = limits(mtu);
             assert!((1..=64).contains(&segments), "mtu {mtu}");
             let wire = segments * (u32::from(mtu) + 22);
             assert!(wire <= 65_507 || segments == 1, "mtu {mtu}: {wire} bytes");

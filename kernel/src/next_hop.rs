@@ -22,9 +22,9 @@
 //! and is repeated.
 
 mod answer;
-mod ask;
 mod hop;
 mod kernel;
+mod query;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -34,8 +34,8 @@ use ringway_ports::socket::least_mtu;
 
 use crate::mac::is_station;
 use crate::netlink::{Change, Link, RouteTo};
-use ask::{Bulk, Round};
 use hop::Hop;
+use query::{Bulk, Round};
 
 pub use answer::{Changed, Elsewhere, NextHop, Resolved};
 pub use kernel::Kernel;
@@ -233,7 +233,7 @@ impl NextHops {
     /// Asks for what is marked, then draws the conclusions.
     fn work(&mut self, kernel: &mut impl Kernel, now: Instant, tick: bool) -> Changed {
         let link_before = self.link.clone();
-        self.ask(kernel, now, tick);
+        self.query(kernel, now, tick);
         Changed {
             destinations: self.conclude(),
             link: self.link != link_before,

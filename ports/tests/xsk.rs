@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use common::{Netns, eventually, veth_pair};
-use ringway_ports::xdp::{Attachment, Filter, Program, Want, WantMode, XskMap};
+use ringway_ports::xdp::{AttachMode, AttachOptions, Attachment, Filter, Program, XskMap};
 use ringway_ports::xsk::{MAX_FRAME, RX_HEADROOM, RxFrame, Xsk, XskConfig, XskError, ZeroCopy};
 use ringway_ports::{HEADROOM, Pool};
 
@@ -51,7 +51,7 @@ struct End {
 }
 
 impl End {
-    fn open(ns: &Netns, host: u8, queues: u32, mode: WantMode) -> End {
+    fn open(ns: &Netns, host: u8, queues: u32, mode: AttachMode) -> End {
         ns.enter(|| {
             let mut pool = Pool::umem(64, 1024, 1518);
             let map = XskMap::new(queues).unwrap();
@@ -73,7 +73,7 @@ impl End {
                 cidrs: Vec::new(),
             };
             let program = Program::load(&filter, &map, false).unwrap();
-            let want = Want {
+            let want = AttachOptions {
                 mode,
                 take_over: false,
             };
@@ -124,7 +124,7 @@ fn payload(i: usize, len: usize) -> Vec<u8> {
 
 #[test]
 fn a_datagram_arrives_byte_for_byte_and_others_pass() {
-    for mode in [WantMode::Native, WantMode::Generic] {
+    for mode in [AttachMode::Native, AttachMode::Generic] {
         let (a, b) = veth_pair();
         let mut end = End::open(&b, 2, 1, mode);
         let sender = a.enter(|| UdpSocket::bind("10.9.0.1:0")).unwrap();
@@ -203,8 +203,8 @@ fn send(end: &mut End, ring: usize, from: [u8; 6], to: [u8; 6], count: usize) ->
 fn frames_are_sent_from_where_they_lie_and_come_back() {
     let (a, b) = veth_pair();
     let (mut from, mut to) = (
-        End::open(&a, 1, 1, WantMode::Native),
-        End::open(&b, 2, 1, WantMode::Native),
+        End::open(&a, 1, 1, AttachMode::Native),
+        End::open(&b, 2, 1, AttachMode::Native),
     );
     for _ in 0..5 {
         let sent = send(&mut from, 0, mac(&a), mac(&b), 100);
@@ -235,7 +235,7 @@ fn one_pool_serves_the_rings_of_all_queues() {
         ns.ip(&format!("addr add 10.9.0.{host}/24 dev v0"));
         ns.ip("link set v0 up");
     }
-    let mut end = End::open(&b, 2, 2, WantMode::Native);
+    let mut end = End::open(&b, 2, 2, AttachMode::Native);
     let mut sent = 0;
     for i in 0..64 {
         let sender = a.enter(|| UdpSocket::bind("10.9.0.1:0")).unwrap();
@@ -262,7 +262,7 @@ fn one_pool_serves_the_rings_of_all_queues() {
 #[test]
 fn a_starved_fill_ring_loses_frames_and_recovers() {
     let (a, b) = veth_pair();
-    let mut end = End::open(&b, 2, 1, WantMode::Native);
+    let mut end = End::open(&b, 2, 1, AttachMode::Native);
     // Nobody else gets a frame while these are held.
     let mut hoard = Vec::new();
     while let Some(frame) = end.pool.alloc_frame() {
@@ -295,7 +295,7 @@ fn a_starved_fill_ring_loses_frames_and_recovers() {
 #[test]
 fn a_link_that_is_down_stalls_the_ring_and_fills_it() {
     let (a, b) = veth_pair();
-    let mut end = End::open(&a, 1, 1, WantMode::Native);
+    let mut end = End::open(&a, 1, 1, AttachMode::Native);
     a.ip("link set v0 down");
     let (from, to) = (mac(&a), mac(&b));
     let frame = frame(from, to, &[1; 60]);
@@ -330,7 +330,7 @@ fn a_link_that_is_down_stalls_the_ring_and_fills_it() {
 #[test]
 fn a_closed_ring_gives_its_frames_back_and_the_queue_can_be_had_again() {
     let (a, b) = veth_pair();
-    let mut end = End::open(&b, 2, 1, WantMode::Native);
+    let mut end = End::open(&b, 2, 1, AttachMode::Native);
     let busy = b.enter(|| {
         let mut other = Pool::umem(8, 64, 1518);
         let config = XskConfig {
@@ -361,7 +361,7 @@ fn a_closed_ring_gives_its_frames_back_and_the_queue_can_be_had_again() {
             cidrs: Vec::new(),
         };
         let program = Program::load(&filter, map, false).unwrap();
-        Some(Attachment::attach("v0", &program, Want::default()).unwrap())
+        Some(Attachment::attach("v0", &program, AttachOptions::default()).unwrap())
     });
     let sender = a.enter(|| UdpSocket::bind("10.9.0.1:0")).unwrap();
     sender.send_to(b"again", ("10.9.0.2", PORT)).unwrap();

@@ -23,7 +23,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 use ringway_ports::ethtool;
-use ringway_ports::xdp::{AttachError, Attachment, BpfError, Filter, Program, Want, XskMap};
+use ringway_ports::xdp::{
+    AttachError, AttachOptions, Attachment, BpfError, Filter, Program, XskMap,
+};
 use ringway_ports::xsk::{MAX_FRAME, XskConfig, XskError, ZeroCopy};
 use std::os::fd::AsFd;
 
@@ -379,9 +381,9 @@ fn open(
     };
     let program = Program::load(&filter, &map, false)?;
     // Our tunnel ports are bound in this namespace, so no other agent is at work here.
-    let want = Want {
+    let want = AttachOptions {
         take_over: true,
-        ..Want::default()
+        ..AttachOptions::default()
     };
     let attachment = Attachment::attach(&interface, &program, want)?;
     Ok(RingDescriptors {

@@ -82,7 +82,7 @@ impl Netlink {
             }
         }
         let what = || format!("adding address {ip}/{prefix_len} to interface {index}");
-        self.ask(
+        self.request(
             what,
             RouteNetlinkMessage::NewAddress(message),
             NLM_F_CREATE | NLM_F_REPLACE,
@@ -104,7 +104,7 @@ impl Netlink {
         message.header.family = family(ip);
         message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
         let what = || format!("removing address {ip}/{prefix_len} from interface {index}");
-        match self.ask(what, RouteNetlinkMessage::DelAddress(message), 0) {
+        match self.request(what, RouteNetlinkMessage::DelAddress(message), 0) {
             Err(e) if e.errno() == Some(libc::EADDRNOTAVAIL) => Ok(()),
             other => other.map(drop),
         }
@@ -113,7 +113,7 @@ impl Netlink {
     /// The addresses of a link, in the kernel's order (primary first).
     pub fn addresses(&mut self, index: u32) -> Result<Vec<Address>, NetlinkError> {
         let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        let answers = self.ask(|| "listing addresses".into(), message, NLM_F_DUMP)?;
+        let answers = self.request(|| "listing addresses".into(), message, NLM_F_DUMP)?;
         let mut found = Vec::new();
         for answer in answers {
             let RouteNetlinkMessage::NewAddress(m) = answer else {

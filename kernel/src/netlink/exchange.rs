@@ -46,7 +46,7 @@ impl Exchange {
 
     /// Sends one request and waits for its acknowledgement; messages that come
     /// before it are returned.
-    pub(super) fn ask<M>(
+    pub(super) fn request<M>(
         &mut self,
         what: impl Fn() -> String,
         message: M,
@@ -56,12 +56,12 @@ impl Exchange {
         M: NetlinkSerializable + NetlinkDeserializable,
     {
         let mut answers = Vec::new();
-        self.ask_each(what, message, flags, |answer| answers.push(answer))?;
+        self.request_each(what, message, flags, |answer| answers.push(answer))?;
         Ok(answers)
     }
 
     /// The same, with every message given to `each` as it comes: a dump may have a hundred thousand.
-    pub(super) fn ask_each<M>(
+    pub(super) fn request_each<M>(
         &mut self,
         what: impl Fn() -> String,
         message: M,

@@ -144,7 +144,7 @@ impl Netlink {
             .attributes
             .push(LinkAttribute::IfName(name.to_owned()));
         let what = || format!("looking up interface {name}");
-        match self.ask(what, RouteNetlinkMessage::GetLink(message), 0) {
+        match self.request(what, RouteNetlinkMessage::GetLink(message), 0) {
             Ok(answers) => answers
                 .into_iter()
                 .find_map(|m| match m {
@@ -166,7 +166,7 @@ impl Netlink {
         let mut message = LinkMessage::default();
         message.header.index = index;
         let what = || format!("looking up interface {index}");
-        match self.ask(what, RouteNetlinkMessage::GetLink(message), 0) {
+        match self.request(what, RouteNetlinkMessage::GetLink(message), 0) {
             Ok(answers) => Ok(answers.into_iter().find_map(|m| match m {
                 RouteNetlinkMessage::NewLink(link) => Some(Link::from_message(link)),
                 _ => None,
@@ -179,7 +179,7 @@ impl Netlink {
     /// Every link of the namespace.
     pub fn links(&mut self) -> Result<Vec<Link>, NetlinkError> {
         let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let answers = self.ask(|| "listing interfaces".into(), message, NLM_F_DUMP)?;
+        let answers = self.request(|| "listing interfaces".into(), message, NLM_F_DUMP)?;
         Ok(answers
             .into_iter()
             .filter_map(|m| match m {
@@ -214,7 +214,7 @@ impl Netlink {
         a.extend(change.gso_max_segs.map(LinkAttribute::GsoMaxSegs));
         a.extend(change.tx_queue_len.map(LinkAttribute::TxQueueLen));
         let what = || format!("changing interface {index}: {change:?}");
-        self.ask(what, RouteNetlinkMessage::SetLink(message), 0)
+        self.request(what, RouteNetlinkMessage::SetLink(message), 0)
             .map(drop)
     }
 
@@ -225,7 +225,7 @@ impl Netlink {
             .attributes
             .push(LinkAttribute::IfName(name.to_owned()));
         let what = || format!("deleting interface {name}");
-        match self.ask(what, RouteNetlinkMessage::DelLink(message), 0) {
+        match self.request(what, RouteNetlinkMessage::DelLink(message), 0) {
             Ok(_) => Ok(true),
             Err(e) if e.errno() == Some(libc::ENODEV) => Ok(false),
             Err(e) => Err(e),
@@ -252,7 +252,7 @@ impl Netlink {
                 LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
             ]),
         ];
-        self.ask(
+        self.request(
             || "adding a veth pair".into(),
             RouteNetlinkMessage::NewLink(message),
             NLM_F_CREATE | NLM_F_EXCL,

@@ -109,13 +109,13 @@ impl Netlink {
         self
     }
 
-    fn ask(
+    fn request(
         &mut self,
         what: impl Fn() -> String,
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
-        self.exchange.ask(what, message, flags)
+        self.exchange.request(what, message, flags)
     }
 }
 

@@ -100,7 +100,7 @@ impl Netlink {
             .attributes
             .push(NeighbourAttribute::Protocol(OWNER.into()));
         let what = || format!("setting neighbour {ip} = {mac} on interface {index}");
-        self.ask(
+        self.request(
             what,
             RouteNetlinkMessage::NewNeighbour(message),
             NLM_F_CREATE | NLM_F_REPLACE,
@@ -112,7 +112,7 @@ impl Netlink {
     pub fn remove_neighbour(&mut self, index: u32, ip: IpAddr) -> Result<(), NetlinkError> {
         let what = || format!("removing neighbour {ip} from interface {index}");
         let message = RouteNetlinkMessage::DelNeighbour(message(index, ip));
-        match self.ask(what, message, 0) {
+        match self.request(what, message, 0) {
             Err(e) if e.errno() == Some(libc::ENOENT) => Ok(()),
             other => other.map(drop),
         }
@@ -123,7 +123,7 @@ impl Netlink {
     pub fn neighbour(&mut self, index: u32, ip: IpAddr) -> Result<Option<Neighbour>, NetlinkError> {
         let what = || format!("looking up neighbour {ip} on interface {index}");
         let message = RouteNetlinkMessage::GetNeighbour(message(index, ip));
-        match self.ask(what, message, 0) {
+        match self.request(what, message, 0) {
             Ok(answers) => Ok(answers.iter().find_map(|m| match m {
                 RouteNetlinkMessage::NewNeighbour(n) => Neighbour::from_message(n),
                 _ => None,
@@ -139,7 +139,7 @@ impl Netlink {
         // The kernel then leaves other links out of the dump.
         message.attributes = vec![NeighbourAttribute::IfIndex(index)];
         let message = RouteNetlinkMessage::GetNeighbour(message);
-        let answers = self.ask(|| "listing neighbours".into(), message, NLM_F_DUMP)?;
+        let answers = self.request(|| "listing neighbours".into(), message, NLM_F_DUMP)?;
         Ok(answers
             .iter()
             .filter_map(|m| match m {
@@ -160,6 +160,6 @@ impl Netlink {
         message.header.flags = NeighbourFlags::Use;
         let what = || format!("probing neighbour {ip} on interface {index}");
         let message = RouteNetlinkMessage::NewNeighbour(message);
-        self.ask(what, message, NLM_F_CREATE).map(drop)
+        self.request(what, message, NLM_F_CREATE).map(drop)
     }
 }

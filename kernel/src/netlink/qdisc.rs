@@ -24,7 +24,7 @@ impl Netlink {
         let mut message = at_root(index);
         message.attributes = vec![TcAttribute::Kind(kind.to_owned())];
         let what = || format!("setting the queueing discipline {kind} on interface {index}");
-        self.ask(
+        self.request(
             what,
             RouteNetlinkMessage::NewQueueDiscipline(message),
             NLM_F_CREATE | NLM_F_REPLACE,
@@ -41,7 +41,7 @@ impl Netlink {
         let what = || format!("looking up the queueing discipline of interface {index}");
         let request = RouteNetlinkMessage::GetQueueDiscipline(at_root(index));
         // Without it the answer goes to who listens for changes only.
-        let answers = self.ask(what, request, NLM_F_ECHO)?;
+        let answers = self.request(what, request, NLM_F_ECHO)?;
         Ok(answers.iter().all(|answer| match answer {
             RouteNetlinkMessage::NewQueueDiscipline(root) => root.header.handle == TcHandle::UNSPEC,
             _ => true,

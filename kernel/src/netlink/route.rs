@@ -105,7 +105,7 @@ impl Netlink {
                 route.destination, route.prefix_len, route.interface
             )
         };
-        self.ask(
+        self.request(
             what,
             RouteNetlinkMessage::NewRoute(route.message()),
             NLM_F_CREATE | NLM_F_REPLACE,
@@ -121,7 +121,7 @@ impl Netlink {
                 route.destination, route.prefix_len, route.interface
             )
         };
-        match self.ask(
+        match self.request(
             what,
             RouteNetlinkMessage::NewRoute(route.message()),
             NLM_F_CREATE | NLM_F_EXCL,
@@ -134,7 +134,7 @@ impl Netlink {
     /// Removes a route; nothing happens when it is not there.
     pub fn remove_route(&mut self, route: &Route) -> Result<(), NetlinkError> {
         let what = || format!("removing route {}/{}", route.destination, route.prefix_len);
-        match self.ask(what, RouteNetlinkMessage::DelRoute(route.message()), 0) {
+        match self.request(what, RouteNetlinkMessage::DelRoute(route.message()), 0) {
             Err(e) if e.errno() == Some(libc::ESRCH) => Ok(()),
             other => other.map(drop),
         }
@@ -164,7 +164,7 @@ impl Netlink {
             .attributes
             .push(RouteAttribute::Destination(destination.into()));
         let what = || format!("looking up the route to {destination}/{prefix_len}");
-        let answers = match self.ask(what, RouteNetlinkMessage::GetRoute(message), 0) {
+        let answers = match self.request(what, RouteNetlinkMessage::GetRoute(message), 0) {
             Err(e) if matches!(e.errno(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => {
                 return Ok(None);
             }
@@ -193,16 +193,17 @@ impl Netlink {
         }
         let message = RouteNetlinkMessage::GetRoute(message);
         let what = || "listing routes".into();
-        self.exchange.ask_each(what, message, NLM_F_DUMP, |answer| {
-            if let RouteNetlinkMessage::NewRoute(r) = answer
-                && r.header.table == RouteHeader::RT_TABLE_MAIN
-                && r.header.kind == RouteType::Unicast
-                && let Some(route) = Route::from_message(&r)
-                && route.interface == index
-            {
-                each(route);
-            }
-        })
+        self.exchange
+            .request_each(what, message, NLM_F_DUMP, |answer| {
+                if let RouteNetlinkMessage::NewRoute(r) = answer
+                    && r.header.table == RouteHeader::RT_TABLE_MAIN
+                    && r.header.kind == RouteType::Unicast
+                    && let Some(route) = Route::from_message(&r)
+                    && route.interface == index
+                {
+                    each(route);
+                }
+            })
     }
 }
 
@@ -234,7 +235,7 @@ impl Netlink {
             .retain(|a| !matches!(a, RouteAttribute::Oif(_)));
         let what = || format!("adding a route {kind} {destination}");
         let message = RouteNetlinkMessage::NewRoute(message);
-        self.ask(what, message, NLM_F_CREATE | NLM_F_REPLACE)
+        self.request(what, message, NLM_F_CREATE | NLM_F_REPLACE)
             .unwrap();
     }
 }

@@ -80,7 +80,7 @@ impl Netlink {
             Some(src) => format!("looking up the route from {src} to {dst}"),
             None => format!("looking up the route to {dst}"),
         };
-        match self.ask(what, RouteNetlinkMessage::GetRoute(message), 0) {
+        match self.request(what, RouteNetlinkMessage::GetRoute(message), 0) {
             Ok(answers) => answers
                 .iter()
                 .find_map(|m| match m {

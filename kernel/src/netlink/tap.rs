@@ -31,7 +31,7 @@ impl Netlink {
     /// Every TAP of the namespace.
     pub fn taps(&mut self) -> Result<Vec<Tap>, NetlinkError> {
         let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let answers = self.ask(|| "listing interfaces".into(), message, NLM_F_DUMP)?;
+        let answers = self.request(|| "listing interfaces".into(), message, NLM_F_DUMP)?;
         let links = answers.into_iter().filter_map(|answer| match answer {
             RouteNetlinkMessage::NewLink(link) => Some(link),
             _ => None,

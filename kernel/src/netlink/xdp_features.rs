@@ -65,7 +65,7 @@ impl XdpFeatures {
             )],
         };
         let what = || format!("asking for the XDP features of interface {index}");
-        let answers = exchange.ask(what, request, 0)?;
+        let answers = exchange.request(what, request, 0)?;
         let Some(answer) = answers.first() else {
             return Err(NetlinkError::Answer {
                 what: what(),
@@ -127,7 +127,7 @@ fn family(exchange: &mut Exchange, name: &str) -> Result<Option<u16>, NetlinkErr
         attributes: vec![DefaultNla::new(CTRL_ATTR_FAMILY_NAME, value)],
     };
     let what = || format!("asking for the generic netlink family {name}");
-    match exchange.ask(what, request, 0) {
+    match exchange.request(what, request, 0) {
         Ok(answers) => match answers.iter().find_map(|m| m.number(CTRL_ATTR_FAMILY_ID)) {
             Some(id) => Ok(Some(id as u16)),
             None => Err(NetlinkError::Answer {

@@ -19,7 +19,7 @@ pub(super) struct Settings {
     accept_ra: String,
 }
 
-/// A forwarding node hears router advertisements with this value only.
+/// A forwarding node accepts router advertisements with this value only.
 const ACCEPT_FORWARDING: &str = "2";
 
 impl Settings {
@@ -85,9 +85,10 @@ impl Settings {
             .collect()
     }
 
-    /// Whether advertisements are heard as ever: those of a node that has forwarded before, whose administrator
-    /// knew what he did, and those that are not heard at all, or already while it forwards.
-    fn hears(&self, now: &str, kernel: &Kernel<'_>) -> Result<bool, Refused> {
+    /// Whether router advertisements are accepted as they were before: `accept_ra` of a node that has forwarded
+    /// already is its administrator's, and one that accepts none, or already accepts them while it forwards, needs
+    /// nothing.
+    fn is_accept_ra_right(&self, now: &str, kernel: &Kernel<'_>) -> Result<bool, Refused> {
         let ours =
             kernel.before.keeps(&self.accept_ra) || sysctl::get("ipv6/conf/all/forwarding")? != "1";
         Ok(!ours || now != "1")
@@ -122,7 +123,8 @@ impl Kind for Settings {
                 // Whoever sets it is told why not.
                 Err(_) => continue,
             };
-            let as_wanted = setting.key == self.accept_ra && self.hears(&now, kernel)?;
+            let as_wanted =
+                setting.key == self.accept_ra && self.is_accept_ra_right(&now, kernel)?;
             let value = if as_wanted { value.clone() } else { now };
             let protocol = None;
             each(setting.clone(), Actual { value, protocol });

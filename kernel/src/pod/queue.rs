@@ -29,7 +29,7 @@ const USUAL: u32 = 1000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queue {
     /// Superframes.
-    pub gso: gso::Limits,
+    pub gso: gso::GsoLimits,
     /// Frames of a queue.
     pub len: u32,
 }

@@ -38,11 +38,11 @@ pub(super) fn run(script: &str) -> Result<(), RulesError> {
 pub(super) fn list(table: &str) -> Option<String> {
     let mut words = vec!["list", "table"];
     words.extend(table.split(' '));
-    ask(&words)
+    output(&words)
 }
 
 /// What `nft ARGUMENTS` prints.
-pub(super) fn ask(arguments: &[&str]) -> Option<String> {
+pub(super) fn output(arguments: &[&str]) -> Option<String> {
     let output = Command::new("nft")
         .args(arguments)
         .stdin(Stdio::null())

@@ -98,7 +98,7 @@ fn sorted(listed: &str) -> Vec<String> {
 
 /// Whether this test can run: nft is there and the kernel translates.
 fn usable(name: &str) -> bool {
-    if nft::ask(&["--version"]).is_none() {
+    if nft::output(&["--version"]).is_none() {
         println!("SKIPPED {name}: nft is not installed");
         return false;
     }

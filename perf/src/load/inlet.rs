@@ -11,7 +11,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use ringway_packet::offload::Gso;
 use ringway_ports::Pool;
 use ringway_ports::raw::RawReceiver;
-use ringway_ports::xdp::{Attachment, Filter, Program, Want, XskMap};
+use ringway_ports::xdp::{AttachOptions, Attachment, Filter, Program, XskMap};
 use ringway_ports::xsk::{RxFrame, Xsk};
 
 use super::{Io, LoadError, Tally, clock, queue, route};
@@ -23,7 +23,7 @@ const BUFFER: usize = 32 << 20;
 /// Longest sleep.
 const NAP: Duration = Duration::from_millis(20);
 
-enum Way {
+enum Device {
     Packet {
         socket: RawReceiver,
         // Nobody reads it: it keeps the stack from answering each packet with "port unreachable".
@@ -42,7 +42,7 @@ enum Way {
 /// An interface to count at, of the namespace of the thread that opened it.
 pub struct Inlet {
     interface: String,
-    way: Way,
+    device: Device,
     fell_back: Option<String>,
 }
 
@@ -57,7 +57,7 @@ impl Inlet {
         let mut fell_back = None;
         if io.resolve(interface) == Io::Xdp {
             match ring(interface, ifindex, port) {
-                Ok(way) => return Ok(Inlet::of(interface, way, None)),
+                Ok(device) => return Ok(Inlet::of(interface, device, None)),
                 Err(error) if io == Io::Xdp => return Err(error),
                 Err(error) => fell_back = Some(error.to_string()),
             }
@@ -73,26 +73,26 @@ impl Inlet {
             // The least there is: full, it drops at once.
             let _ = setsockopt(bound, sockopt::RcvBuf, &1);
         }
-        let way = Way::Packet {
+        let device = Device::Packet {
             socket,
             _bound: bound,
         };
-        Ok(Inlet::of(interface, way, fell_back))
+        Ok(Inlet::of(interface, device, fell_back))
     }
 
-    fn of(interface: &str, way: Way, fell_back: Option<String>) -> Inlet {
+    fn of(interface: &str, device: Device, fell_back: Option<String>) -> Inlet {
         Inlet {
             interface: interface.to_owned(),
-            way,
+            device,
             fell_back,
         }
     }
 
     /// `AF_PACKET`, or `AF_XDP, copy`, and why.
     pub fn describe(&self) -> String {
-        let xsk = match &self.way {
-            Way::Packet { .. } => None,
-            Way::Ring { xsk, .. } => Some(&**xsk),
+        let xsk = match &self.device {
+            Device::Packet { .. } => None,
+            Device::Ring { xsk, .. } => Some(&**xsk),
         };
         queue::describe(xsk, self.fell_back.as_deref())
     }
@@ -102,8 +102,8 @@ impl Inlet {
     /// # Errors
     /// The interface is gone or down.
     pub fn receive(&mut self, tally: &mut Tally) -> Result<usize, LoadError> {
-        match &mut self.way {
-            Way::Packet { socket, .. } => {
+        match &mut self.device {
+            Device::Packet { socket, .. } => {
                 // Read after the system call, when the packets are here.
                 let mut now = None;
                 let result = socket.receive(|frame| {
@@ -116,7 +116,7 @@ impl Inlet {
                     source,
                 })
             }
-            Way::Ring {
+            Device::Ring {
                 xsk,
                 pool,
                 received,
@@ -135,9 +135,9 @@ impl Inlet {
 
     /// Sleeps until a frame waits, not for long.
     pub fn wait(&self) {
-        let fd: BorrowedFd<'_> = match &self.way {
-            Way::Packet { socket, .. } => socket.as_fd(),
-            Way::Ring { xsk, .. } => xsk.fd().as_fd(),
+        let fd: BorrowedFd<'_> = match &self.device {
+            Device::Packet { socket, .. } => socket.as_fd(),
+            Device::Ring { xsk, .. } => xsk.fd().as_fd(),
         };
         let timeout = PollTimeout::try_from(NAP).unwrap_or(PollTimeout::ZERO);
         // An interruption is as good as a wake-up.
@@ -146,10 +146,10 @@ impl Inlet {
 
     /// Frames that arrived and found no room here: lost by the sink, not on the way.
     pub fn overrun(&mut self) -> u64 {
-        match &mut self.way {
-            Way::Packet { socket, .. } => socket.overrun().unwrap_or(0),
+        match &mut self.device {
+            Device::Packet { socket, .. } => socket.overrun().unwrap_or(0),
             // An empty fill ring is in the drops already.
-            Way::Ring { xsk, .. } => {
+            Device::Ring { xsk, .. } => {
                 let statistics = xsk.statistics();
                 statistics.map_or(0, |s| s.rx_dropped + s.rx_ring_full)
             }
@@ -188,7 +188,7 @@ pub fn count_until(
     }
 }
 
-fn ring(interface: &str, ifindex: u32, port: u16) -> Result<Way, LoadError> {
+fn ring(interface: &str, ifindex: u32, port: u16) -> Result<Device, LoadError> {
     let bpf = |source| LoadError::Bpf {
         interface: interface.to_owned(),
         source,
@@ -203,13 +203,13 @@ fn ring(interface: &str, ifindex: u32, port: u16) -> Result<Way, LoadError> {
     };
     let program = Program::load(&filter, &map, false).map_err(bpf)?;
     let attachment =
-        Attachment::attach(interface, &program, Want::default()).map_err(|source| {
+        Attachment::attach(interface, &program, AttachOptions::default()).map_err(|source| {
             LoadError::Attach {
                 interface: interface.to_owned(),
                 source,
             }
         })?;
-    Ok(Way::Ring {
+    Ok(Device::Ring {
         xsk: Box::new(xsk),
         pool,
         received: Vec::with_capacity(64),

@@ -13,7 +13,7 @@ use super::{Io, LoadError, queue};
 /// How long a device may take nothing at all.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-enum Way {
+enum Device {
     Packet {
         socket: RawSender,
         memory: Vec<u8>,
@@ -28,7 +28,7 @@ enum Way {
 /// An interface to send by, of the namespace of the thread that opened it.
 pub struct Outlet {
     interface: String,
-    way: Way,
+    device: Device,
     sent: u64,
     /// Why there is no ring, where one was looked for.
     fell_back: Option<String>,
@@ -44,7 +44,7 @@ impl Outlet {
         let mut fell_back = None;
         if largest <= MAX_FRAME && io.resolve(interface) == Io::Xdp {
             match ring(interface, ifindex) {
-                Ok(way) => return Ok(Outlet::of(interface, way, None)),
+                Ok(device) => return Ok(Outlet::of(interface, device, None)),
                 Err(error) if io == Io::Xdp => return Err(error),
                 Err(error) => fell_back = Some(error.to_string()),
             }
@@ -60,18 +60,18 @@ impl Outlet {
             source,
         })?;
         let stride = largest.next_multiple_of(64);
-        let way = Way::Packet {
+        let device = Device::Packet {
             socket,
             memory: vec![0; stride * BATCH],
             stride,
         };
-        Ok(Outlet::of(interface, way, fell_back))
+        Ok(Outlet::of(interface, device, fell_back))
     }
 
-    fn of(interface: &str, way: Way, fell_back: Option<String>) -> Outlet {
+    fn of(interface: &str, device: Device, fell_back: Option<String>) -> Outlet {
         Outlet {
             interface: interface.to_owned(),
-            way,
+            device,
             sent: 0,
             fell_back,
         }
@@ -79,9 +79,9 @@ impl Outlet {
 
     /// `AF_PACKET`, or `AF_XDP, copy`, and why.
     pub fn describe(&self) -> String {
-        let xsk = match &self.way {
-            Way::Packet { .. } => None,
-            Way::Ring { xsk, .. } => Some(&**xsk),
+        let xsk = match &self.device {
+            Device::Packet { .. } => None,
+            Device::Ring { xsk, .. } => Some(&**xsk),
         };
         queue::describe(xsk, self.fell_back.as_deref())
     }
@@ -96,8 +96,8 @@ impl Outlet {
         count: usize,
         mut write: impl FnMut(&mut [u8]) -> usize,
     ) -> Result<u64, LoadError> {
-        let result = match &mut self.way {
-            Way::Packet {
+        let result = match &mut self.device {
+            Device::Packet {
                 socket,
                 memory,
                 stride,
@@ -111,7 +111,7 @@ impl Outlet {
                     std::array::from_fn(|i| &memory[i * *stride..][..lens[i]]);
                 by_socket(socket, &frames[..count])
             }
-            Way::Ring { xsk, pool } => by_ring(xsk, pool, count, &mut write).map(|()| 0),
+            Device::Ring { xsk, pool } => by_ring(xsk, pool, count, &mut write).map(|()| 0),
         };
         match result {
             Ok(refused) => {
@@ -128,7 +128,7 @@ impl Outlet {
 
     /// Waits, not for long, until the device has all of it.
     pub fn finish(&mut self) {
-        if let Way::Ring { xsk, pool } = &mut self.way {
+        if let Device::Ring { xsk, pool } = &mut self.device {
             let begin = Instant::now();
             while xsk.sending() > 0 && begin.elapsed() < PATIENCE / 5 {
                 xsk.flush(pool);
@@ -138,11 +138,11 @@ impl Outlet {
     }
 }
 
-fn ring(interface: &str, ifindex: u32) -> Result<Way, LoadError> {
+fn ring(interface: &str, ifindex: u32) -> Result<Device, LoadError> {
     // Nothing is received.
     let (xsk, pool) = queue::open(interface, ifindex, 0)?;
     let xsk = Box::new(xsk);
-    Ok(Way::Ring { xsk, pool })
+    Ok(Device::Ring { xsk, pool })
 }
 
 fn by_socket(socket: &RawSender, frames: &[&[u8]]) -> io::Result<u64> {

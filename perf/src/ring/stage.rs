@@ -12,7 +12,7 @@ use nix::net::if_::if_nametoindex;
 use ringway_encap::Encap;
 use ringway_packet::mac::MacAddr;
 use ringway_ports::socket::{SocketConfig, UdpUnderlay};
-use ringway_ports::xdp::{Attachment, Filter, Program, Want, XskMap};
+use ringway_ports::xdp::{AttachOptions, Attachment, Filter, Program, XskMap};
 use ringway_ports::xsk::{Xsk, XskConfig, ZeroCopy};
 use ringway_ports::{Pool, ethtool};
 use ringway_worker::{Queues, UnderlaySocket};
@@ -119,7 +119,7 @@ impl End {
             cidrs: Vec::new(),
         };
         let program = Program::load(&filter, &map, false)?;
-        let attachment = Attachment::attach(name, &program, Want::default())?;
+        let attachment = Attachment::attach(name, &program, AttachOptions::default())?;
         Ok(End {
             name: name.to_owned(),
             mac: mac_of(name)?,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::netlink::{self, Interface, Which};
 use super::occupant::{self, Occupant, Owner};
-use super::{AttachError, BpfError, Mode, Program, Refusal, Want, WantMode, bpf};
+use super::{AttachError, AttachMode, AttachOptions, BpfError, Mode, Program, Refusal, bpf};
 
 /// How long a busy interface is tried again.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ impl Attachment {
     pub fn attach(
         interface: &str,
         program: &Program,
-        want: Want,
+        want: AttachOptions,
     ) -> Result<Attachment, AttachError> {
         let deadline = Instant::now() + PATIENCE;
         let mut pause = FIRST_PAUSE;
@@ -152,7 +152,7 @@ impl AsFd for Attachment {
 }
 
 /// Who is in the way: nobody (any more), somebody who may go, or a foreign program, which is an error.
-fn admit(interface: &Interface, want: Want) -> Result<Option<Occupant>, AttachError> {
+fn admit(interface: &Interface, want: AttachOptions) -> Result<Option<Occupant>, AttachError> {
     let Some(occupant) = occupant::find(interface).map_err(AttachError::Bpf)? else {
         return Ok(None);
     };
@@ -184,7 +184,7 @@ fn occupied(interface: &str, occupant: Occupant) -> AttachError {
 fn attach_once(
     interface: &Interface,
     program: &Program,
-    want: WantMode,
+    want: AttachMode,
     last: bool,
 ) -> Result<Attachment, AttachError> {
     let refused = |refusal| AttachError::Refused {
@@ -193,9 +193,9 @@ fn attach_once(
     };
     let create = |mode| create(interface, program, mode);
     match want {
-        WantMode::Native => create(Mode::Native)?.map_err(refused),
-        WantMode::Generic => create(Mode::Generic)?.map_err(refused),
-        WantMode::Either => {
+        AttachMode::Native => create(Mode::Native)?.map_err(refused),
+        AttachMode::Generic => create(Mode::Generic)?.map_err(refused),
+        AttachMode::Either => {
             let native = match create(Mode::Native)? {
                 Ok(attachment) => return Ok(attachment),
                 // In a moment native may work, so generic is not taken yet.

@@ -16,7 +16,7 @@
 //!
 //! An interface has one program. One that is not ours stays, and attaching is refused with its name. One
 //! of ours, known by its name, is either an agent at work or what it left behind; the caller says whether
-//! to take over ([`Want::take_over`]).
+//! to take over ([`AttachOptions::take_over`]).
 //!
 //! **Native** XDP runs in the driver, **generic** XDP after the kernel has made a packet of the frame:
 //! slower, and for every driver. A frame whose VLAN tag the NIC has taken off looks untagged here.
@@ -30,17 +30,17 @@ mod insn;
 mod map;
 mod netlink;
 mod occupant;
+mod options;
 mod program;
 mod refusal;
 #[cfg(test)]
 mod tests;
-mod want;
 
 pub use attach::Attachment;
 pub use error::{AttachError, BpfError, FilterError};
 pub use filter::{Filter, MAX_ADDRESSES, MAX_CIDRS, MAX_PORTS};
 pub use map::XskMap;
 pub use occupant::{Holder, Occupant, Owner, occupant};
+pub use options::{AttachMode, AttachOptions, Mode};
 pub use program::{Action, PROGRAM_NAME, Program};
 pub use refusal::Refusal;
-pub use want::{Mode, Want, WantMode};

@@ -114,12 +114,12 @@ impl Refusal {
 /// About the largest MTU of native XDP without several buffers: a page, less the room before the frame
 /// (`XDP_PACKET_HEADROOM`), `struct skb_shared_info` behind it and the Ethernet header.
 fn single_buffer_mtu() -> u32 {
-    const HEADROOM: u32 = 256;
+    const XDP_PACKET_HEADROOM: u32 = 256;
     const SHARED_INFO: u32 = 320;
     const ETHERNET: u32 = 14;
     // SAFETY: takes no pointers; std does not tell the size of a page.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    u32::try_from(page).unwrap_or(4096) - HEADROOM - SHARED_INFO - ETHERNET
+    u32::try_from(page).unwrap_or(4096) - XDP_PACKET_HEADROOM - SHARED_INFO - ETHERNET
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub(super) fn open(interface: &str, asked: &[&str], opened: &mut Opened) {
         if left || !(chain.drops || denies(&chain)) {
             continue;
         }
-        let listed = nft::ask(&list(&chain.name)).unwrap_or_default();
+        let listed = nft::output(&list(&chain.name)).unwrap_or_default();
         let ours = ours(&listed, interface);
         let both = ["iifname", "oifname"]
             .iter()
@@ -48,7 +48,7 @@ pub(super) fn open(interface: &str, asked: &[&str], opened: &mut Opened) {
 pub(super) fn close(interface: &str) -> Result<Vec<String>, RulesError> {
     let mut closed = Vec::new();
     for chain in chains() {
-        let listed = nft::ask(&list(&chain.name)).unwrap_or_default();
+        let listed = nft::output(&list(&chain.name)).unwrap_or_default();
         let script = deletion(&chain.name, &ours(&listed, interface));
         if !script.is_empty() {
             nft::run(&script)?;
@@ -161,7 +161,7 @@ fn policy(chain: &str, rules: &dyn Fn(&str) -> Vec<Value>, depth: usize) -> Poli
 
 /// Items of what `nft` prints as JSON; none if it cannot be had.
 fn listing(words: &[&str]) -> Vec<Value> {
-    let text = nft::ask(words).unwrap_or_default();
+    let text = nft::output(words).unwrap_or_default();
     let value: Value = serde_json::from_str(&text).unwrap_or_default();
     value["nftables"].as_array().cloned().unwrap_or_default()
 }

@@ -8,12 +8,12 @@ use super::super::insn::{Asm, Reg};
 use super::super::netlink::{self, Which};
 use super::super::program::load;
 use super::super::{AttachError, Attachment, Mode, Occupant, Owner, PROGRAM_NAME, Program};
-use super::super::{Want, WantMode, bpf, occupant};
+use super::super::{AttachMode, AttachOptions, bpf, occupant};
 use super::common::{Netns, eventually};
 use super::{Sockets, filter, vacated};
 
-const TAKE_OVER: Want = Want {
-    mode: WantMode::Either,
+const TAKE_OVER: AttachOptions = AttachOptions {
+    mode: AttachMode::Either,
     take_over: true,
 };
 
@@ -38,7 +38,7 @@ fn at_v0(ns: &Netns) -> Option<Occupant> {
     ns.enter(|| occupant("v0").unwrap())
 }
 
-fn attach(ns: &Netns, program: &Program, want: Want) -> Result<Attachment, AttachError> {
+fn attach(ns: &Netns, program: &Program, want: AttachOptions) -> Result<Attachment, AttachError> {
     ns.enter(|| Attachment::attach("v0", program, want))
 }
 
@@ -99,7 +99,7 @@ fn a_foreign_program_stays_and_is_named() {
             found.holders.iter().any(|holder| holder.pid == me),
             "{found}"
         );
-        for want in [Want::default(), TAKE_OVER] {
+        for want in [AttachOptions::default(), TAKE_OVER] {
             let begun = Instant::now();
             let error = attach(&ns, &program, want).unwrap_err();
             assert!(begun.elapsed() < Duration::from_secs(1), "not waited for");
@@ -132,7 +132,7 @@ fn a_foreign_program_stays_and_is_named() {
         ns.enter(|| netlink::detach(index, mode, foreign.as_fd()).unwrap());
         assert_eq!(at_v0(&ns), None);
     }
-    attach(&ns, &program, Want::default()).unwrap();
+    attach(&ns, &program, AttachOptions::default()).unwrap();
 }
 
 #[test]
@@ -142,9 +142,9 @@ fn a_living_agent_is_waited_for_not_thrown_out() {
     };
     let ns = veth();
     let program = sockets.load(&filter(&[4789]));
-    let first = attach(&ns, &program, Want::default()).unwrap();
+    let first = attach(&ns, &program, AttachOptions::default()).unwrap();
     let second = sockets.load(&filter(&[8472]));
-    let error = attach(&ns, &second, Want::default()).unwrap_err();
+    let error = attach(&ns, &second, AttachOptions::default()).unwrap_err();
     let AttachError::Ours { occupant, .. } = &error else {
         panic!("{error}")
     };
@@ -166,7 +166,7 @@ fn a_living_agent_is_waited_for_not_thrown_out() {
             drop(first);
         });
         let begun = Instant::now();
-        attach(&ns, &second, Want::default()).unwrap();
+        attach(&ns, &second, AttachOptions::default()).unwrap();
         assert!(begun.elapsed() >= Duration::from_millis(150));
     });
 }
@@ -178,7 +178,7 @@ fn taking_over_ends_the_other_attachment_for_good() {
     };
     let ns = veth();
     let program = sockets.load(&filter(&[4789]));
-    let first = attach(&ns, &program, Want::default()).unwrap();
+    let first = attach(&ns, &program, AttachOptions::default()).unwrap();
     let second = attach(&ns, &program, TAKE_OVER).unwrap();
     assert!(!first.is_attached() && second.is_attached());
     let error = first.replace(&program).unwrap_err();
@@ -196,7 +196,13 @@ fn what_a_process_left_behind_goes_with_it_or_is_taken_over() {
     };
     let ns = veth();
     let program = sockets.load(&filter(&[4789]));
-    let leave = || Keeper::of(attach(&ns, &program, Want::default()).unwrap().into_fd());
+    let leave = || {
+        Keeper::of(
+            attach(&ns, &program, AttachOptions::default())
+                .unwrap()
+                .into_fd(),
+        )
+    };
 
     let keeper = leave();
     let found = eventually("the process holds it alone", || {
@@ -221,7 +227,7 @@ fn what_a_process_left_behind_goes_with_it_or_is_taken_over() {
     drop(ours);
     let keeper = leave();
     drop(keeper);
-    attach(&ns, &program, Want::default()).unwrap();
+    attach(&ns, &program, AttachOptions::default()).unwrap();
 }
 
 #[test]
@@ -236,7 +242,7 @@ fn ours_without_a_link_is_taken_over() {
         let orphan = passing(PROGRAM_NAME);
         ns.enter(|| netlink::set(index, mode, orphan.as_raw_fd(), None).unwrap());
         drop(orphan);
-        let error = attach(&ns, &program, Want::default()).unwrap_err();
+        let error = attach(&ns, &program, AttachOptions::default()).unwrap_err();
         assert!(
             matches!(&error, AttachError::Ours { occupant, .. } if occupant.link.is_none()),
             "{error}"
@@ -262,8 +268,8 @@ fn a_link_at_an_interface_of_the_same_index_elsewhere_is_left_alone() {
         sockets.load(&filter(&[4789])),
         sockets.load(&filter(&[4789])),
     );
-    let at_here = attach(&here, &program, Want::default()).unwrap();
-    let at_there = attach(&there, &other, Want::default()).unwrap();
+    let at_here = attach(&here, &program, AttachOptions::default()).unwrap();
+    let at_there = attach(&there, &other, AttachOptions::default()).unwrap();
     let again = attach(&there, &other, TAKE_OVER).unwrap();
     assert!(at_here.is_attached() && !at_there.is_attached() && again.is_attached());
     // One program at both cannot be told apart, so nobody is thrown out.
@@ -280,7 +286,7 @@ fn a_link_is_handed_over() {
     };
     let ns = veth();
     let program = sockets.load(&filter(&[4789]));
-    let first = attach(&ns, &program, Want::default()).unwrap();
+    let first = attach(&ns, &program, AttachOptions::default()).unwrap();
     let id = at_v0(&ns).unwrap().link;
     let copy = first.as_fd().try_clone_to_owned().unwrap();
     drop(first);
@@ -292,7 +298,7 @@ fn a_link_is_handed_over() {
     drop(second);
     vacated(&ns, "v0");
 
-    let third = attach(&ns, &program, Want::default()).unwrap();
+    let third = attach(&ns, &program, AttachOptions::default()).unwrap();
     let elsewhere = Netns::new();
     let copy = third.as_fd().try_clone_to_owned().unwrap();
     for fd in [

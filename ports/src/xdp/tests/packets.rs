@@ -7,7 +7,7 @@ use super::super::insn::{Asm, Reg};
 use super::super::netlink::{self, Which};
 use super::super::program::load;
 use super::super::{
-    Action, Attachment, BpfError, Filter, MAX_ADDRESSES, MAX_CIDRS, MAX_PORTS, Want,
+    Action, AttachOptions, Attachment, BpfError, Filter, MAX_ADDRESSES, MAX_CIDRS, MAX_PORTS,
 };
 use super::super::{Program, XskMap};
 use super::common::Netns;
@@ -308,7 +308,7 @@ fn the_queue_a_frame_came_in_by_decides_the_slot() {
     let program = sockets.load(&filter(&[4789]));
     ns.enter(|| {
         // The queues of a veth are known to XDP only while it has a program.
-        let _attachment = Attachment::attach("v0", &program, Want::default()).unwrap();
+        let _attachment = Attachment::attach("v0", &program, AttachOptions::default()).unwrap();
         let index = netlink::interface(Which::Name("v0")).unwrap().index;
         let act = |queue| program.test_run_from(&V4, Some((index, queue))).unwrap();
         assert_eq!([0, 1, 2, 3].map(act), [Redirect, Pass, Pass, Pass]);

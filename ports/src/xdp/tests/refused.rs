@@ -1,12 +1,12 @@
 //! What interfaces and the kernel refuse, and what the errors say.
 
 use super::super::{AttachError, Attachment, BpfError, Mode, Owner, Program, Refusal};
-use super::super::{Want, WantMode, XskMap, occupant};
+use super::super::{AttachMode, AttachOptions, XskMap, occupant};
 use super::common::Netns;
 use super::{Sockets, filter};
 
-const NATIVE: Want = Want {
-    mode: WantMode::Native,
+const NATIVE: AttachOptions = AttachOptions {
+    mode: AttachMode::Native,
     take_over: false,
 };
 
@@ -36,7 +36,7 @@ fn a_long_mtu_needs_a_program_for_several_buffers() {
             ),
             "{error}"
         );
-        let attachment = Attachment::attach("v0", &single, Want::default()).unwrap();
+        let attachment = Attachment::attach("v0", &single, AttachOptions::default()).unwrap();
         assert_eq!(attachment.mode(), Mode::Generic);
         assert!(matches!(attachment.fell_back(), Some(Refusal::Mtu { .. })));
         drop(attachment);
@@ -95,7 +95,7 @@ fn a_veth_with_too_few_queues_says_so() {
             "{error}"
         );
         assert!(error.to_string().contains("ethtool -L"), "{error}");
-        let attachment = Attachment::attach("v0", &program, Want::default()).unwrap();
+        let attachment = Attachment::attach("v0", &program, AttachOptions::default()).unwrap();
         assert_eq!(attachment.mode(), Mode::Generic);
     });
 }
@@ -182,7 +182,7 @@ fn cap_bpf_and_cap_net_admin_are_enough_for_ones_own() {
             (found.owner, found.name, found.link),
             (Owner::Unknown, None, None)
         );
-        let want = Want {
+        let want = AttachOptions {
             take_over: true,
             ..NATIVE
         };

@@ -10,12 +10,14 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::super::{Attachment, Filter, Mode, Program, Refusal, Want, WantMode, occupant};
+use super::super::{
+    AttachMode, AttachOptions, Attachment, Filter, Mode, Program, Refusal, occupant,
+};
 use super::common::{Netns, veth_pair};
 use super::{Sockets, filter, ip, vacated};
 
-const NATIVE: Want = Want {
-    mode: WantMode::Native,
+const NATIVE: AttachOptions = AttachOptions {
+    mode: AttachMode::Native,
     take_over: false,
 };
 
@@ -83,7 +85,7 @@ fn native_takes_what_is_ours_and_nothing_else() {
     };
     let (a, b) = veth_pair();
     let program = sockets.load(&filter(&[4789]));
-    let attach = || Attachment::attach("v0", &program, Want::default()).unwrap();
+    let attach = || Attachment::attach("v0", &program, AttachOptions::default()).unwrap();
     assert!(both_arrive(&b, &a, 4789));
 
     let attachment = a.enter(attach);
@@ -173,7 +175,7 @@ fn generic_is_what_remains_where_the_driver_has_nothing() {
                 .contains("interface lo: the driver does not support native XDP"),
             "{error}"
         );
-        let attachment = Attachment::attach("lo", &program, Want::default()).unwrap();
+        let attachment = Attachment::attach("lo", &program, AttachOptions::default()).unwrap();
         assert_eq!(attachment.mode(), Mode::Generic);
         let refusal = attachment.fell_back().unwrap();
         assert!(
@@ -188,7 +190,8 @@ fn generic_is_what_remains_where_the_driver_has_nothing() {
         );
         assert_eq!(occupant("lo").unwrap().unwrap().mode, Mode::Generic);
     });
-    let attachment = ns.enter(|| Attachment::attach("lo", &program, Want::default()).unwrap());
+    let attachment =
+        ns.enter(|| Attachment::attach("lo", &program, AttachOptions::default()).unwrap());
     for address in ["127.0.0.1", "::1"] {
         // The loopback's MAC addresses are zero, which is not a group.
         assert!(is_taken(&ns, &ns, ip(address), 4789), "{address}");
@@ -206,8 +209,8 @@ fn generic_can_be_asked_for_and_works_the_same() {
     };
     let (a, b) = veth_pair();
     let program: Program = sockets.load(&filter(&[4789]));
-    let want = Want {
-        mode: WantMode::Generic,
+    let want = AttachOptions {
+        mode: AttachMode::Generic,
         take_over: false,
     };
     let attachment = a.enter(|| Attachment::attach("v0", &program, want).unwrap());

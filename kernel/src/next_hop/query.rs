@@ -54,11 +54,11 @@ impl NextHops {
     }
 
     /// Asks for what is marked; what fails stays marked.
-    pub(super) fn ask(&mut self, kernel: &mut impl Kernel, now: Instant, tick: bool) {
+    pub(super) fn query(&mut self, kernel: &mut impl Kernel, now: Instant, tick: bool) {
         let mut failures = Failures::default();
-        failures.note(self.ask_link(kernel));
+        failures.note(self.query_link(kernel));
         self.spread_bulk(now);
-        failures.note(self.ask_addresses(kernel));
+        failures.note(self.query_addresses(kernel));
         for (dst, destination) in &mut self.destinations {
             if !destination.look {
                 continue;
@@ -83,7 +83,7 @@ impl NextHops {
         self.report(&failures);
     }
 
-    fn ask_link(&mut self, kernel: &mut impl Kernel) -> Result<(), NetlinkError> {
+    fn query_link(&mut self, kernel: &mut impl Kernel) -> Result<(), NetlinkError> {
         if !self.look_at_link {
             return Ok(());
         }
@@ -99,7 +99,7 @@ impl NextHops {
         Ok(())
     }
 
-    fn ask_addresses(&mut self, kernel: &mut impl Kernel) -> Result<(), NetlinkError> {
+    fn query_addresses(&mut self, kernel: &mut impl Kernel) -> Result<(), NetlinkError> {
         if self.look_at_addresses {
             self.addresses = kernel.find_addresses(self.interface)?;
             self.look_at_addresses = false;

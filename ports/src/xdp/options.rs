@@ -32,7 +32,7 @@ impl fmt::Display for Mode {
 
 /// Which modes will do.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
-pub enum WantMode {
+pub enum AttachMode {
     /// Only native.
     Native,
     /// Only generic.
@@ -44,9 +44,9 @@ pub enum WantMode {
 
 /// How to attach.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
-pub struct Want {
+pub struct AttachOptions {
     /// Which modes will do.
-    pub mode: WantMode,
+    pub mode: AttachMode,
     /// Evict a program of ours that is there, also one whose agent lives: that one then gets nothing any
     /// more. Only for an agent that knows it is the only one of its node. Needs `CAP_SYS_ADMIN`.
     pub take_over: bool,
