@@ -18,6 +18,7 @@ mod stats;
 mod stream;
 mod tcp;
 mod transfer;
+mod udp_pair;
 
 pub use cpu::{cpu_time, machine_cpu_time, measure_cpu};
 pub use echo::{DNS_SIZES, UdpEcho, echo_sizes};

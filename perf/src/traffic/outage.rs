@@ -1,9 +1,9 @@
 //! How long packets do not get through: a UDP datagram each two milliseconds to an echo server.
 
+use super::udp_pair::udp_pair;
 use super::{Result, TrafficError};
 use crate::lab::Netns;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -33,19 +33,7 @@ impl OutageProbe {
     /// Starts probing `address` in `to`.
     pub fn start(from: &Netns, to: &Netns, address: IpAddr) -> Result<OutageProbe> {
         let what = || TrafficError::io(format!("probe {address}"));
-        let server = to.run(|| UdpSocket::bind((address, 0)))?.map_err(what())?;
-        let target = server.local_addr().map_err(what())?;
-        let any: IpAddr = match address {
-            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let client = from
-            .run(|| {
-                let client = UdpSocket::bind((any, 0))?;
-                client.connect(target)?;
-                Ok::<_, io::Error>(client)
-            })?
-            .map_err(what())?;
+        let (server, client) = udp_pair(from, to, address)?;
         server
             .set_read_timeout(Some(Duration::from_millis(50)))
             .map_err(what())?;

@@ -1,10 +1,11 @@
 //! Which source address the receiver sees: the proof that nothing translates addresses.
 
 use super::tcp::{accept, connect, listen};
+use super::udp_pair::udp_pair;
 use super::{Result, TrafficError};
 use crate::lab::Netns;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
@@ -62,19 +63,7 @@ pub fn tcp_seen(from: &Netns, to: &Netns, address: IpAddr, limit: Duration) -> R
 /// The same with one UDP datagram each way; three tries.
 pub fn udp_seen(from: &Netns, to: &Netns, address: IpAddr, limit: Duration) -> Result<Seen> {
     let what = || TrafficError::io(format!("ask {address} over UDP"));
-    let server = to.run(|| UdpSocket::bind((address, 0)))?.map_err(what())?;
-    let target = server.local_addr().map_err(what())?;
-    let any: IpAddr = match address {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let client = from
-        .run(|| {
-            let client = UdpSocket::bind((any, 0))?;
-            client.connect(target)?;
-            Ok::<_, io::Error>(client)
-        })?
-        .map_err(what())?;
+    let (server, client) = udp_pair(from, to, address)?;
     for socket in [&server, &client] {
         socket.set_read_timeout(Some(limit / 3)).map_err(what())?;
     }
