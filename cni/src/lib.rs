@@ -9,7 +9,7 @@
 //! ```
 //!
 //! What stands in the configuration is read as Go reads JSON ([`shape`]), whose names, sizes and habits
-//! runtimes have; the values that are asked for are checked where their key is known ([`asked`]).
+//! runtimes have; the values that are asked for are checked where their key is known ([`capabilities`]).
 //!
 //! A runtime starts it for every interface of every pod, so it depends on nothing but the parser of JSON,
 //! and links nothing of the data path. Errors are printed as JSON on stdout: that is where the reference
@@ -21,7 +21,7 @@
 pub mod annotations;
 pub mod api;
 pub mod args;
-pub mod asked;
+pub mod capabilities;
 pub mod client;
 pub mod conf;
 pub mod delegate;

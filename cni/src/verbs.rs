@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::annotations;
 use crate::api::{Add, Added, Attachment, Collected, Done, Gc, PodIdentity};
 use crate::args::Args;
-use crate::asked;
+use crate::capabilities;
 use crate::client::{self, Failure};
 use crate::conf::Conf;
 use crate::delegate::{self, Given};
@@ -76,7 +76,7 @@ struct Call<'a> {
 impl Call<'_> {
     fn add(&self) -> Result<Value> {
         // All that can be refused here is refused before another plugin gives an address.
-        let mut add = self.asked()?;
+        let mut add = self.add_request()?;
         if let Some(before) = &self.conf.prev_result {
             result::convert(self.version, before)?;
         }
@@ -115,7 +115,7 @@ impl Call<'_> {
 
     /// What the runtime asks for: a capability goes before an annotation, that before `args.cni`, that
     /// before `CNI_ARGS`. Of a capability zero and empty ask for nothing.
-    fn asked(&self) -> Result<Add> {
+    fn add_request(&self) -> Result<Add> {
         self.conf.supported()?;
         let runtime = &self.conf.runtime_config;
         let args = Args::parse(&self.env.args)?;
@@ -141,11 +141,13 @@ impl Call<'_> {
             attachment: self.attachment(),
             netns: self.env.netns.clone(),
             network: self.conf.name.clone(),
-            ips: ips.map_or(Ok(Vec::new()), |(place, ips)| asked::ips(place, ips))?,
-            mac: mac.map(|(place, mac)| asked::mac(place, mac)).transpose()?,
+            ips: ips.map_or(Ok(Vec::new()), |(place, ips)| capabilities::ips(place, ips))?,
+            mac: mac
+                .map(|(place, mac)| capabilities::mac(place, mac))
+                .transpose()?,
             mtu: self.conf.mtu.filter(|mtu| *mtu > 0),
-            bandwidth: asked::bandwidth(runtime.bandwidth, noted.bandwidth),
-            port_mappings: asked::ports(&runtime.port_mappings),
+            bandwidth: capabilities::bandwidth(runtime.bandwidth, noted.bandwidth),
+            port_mappings: capabilities::ports(&runtime.port_mappings),
             pod: (args.pod != PodIdentity::default()).then_some(args.pod),
             ignored: self.conf.unknown.clone(),
             ..Add::default()
@@ -171,7 +173,7 @@ impl Call<'_> {
         let mut check = result::to_check(self.env, self.conf.prev_result.as_ref())?;
         check.attachment = self.attachment();
         check.netns.clone_from(&self.env.netns);
-        check.port_mappings = asked::ports(&self.conf.runtime_config.port_mappings);
+        check.port_mappings = capabilities::ports(&self.conf.runtime_config.port_mappings);
         let _: Done =
             client::post(&self.conf.socket(), "/v1/cni/check", &check).map_err(Failure::error)?;
         Ok(Value::Null)

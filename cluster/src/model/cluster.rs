@@ -166,7 +166,7 @@ impl Cluster {
                 });
             }
             let edit = own_route(source, route);
-            if !matches!(&edit, Edit::Route(_, _, Some(route)) if self.said(source, route.prefix) == Some(route))
+            if !matches!(&edit, Edit::Route(_, _, Some(route)) if self.route_of(source, route.prefix) == Some(route))
             {
                 edits.push(edit);
             }
@@ -193,7 +193,7 @@ impl Cluster {
     }
 
     /// A source's own route to a prefix, be it the best or not.
-    fn said(&self, source: &Source, prefix: Cidr) -> Option<&Route> {
+    fn route_of(&self, source: &Source, prefix: Cidr) -> Option<&Route> {
         let best = self.state.routes.get(&prefix);
         best.filter(|r| r.source == *source)
             .or_else(|| self.shadowed.get(&(prefix, source.clone())))
