@@ -295,7 +295,7 @@ impl StateDir {
         if state.boot_id != now {
             if !state.pods.is_empty() {
                 let pods = state.pods.len();
-                tracing::info!(pods, "the machine was started anew: earlier pods are gone");
+                tracing::info!(pods, "the machine has rebooted: earlier pods are gone");
             }
             let names: Vec<String> = state.pods.keys().cloned().collect();
             for name in names {

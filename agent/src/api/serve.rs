@@ -176,12 +176,12 @@ impl Limited {
         let socket = self.path.display();
         match open(&self.path) {
             Ok((listener, identity)) => {
-                tracing::warn!(%socket, "somebody took the API socket away; it is made again");
+                tracing::warn!(%socket, "somebody removed the API socket; it was recreated");
                 (self.listener, self.identity, self.failing) = (listener, identity, false);
             }
             Err(e) if !std::mem::replace(&mut self.failing, true) => {
                 tracing::error!(
-                    "the API socket is gone, and cannot be made again; tried once a second: {e}"
+                    "the API socket is gone and cannot be recreated; trying once a second: {e}"
                 );
             }
             Err(_) => {}

@@ -48,37 +48,37 @@ enum Verb {
         configuration again and says what a restart would change. Other signals\n\
         are ignored.")]
     Agent {
-        /// Wait for the underlay's interface and address instead of ending without them
+        /// Wait for the underlay's interface and address instead of failing
         #[arg(long)]
         wait: bool,
     },
-    /// What runs here, and what it does
+    /// Show the agent, its underlay and its workers
     Status(Json),
-    /// Attached pods with their addresses and traffic
+    /// List attached pods with their addresses and traffic
     Pods(Json),
-    /// What the switch knows
+    /// Show a table of the switch
     Tables {
         /// Which table
         table: Table,
         #[command(flatten)]
         json: Json,
     },
-    /// Dropped packets by reason, with cause and remedy
+    /// List dropped packets by reason, with cause and remedy
     Drops(Json),
     /// Give a network namespace an interface in the pod network
     Attach(Attach),
-    /// Take a pod's interface away; succeeds when there is none
+    /// Remove a pod's interface; succeeds if there is none
     Detach(Detach),
-    /// Write the CNI plugin and its configuration to where container runtimes look
+    /// Install the CNI plugin and its configuration where container runtimes look
     #[command(after_help = "Files are replaced by rename. They stay until `ringway uninstall`.")]
     InstallCni(InstallCni),
-    /// Pause or resume setting again what others change in the node's kernel
+    /// Pause or resume restoring what others change in the node's kernel
     Reconcile {
         /// What to do
         #[command(subcommand)]
         verb: reconcile::ReconcileVerb,
     },
-    /// Take away all that Ringway has made or changed on this node; the agent must not run
+    /// Remove all that Ringway has made or changed on this node; the agent must be stopped
     #[command(
         after_help = "Pods lose their network. The configuration file stays.\n\
         What the node's record does not name is found by what it is: interfaces in every\n\
@@ -91,7 +91,7 @@ enum Verb {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
-    /// Print the completions of a shell
+    /// Print completions for a shell
     #[command(after_help = "bash: ringway completions bash >/etc/bash_completion.d/ringway")]
     Completions {
         /// Which shell
@@ -100,7 +100,7 @@ enum Verb {
     /// Write the manual pages into a folder
     #[command(after_help = "ringway man /usr/local/share/man/man1")]
     Man {
-        /// The folder; it is made if need be
+        /// The folder; created if needed
         #[arg(value_name = "PATH")]
         folder: PathBuf,
     },
@@ -117,11 +117,11 @@ struct Json {
 enum Table {
     /// MAC address to port
     Mac,
-    /// Prefix to port, path or nobody
+    /// Prefix to port, path, or unreachable
     Routes,
-    /// Other nodes and the traffic with them
+    /// Other nodes, and the traffic to and from them
     Peers,
-    /// What ARP and neighbour discovery are answered with
+    /// IP address to MAC address: the answers to ARP and neighbour discovery
     Neighbours,
     /// Tunnels: addresses, encapsulation, MTU
     Paths,
@@ -129,7 +129,7 @@ enum Table {
 
 #[derive(clap::Args)]
 struct Attach {
-    /// Network namespace: a name `ip netns` lists, or a path
+    /// Network namespace: a name that `ip netns` lists, or a path
     #[arg(long, value_name = "NAME|PATH")]
     netns: String,
     /// Name of the interface inside
@@ -153,7 +153,7 @@ struct Attach {
 
 #[derive(clap::Args)]
 struct Detach {
-    /// Network namespace: a name `ip netns` lists, or a path
+    /// Network namespace: a name that `ip netns` lists, or a path
     #[arg(long, value_name = "NAME|PATH", required_unless_present = "name")]
     netns: Option<String>,
     /// Name of the interface inside
@@ -194,7 +194,7 @@ enum ConfigVerb {
         #[arg(long)]
         running: bool,
     },
-    /// Have the agent read the file now; it does so by itself when the file changes
+    /// Make the agent read the file now; it does so by itself when the file changes
     #[command(after_help = "SIGHUP does the same.")]
     Reload(Json),
     /// Print the effective configuration; each key says when a change takes effect

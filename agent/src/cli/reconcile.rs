@@ -12,7 +12,7 @@ use crate::view::Paused;
 /// What to do about what others change in the node's kernel.
 #[derive(Subcommand)]
 pub(super) enum ReconcileVerb {
-    /// Leave it as it is for a while, at most 24 hours
+    /// Leave it as it is for at most 24 hours
     #[command(
         after_help = "Pods are attached and detached as ever, and changes of the configuration apply.\n\
         `ringway status` shows what is left as it is. It ends by itself, and with the agent."
@@ -24,7 +24,7 @@ pub(super) enum ReconcileVerb {
         #[command(flatten)]
         json: super::Json,
     },
-    /// Set it again from now on
+    /// Restore it again from now on
     Resume(super::Json),
 }
 
@@ -51,7 +51,7 @@ fn paused(answer: &Paused) -> String {
 
 fn resumed(answer: &Paused) -> String {
     match answer.was_paused {
-        true => "what others change on this node is set again from now on\n".into(),
+        true => "reconciling is resumed: what others change on this node is restored\n".into(),
         false => "it was not paused\n".into(),
     }
 }

@@ -234,7 +234,7 @@ impl Control {
                     tracing::info!(
                         container_id,
                         ifname,
-                        "a DEL of while no agent was here is applied"
+                        "applied a DEL that came while no agent was running"
                     );
                 }
                 Err(Unread::Garbage(e)) => {
@@ -352,7 +352,7 @@ impl Said {
     fn troubles(&mut self, now: BTreeMap<PathBuf, Trouble>) {
         for (file, trouble) in &now {
             if self.troubles.get(file) != Some(trouble) {
-                tracing::error!(file = %file.display(), "{trouble}; it stays, and this is not said again");
+                tracing::error!(file = %file.display(), "{trouble}; it stays, and this is logged once");
             }
         }
         self.troubles = now;
@@ -369,7 +369,7 @@ impl Said {
                 tracing::warn!(
                     network,
                     key,
-                    "a key of the network configuration is not known, and ignored"
+                    "unknown key in the network configuration, ignored"
                 );
             }
         }

@@ -208,7 +208,7 @@ impl Control {
                         self.handle_changes(all);
                     }
                     Err(_) => {
-                        tracing::error!("the kernel's changes are not heard any more; looking once a second instead");
+                        tracing::error!("kernel notifications have stopped; checking once a second instead");
                         changes = never();
                     }
                 },

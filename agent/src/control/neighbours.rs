@@ -36,7 +36,10 @@ pub(super) fn tell_node(interface: &str, record: &PodRecord, present: bool) {
         Ok::<(), NetlinkError>(())
     };
     if let Err(e) = tell() {
-        tracing::warn!(interface, "the node's stack was not told of a pod: {e}");
+        tracing::warn!(
+            interface,
+            "the node's neighbour entry of a pod was not set: {e}"
+        );
     }
 }
 
@@ -108,10 +111,7 @@ impl Control {
             }
         }
         if learnt > 0 {
-            tracing::info!(
-                learnt,
-                "flows that the node translates for pods are known again"
-            );
+            tracing::info!(learnt, "learnt the flows that the node translates for pods");
         }
     }
 }

@@ -100,7 +100,7 @@ impl Control {
         self.ledger.pause(duration, Instant::now())?;
         tracing::warn!(
             seconds = duration.as_secs(),
-            "what others change on this node stays for now"
+            "reconciling is paused: what others change on this node stays"
         );
         Ok(duration)
     }
@@ -109,7 +109,7 @@ impl Control {
     pub(super) fn resume_reconciling(&mut self) -> bool {
         let paused = self.ledger.resume();
         if paused {
-            tracing::info!("what others change on this node is set again from now on");
+            tracing::info!("reconciling is resumed: what others change on this node is restored");
             self.reconcile();
         }
         paused

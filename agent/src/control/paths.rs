@@ -58,7 +58,7 @@ impl Control {
         {
             tracing::warn!(
                 interface = self.underlay.interface,
-                "the underlay interface was made anew"
+                "the underlay interface was recreated"
             );
             self.interface = index;
             receive_offload(&self.config, &self.underlay, &mut self.state.before);

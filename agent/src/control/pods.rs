@@ -322,7 +322,7 @@ impl Control {
         let deadline = Instant::now() + REMOVE_TIMEOUT;
         for _ in &self.workers {
             if done.recv_deadline(deadline).is_err() {
-                tracing::error!(port = port.0, "a worker did not let go of the port in time");
+                tracing::error!(port = port.0, "a worker did not release the port in time");
                 break;
             }
         }
@@ -407,7 +407,10 @@ fn mend_queue(name: &str, record: &PodRecord, limits: Option<&RateLimits>) {
         .and_then(|netns| queue.repair(&netns, &record.ifname));
     match mended {
         Ok(false) => {}
-        Ok(true) => tracing::info!(pod = name, "its queue is as this version makes it"),
+        Ok(true) => tracing::info!(
+            pod = name,
+            "its queue was updated to what this version uses"
+        ),
         Err(e) => tracing::warn!(pod = name, "its queue stays as it was: {e}"),
     }
 }

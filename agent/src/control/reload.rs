@@ -113,7 +113,7 @@ impl Control {
         }
         for change in waiting.iter().filter(|d| !self.reload.waiting.contains(d)) {
             tracing::warn!(
-                "configuration: {}; it takes effect when the agent is started again",
+                "configuration: {}; it takes effect at the next start of the agent",
                 change.what
             );
         }
@@ -152,7 +152,7 @@ impl Control {
             Err(e) => {
                 let before = Change::Replace(self.config.contents());
                 if let Err(e) = self.cluster.update(&Config::source(), before) {
-                    tracing::error!("what was in force is refused now: {e}");
+                    tracing::error!("the previous configuration is refused now: {e}");
                 }
                 return Err(refused(format!("{e:#}")));
             }

@@ -30,7 +30,7 @@ impl Control {
             Ok(false) => {}
             Ok(true) => tracing::warn!(
                 directory = %self.state_dir.path().display(),
-                "somebody took the state directory away; it is made again"
+                "somebody removed the state directory; it was recreated"
             ),
             Err(e) => {
                 if self.unsaved.is_none() {

@@ -219,7 +219,7 @@ impl Ledger {
         let text = format!("{thing} is {wanted} again, was {found}");
         if self.logged.len() < LOGGED && self.logged.insert(text.clone()) {
             let by = By(*by);
-            tracing::warn!("somebody changed the node's network; set again: {text}{by}");
+            tracing::warn!("somebody changed the node's network; restored: {text}{by}");
         }
         self.last = Some(text);
     }

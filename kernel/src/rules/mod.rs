@@ -138,7 +138,7 @@ impl Rules {
             watch: Watch::open()
                 .inspect_err(|e| {
                     tracing::warn!(
-                        "changes of the firewall are not heard, looking once a minute: {e}"
+                        "cannot watch the firewall for changes, checking once a minute: {e}"
                     );
                 })
                 .ok(),

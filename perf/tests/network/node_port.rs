@@ -266,8 +266,8 @@ fn what_somebody_changes_is_back_within_three_seconds() {
                 }
             }
             let log = std::fs::read_to_string(topology.n1.agent().unwrap().log_path()).unwrap();
-            let lines: Vec<&str> = log.lines().filter(|l| l.contains("set again")).collect();
-            let texts = lines.iter().map(|l| l.split("set again").nth(1));
+            let lines: Vec<&str> = log.lines().filter(|l| l.contains("; restored: ")).collect();
+            let texts = lines.iter().map(|l| l.split("; restored: ").nth(1));
             let texts: std::collections::BTreeSet<_> = texts.collect();
             if texts.len() != lines.len() {
                 failures.push(format!("logged more than once: {lines:#?}"));

@@ -17,7 +17,7 @@ pub enum FilterError {
         address: IpAddr,
     },
     /// UDP has no port 0.
-    #[error("UDP port 0 cannot be received on")]
+    #[error("cannot receive on UDP port 0")]
     PortZero,
     /// A prefix length that the family does not have, or one of zero, which would take all traffic away
     /// from the node.
@@ -95,7 +95,7 @@ pub enum BpfError {
         queues: u32,
     },
     /// A map without slots.
-    #[error("a map of sockets for no queue")]
+    #[error("a map of sockets needs at least one queue")]
     NoQueues,
     /// Only an AF_XDP socket can be put into the map.
     #[error("the descriptor for queue {queue} is not an AF_XDP socket: {source}")]
