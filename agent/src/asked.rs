@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ringway_cni::api::Attachment;
 use ringway_packet::mac::MacAddr;
 
-use crate::names::interface_name;
+use ringway_config::names::interface_name;
 use ringway_kernel::mac;
 use ringway_kernel::netns::{self, NetnsError};
 

@@ -13,9 +13,9 @@ use std::path::PathBuf;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use ringway_cluster::source::file::{File, Text};
 
-use crate::config::{Config, ConfigError};
 use crate::control::{Reloaded, Reply, Request, Requests};
 use crate::processors;
+use ringway_config::{Config, ConfigError};
 
 /// Has the file read again; clones do the same.
 #[derive(Clone, Debug)]

@@ -15,13 +15,10 @@
 pub mod api;
 pub mod asked;
 pub mod cli;
-pub mod config;
 pub mod config_file;
 pub mod control;
 pub mod install;
-pub mod ipam;
 pub mod log;
-pub mod names;
 pub mod processors;
 pub mod state;
 pub mod totals;

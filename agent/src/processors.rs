@@ -3,7 +3,7 @@
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
-use crate::config::{Config, ConfigError, Problem};
+use ringway_config::{Config, ConfigError, Problem};
 
 /// Checks that this process may run on every processor of `workers.cpus`.
 ///
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_processor_that_is_not_there_is_named_with_those_that_are() {
-        let text = include_str!("../ringway.toml").to_owned();
+        let text = include_str!("../../config/ringway.toml").to_owned();
         let parse = |cpus: &str| {
             let text = format!("{text}\n[workers]\ncpus = {cpus}\n");
             Config::parse(Path::new("t"), &text).unwrap()

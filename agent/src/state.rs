@@ -30,7 +30,7 @@ use ringway_kernel::netns::Identity;
 use ringway_packet::mac::MacAddr;
 use serde::{Deserialize, Serialize};
 
-use crate::ipam::Order;
+use ringway_config::ipam::Order;
 
 mod lock;
 

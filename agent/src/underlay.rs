@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use ringway_kernel::netlink::{Address, Netlink, NetlinkError};
 use ringway_kernel::next_hop::Endpoints;
 
-use crate::config::{Config, ConfigError, EncapKind, Family, Peer, Problem};
-use crate::config::{common_family, family_name};
+use ringway_config::{Config, ConfigError, EncapKind, Family, Peer, Problem};
+use ringway_config::{common_family, family_name};
 use ringway_encap::mtu;
 use ringway_packet::addr::from_ip;
 

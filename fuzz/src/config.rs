@@ -1,6 +1,6 @@
 //! Any text through the configuration's parser: what passes is shown as a file that means the same.
 
-use ringway_agent::config::{Config, show};
+use ringway_config::{Config, show};
 use std::path::Path;
 
 /// One input: the file's text.

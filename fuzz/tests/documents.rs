@@ -1,6 +1,6 @@
 //! What the documents tell people to write is accepted.
 
-use ringway_agent::config::Config;
+use ringway_config::Config;
 use std::path::Path;
 
 #[test]

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use super::ApiError;
 use crate::asked::{asked_ips, cni_interface, interface, mac_address};
 use crate::control::{Attach, Detach};
-use crate::names::pod_name;
+use ringway_config::names::pod_name;
 
 /// Bytes a request body may have.
 pub const BODY_MAX: usize = 256 * 1024;

@@ -385,7 +385,7 @@ async fn reload(State(asked): State<Asked>) -> Answer<crate::view::Reloaded> {
     }));
     let stopping = |_| ApiError::new(503, "the agent is stopping", "try again when it is back");
     let reloaded = receiver.await.map_err(stopping)?;
-    let words = |all: Vec<crate::config::Difference>| all.into_iter().map(|d| d.what).collect();
+    let words = |all: Vec<ringway_config::Difference>| all.into_iter().map(|d| d.what).collect();
     match reloaded.outcome {
         Ok(changed) => Ok(Json(crate::view::Reloaded {
             changed: words(changed),

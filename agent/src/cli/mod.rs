@@ -16,10 +16,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Config, KEYS, When};
 use crate::install;
 use crate::view;
 use client::{Client, ClientError};
+use ringway_config::{Config, KEYS, When};
 
 /// A userspace packet switch that is the pod network of a node.
 #[derive(Parser)]
@@ -207,7 +207,7 @@ enum ConfigVerb {
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("{0}")]
-    Config(#[from] config::ConfigError),
+    Config(#[from] ringway_config::ConfigError),
     #[error("{0}")]
     Client(#[from] ClientError),
     #[error("{0}")]
@@ -249,7 +249,7 @@ fn command() -> clap::Command {
 impl Arguments {
     /// Where the configuration is read from.
     fn file(&self) -> &Path {
-        let usual = Path::new(config::DEFAULT_FILE);
+        let usual = Path::new(ringway_config::DEFAULT_FILE);
         self.config.as_deref().unwrap_or(usual)
     }
 }
@@ -277,13 +277,13 @@ fn socket(arguments: &Arguments) -> Result<PathBuf, Failure> {
         Err(e) if arguments.config.is_some() => Err(e.into()),
         Err(e) => {
             // Other users may not read it, and an agent may have been told another; else it is worth a word.
-            if !matches!(*e.problem, config::Problem::Read { .. }) {
+            if !matches!(*e.problem, ringway_config::Problem::Read { .. }) {
                 output::complain(&format!(
                     "ringway: warning: {e}\n  asking on {} meanwhile",
-                    config::DEFAULT_SOCKET
+                    ringway_config::DEFAULT_SOCKET
                 ));
             }
-            Ok(config::DEFAULT_SOCKET.into())
+            Ok(ringway_config::DEFAULT_SOCKET.into())
         }
     }
 }
@@ -304,7 +304,7 @@ fn configuration(arguments: &Arguments, verb: &ConfigVerb) -> Result<(), Failure
         }
         ConfigVerb::Show(json) => {
             let config = Config::load(arguments.file())?;
-            let text = config::show(&config);
+            let text = ringway_config::show(&config);
             if json.json {
                 let value: serde_json::Value =
                     toml::from_str(&text).map_err(anyhow::Error::from)?;
@@ -321,7 +321,7 @@ fn configuration(arguments: &Arguments, verb: &ConfigVerb) -> Result<(), Failure
                     When::Restart => "restart",
                 };
                 let mut doc = key.doc.to_owned();
-                if let Some((min, max)) = config::range_of(key.key) {
+                if let Some((min, max)) = ringway_config::range_of(key.key) {
                     doc.push_str(&format!("; {min} to {max}"));
                 }
                 rows.push([key.key.into(), when.into(), doc]);

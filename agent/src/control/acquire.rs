@@ -13,10 +13,10 @@ use ringway_worker as worker;
 
 use super::node_port::Node;
 use super::{Descriptors, desired, rings, saving};
-use crate::config::{Checksum, Config, EncapKind, Gro};
 use crate::state::{State, StateDir};
 use crate::underlay::Underlay;
 use crate::view::SocketStatus;
+use ringway_config::{Checksum, Config, EncapKind, Gro};
 use ringway_kernel::before::Before;
 use ringway_kernel::netlink::Netlink;
 use ringway_kernel::node::NodePort;

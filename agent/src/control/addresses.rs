@@ -7,8 +7,8 @@ use ringway_kernel::pod::interface::PodAddress;
 use ringway_packet::addr::from_ip;
 
 use super::{Control, ControlError};
-use crate::config::{Config, has_gateway};
-use crate::ipam::Pool;
+use ringway_config::ipam::Pool;
+use ringway_config::{Config, has_gateway};
 
 impl Control {
     /// Addresses for a pod: `asked`, and one of each further family of the node. Second, those that were

@@ -20,10 +20,10 @@ use ringway_tables::Cidr;
 use super::attach::NewPod;
 use super::{Control, ControlError, Reply};
 use crate::asked;
-use crate::config::gateway;
-use crate::names::pod_name;
 use crate::state::{CniRecord, PodRecord};
 use crate::view;
+use ringway_config::gateway;
+use ringway_config::names::pod_name;
 
 /// Folder in the state directory where the plugin leaves what it could not say.
 pub const PENDING: &str = "cni-pending";

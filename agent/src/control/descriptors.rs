@@ -16,7 +16,7 @@ use ringway_ports::socket::{SocketFds, UdpUnderlay};
 use ringway_ports::xdp::{Attachment, XskMap};
 use ringway_tables::PortId;
 
-use crate::config::EncapKind;
+use ringway_config::EncapKind;
 use ringway_worker::OpenedRing;
 
 /// All descriptors.

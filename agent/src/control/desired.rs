@@ -4,7 +4,7 @@ use ringway_kernel::node::{self, Network};
 use ringway_kernel::pod::interface;
 use ringway_kernel::rules;
 
-use crate::config::{Config, gateway, has_gateway};
+use ringway_config::{Config, gateway, has_gateway};
 
 /// The node port, for pods with this MTU.
 pub(super) fn node_spec(config: &Config, mtu: u16) -> node::Spec {

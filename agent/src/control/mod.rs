@@ -54,11 +54,11 @@ use ringway_packet::mac::MacAddr;
 use ringway_switch::{Counters, Returns};
 use ringway_tables::{Publisher, Snapshot};
 
-use crate::config::{Config, ConfigError, EncapKind};
-use crate::ipam::Pool;
 use crate::state::{State, StateDir};
 use crate::underlay::Underlay;
 use crate::view::{self, SocketStatus};
+use ringway_config::ipam::Pool;
+use ringway_config::{Config, ConfigError, EncapKind};
 use ringway_worker::{Event, Worker};
 
 pub use acquire::Acquired;

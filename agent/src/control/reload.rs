@@ -18,11 +18,11 @@ use ringway_worker::{self as worker, Command};
 use super::acquire::open_sockets;
 use super::tables::{Known, Surroundings, accepted};
 use super::{Control, Descriptors};
-use crate::config::{Config, ConfigError, Difference, EncapKind, Problem, When};
-use crate::config::{differences, in_force};
-use crate::ipam::Pool;
 use crate::underlay::Underlay;
 use crate::view::{ConfigStatus, SocketStatus};
+use ringway_config::ipam::Pool;
+use ringway_config::{Config, ConfigError, Difference, EncapKind, Problem, When};
+use ringway_config::{differences, in_force};
 
 /// Differences that are logged one by one.
 const LOGGED: usize = 20;

@@ -33,9 +33,9 @@ use ringway_kernel::netlink::Link;
 
 use self::choose::{Facts, choose};
 use super::descriptors::{Descriptors, RingDescriptors};
-use crate::config::{Config, Unfinished};
 use crate::underlay::Underlay;
 use crate::view::RingStatus;
+use ringway_config::{Config, Unfinished};
 use ringway_worker::{Command, MAX_RINGS, OpenedRing, Worker};
 
 /// Entries of each ring.

@@ -23,8 +23,8 @@ use super::reload::Reload;
 use super::rings::Rings;
 use super::tables::{Known, Surroundings, accepted};
 use super::{Control, desired};
-use crate::config::Config;
-use crate::ipam::Pool;
+use ringway_config::Config;
+use ringway_config::ipam::Pool;
 
 impl Control {
     /// Acquires everything in the calling thread's network namespace and assembles it.

@@ -16,8 +16,8 @@ use ringway_tables::{
     NodeInfo, Path, PeerId, PeerPaths, Port, PortId, PortKind, RouteChange, Snapshot,
 };
 
-use crate::config::{Checksum, Config, EncapKind, gateway};
 use crate::underlay::Underlay;
+use ringway_config::{Checksum, Config, EncapKind, gateway};
 
 /// Default TTL of outer packets (`IPDEFTTL`, linux/ip.h).
 const OUTER_TTL: u8 = 64;
@@ -297,7 +297,7 @@ mod tests {
     use ringway_packet::addr::{from_ip, mapped};
     use ringway_tables::{PathId, Target};
 
-    const TEXT: &str = include_str!("../../ringway.toml");
+    const TEXT: &str = include_str!("../../../config/ringway.toml");
 
     fn snapshot(extra: &str) -> Snapshot {
         let text = TEXT.replace("encap = \"vxlan\"", &format!("encap = \"vxlan\"\n{extra}"));

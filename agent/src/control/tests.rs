@@ -47,7 +47,7 @@ impl Node {
     }
 
     fn config(&self, workers: usize) -> Config {
-        let text = include_str!("../../ringway.toml");
+        let text = include_str!("../../../config/ringway.toml");
         let state = self.dir.path().join("state");
         let text = text.replace("[node]", &format!("[node]\nstate_dir = {state:?}"))
             + &format!("\n[workers]\ncount = {workers}\npolling = \"interrupt\"\n");

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use ringway_config::Config;
 
 pub use conflist::{CONFLIST, conflist};
 pub use uninstall::{Report, uninstall};

@@ -15,7 +15,7 @@ impl Machine {
 
     fn config(&self) -> Config {
         let at = |name: &str| self.dir.path().join(name).display().to_string();
-        let text = include_str!("../../ringway.toml").replace(
+        let text = include_str!("../../../config/ringway.toml").replace(
             "[node]",
             &format!(
                 "[node]\nstate_dir = {:?}\nsocket = {:?}",

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use ringway_kernel::netlink::{Address, Lifetime, Netlink, RouteTo};
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use ringway_config::Config;
 
 /// Somewhere out there, of each family: where a packet goes that only the default route leads. Both are for
 /// documentation (RFC 5737, RFC 3849), so that nobody has a route of his own for them.

@@ -53,7 +53,7 @@ impl Files {
             dir.path().join("state"),
             dir.path().join("sock")
         );
-        let text = include_str!("../../ringway.toml").replacen("[node]", &own, 1);
+        let text = include_str!("../../../config/ringway.toml").replacen("[node]", &own, 1);
         std::fs::write(dir.path().join("ringway.toml"), change(text)).unwrap();
         Self { dir }
     }

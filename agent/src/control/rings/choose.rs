@@ -6,7 +6,7 @@ use ringway_kernel::netlink::XdpFeatures;
 use ringway_ports::ethtool;
 
 use super::LARGEST;
-use crate::config::Io;
+use ringway_config::Io;
 
 /// What a choice is made from.
 #[derive(Clone, Debug, Default)]

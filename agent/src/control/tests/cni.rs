@@ -222,7 +222,7 @@ fn a_full_network_says_who_has_it() {
     in_netns(|| {
         let (node, pods) = (Node::new(), [Pod::new(), Pod::new(), Pod::new()]);
         let mut config = node.config(1);
-        let range = crate::ipam::Range::parse("10.77.1.8-10.77.1.9").unwrap();
+        let range = ringway_config::ipam::Range::parse("10.77.1.8-10.77.1.9").unwrap();
         config.ipam.ranges = vec![range];
         let mut control = Control::start(config).unwrap();
         for (pod, name) in pods.iter().zip(["c1", "c2"]) {

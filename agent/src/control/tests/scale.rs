@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use ringway_cluster::{Change, Cluster, Route, Source, Via};
 use ringway_tables::{Publisher, Snapshot};
 
-use crate::config::Config;
 use crate::control::tables::{Known, Surroundings};
 use crate::underlay::Underlay;
+use ringway_config::Config;
 
 const PEERS: u32 = 5_000;
 const ROUTES_OF_ONE: u32 = 20;

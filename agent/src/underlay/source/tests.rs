@@ -25,7 +25,7 @@ fn ip(line: &str) {
 }
 
 fn config(extra: &str) -> Config {
-    let text = include_str!("../../../ringway.toml");
+    let text = include_str!("../../../../config/ringway.toml");
     let text = text.replace("vni = 1", &format!("vni = 1\n{extra}"));
     Config::parse(Path::new("t"), &text).unwrap()
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-const SAMPLE: &str = include_str!("../../ringway.toml");
+const SAMPLE: &str = include_str!("../ringway.toml");
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(Path::new("/etc/ringway/ringway.toml"), text)

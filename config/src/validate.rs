@@ -224,7 +224,7 @@ fn peer(i: usize, raw: raw::Peer, node: &Node, underlay: &Underlay) -> Located<P
 
 /// Checks that a tunnel between the two address sets is possible; the error
 /// says who has what.
-pub(crate) fn common_family(own: &[IpAddr], peer: &[IpAddr], family: Family) -> Result<(), String> {
+pub fn common_family(own: &[IpAddr], peer: &[IpAddr], family: Family) -> Result<(), String> {
     let usable = |v6: bool| match family {
         Family::Match => true,
         Family::Ipv4 => !v6,
@@ -427,6 +427,6 @@ fn absolute(key: &str, text: &str) -> Located<PathBuf> {
 }
 
 /// `IPv4` or `IPv6`.
-pub(crate) fn family_name(v6: bool) -> &'static str {
+pub fn family_name(v6: bool) -> &'static str {
     if v6 { "IPv6" } else { "IPv4" }
 }

@@ -4,13 +4,15 @@
 //! [`Config`], where every value has its meaning and every default is filled
 //! in. A mistake is a [`ConfigError`]: file, line, key, what is wrong with the
 //! value, and what to write instead. What only the machine can answer, such as
-//! whether the underlay interface is up, is asked in [`crate::underlay`].
+//! whether the underlay interface is up, the control plane asks.
 
 mod contents;
 mod error;
+pub mod ipam;
 mod live;
 mod locate;
 mod meant;
+pub mod names;
 mod networks;
 mod number;
 mod pods;
@@ -33,7 +35,7 @@ pub use live::{Difference, differences, in_force};
 pub use ringway_cluster::EncapKind;
 pub use ringway_worker::Polling;
 pub use show::{KEYS, KeyDoc, When, show};
-pub(crate) use validate::{common_family, family_name};
+pub use validate::{common_family, family_name};
 
 /// The least and the greatest value of a key that is a number.
 pub fn range_of(key: &str) -> Option<(i128, i128)> {
