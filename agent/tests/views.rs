@@ -8,8 +8,8 @@ use std::os::unix::net::UnixListener;
 
 use common::{Files, output, ringway};
 use ringway_agent::api::ApiError;
-use ringway_agent::underlay::{Choice, PassedOver};
-use ringway_agent::view::{
+use ringway_control::underlay::{Choice, PassedOver};
+use ringway_control::view::{
     Buffers, Condition, Count, Detached, Drop, DropCount, Drops, HostPort, Limits, MacRow,
     NeighbourRow, NextHopStatus, NotServed, PathRow, PeerRow, Pod, ReconcileStatus, RingStatus,
     RouteRow, SocketCounts, SocketStatus, Status, Totals, Traffic, UnderlayStatus, WorkerStatus,
@@ -111,7 +111,7 @@ fn status() -> Status {
         },
     };
     Status {
-        config: ringway_agent::view::ConfigStatus {
+        config: ringway_control::view::ConfigStatus {
             file: "/etc/ringway/ringway.toml".into(),
             ..Default::default()
         },

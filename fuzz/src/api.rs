@@ -4,7 +4,7 @@ use ringway_agent::api::{
     parse_attach, parse_cni_add, parse_cni_check, parse_cni_del, parse_cni_gc, parse_detach,
     parse_pause,
 };
-use ringway_agent::control::Detach;
+use ringway_control::Detach;
 use std::path::{Component, Path};
 
 /// One input: the body.

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! [`request`] turns bodies into requests (pure), [`serve`] is the socket with
-//! its limits, [`crate::view`] the shapes of the answers, which the command line reads
-//! too. The work is done by [`crate::control`] on its own thread.
+//! its limits, [`ringway_control::view`] the shapes of the answers, which the command line reads
+//! too. The work is done by [`ringway_control`] on its own thread.
 
 pub mod request;
 pub mod serve;
@@ -17,12 +17,12 @@ use ringway_cni::api::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::asked::AskedError;
-use crate::control::{ControlError, Kind};
 pub use request::{
     parse_attach, parse_cni_add, parse_cni_check, parse_cni_del, parse_cni_gc, parse_detach,
     parse_pause,
 };
+use ringway_control::asked::AskedError;
+use ringway_control::{ControlError, Kind};
 
 /// An answer that says no: what is wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]

@@ -13,9 +13,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::ApiError;
-use crate::asked::{asked_ips, cni_interface, interface, mac_address};
-use crate::control::{Attach, Detach};
 use ringway_config::names::pod_name;
+use ringway_control::asked::{asked_ips, cni_interface, interface, mac_address};
+use ringway_control::{Attach, Detach};
 
 /// Bytes a request body may have.
 pub const BODY_MAX: usize = 256 * 1024;

@@ -33,8 +33,8 @@ use ringway_cni::api as cni;
 
 use super::request::{self, BODY_MAX, GC_MAX};
 use super::{ApiError, parse_attach, parse_detach, tables};
-use crate::config_file::Reloads;
-use crate::control::{Reply, Request, Requests, View};
+use ringway_control::config_file::Reloads;
+use ringway_control::{Reply, Request, Requests, View};
 
 /// Connections served at the same time.
 pub const CONCURRENT: usize = 32;
@@ -343,15 +343,17 @@ async fn view(requests: &Requests) -> Result<View, ApiError> {
     ask(requests, Request::View).await
 }
 
-async fn status(State(requests): State<Requests>) -> Answer<crate::view::Status> {
-    Ok(Json(view(&requests).await?.status))
+async fn status(State(requests): State<Requests>) -> Answer<ringway_control::view::Status> {
+    let mut status = view(&requests).await?.status;
+    status.log_lines_lost = crate::log::lost();
+    Ok(Json(status))
 }
 
-async fn pods(State(requests): State<Requests>) -> Answer<Vec<crate::view::Pod>> {
+async fn pods(State(requests): State<Requests>) -> Answer<Vec<ringway_control::view::Pod>> {
     Ok(Json(view(&requests).await?.pods))
 }
 
-async fn drops(State(requests): State<Requests>) -> Answer<crate::view::Drops> {
+async fn drops(State(requests): State<Requests>) -> Answer<ringway_control::view::Drops> {
     let view = view(&requests).await?;
     Ok(Json(tables::drops(&view.snapshot, &view.counters)))
 }
@@ -378,7 +380,7 @@ async fn table(
 }
 
 /// Reads the configuration file now. 409: it is wrong, and what was in force stays so.
-async fn reload(State(asked): State<Asked>) -> Answer<crate::view::Reloaded> {
+async fn reload(State(asked): State<Asked>) -> Answer<ringway_control::view::Reloaded> {
     let (sender, receiver) = oneshot::channel();
     asked.reloads.ask(Box::new(move |reloaded| {
         let _ = sender.send(reloaded);
@@ -387,7 +389,7 @@ async fn reload(State(asked): State<Asked>) -> Answer<crate::view::Reloaded> {
     let reloaded = receiver.await.map_err(stopping)?;
     let words = |all: Vec<ringway_config::Difference>| all.into_iter().map(|d| d.what).collect();
     match reloaded.outcome {
-        Ok(changed) => Ok(Json(crate::view::Reloaded {
+        Ok(changed) => Ok(Json(ringway_control::view::Reloaded {
             changed: words(changed),
             needs_restart: words(reloaded.waiting),
         })),
@@ -402,36 +404,45 @@ async fn reload(State(asked): State<Asked>) -> Answer<crate::view::Reloaded> {
     }
 }
 
-async fn attach(State(requests): State<Requests>, body: ReadBody) -> Answer<crate::view::Pod> {
+async fn attach(
+    State(requests): State<Requests>,
+    body: ReadBody,
+) -> Answer<ringway_control::view::Pod> {
     let attach = parse_attach(&whole(body)?)?;
     Ok(Json(
         ask(&requests, |reply| Request::Attach(attach, reply)).await??,
     ))
 }
 
-async fn detach(State(requests): State<Requests>, body: ReadBody) -> Answer<crate::view::Detached> {
+async fn detach(
+    State(requests): State<Requests>,
+    body: ReadBody,
+) -> Answer<ringway_control::view::Detached> {
     let detach = parse_detach(&whole(body)?)?;
     Ok(Json(
         ask(&requests, |reply| Request::Detach(detach, reply)).await??,
     ))
 }
 
-async fn pause(State(requests): State<Requests>, body: ReadBody) -> Answer<crate::view::Paused> {
+async fn pause(
+    State(requests): State<Requests>,
+    body: ReadBody,
+) -> Answer<ringway_control::view::Paused> {
     let duration = request::parse_pause(&whole(body)?)?;
     let paused = ask(&requests, |reply| {
         Request::PauseReconciling(duration, reply)
     })
     .await?;
     let paused = paused.map_err(|e| ApiError::bad_request(e.to_string(), "pause for less"))?;
-    Ok(Json(crate::view::Paused {
+    Ok(Json(ringway_control::view::Paused {
         paused_s: paused.as_secs(),
         was_paused: false,
     }))
 }
 
-async fn resume(State(requests): State<Requests>) -> Answer<crate::view::Paused> {
+async fn resume(State(requests): State<Requests>) -> Answer<ringway_control::view::Paused> {
     let was_paused = ask(&requests, Request::ResumeReconciling).await?;
-    Ok(Json(crate::view::Paused {
+    Ok(Json(ringway_control::view::Paused {
         paused_s: 0,
         was_paused,
     }))

@@ -9,8 +9,10 @@ use ringway_packet::mac::MacAddr;
 use ringway_switch::{Counters, DropReason, IgnoreReason};
 use ringway_tables::{Cidr, PathId, PeerId, PortId, Snapshot, Target};
 
-use crate::totals::traffic;
-use crate::view::{Drop, DropCount, Drops, MacRow, NeighbourRow, PathRow, PeerRow, RouteRow};
+use ringway_control::totals::traffic;
+use ringway_control::view::{
+    Drop, DropCount, Drops, MacRow, NeighbourRow, PathRow, PeerRow, RouteRow,
+};
 
 /// MAC table, sorted.
 pub fn macs(snapshot: &Snapshot) -> Vec<MacRow> {

@@ -22,12 +22,12 @@ use tokio::sync::oneshot;
 
 use super::{Failure, output, privileges, signals};
 use crate::api::serve;
-use crate::config_file::{self, Reloads};
-use crate::control::{Acquired, Control, Reloaded, Request, Requests};
 use crate::log::Log;
-use crate::processors;
-use crate::underlay::Underlay;
 use ringway_config::Config;
+use ringway_control::config_file::{self, Reloads};
+use ringway_control::processors;
+use ringway_control::underlay::Underlay;
+use ringway_control::{Acquired, Control, Reloaded, Request, Requests};
 
 /// How often an underlay that is not ready is looked at again.
 const WAIT_PERIOD: Duration = Duration::from_millis(250);

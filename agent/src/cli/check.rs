@@ -7,10 +7,10 @@ use ringway_kernel::netlink::{Netlink, NetlinkError, RouteTo};
 
 use super::client::Client;
 use super::{Failure, output, show};
-use crate::processors;
-use crate::underlay::Underlay;
-use crate::view::Status;
 use ringway_config::{Config, ConfigError, Problem};
+use ringway_control::processors;
+use ringway_control::underlay::Underlay;
+use ringway_control::view::Status;
 
 /// Warnings that are printed; a route that is missing concerns a thousand peers alike.
 const PRINTED: usize = 8;

@@ -17,9 +17,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::install;
-use crate::view;
 use client::{Client, ClientError};
 use ringway_config::{Config, KEYS, When};
+use ringway_control::view;
 
 /// A userspace packet switch that is the pod network of a node.
 #[derive(Parser)]

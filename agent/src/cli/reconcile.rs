@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::Failure;
 use super::client::Client;
 use super::show::duration;
-use crate::view::Paused;
+use ringway_control::view::Paused;
 
 /// What to do about what others change in the node's kernel.
 #[derive(Subcommand)]

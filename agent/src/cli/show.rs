@@ -1,7 +1,7 @@
 //! Answers for people: aligned columns, units, nothing that is zero by nature.
 
 use super::columns::{Fields, Rows};
-use crate::view::{
+use ringway_control::view::{
     Buffers, Condition, ConfigStatus, Detached, Drops, MacRow, NeighbourRow, NotServed, PathRow,
     PeerRow, Pod, Reloaded, RingStatus, RouteRow, Status, UnderlayStatus,
 };

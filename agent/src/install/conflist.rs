@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::control::PENDING;
 use ringway_config::Config;
+use ringway_control::PENDING;
 
 /// Its file name: sorts before Flannel's `10-flannel.conflist`.
 pub const CONFLIST: &str = "05-ringway.conflist";

@@ -70,7 +70,7 @@ pub enum InstallError {
     },
     /// The state cannot be read.
     #[error("{0}")]
-    State(#[from] crate::state::StateError),
+    State(#[from] ringway_control::state::StateError),
 }
 
 pub(super) fn io_error(

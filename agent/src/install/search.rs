@@ -15,8 +15,8 @@ use ringway_kernel::pod::interface::{TAP_OWNER_UID, alias};
 use serde_json::Value;
 
 use super::{PLUGIN, Places};
-use crate::control::PENDING;
 use ringway_config::Config;
+use ringway_control::PENDING;
 
 /// Folders of named namespaces: of `ip netns`, containerd and CRI-O; of Docker.
 const NAMED: [&str; 2] = [ringway_kernel::netns::NAMED, "/run/docker/netns"];

@@ -1,3 +1,7 @@
+use std::thread::JoinHandle;
+
+use ringway_cni::api::{Add, Attachment};
+use ringway_control::{Control, Request, Requests};
 use ringway_kernel::testing::{Pod, in_netns};
 
 use super::*;
@@ -157,9 +161,43 @@ fn a_missing_loopback_is_said_with_where_to_get_it() {
     assert_eq!(lacks_loopback(folder.path()), None);
 }
 
+/// A control plane in the current namespace, which serves requests.
+struct Agent {
+    requests: Requests,
+    thread: JoinHandle<Result<(), String>>,
+}
+
+impl Agent {
+    fn start(config: &Config) -> Self {
+        let control = Control::start(config.clone()).unwrap();
+        let (requests, inbox) = crossbeam_channel::unbounded();
+        let thread = std::thread::spawn(move || control.run(&inbox));
+        Self { requests, thread }
+    }
+
+    fn attach(&self, netns: &Path) {
+        let add = Add {
+            attachment: Attachment {
+                container_id: "c1".into(),
+                ifname: "eth0".into(),
+            },
+            netns: netns.display().to_string(),
+            ..Add::default()
+        };
+        let (sender, answer) = crossbeam_channel::bounded(1);
+        let reply = Box::new(move |added| sender.send(added).unwrap());
+        self.requests.send(Request::CniAdd(add, reply)).unwrap();
+        answer.recv().unwrap().unwrap();
+    }
+
+    fn stop(self) {
+        self.requests.send(Request::Stop).unwrap();
+        self.thread.join().unwrap().unwrap();
+    }
+}
+
 #[test]
 fn uninstalled_the_machine_is_as_before() {
-    use crate::control::Control;
     use ringway_kernel::netlink::{LinkChange, Netlink};
     use ringway_ports::tap::{self, TapOptions};
 
@@ -198,15 +236,15 @@ fn uninstalled_the_machine_is_as_before() {
         };
         let before = look();
         install(&config, &places).unwrap();
-        let mut control = Control::start(config.clone()).unwrap();
-        control.attach_for_test(&pod.path());
+        let agent = Agent::start(&config);
+        agent.attach(&pod.path());
         let running = uninstall(&config, &places).unwrap_err();
         assert!(
             matches!(running, InstallError::AgentRuns { .. }),
             "{running}"
         );
         assert_ne!(look(), before);
-        control.stop_for_test();
+        agent.stop();
         let report = uninstall(&config, &places).unwrap();
         assert_eq!(report.left, [""; 0]);
         assert_eq!(report.pods, ["pod c1/eth0"]);
@@ -269,7 +307,6 @@ fn what_no_record_names_is_found_and_nothing_else_is_touched() {
 
 /// Two installs, an agent with a pod, its record lost; beside them what is somebody else's.
 fn lose_the_record(loss: &str) {
-    use crate::control::Control;
     use ringway_kernel::pod::interface::TAP_OWNER_UID;
     use ringway_ports::tap::{self, TapOptions};
 
@@ -319,9 +356,9 @@ fn lose_the_record(loss: &str) {
         install(&config, &elsewhere).unwrap();
     }
     install(&config, &places).unwrap();
-    let mut control = Control::start(config.clone()).unwrap();
-    control.attach_for_test(&pod.path());
-    control.stop_for_test();
+    let agent = Agent::start(&config);
+    agent.attach(&pod.path());
+    agent.stop();
     assert_eq!(
         (pod.links(), links()),
         (

@@ -13,9 +13,9 @@ use ringway_kernel::sysctl;
 use ringway_ports::tap::{self, TapError};
 
 use super::{INSTALLED, InstallError, Places, installed, io_error, search};
-use crate::control::PENDING;
-use crate::state::{State, StateDir, StateError};
 use ringway_config::Config;
+use ringway_control::PENDING;
+use ringway_control::state::{State, StateDir, StateError};
 
 const DAMAGED: &str = "state.json.damaged";
 

@@ -4,11 +4,13 @@ use std::os::unix::net::UnixStream as Client;
 use crossbeam_channel::unbounded;
 
 use super::*;
-use crate::control::ControlError;
+use ringway_control::ControlError;
+use ringway_control::config_file::follow;
 
 /// The API on a socket in a directory, answered by `control`.
 struct Served {
     dir: tempfile::TempDir,
+    _config: tempfile::TempDir,
     handle: tokio::runtime::Handle,
 }
 
@@ -27,10 +29,17 @@ fn served(control: impl Fn(Request) + Send + 'static) -> Served {
     };
     let handle = runtime.handle().clone();
     // Ends with the test's process.
-    let reloads = Reloads::of_nobody().unwrap();
+    let config = tempfile::tempdir().unwrap();
+    let file = config.path().join("ringway.toml");
+    std::fs::write(&file, "").unwrap();
+    let reloads = follow(file, String::new(), None, requests.clone()).unwrap();
     let asked = Asked { requests, reloads };
     std::thread::spawn(move || runtime.block_on(serve(listener, asked, std::future::pending())));
-    Served { dir, handle }
+    Served {
+        dir,
+        _config: config,
+        handle,
+    }
 }
 
 impl Served {

@@ -88,7 +88,7 @@ impl AskedError {
 }
 
 /// Path of the namespace, and the interface's name.
-pub(crate) fn interface(netns: &str, ifname: &str) -> Result<(PathBuf, String), AskedError> {
+pub fn interface(netns: &str, ifname: &str) -> Result<(PathBuf, String), AskedError> {
     let path = netns::resolve(netns)?;
     interface_name(ifname).map_err(|why| {
         let value = ifname.to_owned();
@@ -98,7 +98,7 @@ pub(crate) fn interface(netns: &str, ifname: &str) -> Result<(PathBuf, String), 
 }
 
 /// The namespace's path; container and interface checked.
-pub(crate) fn cni_interface(netns: &str, attachment: &Attachment) -> Result<PathBuf, AskedError> {
+pub fn cni_interface(netns: &str, attachment: &Attachment) -> Result<PathBuf, AskedError> {
     let (path, _) = interface(netns, &attachment.ifname)?;
     let id = &attachment.container_id;
     // The specification's pattern: [a-zA-Z0-9][a-zA-Z0-9_.-]*
@@ -114,7 +114,7 @@ pub(crate) fn cni_interface(netns: &str, attachment: &Attachment) -> Result<Path
 
 /// Addresses a runtime asks for, one of each family at most; a prefix length is allowed and ignored, as
 /// the node's pod network has one.
-pub(crate) fn asked_ips(texts: &[String]) -> Result<Vec<IpAddr>, AskedError> {
+pub fn asked_ips(texts: &[String]) -> Result<Vec<IpAddr>, AskedError> {
     let mut ips: Vec<IpAddr> = Vec::new();
     for text in texts {
         let (ip, _) = address_with_length(text)?;
@@ -127,7 +127,7 @@ pub(crate) fn asked_ips(texts: &[String]) -> Result<Vec<IpAddr>, AskedError> {
 }
 
 /// `address` or `address/length`.
-pub(crate) fn address_with_length(text: &str) -> Result<(IpAddr, Option<u8>), AskedError> {
+pub fn address_with_length(text: &str) -> Result<(IpAddr, Option<u8>), AskedError> {
     let (address, len) = match text.split_once('/') {
         Some((address, len)) => (address, Some(len.parse::<u8>())),
         None => (text, None),
@@ -144,7 +144,7 @@ pub(crate) fn address_with_length(text: &str) -> Result<(IpAddr, Option<u8>), As
 }
 
 /// The MAC address of a pod.
-pub(crate) fn mac_address(text: &str) -> Result<MacAddr, AskedError> {
+pub fn mac_address(text: &str) -> Result<MacAddr, AskedError> {
     match text.parse::<MacAddr>() {
         Ok(mac) if mac == mac::GATEWAY => Err(AskedError::GatewayMac { mac }),
         Ok(mac) if mac::is_station(mac) => Ok(mac),

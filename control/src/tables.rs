@@ -297,7 +297,7 @@ mod tests {
     use ringway_packet::addr::{from_ip, mapped};
     use ringway_tables::{PathId, Target};
 
-    const TEXT: &str = include_str!("../../../config/ringway.toml");
+    const TEXT: &str = include_str!("../../config/ringway.toml");
 
     fn snapshot(extra: &str) -> Snapshot {
         let text = TEXT.replace("encap = \"vxlan\"", &format!("encap = \"vxlan\"\n{extra}"));

@@ -4,7 +4,6 @@ use super::*;
 use crate::state::{StateDir, StateError};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use ringway_cni::api::CODE_LATER;
 
 /// A node whose state directory is a small file system of its own, in mounts that go with the test.
 fn on_a_small_file_system() -> Node {
@@ -62,10 +61,13 @@ fn serves_and_refuses_an_add(spoil: impl Fn(&Path), reason: &str, cure: impl Fn(
         let refused = control.attach(&b).unwrap_err();
         let place = dir.join("state.json").display().to_string();
         for word in [place.as_str(), reason, "os error"] {
-            assert!(refused.error.contains(word), "no {word:?}: {refused:?}");
+            assert!(
+                refused.to_string().contains(word),
+                "no {word:?}: {refused:?}"
+            );
         }
-        assert!(refused.remedy.contains("node.state_dir"), "{refused:?}");
-        assert_eq!(refused.code, CODE_LATER);
+        assert!(refused.remedy().contains("node.state_dir"), "{refused:?}");
+        assert_eq!(refused.kind(), Kind::Later);
         assert_eq!(links(&other), ["lo"]);
         assert_eq!(target(&control, "10.77.1.9"), Some(Target::Unreachable));
     }

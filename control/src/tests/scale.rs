@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use ringway_cluster::{Change, Cluster, Route, Source, Via};
 use ringway_tables::{Publisher, Snapshot};
 
-use crate::control::tables::{Known, Surroundings};
+use crate::tables::{Known, Surroundings};
 use crate::underlay::Underlay;
 use ringway_config::Config;
 

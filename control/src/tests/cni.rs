@@ -1,9 +1,6 @@
 //! What the CNI plugin asks for, against the kernel.
 
-use ringway_cni::api::{
-    Bandwidth, CODE_FULL, CODE_INVALID, CODE_TAKEN, CODE_UNKNOWN, Delegated, PodIdentity,
-    PortMapping, Route,
-};
+use ringway_cni::api::{Bandwidth, Delegated, PodIdentity, PortMapping, Route};
 
 use super::*;
 
@@ -64,14 +61,14 @@ fn an_add_gets_addresses_of_both_families_and_a_check_agrees() {
         control.cni_check(&check(&pod, "c1", &added)).unwrap();
 
         let again = control.cni_add(&request).unwrap_err();
-        assert_eq!(again.code, CODE_TAKEN, "{again:?}");
-        assert!(again.error.contains("attached already"), "{again:?}");
+        assert_eq!(again.kind(), Kind::Taken, "{again:?}");
+        assert!(again.to_string().contains("attached already"), "{again:?}");
 
         assert_eq!(del(&mut control, "c1").note, None);
         assert_eq!(links(&pod), ["lo"]);
         assert!(del(&mut control, "c1").note.is_some());
-        let gone = ApiError::from(control.cni_check(&check(&pod, "c1", &added)).unwrap_err());
-        assert_eq!(gone.code, CODE_UNKNOWN);
+        let gone = control.cni_check(&check(&pod, "c1", &added)).unwrap_err();
+        assert_eq!(gone.kind(), Kind::Unknown);
         // The address that was just released is the last to be used again.
         let next = control.cni_add(&request).unwrap();
         assert_eq!(addresses(&next), ["10.77.1.3/24", "fd77:1::3/64"]);
@@ -87,8 +84,8 @@ fn a_check_sees_what_somebody_broke() {
         let added = control.cni_add(&add(&pod, "c1")).unwrap();
         let good = check(&pod, "c1", &added);
         let refused = |control: &mut Control, check: &Check, words: &str| {
-            let refused = ApiError::from(control.cni_check(check).expect_err(words));
-            assert!(refused.error.contains(words), "{refused:?}");
+            let refused = control.cni_check(check).expect_err(words);
+            assert!(refused.to_string().contains(words), "{refused:?}");
         };
         let mut wrong = good.clone();
         wrong.ips[0] = "10.77.1.9/24".into();
@@ -145,8 +142,8 @@ fn what_a_pod_asks_for_it_gets_or_is_told_who_has_it() {
             ..asks.clone()
         });
         let taken = taken.unwrap_err();
-        assert_eq!(taken.code, CODE_TAKEN);
-        assert!(taken.error.contains("c1/eth0"), "{taken:?}");
+        assert_eq!(taken.kind(), Kind::Taken);
+        assert!(taken.to_string().contains("c1/eth0"), "{taken:?}");
         assert_eq!(links(&other), ["lo"]);
         assert_eq!(node.saved(), ["c1/eth0"]);
         control.stop();
@@ -164,9 +161,9 @@ fn limits_are_checked_first_and_fit_the_pods_queue() {
             ..Bandwidth::default()
         });
         let refused = control.cni_add(&asks).unwrap_err();
-        assert_eq!(refused.status, 400);
+        assert_eq!(refused.kind(), Kind::Invalid);
         assert!(
-            refused.error.contains("egress rate of 10 bit/s"),
+            refused.to_string().contains("egress rate of 10 bit/s"),
             "{refused:?}"
         );
         assert_eq!(links(&pod), ["lo"]);
@@ -207,7 +204,7 @@ fn addresses_of_another_ipam_plugin_must_be_the_nodes() {
             ("10.77.1.1/24", None, "gateway's address"),
         ] {
             let refused = control.cni_add(&with(address, gateway)).expect_err(words);
-            assert!(refused.error.contains(words), "{refused:?}");
+            assert!(refused.to_string().contains(words), "{refused:?}");
         }
         let good = with("10.77.1.50/24", Some("10.77.1.1"));
         let added = control.cni_add(&good).unwrap();
@@ -229,8 +226,8 @@ fn a_full_network_says_who_has_it() {
             control.cni_add(&add(pod, name)).unwrap();
         }
         let full = control.cni_add(&add(&pods[2], "c3")).unwrap_err();
-        assert_eq!(full.code, CODE_FULL);
-        assert!(full.error.contains("10.77.1.8 c1/eth0"), "{full:?}");
+        assert_eq!(full.kind(), Kind::Full);
+        assert!(full.to_string().contains("10.77.1.8 c1/eth0"), "{full:?}");
         assert_eq!(links(&pods[2]), ["lo"]);
         del(&mut control, "c1");
         let added = control.cni_add(&add(&pods[2], "c3")).unwrap();
@@ -459,14 +456,14 @@ fn a_second_interface_of_the_network_in_one_pod_is_refused() {
             let mut second = add(&pod, container);
             second.attachment.ifname = "net1".into();
             let refused = control.cni_add(&second).unwrap_err();
-            assert_eq!(refused.code, CODE_TAKEN, "{refused:?}");
+            assert_eq!(refused.kind(), Kind::Taken, "{refused:?}");
             for words in ["eth0 of this network already, as pod c1/eth0", "net1"] {
-                assert!(refused.error.contains(words), "{refused:?}");
+                assert!(refused.to_string().contains(words), "{refused:?}");
             }
         }
         let mut by_hand = request(&pod, "by-hand", &["10.77.1.99"]);
         by_hand.ifname = "net1".into();
-        assert_eq!(control.attach(&by_hand).unwrap_err().status, 409);
+        assert_eq!(control.attach(&by_hand).unwrap_err().kind(), Kind::Taken);
         assert_eq!(links(&pod), ["lo", "eth0"]);
         assert_eq!(node.saved(), ["c1/eth0"]);
         // Under another name it is well in another pod, and in this one when the first has gone.
@@ -496,15 +493,15 @@ fn host_ports_that_cannot_be_are_left_out_or_refused_by_name() {
             ..add(&pod, "c1")
         };
         let refused = control.cni_add(&with(8080, "::1")).unwrap_err();
-        assert_eq!(refused.code, CODE_INVALID);
-        assert!(refused.error.contains("hostIP ::1"), "{refused:?}");
+        assert_eq!(refused.kind(), Kind::Invalid);
+        assert!(refused.to_string().contains("hostIP ::1"), "{refused:?}");
         // Somebody listens: of IPv4, of both, only on another address.
         let listener = std::net::TcpListener::bind("0.0.0.0:2222").unwrap();
         let refused = control.cni_add(&with(2222, "")).unwrap_err();
-        assert_eq!(refused.code, CODE_TAKEN);
+        assert_eq!(refused.kind(), Kind::Taken);
         let who = format!("(pid {})", std::process::id());
         for words in ["host port 2222/tcp", who.as_str()] {
-            assert!(refused.error.contains(words), "{refused:?}");
+            assert!(refused.to_string().contains(words), "{refused:?}");
         }
         assert_eq!(links(&pod), ["lo"]);
         control.cni_add(&with(2222, "fd00:77::1")).unwrap();

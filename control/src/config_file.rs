@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use ringway_cluster::source::file::{File, Text};
 
-use crate::control::{Reloaded, Reply, Request, Requests};
 use crate::processors;
+use crate::{Reloaded, Reply, Request, Requests};
 use ringway_config::{Config, ConfigError};
 
 /// Has the file read again; clones do the same.
@@ -26,16 +26,6 @@ pub struct Reloads {
 }
 
 impl Reloads {
-    /// One that nobody answers.
-    #[cfg(test)]
-    pub(crate) fn of_nobody() -> std::io::Result<Self> {
-        let (_, wake) = std::io::pipe()?;
-        Ok(Self {
-            asked: unbounded().0,
-            wake: std::sync::Arc::new(wake),
-        })
-    }
-
     /// Reads the file now, whether it has changed or not; the answer comes from another thread.
     pub fn ask(&self, reply: Reply<Reloaded>) {
         // Whoever asks an agent that ends gets no answer.

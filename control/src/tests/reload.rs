@@ -8,7 +8,7 @@ use ringway_config::{ConfigError, Difference};
 impl Node {
     /// The configuration with one piece of its text replaced, as a file that was read.
     fn read(&self, from: &str, to: &str) -> Result<Box<Config>, ConfigError> {
-        let text = include_str!("../../../../config/ringway.toml");
+        let text = include_str!("../../../config/ringway.toml");
         assert!(text.contains(from), "{from}");
         let state = self.dir.path().join("state");
         let text = text

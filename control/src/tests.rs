@@ -19,7 +19,6 @@ use ringway_ports::tap::{self, TapOptions};
 use ringway_tables::{PathId, PortId, Target};
 
 use super::*;
-use crate::api::ApiError;
 
 /// A node in the current namespace: an underlay interface and a directory.
 struct Node {
@@ -47,7 +46,7 @@ impl Node {
     }
 
     fn config(&self, workers: usize) -> Config {
-        let text = include_str!("../../../config/ringway.toml");
+        let text = include_str!("../../config/ringway.toml");
         let state = self.dir.path().join("state");
         let text = text.replace("[node]", &format!("[node]\nstate_dir = {state:?}"))
             + &format!("\n[workers]\ncount = {workers}\npolling = \"interrupt\"\n");
@@ -114,16 +113,16 @@ impl Control {
         }
     }
 
-    fn attach(&mut self, attach: &Attach) -> Result<view::Pod, ApiError> {
-        Ok(self.ask(|reply| Request::Attach(attach.clone(), reply))?)
+    fn attach(&mut self, attach: &Attach) -> Result<view::Pod, ControlError> {
+        self.ask(|reply| Request::Attach(attach.clone(), reply))
     }
 
-    fn detach(&mut self, detach: &Detach) -> Result<view::Detached, ApiError> {
-        Ok(self.ask(|reply| Request::Detach(detach.clone(), reply))?)
+    fn detach(&mut self, detach: &Detach) -> Result<view::Detached, ControlError> {
+        self.ask(|reply| Request::Detach(detach.clone(), reply))
     }
 
-    pub(super) fn cni_add(&mut self, add: &Add) -> Result<Added, ApiError> {
-        Ok(self.ask(|reply| Request::CniAdd(add.clone(), reply))?)
+    pub(super) fn cni_add(&mut self, add: &Add) -> Result<Added, ControlError> {
+        self.ask(|reply| Request::CniAdd(add.clone(), reply))
     }
 
     fn cni_del(&mut self, attachment: &Attachment) -> Done {
@@ -202,36 +201,36 @@ fn each_refusal_says_why_and_leaves_nothing() {
         let version = control.publisher.current().version;
         let good = request(&other, "b", &["10.77.1.3"]);
         let ips = |ips: &[&str]| request(&other, "b", ips);
-        let cases: Vec<(Attach, u16, &str)> = vec![
+        let cases: Vec<(Attach, Kind, &str)> = vec![
             (
                 request(&other, "a", &["10.77.1.3"]),
-                409,
+                Kind::Taken,
                 "attached already",
             ),
             (
                 ips(&["10.77.1.2"]),
-                409,
+                Kind::Taken,
                 "address 10.77.1.2 of b already belongs to pod a",
             ),
             (
                 ips(&["fd77:1::2"]),
-                409,
+                Kind::Taken,
                 "address fd77:1::2 of b already belongs to pod a",
             ),
-            (ips(&["10.77.1.3", "fd77:1::2"]), 409, "pod a"),
-            (ips(&["10.77.1.1"]), 400, "gateway"),
-            (ips(&["10.77.1.0"]), 400, "network itself"),
-            (ips(&["10.77.1.255"]), 400, "broadcast"),
-            (ips(&["fd77:1::1"]), 400, "gateway"),
-            (ips(&["fd77:1::"]), 400, "network itself"),
-            (ips(&["10.77.2.2"]), 400, "outside"),
-            (ips(&["10.77.1.3", "fd77:2::3"]), 400, "outside"),
+            (ips(&["10.77.1.3", "fd77:1::2"]), Kind::Taken, "pod a"),
+            (ips(&["10.77.1.1"]), Kind::Invalid, "gateway"),
+            (ips(&["10.77.1.0"]), Kind::Invalid, "network itself"),
+            (ips(&["10.77.1.255"]), Kind::Invalid, "broadcast"),
+            (ips(&["fd77:1::1"]), Kind::Invalid, "gateway"),
+            (ips(&["fd77:1::"]), Kind::Invalid, "network itself"),
+            (ips(&["10.77.2.2"]), Kind::Invalid, "outside"),
+            (ips(&["10.77.1.3", "fd77:2::3"]), Kind::Invalid, "outside"),
             (
                 Attach {
                     mac: Some("0a:58:0a:4d:01:02".parse().unwrap()),
                     ..good.clone()
                 },
-                409,
+                Kind::Taken,
                 "MAC",
             ),
             (
@@ -239,7 +238,7 @@ fn each_refusal_says_why_and_leaves_nothing() {
                     mac: Some(ringway_kernel::mac::GATEWAY),
                     ..good.clone()
                 },
-                409,
+                Kind::Taken,
                 "gateway",
             ),
             (
@@ -247,7 +246,7 @@ fn each_refusal_says_why_and_leaves_nothing() {
                     mtu: Some(1431),
                     ..good.clone()
                 },
-                400,
+                Kind::Invalid,
                 "1430",
             ),
             (
@@ -255,7 +254,7 @@ fn each_refusal_says_why_and_leaves_nothing() {
                     netns: "/nonexistent".into(),
                     ..good.clone()
                 },
-                404,
+                Kind::NoNetns,
                 "/nonexistent",
             ),
             (
@@ -263,7 +262,7 @@ fn each_refusal_says_why_and_leaves_nothing() {
                     netns: "/etc/passwd".into(),
                     ..good.clone()
                 },
-                400,
+                Kind::Invalid,
                 "not a network namespace",
             ),
             (
@@ -271,7 +270,7 @@ fn each_refusal_says_why_and_leaves_nothing() {
                     netns: "/dev/null".into(),
                     ..good.clone()
                 },
-                400,
+                Kind::Invalid,
                 "not a network namespace",
             ),
             (
@@ -279,7 +278,7 @@ fn each_refusal_says_why_and_leaves_nothing() {
                     netns: "/proc/thread-self/ns/net".into(),
                     ..good.clone()
                 },
-                400,
+                Kind::Invalid,
                 "own",
             ),
             (
@@ -287,18 +286,18 @@ fn each_refusal_says_why_and_leaves_nothing() {
                     netns: pod.path(),
                     ..good.clone()
                 },
-                409,
+                Kind::Taken,
                 "TAP name taken",
             ),
         ];
-        for (request, status, words) in cases {
+        for (request, kind, words) in cases {
             let refused = control.attach(&request).expect_err(words);
-            assert_eq!(refused.status, status, "{refused:?}");
+            assert_eq!(refused.kind(), kind, "{refused:?}");
             assert!(
-                refused.error.contains(words),
+                refused.to_string().contains(words),
                 "{words:?} is not in {refused:?}"
             );
-            assert!(!refused.remedy.is_empty());
+            assert!(!refused.remedy().is_empty());
         }
         assert_eq!(control.publisher.current().version, version);
         assert_eq!(node.saved(), ["a"]);
@@ -319,8 +318,8 @@ fn an_attach_that_cannot_be_recorded_is_undone() {
         std::fs::create_dir_all(file.join("x")).unwrap();
         let refused = control.attach(&request(&pod, "a", &["10.77.1.2"]));
         let refused = refused.unwrap_err();
-        assert_eq!(refused.status, 500);
-        assert!(refused.error.contains("not attached"), "{refused:?}");
+        assert_eq!(refused.kind(), Kind::Later);
+        assert!(refused.to_string().contains("not attached"), "{refused:?}");
         assert_eq!(links(&pod), ["lo"]);
         assert_eq!(target(&control, "10.77.1.2"), Some(Target::Unreachable));
         control.stop();
@@ -518,7 +517,7 @@ fn a_recorded_pod_that_cannot_be_served_keeps_its_address_until_it_is_detached()
         let refused = control
             .attach(&request(&other, "b", &["10.77.1.2"]))
             .unwrap_err();
-        assert!(refused.error.contains("pod a"), "{refused:?}");
+        assert!(refused.to_string().contains("pod a"), "{refused:?}");
         drop(held);
         assert!(detach(&mut control, "a").existed);
         assert_eq!(links(&pod), ["lo"]);

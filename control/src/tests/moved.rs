@@ -70,7 +70,7 @@ fn pods_of_another_pod_network_are_kept_and_named() {
         let ips = ["10.77.1.2", "fd77:1::2"];
         control.attach(&request(&pod, "old", &ips)).unwrap();
         control.stop();
-        let text = include_str!("../../../../config/ringway.toml")
+        let text = include_str!("../../../config/ringway.toml")
             .replace("10.77.1.0/24", "10.79.1.0/24")
             .replace("fd77:1::/64", "fd79:1::/64");
         let mut config = Config::parse(Path::new("t"), &text).unwrap();

@@ -16,9 +16,11 @@
 
 mod acquire;
 mod addresses;
+pub mod asked;
 mod attach;
 mod closing;
 mod cni;
+pub mod config_file;
 mod descriptors;
 mod desired;
 mod error;
@@ -30,12 +32,17 @@ mod outer;
 mod path_mtu;
 mod paths;
 mod pods;
+pub mod processors;
 mod reload;
 mod request;
 mod rings;
 mod saving;
 mod start;
+pub mod state;
 mod tables;
+pub mod totals;
+pub mod underlay;
+pub mod view;
 mod watchdog;
 
 use std::collections::{BTreeMap, HashMap};
@@ -56,7 +63,7 @@ use ringway_tables::{Publisher, Snapshot};
 
 use crate::state::{State, StateDir};
 use crate::underlay::Underlay;
-use crate::view::{self, SocketStatus};
+use crate::view::SocketStatus;
 use ringway_config::ipam::Pool;
 use ringway_config::{Config, ConfigError, EncapKind};
 use ringway_worker::{Event, Worker};
@@ -361,7 +368,8 @@ impl Control {
             rules: self.rules.describe(),
             state_error: self.unsaved.clone(),
             conditions: self.conditions(),
-            log_lines_lost: crate::log::lost(),
+            // The log is not ours; the API adds it.
+            log_lines_lost: 0,
             pods: self.pods.len(),
             not_served: self.not_served(),
             peers: c.peers.len(),
@@ -390,24 +398,6 @@ impl Control {
             buffers: view::Buffers::of(worker.buffers()),
             sockets: view::SocketCounts::of(worker.buffers()),
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn attach_for_test(&mut self, netns: &std::path::Path) {
-        let add = Add {
-            attachment: Attachment {
-                container_id: "c1".into(),
-                ifname: "eth0".into(),
-            },
-            netns: netns.display().to_string(),
-            ..Add::default()
-        };
-        self.cni_add(&add).unwrap();
-    }
-
-    #[cfg(test)]
-    pub(crate) fn stop_for_test(self) {
-        self.stop();
     }
 
     /// Ends the workers. Interfaces stay: they are persistent, and the state
