@@ -22,25 +22,25 @@ struct Cli {
 enum Command {
     /// Two nodes and three pods on this machine, real traffic, a table of results
     Demo(demo::Args),
-    /// Throughput and latency beside the kernel bridge and kernel VXLAN
+    /// Throughput and latency, compared with the kernel bridge and kernel VXLAN
     Compare(compare::Args),
-    /// Full-rate traffic for minutes: memory must not grow, no buffer may get lost
+    /// Full-rate traffic for minutes: memory must not grow, no buffer may be lost
     Soak(soak::Args),
     /// Two nodes and three pods to experiment with, until Ctrl-C
     Lab(hold::Args),
     /// The pipeline alone on one core, from a capture in memory to nowhere
     Pipeline(pipeline::Args),
-    /// Instructions per packet, counted under valgrind and held against those recorded
+    /// Instructions per packet, counted under valgrind and compared with those recorded
     Instructions(instructions::Args),
-    /// Either direction between an AF_XDP ring and memory, beside bare ring loops
+    /// Both directions between an AF_XDP ring and memory, compared with bare ring loops
     Ring(ring::Args),
     /// Send stamped UDP packets: rate, sizes, flows
     Generate(load::GenerateArgs),
-    /// Count them at the other end: lost, duplicated, reordered, latency
+    /// Count stamped packets at the other end: lost, duplicated, reordered, latency
     Sink(load::SinkArgs),
-    /// The highest rate at a small loss, and latency at half of it; beside the kernel in turns
+    /// The highest rate at a small loss, and latency at half of it; Ringway and the kernel in turns
     LossSearch(search::Args),
-    /// Remove what runs that were killed have left behind
+    /// Remove what killed runs have left behind
     Clean,
     /// What is counted (started by `instructions` under valgrind)
     #[command(hide = true)]
@@ -51,10 +51,10 @@ enum Command {
         /// 4 or 6
         family: u8,
     },
-    /// Boots a virtual machine and shows what is found in it (started by `make zerocopy`)
+    /// Boot a virtual machine and print what was found in it (started by `make zerocopy`)
     #[command(hide = true)]
     Vm(vm::HostArgs),
-    /// What is done in there (started by its init)
+    /// The work inside the virtual machine (started by its init)
     #[command(hide = true)]
     VmGuest(vm::GuestArgs),
 }

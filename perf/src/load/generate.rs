@@ -31,7 +31,7 @@ pub struct Args {
     /// MAC of the next hop (default: as the kernel resolves it)
     #[arg(long, value_name = "MAC")]
     pub to_mac: Option<MacAddr>,
-    /// Packets per second; 0: as many as go
+    /// Packets per second; 0: as many as possible
     #[arg(long, default_value_t = 0)]
     pub rate: u64,
     /// Bytes of a frame without its check sequence (60 to 9014), or `imix`: 7:4:1 of 64, 570 and 1400; what
@@ -50,7 +50,7 @@ pub struct Args {
     /// Seconds
     #[arg(long, default_value_t = 10.0)]
     pub seconds: f64,
-    /// Packets, in the place of seconds
+    /// Packets to send, instead of seconds
     #[arg(long)]
     pub count: Option<u64>,
     /// AF_XDP or AF_PACKET

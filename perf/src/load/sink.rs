@@ -23,10 +23,10 @@ pub struct Args {
     /// UDP port the packets come to
     #[arg(long, default_value_t = PORT)]
     pub port: u16,
-    /// The run to count, as the generator prints it (default: the first that is seen)
+    /// The run to count, as the generator prints it (default: the first one seen)
     #[arg(long, value_parser = run_of)]
     pub run: Option<u32>,
-    /// Most seconds; it ends earlier when the generator says that it is done
+    /// Maximum seconds; it ends earlier when the generator says that it is done
     #[arg(long, default_value_t = 60.0)]
     pub seconds: f64,
     /// AF_XDP or AF_PACKET

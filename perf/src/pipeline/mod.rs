@@ -81,16 +81,16 @@ pub struct Args {
     /// What to measure
     #[arg(long, value_enum, required = true)]
     scenario: Option<Scenario>,
-    /// Capture to replay endlessly (pcap, Ethernet) in place of made frames; for decap it carries the outer headers
+    /// Capture to replay endlessly (pcap, Ethernet) instead of making frames; for decap it carries the outer headers
     #[arg(long, value_name = "FILE", conflicts_with_all = ["flows", "size", "family"])]
     pcap: Option<PathBuf>,
-    /// Make frames of this many flows
+    /// Flows of the frames that are made
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     flows: u32,
-    /// of this many bytes on the wire, frame check sequence included (64 is 60 in memory), or `imix`
+    /// Bytes of each made frame on the wire, frame check sequence included (64 is 60 in memory), or `imix`
     #[arg(long, default_value = "64", value_name = "BYTES|imix")]
     size: Size,
-    /// of IPv4 or IPv6
+    /// IP family of the made frames: 4 or 6
     #[arg(long, default_value = "4", value_name = "4|6", value_parser = capture::family)]
     family: Family,
     /// Family of the outer headers (default: that of the pods)

@@ -65,7 +65,7 @@ pub struct Args {
     /// CPU of the generator
     #[arg(long, default_value_t = 1)]
     generator_core: usize,
-    /// An existing interface in the place of a veth: its queue 0 is taken while this runs
+    /// An existing interface instead of a veth: its queue 0 is taken while this runs
     #[arg(long, value_name = "INTERFACE")]
     device: Option<String>,
     /// The interface at the other end of --device, which then generates and drops; without it frames must
