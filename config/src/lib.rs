@@ -11,13 +11,13 @@ mod error;
 pub mod ipam;
 mod live;
 mod locate;
-mod meant;
 pub mod names;
 mod networks;
 mod number;
 mod pods;
 mod raw;
 mod show;
+mod suggestion;
 mod validate;
 
 use std::net::IpAddr;

@@ -3,7 +3,9 @@
 use serde::Deserialize;
 
 use super::number::Number;
-use super::{Checksum, EncapKind, Family, Gro, Io, Polling, Problem, Unfinished, locate, meant};
+use super::{
+    Checksum, EncapKind, Family, Gro, Io, Polling, Problem, Unfinished, locate, suggestion,
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -171,7 +173,7 @@ fn dont_fragment() -> bool {
 pub(super) fn parse(text: &str) -> Result<Raw, (Option<usize>, Problem)> {
     toml::from_str(text).map_err(|e| {
         let line = e.span().map(|span| locate::line(text, span.start));
-        let meant = line.and_then(|line| meant::problem(text, line, e.message()));
+        let meant = line.and_then(|line| suggestion::problem(text, line, e.message()));
         if let Some((line, problem)) = meant {
             return (Some(line), problem);
         }

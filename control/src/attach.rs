@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! tables with the pod, not published ─ recorded as pending ─┐                ┌─ recorded ─ published ─ workers
-//!                                             (`in_hand`)     └ interface made ┘
+//!                                            (`pod_jobs`)   └ interface made ┘
 //! ```
 //!
 //! All that can be refused is refused before anything is made; a failure half way takes back what was made.
@@ -28,8 +28,8 @@ use ringway_packet::offload::VNET_HDR_LEN;
 use ringway_tables::{Port, PortId, PortKind, Snapshot, Target};
 
 use super::addresses::pod_addresses;
-use super::in_hand::Outcome;
-use super::neighbours::tell_node;
+use super::neighbours::set_node_neighbours;
+use super::pod_jobs::Outcome;
 use super::pods::Attached;
 use super::tables::{as_v4, as_v6};
 use super::{Attach, Control, ControlError, Reply, closing};
@@ -68,7 +68,7 @@ pub(super) struct Attaching {
 
 impl Control {
     /// Attaches what a person or a program asked for.
-    pub(super) fn attach_as_asked(
+    pub(super) fn begin_attach(
         &mut self,
         request: &Attach,
         answer: Reply<Result<view::Pod, ControlError>>,
@@ -113,8 +113,8 @@ impl Control {
             answer,
             _closing: closing,
         };
-        self.in_hand.attaching.insert(name.clone(), attaching);
-        self.in_hand.begin(move || {
+        self.pod_jobs.attaching.insert(name.clone(), attaching);
+        self.pod_jobs.begin(move || {
             let made = interface::create(
                 &netns,
                 &Spec {
@@ -129,7 +129,7 @@ impl Control {
                 },
             );
             if made.is_ok() {
-                tell_node(&node, &record, true);
+                set_node_neighbours(&node, &record, true);
             }
             Outcome::Made(name, made)
         });
@@ -228,7 +228,7 @@ impl Control {
             Err(e) => {
                 self.rules.drop_host_ports(name);
                 if told {
-                    tell_node(&self.config.node.interface, &record, false);
+                    set_node_neighbours(&self.config.node.interface, &record, false);
                 }
                 // Its addresses were never heard of: their order stays as it was.
                 self.state.pods.remove(name);
@@ -319,7 +319,7 @@ impl Control {
     fn first_in(&self, netns: Identity, ifname: &str) -> Result<(), ControlError> {
         let same = |record: &PodRecord| record.netns_id == netns && record.ifname != ifname;
         let attached = self.pods.iter().map(|(name, pod)| (name, &pod.record));
-        let attaching = self.in_hand.attaching.iter();
+        let attaching = self.pod_jobs.attaching.iter();
         let attaching = attaching.map(|(name, pod)| (name, &pod.record));
         match attached.chain(attaching).find(|(_, record)| same(record)) {
             None => Ok(()),
@@ -331,13 +331,13 @@ impl Control {
         }
     }
 
-    /// Pods that are recorded but cannot be served, or are in hand, keep their addresses.
+    /// Pods that are recorded but cannot be served, or have a job under way, keep their addresses.
     fn not_dormant(&self, record: &PodRecord) -> Result<(), ControlError> {
         let dormant = |name: &&String| !self.pods.contains_key(*name);
         for name in self.state.pods.keys().filter(dormant) {
             let other = &self.state.pods[name];
             if let Some(ip) = record.ips.iter().find(|ip| other.ips.contains(ip)) {
-                let why = if self.in_hand.has(name) {
+                let why = if self.pod_jobs.has(name) {
                     "is being attached or detached"
                 } else {
                     "cannot be served"

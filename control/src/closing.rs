@@ -111,7 +111,7 @@ impl Closing {
             state.has_closed(netns, Instant::now());
         }
         drop(state);
-        // Here, not there: another may be in hand.
+        // Here, not there: another job may be under way.
         drop::<VecDeque<Leaving>>(own);
         let current = |state: &mut State| state.current == Some(netns);
         let changed = &self.shared.changed;

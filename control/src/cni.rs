@@ -19,7 +19,7 @@ use ringway_tables::Cidr;
 
 use super::attach::NewPod;
 use super::{Control, ControlError, Reply};
-use crate::asked;
+use crate::request_values;
 use crate::state::{CniRecord, PodRecord};
 use crate::view;
 use ringway_config::gateway;
@@ -44,12 +44,12 @@ impl Control {
     fn new_pod(&mut self, add: &Add) -> Result<NewPod, ControlError> {
         self.apply_pending();
         self.cni.ignored(&add.network, &add.ignored);
-        let netns = asked::cni_interface(&add.netns, &add.attachment)?;
+        let netns = request_values::cni_interface(&add.netns, &add.attachment)?;
         if let Some(name) = self.state.by_attachment(&add.attachment).map(str::to_owned) {
             self.supersede(&name, &netns)?;
         }
         let (ips, chosen) = if add.delegated.is_empty() {
-            self.choose(asked::asked_ips(&add.ips)?)?
+            self.choose(request_values::ip_addresses(&add.ips)?)?
         } else {
             (self.delegated(add)?, Vec::new())
         };
@@ -58,7 +58,11 @@ impl Control {
             name: self.name_for(add),
             netns,
             ifname: add.attachment.ifname.clone(),
-            mac: add.mac.as_deref().map(asked::mac_address).transpose()?,
+            mac: add
+                .mac
+                .as_deref()
+                .map(request_values::mac_address)
+                .transpose()?,
             mtu: add.mtu,
             routes,
             cni: Some(CniRecord {
@@ -108,8 +112,8 @@ impl Control {
         let stale = |(name, record): (&String, &PodRecord)| {
             let cni = record.cni.as_ref()?;
             let stale = cni.network == gc.network && !keep.contains(&cni.attachment);
-            // What is in hand has its own request, which will say.
-            (stale && !self.in_hand.has(name)).then(|| (name.clone(), cni.attachment.clone()))
+            // A pod with a job under way has a request of its own, which will answer.
+            (stale && !self.pod_jobs.has(name)).then(|| (name.clone(), cni.attachment.clone()))
         };
         let all: Vec<_> = self.state.pods.iter().filter_map(stale).collect();
         let mut released = Vec::new();
@@ -118,7 +122,7 @@ impl Control {
             self.begin_removal(&name, Box::new(drop));
             released.push((name, attachment));
         }
-        self.await_in_hand(|in_hand| released.iter().any(|(name, _)| in_hand.has(name)));
+        self.await_jobs(|pod_jobs| released.iter().any(|(name, _)| pod_jobs.has(name)));
         let released = released
             .into_iter()
             .map(|(_, attachment)| attachment)
@@ -222,7 +226,7 @@ impl Control {
             }
             match read_pending(&file) {
                 // Its own request is still being served.
-                Ok(attachment) if self.attachment_in_hand(&attachment) => continue,
+                Ok(attachment) if self.is_attachment_busy(&attachment) => continue,
                 Ok(attachment) => {
                     if let Some(name) = self.state.by_attachment(&attachment).map(str::to_owned) {
                         self.remove(&name);
@@ -256,7 +260,7 @@ impl Control {
     fn delegated(&self, add: &Add) -> Result<Vec<IpAddr>, ControlError> {
         let mut texts = Vec::new();
         for one in &add.delegated {
-            let (ip, len) = asked::address_with_length(&one.address)?;
+            let (ip, len) = request_values::address_with_length(&one.address)?;
             let cidr = self.config.pod_cidr_of(ip);
             if let Some(cidr) = cidr
                 && len.is_some_and(|len| len != cidr.prefix_len())
@@ -279,7 +283,7 @@ impl Control {
             }
             texts.push(ip.to_string());
         }
-        Ok(asked::asked_ips(&texts)?)
+        Ok(request_values::ip_addresses(&texts)?)
     }
 
     /// Routes as asked for; without a next hop by the gateway of their family.

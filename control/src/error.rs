@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ringway_tables::{Cidr, TableError};
 use ringway_worker::limits::LimitError;
 
-use crate::asked::AskedError;
+use crate::request_values::ValueError;
 
 use ringway_kernel::netns::NetnsError;
 use ringway_kernel::pod::interface::InterfaceError;
@@ -25,7 +25,7 @@ pub(super) const UNSAVED: &str = "make room on, or make writable, the file syste
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum ControlError {
     #[error(transparent)]
-    Asked(#[from] AskedError),
+    Asked(#[from] ValueError),
     #[error("pod {pod} is attached already, in {netns} as {ifname}")]
     Attached {
         pod: String,

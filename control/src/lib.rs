@@ -8,7 +8,7 @@
 //!
 //! Requests are handled one after the other, so an attach sees all that an
 //! earlier one did, and nothing here needs a lock; what waits for the kernel is
-//! done beside (`in_hand`). A pod becomes reachable by
+//! done beside (`pod_jobs`). A pod becomes reachable by
 //! the publication of the snapshot that has it, which comes last; it stops
 //! being reachable by the publication of one without it, which comes first.
 //! Between requests: namespaces that went away are noticed within a second,
@@ -16,7 +16,6 @@
 
 mod acquire;
 mod addresses;
-pub mod asked;
 mod attach;
 mod closing;
 mod cni;
@@ -24,17 +23,18 @@ pub mod config_file;
 mod descriptors;
 mod desired;
 mod error;
-mod in_hand;
-mod moved;
 mod neighbours;
 mod node_port;
 mod outer;
 mod path_mtu;
 mod paths;
+mod pod_jobs;
 mod pods;
 pub mod processors;
 mod reload;
+mod relocated;
 mod request;
+pub mod request_values;
 mod rings;
 mod saving;
 mod start;
@@ -73,8 +73,8 @@ use closing::Closing;
 pub use cni::PENDING;
 pub use descriptors::{Descriptors, SocketDescriptors};
 pub use error::{ControlError, Kind};
-use in_hand::InHand;
 use path_mtu::PathMtus;
+use pod_jobs::PodJobs;
 pub use reload::Reloaded;
 pub use request::{Attach, Detach};
 
@@ -140,7 +140,7 @@ pub struct Control {
     counters: Vec<Arc<Counters>>,
     events: Receiver<Event>,
     closing: Closing,
-    in_hand: InHand,
+    pod_jobs: PodJobs,
     /// Attached pods by name.
     pods: BTreeMap<String, pods::Attached>,
     /// Pods that are recorded and cannot be served, and why.
@@ -187,10 +187,10 @@ impl Control {
     pub fn run(mut self, requests: &Receiver<Request>) -> Result<(), String> {
         let watch = tick(WATCH_PERIOD);
         let events = self.events.clone();
-        let outcomes = self.in_hand.outcomes().clone();
+        let outcomes = self.pod_jobs.outcomes().clone();
         let mut changes = self.changes.changes().clone();
         loop {
-            let put_off = self
+            let deferred = self
                 .next_hops
                 .bulk_due()
                 .map_or_else(never, crossbeam_channel::at);
@@ -206,7 +206,7 @@ impl Control {
                     }
                 },
                 recv(events) -> event => match event {
-                    Ok(event) => self.heed(event)?,
+                    Ok(event) => self.handle_event(event)?,
                     Err(_) => return Err("all workers have ended".into()),
                 },
                 recv(changes) -> change => match change {
@@ -219,18 +219,18 @@ impl Control {
                         changes = never();
                     }
                 },
-                recv(put_off) -> _ => self.handle_changes(Vec::new()),
-                recv(watch) -> _ => self.look_around(),
+                recv(deferred) -> _ => self.handle_changes(Vec::new()),
+                recv(watch) -> _ => self.tick(),
             }
-            self.serve_put_off();
+            self.serve_deferred();
         }
-        self.await_all_in_hand();
+        self.await_all_jobs();
         self.stop();
         Ok(())
     }
 
     fn serve(&mut self, request: Request) {
-        let Some(request) = self.put_off(request) else {
+        let Some(request) = self.defer(request) else {
             return;
         };
         match request {
@@ -246,9 +246,9 @@ impl Control {
                     }
                     reply(outcome);
                 });
-                self.attach_as_asked(&attach, answer);
+                self.begin_attach(&attach, answer);
             }
-            Request::Detach(detach, reply) => self.detach_as_asked(&detach, reply),
+            Request::Detach(detach, reply) => self.begin_detach(&detach, reply),
             Request::CniAdd(add, reply) => {
                 let started = Instant::now();
                 let Attachment {
@@ -283,7 +283,7 @@ impl Control {
         }
     }
 
-    fn heed(&mut self, event: Event) -> Result<(), String> {
+    fn handle_event(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::PathMtu { dest, mtu } => {
                 self.warn_of_tiny_mtu(dest, mtu);
@@ -315,7 +315,7 @@ impl Control {
         Ok(())
     }
 
-    fn look_around(&mut self) {
+    fn tick(&mut self) {
         self.apply_pending();
         self.drop_vanished();
         self.keep_state();

@@ -20,7 +20,7 @@ const FORMER: usize = 8192;
 /// Tells the node's stack a pod's MAC address, or that it has it no longer. It could ask by ARP, but not by
 /// neighbour discovery for packets it forwards: that takes a link-local address, which the node port does not
 /// have. In the namespace of the calling thread.
-pub(super) fn tell_node(interface: &str, record: &PodRecord, present: bool) {
+pub(super) fn set_node_neighbours(interface: &str, record: &PodRecord, present: bool) {
     let tell = || {
         let index = interface::index(interface)?.ok_or_else(|| NetlinkError::NoLink {
             name: interface.to_owned(),

@@ -37,7 +37,7 @@ pub(super) struct Outer {
 
 impl Outer {
     /// Takes note of what the kernel tells.
-    pub(super) fn hear(&mut self, changes: &[Change]) {
+    pub(super) fn note_changes(&mut self, changes: &[Change]) {
         let matters =
             |c: &Change| matches!(c, Change::Overrun | Change::Addresses | Change::Routes);
         self.told |= changes.iter().any(matters);

@@ -41,7 +41,7 @@ impl Control {
     /// Takes in what the kernel reported.
     pub(super) fn handle_changes(&mut self, changes: Vec<Change>) {
         self.node.port.notify(&changes);
-        self.outer.hear(&changes);
+        self.outer.note_changes(&changes);
         let now = Instant::now();
         let changed = self.next_hops.handle(changes, &mut self.netlink, now);
         self.follow(&changed);

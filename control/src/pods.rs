@@ -18,9 +18,9 @@ use ringway_tables::{PortId, Snapshot};
 
 use super::addresses::pod_addresses;
 use super::attach::{egress_of, host_ports, limits};
-use super::in_hand::Outcome;
-use super::moved::{Places, moved, places};
-use super::neighbours::tell_node;
+use super::neighbours::set_node_neighbours;
+use super::pod_jobs::Outcome;
+use super::relocated::{Places, places, relocated};
 use super::{Control, ControlError, Detach, Reply};
 use crate::state::PodRecord;
 use crate::view;
@@ -48,7 +48,7 @@ pub(super) struct Detaching {
 impl Control {
     /// Takes the pod out of the tables, then away. Succeeds for one that is not
     /// there.
-    pub(super) fn detach_as_asked(
+    pub(super) fn begin_detach(
         &mut self,
         request: &Detach,
         answer: Reply<Result<view::Detached, ControlError>>,
@@ -85,7 +85,7 @@ impl Control {
     }
 
     /// Takes a recorded pod out of tables and workers, and then its interface away and the pod out of the
-    /// state; the answer is what is worth knowing. It must not be in hand.
+    /// state; the answer is what is worth knowing. It must not have a job under way.
     pub(super) fn begin_removal(&mut self, name: &str, answer: Reply<Option<String>>) {
         let Some(record) = self.state.pods.get(name).cloned() else {
             return answer(None);
@@ -100,11 +100,11 @@ impl Control {
             netns,
             answer,
         };
-        self.in_hand.detaching.insert(pod.clone(), detaching);
-        self.in_hand.begin(move || {
+        self.pod_jobs.detaching.insert(pod.clone(), detaching);
+        self.pod_jobs.begin(move || {
             let note = match taken {
                 Some(queues) => {
-                    tell_node(&node, &record, false);
+                    set_node_neighbours(&node, &record, false);
                     interface::remove(&queues);
                     None
                 }
@@ -132,7 +132,7 @@ impl Control {
     /// Removes a pod, and returns when that is done.
     pub(super) fn remove(&mut self, name: &str) {
         self.begin_removal(name, Box::new(drop));
-        self.await_in_hand(|in_hand| in_hand.has(name));
+        self.await_jobs(|pod_jobs| pod_jobs.has(name));
     }
 
     /// Opens the pods of the state file again.
@@ -152,7 +152,7 @@ impl Control {
                         tracing::error!(pod = name, "its bandwidth is not limited any more: {e}");
                         None
                     });
-                    mend_queue(&name, &record, limits.as_deref());
+                    repair_queue(&name, &record, limits.as_deref());
                     found.push((port, queues, limits));
                 }
                 Err(Lost::Gone(why)) => {
@@ -239,7 +239,7 @@ impl Control {
         let queues = match opened {
             // Renamed, moved to another namespace, or gone.
             Err(InterfaceError::Tap(e @ TapError::NotFound { .. })) => {
-                moved(name, record, places, queues).ok_or_else(|| Lost::Gone(e.to_string()))?
+                relocated(name, record, places, queues).ok_or_else(|| Lost::Gone(e.to_string()))?
             }
             opened => opened.map_err(|e| Lost::Dormant(e.to_string()))?,
         };
@@ -252,7 +252,7 @@ impl Control {
                 record.mtu
             );
         }
-        tell_node(&self.config.node.interface, record, true);
+        set_node_neighbours(&self.config.node.interface, record, true);
         self.publisher.publish(next);
         let record = record.clone();
         self.pods.insert(name.to_owned(), Attached { port, record });
@@ -400,7 +400,7 @@ enum Lost {
 }
 
 /// A TAP that an earlier version made loses the packets of a burst, and takes up to 6 MB.
-fn mend_queue(name: &str, record: &PodRecord, limits: Option<&RateLimits>) {
+fn repair_queue(name: &str, record: &PodRecord, limits: Option<&RateLimits>) {
     let queue = Queue::of(record.mtu, egress_of(limits));
     let mended = Netns::open(&record.netns)
         .map_err(InterfaceError::from)

@@ -89,7 +89,7 @@ impl Control {
         });
         match outcome {
             Ok((live, waiting)) => {
-                self.said_right(&live, &waiting);
+                self.log_accepted(&live, &waiting);
                 let outcome = Ok(live);
                 Reloaded { outcome, waiting }
             }
@@ -104,7 +104,7 @@ impl Control {
         }
     }
 
-    fn said_right(&mut self, live: &[Difference], waiting: &[Difference]) {
+    fn log_accepted(&mut self, live: &[Difference], waiting: &[Difference]) {
         for change in live.iter().take(LOGGED) {
             tracing::info!("configuration: {}", change.what);
         }

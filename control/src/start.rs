@@ -16,9 +16,9 @@ use ringway_worker::{self as worker, Worker, WorkerConfig};
 
 use super::acquire::Acquired;
 use super::closing::Closing;
-use super::in_hand::InHand;
 use super::outer::Outer;
 use super::path_mtu::PathMtus;
+use super::pod_jobs::PodJobs;
 use super::reload::Reload;
 use super::rings::Rings;
 use super::tables::{Known, Surroundings, accepted};
@@ -101,7 +101,7 @@ impl Control {
             counters,
             events,
             closing: Closing::start().context("thread that closes interfaces")?,
-            in_hand: InHand::new(),
+            pod_jobs: PodJobs::new(),
             pods: std::collections::BTreeMap::new(),
             dormant: std::collections::BTreeMap::new(),
             state,
@@ -123,7 +123,7 @@ impl Control {
         control.find_next_hops();
         control.restore();
         control.apply_pending();
-        control.await_all_in_hand();
+        control.await_all_jobs();
         control.hand_to_workers(PortId::NODE, node_queues, None);
         for worker in &control.workers {
             worker.send(worker::Command::Listen);

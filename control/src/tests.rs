@@ -1,10 +1,10 @@
 //! One node's control plane in a namespace of its own, pods in theirs.
 
 mod cni;
-mod moved;
 mod neighbours;
 mod outer;
 mod reload;
+mod relocated;
 mod saving;
 mod scale;
 
@@ -92,7 +92,7 @@ fn detach(control: &mut Control, name: &str) -> view::Detached {
 
 /// Waits until no interface is on its way out.
 fn settle(control: &mut Control) {
-    control.await_all_in_hand();
+    control.await_all_jobs();
     control.closing.settle();
 }
 
@@ -107,9 +107,12 @@ impl Control {
             if let Ok(answer) = answers.try_recv() {
                 return answer;
             }
-            let outcome = self.in_hand.outcomes().recv_timeout(Duration::from_secs(5));
+            let outcome = self
+                .pod_jobs
+                .outcomes()
+                .recv_timeout(Duration::from_secs(5));
             self.finish(outcome.unwrap());
-            self.serve_put_off();
+            self.serve_deferred();
         }
     }
 
@@ -450,10 +453,10 @@ fn a_namespace_that_goes_is_noticed_and_let_go() {
             .attach(&request(&stays, "b", &["10.77.1.3"]))
             .unwrap();
         // Opened inside: the descriptor holds the namespace.
-        control.look_around();
+        control.tick();
         assert_eq!(control.pods.len(), 2);
         drop(pod);
-        control.look_around();
+        control.tick();
         settle(&mut control);
         assert_eq!(control.pods.keys().collect::<Vec<_>>(), ["b"]);
         assert_eq!(target(&control, "10.77.1.2"), Some(Target::Unreachable));
@@ -482,7 +485,7 @@ fn an_interface_deleted_inside_a_living_pod_is_noticed() {
             ),
             "{event:?}"
         );
-        control.heed(event).unwrap();
+        control.handle_event(event).unwrap();
         settle(&mut control);
         assert!(control.pods.is_empty());
         assert_eq!(node.saved(), [""; 0]);
@@ -496,7 +499,7 @@ fn an_interface_deleted_inside_a_living_pod_is_noticed() {
             queue,
             reason,
         };
-        control.heed(late).unwrap();
+        control.handle_event(late).unwrap();
         assert_eq!(control.pods.len(), 1);
         control.stop();
     });
@@ -536,14 +539,22 @@ fn a_learnt_path_mtu_lowers_one_peers_path_and_expires() {
         let mtu = |c: &Control, path| c.publisher.current().path(PathId(path)).unwrap().mtu;
         assert_eq!((mtu(&control, 0), mtu(&control, 1)), (1450, 1430));
         let dest = "192.168.77.2".parse().unwrap();
-        control.heed(Event::PathMtu { dest, mtu: 1400 }).unwrap();
+        control
+            .handle_event(Event::PathMtu { dest, mtu: 1400 })
+            .unwrap();
         assert_eq!((mtu(&control, 0), mtu(&control, 1)), (1350, 1430));
         // No report makes a path larger than the interface.
-        control.heed(Event::PathMtu { dest, mtu: 9000 }).unwrap();
+        control
+            .handle_event(Event::PathMtu { dest, mtu: 9000 })
+            .unwrap();
         assert_eq!(mtu(&control, 0), 1450);
-        control.heed(Event::PathMtu { dest, mtu: 576 }).unwrap();
+        control
+            .handle_event(Event::PathMtu { dest, mtu: 576 })
+            .unwrap();
         assert_eq!(mtu(&control, 0), 526);
-        control.heed(Event::PathMtuIgnored { claims: 2 }).unwrap();
+        control
+            .handle_event(Event::PathMtuIgnored { claims: 2 })
+            .unwrap();
         assert_eq!(mtu(&control, 0), 526);
         assert_eq!(control.view().status.underlay.path_mtu_ignored, 2);
         let later = Instant::now() + Duration::from_secs(601);
@@ -560,7 +571,9 @@ fn a_failed_worker_ends_the_control_thread_with_the_reason() {
         let node = Node::new();
         let mut control = node.start(1);
         let (worker, reason) = (0, "panic: index out of bounds".to_owned());
-        let ended = control.heed(Event::Failed { worker, reason }).unwrap_err();
+        let ended = control
+            .handle_event(Event::Failed { worker, reason })
+            .unwrap_err();
         assert_eq!(ended, "worker 0 failed: panic: index out of bounds");
         control.stop();
     });

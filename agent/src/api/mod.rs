@@ -21,7 +21,7 @@ pub use request::{
     parse_attach, parse_cni_add, parse_cni_check, parse_cni_del, parse_cni_gc, parse_detach,
     parse_pause,
 };
-use ringway_control::asked::AskedError;
+use ringway_control::request_values::ValueError;
 use ringway_control::{ControlError, Kind};
 
 /// An answer that says no: what is wrong and what to do.
@@ -76,8 +76,8 @@ impl ApiError {
     }
 }
 
-impl From<AskedError> for ApiError {
-    fn from(error: AskedError) -> Self {
+impl From<ValueError> for ApiError {
+    fn from(error: ValueError) -> Self {
         Self::bad_request(error.to_string(), error.remedy())
     }
 }

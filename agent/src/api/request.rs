@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::ApiError;
 use ringway_config::names::pod_name;
-use ringway_control::asked::{asked_ips, cni_interface, interface, mac_address};
+use ringway_control::request_values::{cni_interface, interface, ip_addresses, mac_address};
 use ringway_control::{Attach, Detach};
 
 /// Bytes a request body may have.
@@ -126,7 +126,7 @@ pub fn default_name(netns: &Path, ifname: &str) -> String {
 pub fn parse_cni_add(body: &[u8]) -> Result<Add, ApiError> {
     let add: Add = json(body)?;
     cni_interface(&add.netns, &add.attachment)?;
-    asked_ips(&add.ips)?;
+    ip_addresses(&add.ips)?;
     add.mac.as_deref().map(mac_address).transpose()?;
     Ok(add)
 }

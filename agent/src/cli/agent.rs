@@ -173,7 +173,7 @@ async fn serve_until_stopped(
             }
             libc::SIGHUP => {
                 tracing::info!("{name}");
-                reloads.ask(Box::new(say_unchanged));
+                reloads.ask(Box::new(log_unchanged));
             }
             _ => tracing::info!("{name} is ignored; SIGTERM stops the agent"),
         }
@@ -197,7 +197,7 @@ async fn serve_until_stopped(
 }
 
 /// All else is said by who puts it into force.
-fn say_unchanged(reloaded: Reloaded) {
+fn log_unchanged(reloaded: Reloaded) {
     if reloaded.outcome.is_ok_and(|live| live.is_empty()) && reloaded.waiting.is_empty() {
         tracing::info!("the configuration is what runs");
     }

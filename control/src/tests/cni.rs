@@ -267,7 +267,7 @@ fn a_del_that_found_no_agent_is_applied_when_it_is_back() {
             "c3@eth0",
             &serde_json::to_string(&attachment("c3")).unwrap(),
         );
-        control.look_around();
+        control.tick();
         assert_eq!(node.saved(), ["c2/eth0"]);
         control.stop();
     });
@@ -394,7 +394,7 @@ fn a_strange_thing_among_pending_dels_is_said_once() {
         let begin = Instant::now();
         let (_, text) = logged(|| {
             for _ in 0..3 {
-                control.look_around();
+                control.tick();
             }
             control.cni_add(&add(&pod, "c1")).unwrap();
         });
@@ -408,9 +408,9 @@ fn a_strange_thing_among_pending_dels_is_said_once() {
         }
         // What is over may come again.
         std::fs::remove_dir(folder.join("folder")).unwrap();
-        control.look_around();
+        control.tick();
         std::fs::create_dir(folder.join("folder")).unwrap();
-        let (_, text) = logged(|| control.look_around());
+        let (_, text) = logged(|| control.tick());
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.contains("cni-pending/folder"), "{text}");
         // The folder itself is another's.
@@ -418,8 +418,8 @@ fn a_strange_thing_among_pending_dels_is_said_once() {
         std::fs::remove_dir_all(&folder).unwrap();
         std::fs::write(&folder, "").unwrap();
         let (_, text) = logged(|| {
-            control.look_around();
-            control.look_around();
+            control.tick();
+            control.tick();
         });
         assert_eq!(text.matches("cannot be looked for").count(), 1, "{text}");
         assert_eq!(node.saved(), ["c1/eth0"]);

@@ -20,7 +20,7 @@ fn outdated(control: &Control) -> Option<String> {
 fn look(control: &mut Control) {
     for _ in 0..3 {
         control.handle_changes(vec![Change::Addresses]);
-        control.look_around();
+        control.tick();
         std::thread::sleep(Duration::from_millis(1010));
     }
 }

@@ -87,11 +87,11 @@ fn serves_and_refuses_an_add(spoil: impl Fn(&Path), reason: &str, cure: impl Fn(
     assert!(said.contains(reason), "{said}");
     // A DEL succeeds.
     assert!(detach(&mut control, "gone").existed);
-    control.look_around();
+    control.tick();
     assert_eq!(node.saved(), ["a", "gone", "left/eth0"]);
 
     cure(&dir);
-    control.look_around();
+    control.tick();
     assert_eq!(node.saved(), ["a"]);
     assert!(!pending.exists() && !control.cni.applied(&pending));
     control.cni_status().unwrap();
@@ -140,7 +140,7 @@ fn a_state_directory_taken_away_from_a_living_agent_is_made_again() {
             } else {
                 std::fs::remove_file(dir.join("state.json")).unwrap();
             }
-            control.look_around();
+            control.tick();
             assert_eq!(node.saved(), ["a"]);
             let refused = StateDir::lock(&dir).unwrap_err();
             assert!(matches!(refused, StateError::Locked { .. }), "{refused}");

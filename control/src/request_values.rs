@@ -12,7 +12,7 @@ use ringway_kernel::netns::{self, NetnsError};
 
 /// A value that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AskedError {
+pub enum ValueError {
     /// No path of a network namespace.
     #[error("{why}")]
     Netns {
@@ -59,14 +59,14 @@ pub enum AskedError {
     },
 }
 
-impl From<NetnsError> for AskedError {
+impl From<NetnsError> for ValueError {
     fn from(error: NetnsError) -> Self {
         let why = error.to_string();
-        AskedError::Netns { why }
+        ValueError::Netns { why }
     }
 }
 
-impl AskedError {
+impl ValueError {
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
@@ -88,17 +88,17 @@ impl AskedError {
 }
 
 /// Path of the namespace, and the interface's name.
-pub fn interface(netns: &str, ifname: &str) -> Result<(PathBuf, String), AskedError> {
+pub fn interface(netns: &str, ifname: &str) -> Result<(PathBuf, String), ValueError> {
     let path = netns::resolve(netns)?;
     interface_name(ifname).map_err(|why| {
         let value = ifname.to_owned();
-        AskedError::Interface { value, why }
+        ValueError::Interface { value, why }
     })?;
     Ok((path, ifname.to_owned()))
 }
 
 /// The namespace's path; container and interface checked.
-pub fn cni_interface(netns: &str, attachment: &Attachment) -> Result<PathBuf, AskedError> {
+pub fn cni_interface(netns: &str, attachment: &Attachment) -> Result<PathBuf, ValueError> {
     let (path, _) = interface(netns, &attachment.ifname)?;
     let id = &attachment.container_id;
     // The specification's pattern: [a-zA-Z0-9][a-zA-Z0-9_.-]*
@@ -107,19 +107,19 @@ pub fn cni_interface(netns: &str, attachment: &Attachment) -> Result<PathBuf, As
         .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
     if !fits || !id.starts_with(|c: char| c.is_ascii_alphanumeric()) || id.len() > 200 {
         let value = id.clone();
-        return Err(AskedError::Container { value });
+        return Err(ValueError::Container { value });
     }
     Ok(path)
 }
 
 /// Addresses a runtime asks for, one of each family at most; a prefix length is allowed and ignored, as
 /// the node's pod network has one.
-pub fn asked_ips(texts: &[String]) -> Result<Vec<IpAddr>, AskedError> {
+pub fn ip_addresses(texts: &[String]) -> Result<Vec<IpAddr>, ValueError> {
     let mut ips: Vec<IpAddr> = Vec::new();
     for text in texts {
         let (ip, _) = address_with_length(text)?;
         if ips.iter().any(|other| other.is_ipv6() == ip.is_ipv6()) {
-            return Err(AskedError::SecondAddress { ip });
+            return Err(ValueError::SecondAddress { ip });
         }
         ips.push(ip);
     }
@@ -127,7 +127,7 @@ pub fn asked_ips(texts: &[String]) -> Result<Vec<IpAddr>, AskedError> {
 }
 
 /// `address` or `address/length`.
-pub fn address_with_length(text: &str) -> Result<(IpAddr, Option<u8>), AskedError> {
+pub fn address_with_length(text: &str) -> Result<(IpAddr, Option<u8>), ValueError> {
     let (address, len) = match text.split_once('/') {
         Some((address, len)) => (address, Some(len.parse::<u8>())),
         None => (text, None),
@@ -138,19 +138,19 @@ pub fn address_with_length(text: &str) -> Result<(IpAddr, Option<u8>), AskedErro
         }
         _ => {
             let value = text.to_owned();
-            Err(AskedError::Address { value })
+            Err(ValueError::Address { value })
         }
     }
 }
 
 /// The MAC address of a pod.
-pub fn mac_address(text: &str) -> Result<MacAddr, AskedError> {
+pub fn mac_address(text: &str) -> Result<MacAddr, ValueError> {
     match text.parse::<MacAddr>() {
-        Ok(mac) if mac == mac::GATEWAY => Err(AskedError::GatewayMac { mac }),
+        Ok(mac) if mac == mac::GATEWAY => Err(ValueError::GatewayMac { mac }),
         Ok(mac) if mac::is_station(mac) => Ok(mac),
         _ => {
             let value = text.to_owned();
-            Err(AskedError::Mac { value })
+            Err(ValueError::Mac { value })
         }
     }
 }

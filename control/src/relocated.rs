@@ -23,7 +23,7 @@ pub(super) fn places(alias: String) -> Places {
 
 /// The queues of a pod's interface that somebody renamed or moved, if it is found by its MAC address: in its
 /// own namespace, else in any other by this agent's alias, for another node may have the same addresses.
-pub(super) fn moved(
+pub(super) fn relocated(
     name: &str,
     record: &PodRecord,
     places: &Places,

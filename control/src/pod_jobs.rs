@@ -1,19 +1,19 @@
-//! Work in pods' namespaces, beside the control thread.
+//! Jobs in pods' namespaces, beside the control thread.
 //!
 //! ```text
-//! control:  check, record as pending ─┐                           ┌─ record, publish, workers, answer
-//! attach:                             └ make it, tell the node ───┘
-//! control:  unpublish, workers ───────┐                           ┌─ forget, answer, close
-//! detach:                             └ untell, let it vanish ────┘
+//! control:  check, record as pending ─┐                              ┌─ record, publish, workers, answer
+//! attach:                             └ make interface, neighbours ──┘
+//! control:  unpublish, workers ───────┐                              ┌─ forget, answer, close
+//! detach:                             └ neighbours, let it vanish ───┘
 //! ```
 //!
-//! To make an interface or to take one away takes the kernel's lock for all interfaces of the machine (RTNL)
-//! up to twenty times, and whoever else holds it holds it long: to take a namespace apart some ten
-//! milliseconds, on a busy machine a hundred. Pods that are attached and detached at the same time wait for
-//! it at the same time, each on a thread of its own, and the control thread does not wait.
+//! Making or removing an interface takes the kernel's lock for all interfaces of the machine (RTNL) up to
+//! twenty times. Others hold that lock long: taking a namespace apart some ten milliseconds, on a busy machine
+//! a hundred. Pods that come and go at the same time wait for it at the same time, each on a thread of its own,
+//! and the control thread does not wait.
 //!
-//! A pod that is in hand is recorded, so its addresses are nobody else's. What concerns it or its namespace
-//! is put off until it is not in hand any more.
+//! A pod with a job under way is recorded, so nobody else gets its addresses. Requests that concern it or its
+//! namespace are deferred until the job is done.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,12 +28,12 @@ use super::pods::Detaching;
 use super::{Control, Detach, Request};
 use crate::state::PodRecord;
 
-/// The pods in hand.
-pub(super) struct InHand {
+/// Pods with a job under way.
+pub(super) struct PodJobs {
     pub(super) attaching: BTreeMap<String, Attaching>,
     pub(super) detaching: BTreeMap<String, Detaching>,
     /// Requests that were put off.
-    put_off: Vec<Request>,
+    deferred: Vec<Request>,
     sender: Sender<Outcome>,
     outcomes: Receiver<Outcome>,
 }
@@ -46,13 +46,13 @@ pub(super) enum Outcome {
     Removed(String, Option<String>),
 }
 
-impl InHand {
+impl PodJobs {
     pub(super) fn new() -> Self {
         let (sender, outcomes) = unbounded();
         Self {
             attaching: BTreeMap::new(),
             detaching: BTreeMap::new(),
-            put_off: Vec::new(),
+            deferred: Vec::new(),
             sender,
             outcomes,
         }
@@ -85,7 +85,7 @@ impl InHand {
             slot.take()
         };
         let theirs = slot.clone();
-        let thread = std::thread::Builder::new().name("in hand".into());
+        let thread = std::thread::Builder::new().name("pod-job".into());
         let spawned = thread.spawn(move || {
             if let Some(work) = take(&theirs) {
                 work();
@@ -105,77 +105,77 @@ impl Control {
     pub(super) fn finish(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Made(name, made) => {
-                if let Some(attaching) = self.in_hand.attaching.remove(&name) {
+                if let Some(attaching) = self.pod_jobs.attaching.remove(&name) {
                     self.attached(&name, attaching, made);
                 }
             }
             Outcome::Removed(name, note) => {
-                if let Some(detaching) = self.in_hand.detaching.remove(&name) {
+                if let Some(detaching) = self.pod_jobs.detaching.remove(&name) {
                     self.detached(&name, detaching, note);
                 }
             }
         }
     }
 
-    /// Serves what was put off; what still has to wait is put off again.
-    pub(super) fn serve_put_off(&mut self) {
-        for request in std::mem::take(&mut self.in_hand.put_off) {
+    /// Serves deferred requests; those that still have to wait are deferred again.
+    pub(super) fn serve_deferred(&mut self) {
+        for request in std::mem::take(&mut self.pod_jobs.deferred) {
             self.serve(request);
         }
     }
 
-    /// Until no pod is in hand for which `meant` holds.
-    pub(super) fn await_in_hand(&mut self, meant: impl Fn(&InHand) -> bool) {
-        while meant(&self.in_hand) {
+    /// Waits until `pending` no longer holds.
+    pub(super) fn await_jobs(&mut self, pending: impl Fn(&PodJobs) -> bool) {
+        while pending(&self.pod_jobs) {
             // The sender is ours, too.
-            let Ok(outcome) = self.in_hand.outcomes.recv() else {
+            let Ok(outcome) = self.pod_jobs.outcomes.recv() else {
                 return;
             };
             self.finish(outcome);
         }
     }
 
-    /// Until no pod is in hand.
-    pub(super) fn await_all_in_hand(&mut self) {
-        self.await_in_hand(|in_hand| !in_hand.is_empty());
+    /// Waits until no job is under way.
+    pub(super) fn await_all_jobs(&mut self) {
+        self.await_jobs(|pod_jobs| !pod_jobs.is_empty());
     }
 
-    /// Puts a request off, if it concerns a pod in hand; otherwise it is returned.
-    pub(super) fn put_off(&mut self, request: Request) -> Option<Request> {
+    /// Defers a request that concerns a pod with a job under way; any other is returned.
+    pub(super) fn defer(&mut self, request: Request) -> Option<Request> {
         let waits = match &request {
             Request::Attach(attach, _) => {
-                self.in_hand.has(&attach.name) || self.netns_in_hand(&attach.netns)
+                self.pod_jobs.has(&attach.name) || self.is_netns_busy(&attach.netns)
             }
-            Request::Detach(Detach::Name(name), _) => self.in_hand.has(name),
-            Request::Detach(Detach::Interface { netns, .. }, _) => self.netns_in_hand(netns),
+            Request::Detach(Detach::Name(name), _) => self.pod_jobs.has(name),
+            Request::Detach(Detach::Interface { netns, .. }, _) => self.is_netns_busy(netns),
             Request::CniAdd(add, _) => {
-                self.attachment_in_hand(&add.attachment)
-                    || self.netns_in_hand(Path::new(&add.netns))
+                self.is_attachment_busy(&add.attachment)
+                    || self.is_netns_busy(Path::new(&add.netns))
             }
-            Request::CniDel(attachment, _) => self.attachment_in_hand(attachment),
-            Request::CniCheck(check, _) => self.attachment_in_hand(&check.attachment),
+            Request::CniDel(attachment, _) => self.is_attachment_busy(attachment),
+            Request::CniCheck(check, _) => self.is_attachment_busy(&check.attachment),
             _ => false,
         };
         if !waits {
             return Some(request);
         }
-        self.in_hand.put_off.push(request);
+        self.pod_jobs.deferred.push(request);
         None
     }
 
-    /// Whether a pod in hand is what a container runtime calls so.
-    pub(super) fn attachment_in_hand(&self, attachment: &Attachment) -> bool {
+    /// Whether a pod with a job under way has this attachment.
+    pub(super) fn is_attachment_busy(&self, attachment: &Attachment) -> bool {
         let name = self.state.by_attachment(attachment);
-        name.is_some_and(|name| self.in_hand.has(name))
+        name.is_some_and(|name| self.pod_jobs.has(name))
     }
 
-    fn netns_in_hand(&self, netns: &Path) -> bool {
-        self.records_in_hand().any(|record| record.netns == netns)
+    fn is_netns_busy(&self, netns: &Path) -> bool {
+        self.busy_records().any(|record| record.netns == netns)
     }
 
-    fn records_in_hand(&self) -> impl Iterator<Item = &PodRecord> {
-        let names = self.in_hand.attaching.keys();
-        let names = names.chain(self.in_hand.detaching.keys());
+    fn busy_records(&self) -> impl Iterator<Item = &PodRecord> {
+        let names = self.pod_jobs.attaching.keys();
+        let names = names.chain(self.pod_jobs.detaching.keys());
         names.filter_map(|name| self.state.pods.get(name))
     }
 }
