@@ -10,7 +10,7 @@ use common::{Files, output, ringway};
 use ringway_agent::api::ApiError;
 use ringway_control::underlay::{Choice, PassedOver};
 use ringway_control::view::{
-    Buffers, Condition, Count, Detached, Drop, DropCount, Drops, HostPort, Limits, MacRow,
+    BandwidthLimits, Buffers, Condition, Count, Detached, Drop, DropCount, Drops, HostPort, MacRow,
     NeighbourRow, NextHopStatus, NotServed, PathRow, PeerRow, Pod, ReconcileStatus, RingStatus,
     RouteRow, SocketCounts, SocketStatus, Status, Totals, Traffic, UnderlayStatus, WorkerStatus,
 };
@@ -47,7 +47,7 @@ fn pods() -> Vec<Pod> {
         mtu: 1450,
         queues: 8,
         container_id: Some("f".repeat(64)),
-        bandwidth: Some(Limits {
+        bandwidth: Some(BandwidthLimits {
             ingress_rate: 1,
             ingress_burst: 2,
             egress_rate: 3,

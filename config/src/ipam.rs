@@ -87,7 +87,7 @@ impl fmt::Display for Range {
 
 /// The addresses of one family that pods may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pool {
+pub struct AddressPool {
     /// At least one.
     cidrs: Vec<Cidr>,
     /// Disjoint, in order.
@@ -96,9 +96,9 @@ pub struct Pool {
     excluded: Vec<Range>,
 }
 
-impl Pool {
+impl AddressPool {
     /// One for each family of the networks.
-    pub fn of_families(cidrs: &[Cidr], ranges: &[Range], exclude: &[Range]) -> Vec<Pool> {
+    pub fn of_families(cidrs: &[Cidr], ranges: &[Range], exclude: &[Range]) -> Vec<AddressPool> {
         let of_family = |v6: bool| -> Vec<Cidr> {
             cidrs
                 .iter()
@@ -110,13 +110,13 @@ impl Pool {
             .map(of_family)
             .into_iter()
             .filter(|cidrs| !cidrs.is_empty())
-            .map(|cidrs| Pool::new(cidrs, ranges, exclude))
+            .map(|cidrs| AddressPool::new(cidrs, ranges, exclude))
             .collect()
     }
 
     /// Of networks of one family, the ranges and exclusions that are inside them; without a range, all of
     /// them.
-    fn new(cidrs: Vec<Cidr>, ranges: &[Range], exclude: &[Range]) -> Pool {
+    fn new(cidrs: Vec<Cidr>, ranges: &[Range], exclude: &[Range]) -> AddressPool {
         let whole = |cidr: &Cidr| Range {
             first: cidr.first(),
             last: cidr.last(),
@@ -141,7 +141,7 @@ impl Pool {
                 excluded.push(one(cidr.last()));
             }
         }
-        Pool {
+        AddressPool {
             cidrs,
             ranges: disjoint(own),
             excluded: disjoint(excluded),
@@ -249,7 +249,7 @@ pub struct Order {
 impl Order {
     /// The address for a new pod, not yet noted as given: see [`given`](Self::given). `taken` says whether
     /// somebody has one.
-    pub fn next(&self, pool: &Pool, taken: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    pub fn next(&self, pool: &AddressPool, taken: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
         let cursor = self.cursor.map_or(0, from_ip);
         pool.next(cursor, |ip| {
             let ip = to_ip(ip);
@@ -286,13 +286,13 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    fn pool(cidr: &str, ranges: &[&str], exclude: &[&str]) -> Pool {
+    fn pool(cidr: &str, ranges: &[&str], exclude: &[&str]) -> AddressPool {
         let parse = |all: &[&str]| -> Vec<Range> {
             all.iter().map(|text| Range::parse(text).unwrap()).collect()
         };
         let cidrs: Vec<Cidr> = cidr.split(' ').map(|c| c.parse().unwrap()).collect();
-        let pools = Pool::of_families(&cidrs, &parse(ranges), &parse(exclude));
-        let [pool] = <[Pool; 1]>::try_from(pools).unwrap();
+        let pools = AddressPool::of_families(&cidrs, &parse(ranges), &parse(exclude));
+        let [pool] = <[AddressPool; 1]>::try_from(pools).unwrap();
         pool
     }
 
@@ -303,7 +303,7 @@ mod tests {
     }
 
     impl Node {
-        fn give(&mut self, pool: &Pool) -> Option<String> {
+        fn give(&mut self, pool: &AddressPool) -> Option<String> {
             let ip = self.order.next(pool, |ip| self.taken.contains(&ip))?;
             self.order.given(ip, true);
             assert!(self.taken.insert(ip), "{ip} was given twice");

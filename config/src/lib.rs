@@ -55,7 +55,7 @@ pub struct Config {
     /// This node.
     pub node: Node,
     /// The network between nodes.
-    pub underlay: Underlay,
+    pub underlay: UnderlayConfig,
     /// Data-path threads.
     pub workers: Workers,
     /// Addresses that pods get.
@@ -90,7 +90,7 @@ pub struct Node {
 
 /// `[underlay]`
 #[derive(Clone, Debug, PartialEq)]
-pub struct Underlay {
+pub struct UnderlayConfig {
     /// Interface the tunnels go through.
     pub interface: String,
     /// Outer addresses; empty: taken from the interface.

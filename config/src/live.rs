@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Value;
 
-use super::{Config, KEYS, Node, Underlay, When, show};
+use super::{Config, KEYS, Node, UnderlayConfig, When, show};
 
 /// A key with another value than what runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub fn in_force(running: &Config, new: &Config) -> Config {
             vtep_mac_v6: new.node.vtep_mac_v6,
             ..running.node.clone()
         },
-        underlay: Underlay {
+        underlay: UnderlayConfig {
             addresses: new.underlay.addresses.clone(),
             encap: new.underlay.encap,
             ..running.underlay.clone()

@@ -4,7 +4,7 @@ use ringway_tables::Cidr;
 
 use super::validate::{Located, cidr};
 use super::{Egress, Ipam, Node, Problem, raw};
-use crate::ipam::{Pool, Range};
+use crate::ipam::{AddressPool, Range};
 
 pub(super) fn ipam(raw: &raw::Ipam, node: &Node) -> Located<Ipam> {
     let list = |key: &str, texts: &[String]| -> Located<Vec<Range>> {
@@ -25,7 +25,7 @@ pub(super) fn ipam(raw: &raw::Ipam, node: &Node) -> Located<Ipam> {
         texts.iter().enumerate().map(one).collect()
     };
     let (ranges, exclude) = (list("ranges", &raw.ranges)?, list("exclude", &raw.exclude)?);
-    for pool in Pool::of_families(&node.pod_cidrs, &ranges, &exclude) {
+    for pool in AddressPool::of_families(&node.pod_cidrs, &ranges, &exclude) {
         if pool.size() == 0 {
             let network = pool.networks();
             return Err(("ipam.exclude".into(), Problem::NothingLeft { network }));

@@ -13,7 +13,7 @@ use ringway_tables::Cidr;
 use super::networks::{Networks, in_cluster, overlaps};
 use super::pods::{egress, ipam};
 use super::raw::{self, Raw};
-use super::{Checksum, Config, Family, Node, Peer, Problem, Underlay, Workers};
+use super::{Checksum, Config, Family, Node, Peer, Problem, UnderlayConfig, Workers};
 use crate::names::{interface_name, node_name};
 
 /// A problem and the key it belongs to.
@@ -95,7 +95,7 @@ fn node(raw: raw::Node) -> Located<Node> {
     })
 }
 
-fn underlay(raw: raw::Underlay, node: &Node, workers: usize) -> Located<Underlay> {
+fn underlay(raw: raw::Underlay, node: &Node, workers: usize) -> Located<UnderlayConfig> {
     interface("underlay.interface", &raw.interface)?;
     if raw.interface == node.interface {
         let value = raw.interface;
@@ -132,7 +132,7 @@ fn underlay(raw: raw::Underlay, node: &Node, workers: usize) -> Located<Underlay
     if raw.udp_checksum == Checksum::Off && !raw.dont_fragment {
         return Err(("underlay.udp_checksum".into(), Problem::ChecksumFragments));
     }
-    Ok(Underlay {
+    Ok(UnderlayConfig {
         interface: raw.interface,
         addresses,
         encap: raw.encap,
@@ -173,7 +173,7 @@ fn workers(raw: raw::Workers) -> Located<Workers> {
     })
 }
 
-fn peer(i: usize, raw: raw::Peer, node: &Node, underlay: &Underlay) -> Located<Peer> {
+fn peer(i: usize, raw: raw::Peer, node: &Node, underlay: &UnderlayConfig) -> Located<Peer> {
     let key = |field: &str| format!("peers[{i}].{field}");
     check_name(&key("name"), &raw.name)?;
     if raw.addresses.is_empty() {

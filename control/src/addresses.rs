@@ -7,7 +7,7 @@ use ringway_kernel::pod::interface::PodAddress;
 use ringway_packet::addr::from_ip;
 
 use super::{Control, ControlError};
-use ringway_config::ipam::Pool;
+use ringway_config::ipam::AddressPool;
 use ringway_config::{Config, has_gateway};
 
 impl Control {
@@ -40,7 +40,7 @@ impl Control {
     }
 
     /// No address is left: how many there are and who has them.
-    fn full(&self, pool: &Pool) -> ControlError {
+    fn full(&self, pool: &AddressPool) -> ControlError {
         let family = |ip: &IpAddr| ip.is_ipv6() == pool.is_ipv6();
         let held = |(name, record): (&String, &crate::state::PodRecord)| {
             let ip = record.ips.iter().find(|ip| family(ip))?;

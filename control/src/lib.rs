@@ -64,7 +64,7 @@ use ringway_tables::{Publisher, Snapshot};
 use crate::state::{State, StateDir};
 use crate::underlay::Underlay;
 use crate::view::SocketStatus;
-use ringway_config::ipam::Pool;
+use ringway_config::ipam::AddressPool;
 use ringway_config::{Config, ConfigError, EncapKind};
 use ringway_worker::{Event, Worker};
 
@@ -150,7 +150,7 @@ pub struct Control {
     /// Why the state is not on disk, if it is not.
     unsaved: Option<String>,
     /// Addresses to give out, by family.
-    pools: Vec<Pool>,
+    pools: Vec<AddressPool>,
     rules: Rules,
     /// Addresses of pods that went, and the MAC addresses that others may still know for them.
     former_macs: HashMap<IpAddr, MacAddr>,

@@ -20,7 +20,7 @@ use super::tables::{Known, Surroundings, accepted};
 use super::{Control, Descriptors};
 use crate::underlay::Underlay;
 use crate::view::{ConfigStatus, SocketStatus};
-use ringway_config::ipam::Pool;
+use ringway_config::ipam::AddressPool;
 use ringway_config::{Config, ConfigError, Difference, EncapKind, Problem, When};
 use ringway_config::{differences, in_force};
 
@@ -164,7 +164,7 @@ impl Control {
         self.publisher.publish(tables);
         self.want_node();
         let config = &self.config;
-        self.pools = Pool::of_families(
+        self.pools = AddressPool::of_families(
             &config.node.pod_cidrs,
             &config.ipam.ranges,
             &config.ipam.exclude,

@@ -24,7 +24,7 @@ use super::rings::Rings;
 use super::tables::{Known, Surroundings, accepted};
 use super::{Control, desired};
 use ringway_config::Config;
-use ringway_config::ipam::Pool;
+use ringway_config::ipam::AddressPool;
 
 impl Control {
     /// Acquires everything in the calling thread's network namespace and assembles it.
@@ -88,7 +88,7 @@ impl Control {
         let mut control = Control {
             rings: Rings::start(&config, &underlay, &link, &workers, &mut descriptors),
             rules: Rules::new(desired::rules(&config), config.egress.accept_forward),
-            pools: Pool::of_families(&config.node.pod_cidrs, &ipam.ranges, &ipam.exclude),
+            pools: AddressPool::of_families(&config.node.pod_cidrs, &ipam.ranges, &ipam.exclude),
             reload: Reload::new(&config.file),
             config,
             cluster,

@@ -390,7 +390,7 @@ pub struct Pod {
     pub container_id: Option<String>,
     /// Limits, bit/s and bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bandwidth: Option<Limits>,
+    pub bandwidth: Option<BandwidthLimits>,
     /// Ports of the node that lead to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub port_mappings: Vec<HostPort>,
@@ -405,7 +405,7 @@ pub struct Pod {
 
 /// Limits of a pod as CNI gives them: rates in bit/s, bursts in bits, from the pod's view; 0 is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct BandwidthLimits {
     /// To the pod.
     pub ingress_rate: u64,
     /// To the pod.
@@ -416,7 +416,7 @@ pub struct Limits {
     pub egress_burst: u64,
 }
 
-impl From<Bandwidth> for Limits {
+impl From<Bandwidth> for BandwidthLimits {
     fn from(given: Bandwidth) -> Self {
         Self {
             ingress_rate: given.ingress_rate,
