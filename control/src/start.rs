@@ -10,7 +10,7 @@ use ringway_kernel::netlink::Watch;
 use ringway_kernel::next_hop::NextHops;
 use ringway_kernel::rules::Rules;
 use ringway_switch::returns::BUCKETS;
-use ringway_switch::{Counters, Ports, Returns};
+use ringway_switch::{Counters, Returns, UdpPorts};
 use ringway_tables::{PortId, Publisher, Snapshot};
 use ringway_worker::{self as worker, Worker, WorkerConfig};
 
@@ -139,7 +139,7 @@ fn worker_config(config: &Config, index: usize, returns: &Arc<Returns>, mtu: u16
         cpu: config.workers.cpus.get(index).copied(),
         polling: config.workers.polling,
         idle_spin_us: config.workers.idle_spin_us,
-        ports: Ports {
+        ports: UdpPorts {
             vxlan: config.underlay.vxlan_port,
             udp: config.underlay.udp_port,
         },

@@ -21,8 +21,8 @@ use ringway_packet::parse::{L3, parse};
 use ringway_packet::proto;
 use ringway_switch::trace::Off;
 use ringway_switch::{
-    Arrivals, Counters, DropReason, HEADROOM, Message, Options, OuterFrame, Pipeline, Ports,
-    Verdict,
+    Arrivals, Counters, DropReason, Message, OUTER_HEADROOM, Options, OuterFrame, Pipeline,
+    UdpPorts, Verdict,
 };
 use ringway_tables::Snapshot;
 
@@ -70,7 +70,7 @@ pub fn run(data: &[u8]) {
                     udp_superframes: flags & 2 == 0,
                     coalesce,
                 };
-                let mut pipeline = Pipeline::new(counters[i].clone(), Ports::default());
+                let mut pipeline = Pipeline::new(counters[i].clone(), UdpPorts::default());
                 let frames = flags & 8 != 0;
                 batch(
                     &tables[variant],
@@ -142,25 +142,25 @@ fn batch(
     let mut buffers = Vec::new();
     if frames {
         for sent in messages {
-            buffers.push([&[0; HEADROOM][..], &outer_frame(sent)].concat());
+            buffers.push([&[0; OUTER_HEADROOM][..], &outer_frame(sent)].concat());
         }
         let lengths: Vec<u32> = buffers
             .iter()
-            .map(|b| (b.len() - HEADROOM) as u32)
+            .map(|b| (b.len() - OUTER_HEADROOM) as u32)
             .collect();
         let frames = lengths.iter().enumerate().map(|(buf, &len)| OuterFrame {
             buf,
-            start: HEADROOM as u32,
+            start: OUTER_HEADROOM as u32,
             len,
         });
         pipeline.from_frames(tables, arrivals, &mut buffers, options, frames);
     } else {
         for sent in messages {
-            buffers.push([&[0; HEADROOM][..], &sent.bytes].concat());
+            buffers.push([&[0; OUTER_HEADROOM][..], &sent.bytes].concat());
         }
         let messages = messages.iter().enumerate().map(|(buf, sent)| Message {
             buf,
-            start: HEADROOM as u32,
+            start: OUTER_HEADROOM as u32,
             len: sent.bytes.len() as u32,
             segment: sent.segment as u32,
             source: from_ip(world::outer4(sent.node)),
@@ -276,14 +276,14 @@ fn outer_frame(sent: &Sent) -> Vec<u8> {
     let header = OuterHeader::new(&spec).expect("an outer header");
     let header_len = sent.encap.header_len();
     let carried = &sent.bytes[header_len..];
-    let mut buf = [&[0; HEADROOM][..], carried].concat();
+    let mut buf = [&[0; OUTER_HEADROOM][..], carried].concat();
     let fields = Fields {
         src_port: 50_000,
         tos: sent.tos,
         id: 0,
     };
     let sum = Some(checksum::sum(carried));
-    match header.push(&mut buf, HEADROOM, carried.len(), fields, sum) {
+    match header.push(&mut buf, OUTER_HEADROOM, carried.len(), fields, sum) {
         Ok(start) => buf.split_off(start),
         // Too long for an outer packet.
         Err(_) => Vec::new(),

@@ -18,8 +18,8 @@ use ringway_packet::offload::{Checksum, Gso, Offload};
 use ringway_packet::parse::{L3, Parsed, parse};
 use ringway_switch::trace::{Off, Recorder, Sink};
 use ringway_switch::{
-    Arrivals, Counters, HEADROOM, Message, Options, Out, OuterFrame, Packet, Pipeline, Ports,
-    Tunnel, Verdict, encapsulate,
+    Arrivals, Counters, Message, OUTER_HEADROOM, Options, Out, OuterFrame, Packet, Pipeline,
+    Tunnel, UdpPorts, Verdict, encapsulate,
 };
 use ringway_tables::{Cidr, PeerId, PortId, PortKind, Snapshot};
 
@@ -45,8 +45,8 @@ pub fn run(data: &[u8]) {
     TABLES.with(|tables| {
         let tables = tables.get_or_init(|| (0..world::VARIANTS).map(world::snapshot).collect());
         let [counters, again] = COUNTERS.with(Clone::clone);
-        let mut plain = Pipeline::new(counters, Ports::default());
-        let mut traced = Pipeline::new(again, Ports::default());
+        let mut plain = Pipeline::new(counters, UdpPorts::default());
+        let mut traced = Pipeline::new(again, UdpPorts::default());
         for i in 1..=MAX_FRAMES {
             if input.is_empty() {
                 break;
@@ -134,8 +134,8 @@ fn frame(
         return;
     };
     let given = Given {
-        buf: [&[0; HEADROOM][..], &bytes].concat(),
-        start: HEADROOM,
+        buf: [&[0; OUTER_HEADROOM][..], &bytes].concat(),
+        start: OUTER_HEADROOM,
         linear: bytes.len(),
         len,
         offload,
@@ -363,8 +363,8 @@ fn originated(tables: &Snapshot, out: Out, frame: &[u8]) {
     match out {
         Out::Port(port) => assert!(tables.port(port).is_some()),
         Out::Tunnel(tunnel) => {
-            let mut buf = [&[0; HEADROOM][..], frame].concat();
-            let mut packet = Packet::linear(&mut buf, HEADROOM, frame.len());
+            let mut buf = [&[0; OUTER_HEADROOM][..], frame].concat();
+            let mut packet = Packet::linear(&mut buf, OUTER_HEADROOM, frame.len());
             assert!(p.ip_len <= u32::from(tables.path(tunnel.path).expect("a path").mtu));
             tunnelled(tables, &tunnel, &mut packet);
         }

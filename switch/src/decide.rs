@@ -44,22 +44,22 @@ impl Decision<'_> {
 /// Why a frame goes nowhere, and what its sender is to hear of it.
 pub(crate) struct Refusal {
     pub(crate) reason: DropReason,
-    pub(crate) tell: Option<Problem>,
+    pub(crate) icmp: Option<Problem>,
 }
 
 impl From<DropReason> for Refusal {
     #[inline]
     fn from(reason: DropReason) -> Refusal {
-        Refusal { reason, tell: None }
+        Refusal { reason, icmp: None }
     }
 }
 
 impl Refusal {
     #[cold]
-    fn told(reason: DropReason, problem: Problem) -> Refusal {
+    fn with_icmp(reason: DropReason, problem: Problem) -> Refusal {
         Refusal {
             reason,
-            tell: Some(problem),
+            icmp: Some(problem),
         }
     }
 }
@@ -124,9 +124,10 @@ pub(crate) fn route<'s, S: Sink>(
         }
         (None, Origin::Port(_, PortKind::Node)) => Err(DropReason::NoRoute.into()),
         (Some(Target::Path(_)) | None, _) => Err(DropReason::NotOurs.into()),
-        (Some(Target::Unreachable), _) => {
-            Err(Refusal::told(DropReason::NoSuchPod, Problem::NoSuchHost))
-        }
+        (Some(Target::Unreachable), _) => Err(Refusal::with_icmp(
+            DropReason::NoSuchPod,
+            Problem::NoSuchHost,
+        )),
     }
 }
 
@@ -172,7 +173,10 @@ fn check_size<S: Sink>(path: &Path, frame: &Frame<'_, '_>, sink: &mut S) -> Resu
     } else if parsed.l3 == L3::Ipv4 && !parsed.dont_fragment {
         Ok(true)
     } else {
-        Err(Refusal::told(DropReason::TooBig, Problem::TooBig(path.mtu)))
+        Err(Refusal::with_icmp(
+            DropReason::TooBig,
+            Problem::TooBig(path.mtu),
+        ))
     }
 }
 
@@ -185,7 +189,10 @@ fn check_ttl<S: Sink>(origin: Origin, frame: &Frame<'_, '_>, sink: &mut S) -> Re
     let ttl = frame.parsed.ttl;
     sink.step(|| Step::Ttl(ttl));
     if ttl <= 1 {
-        return Err(Refusal::told(DropReason::TtlExceeded, Problem::TtlExceeded));
+        return Err(Refusal::with_icmp(
+            DropReason::TtlExceeded,
+            Problem::TtlExceeded,
+        ));
     }
     Ok(())
 }

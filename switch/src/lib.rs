@@ -28,13 +28,13 @@ mod rewrite;
 pub mod trace;
 mod verdict;
 
-pub use arrivals::{Arrivals, Message, Options, OuterFrame, Ports};
+pub use arrivals::{Arrivals, Message, Options, OuterFrame, UdpPorts};
 pub use bucket::Bucket;
 pub use counters::Counters;
 pub use encapsulate::encapsulate;
 pub use inner_sum::InnerSum;
 pub use outbox::{Out, Outbox};
-pub use packet::{HEADROOM, Packet};
+pub use packet::{OUTER_HEADROOM, Packet};
 pub use pipeline::{Arrival, Pipeline};
 pub use reason::{DropReason, IgnoreReason};
 pub use returns::Returns;

@@ -4,7 +4,7 @@ use ringway_packet::offload::Offload;
 
 /// Bytes of headroom the pipeline may use in front of a frame: an outer Ethernet, IPv6, UDP and
 /// VXLAN header (70), and an Ethernet header put before a bare IP packet (14), rounded up.
-pub const HEADROOM: usize = 96;
+pub const OUTER_HEADROOM: usize = 96;
 
 /// One frame on its way through the pipeline.
 ///

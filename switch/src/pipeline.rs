@@ -22,7 +22,7 @@ use ringway_packet::offload::Offload;
 use ringway_packet::parse::{self, Parsed};
 use ringway_tables::{PeerId, PortId, PortKind, Snapshot};
 
-use crate::arrivals::{Arrivals, Fate, Inner, Message, Options, OuterFrame, Ports};
+use crate::arrivals::{Arrivals, Fate, Inner, Message, Options, OuterFrame, UdpPorts};
 use crate::context::Context;
 use crate::counters::{Counters, Side};
 use crate::decide::{self, Decision};
@@ -39,7 +39,7 @@ use crate::{admit, icmp, judge, neighbour, priority, rewrite};
 /// The pipeline of one worker.
 pub struct Pipeline {
     cx: Context,
-    ports: Ports,
+    ports: UdpPorts,
 }
 
 /// A frame that came from a peer and has its verdict. Its tail is [`Arrivals::tail`].
@@ -65,7 +65,7 @@ pub struct Arrival<I> {
 
 impl Pipeline {
     /// A pipeline that counts into `counters`.
-    pub fn new(counters: Arc<Counters>, ports: Ports) -> Self {
+    pub fn new(counters: Arc<Counters>, ports: UdpPorts) -> Self {
         let cx = Context {
             outbox: Outbox::default(),
             limiter: Limiter::default(),
@@ -317,7 +317,7 @@ fn route<S: Sink>(
     match decide::route(snapshot, frame, sink) {
         Ok(decision) => settle(cx, snapshot, frame, decision, sink),
         Err(refusal) => {
-            if let Some(problem) = refusal.tell {
+            if let Some(problem) = refusal.icmp {
                 let what = (frame.head(), frame.parsed);
                 icmp::send(cx, snapshot, frame.origin, what, problem, sink);
             }

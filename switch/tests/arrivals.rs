@@ -13,7 +13,7 @@ use ringway_packet::offload::{Gso, Offload};
 use ringway_packet::parse::parse;
 use ringway_switch::trace::Off;
 use ringway_switch::{
-    Arrivals, Counters, DropReason, HEADROOM, Message, Options, Pipeline, Ports, Verdict,
+    Arrivals, Counters, DropReason, Message, OUTER_HEADROOM, Options, Pipeline, UdpPorts, Verdict,
 };
 use ringway_tables::{
     NodeInfo, Path, Peer, PeerId, PeerPaths, Port, PortId, PortKind, Snapshot as Tables,
@@ -127,7 +127,7 @@ impl Stage {
         let mut described = Vec::new();
         for (bytes, segment) in messages {
             described.push(self.described(buffers.len(), bytes, *segment));
-            buffers.push([&[0; HEADROOM][..], bytes].concat());
+            buffers.push([&[0; OUTER_HEADROOM][..], bytes].concat());
         }
         self.arrive(&mut buffers, described)
     }
@@ -136,7 +136,7 @@ impl Stage {
     fn described(&self, buf: usize, bytes: &[u8], segment: usize) -> Message<usize> {
         Message {
             buf,
-            start: HEADROOM as u32,
+            start: OUTER_HEADROOM as u32,
             len: bytes.len() as u32,
             segment: segment as u32,
             source: from_ip("192.168.77.2".parse().unwrap()),
@@ -154,7 +154,7 @@ impl Stage {
 
     fn arrive(&self, buffers: &mut Vec<Vec<u8>>, messages: Vec<Message<usize>>) -> Vec<Out> {
         let tables = tables(self.encap);
-        let mut pipeline = Pipeline::new(self.counters.clone(), Ports::default());
+        let mut pipeline = Pipeline::new(self.counters.clone(), UdpPorts::default());
         let mut arrivals = Arrivals::new();
         pipeline.from_datagrams(&tables, &mut arrivals, buffers, self.options, messages);
         let mut out = Vec::new();
@@ -500,7 +500,7 @@ fn what_is_refused_does_not_hide_behind_what_is_not() {
                 message.source = from_ip("192.168.77.3".parse().unwrap());
             }
             messages.push(message);
-            buffers.push([&[0; HEADROOM][..], bytes].concat());
+            buffers.push([&[0; OUTER_HEADROOM][..], bytes].concat());
         }
         let out = stage.arrive(&mut buffers, messages);
         let packets: Vec<_> = out.iter().map(|out| out.packets).collect();
@@ -531,7 +531,7 @@ fn a_congestion_mark_is_carried_before_anything_joins() {
             let mut message = stage.described(i, bytes, bytes.len());
             message.tos = if i < 2 { 2 } else { 3 };
             messages.push(message);
-            buffers.push([&[0; HEADROOM][..], bytes].concat());
+            buffers.push([&[0; OUTER_HEADROOM][..], bytes].concat());
         }
         let out = stage.arrive(&mut buffers, messages);
         let seen: Vec<_> = out
@@ -559,9 +559,9 @@ fn what_an_ethernet_header_covers_is_put_back() {
         let bytes: Vec<u8> = datagrams.iter().flat_map(|f| stage.message(f)).collect();
         let len = bytes.len() / 2;
         let message = stage.described(0, &bytes, len);
-        let mut buffers = vec![[&[7; HEADROOM][..], &bytes].concat()];
+        let mut buffers = vec![[&[7; OUTER_HEADROOM][..], &bytes].concat()];
         let tables = tables(Encap::Udp);
-        let mut pipeline = Pipeline::new(stage.counters.clone(), Ports::default());
+        let mut pipeline = Pipeline::new(stage.counters.clone(), UdpPorts::default());
         let mut arrivals = Arrivals::new();
         pipeline.from_datagrams(
             &tables,
@@ -573,11 +573,11 @@ fn what_an_ethernet_header_covers_is_put_back() {
         for (i, datagram) in datagrams.iter().enumerate() {
             let arrival = pipeline.next(&tables, &mut arrivals, &mut buffers, 0, &mut Off);
             let at = arrival.unwrap().start as usize;
-            assert_eq!(at, HEADROOM + i * len - 14);
+            assert_eq!(at, OUTER_HEADROOM + i * len - 14);
             assert_eq!(buffers[0][at..][..len + 14], delivered(datagram.clone(), 2));
             // Of the one before, only the header has changed.
             if i == 1 {
-                let before = HEADROOM + len - 14;
+                let before = OUTER_HEADROOM + len - 14;
                 assert_ne!(buffers[0][before..][..14], bytes[len - 14..len], "covered");
             }
         }
@@ -586,8 +586,8 @@ fn what_an_ethernet_header_covers_is_put_back() {
                 .next(&tables, &mut arrivals, &mut buffers, 0, &mut Off)
                 .is_none()
         );
-        assert_eq!(buffers[0][HEADROOM - 14..HEADROOM], [7; 14]);
-        let first = &buffers[0][HEADROOM..][..len];
+        assert_eq!(buffers[0][OUTER_HEADROOM - 14..OUTER_HEADROOM], [7; 14]);
+        let first = &buffers[0][OUTER_HEADROOM..][..len];
         assert_eq!(first[len - 60..], bytes[len - 60..len], "payload is whole");
     }
 }

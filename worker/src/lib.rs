@@ -54,7 +54,7 @@ use ringway_encap::Encap;
 use ringway_packet::mac::MacAddr;
 use ringway_ports::socket::UdpUnderlay;
 use ringway_ports::xsk::{XskConfig, XskError};
-use ringway_switch::{Counters, Ports, Returns};
+use ringway_switch::{Counters, Returns, UdpPorts};
 use ringway_tables::{PortId, Reader};
 
 pub use activity::Activity;
@@ -98,7 +98,7 @@ pub struct WorkerConfig {
     /// With [`Polling::Adaptive`]: microseconds it polls at most after the last packet.
     pub idle_spin_us: u32,
     /// UDP ports by which encapsulations are told.
-    pub ports: Ports,
+    pub ports: UdpPorts,
     /// Flows whose answers return to the node, the same for all workers.
     pub returns: Arc<Returns>,
     /// Bytes of the longest packet, Ethernet header included, that is to be sent by a ring from the

@@ -7,7 +7,7 @@ use ringway_ports::memory::{Null, Replay, ReplayFrame};
 use ringway_ports::{BufId, Frame, HEADROOM, Pool, Port};
 use ringway_switch::trace::Off;
 use ringway_switch::{
-    Arrivals, Counters, DropReason, Options, OuterFrame, Pipeline, Ports, Verdict, encapsulate,
+    Arrivals, Counters, DropReason, Options, OuterFrame, Pipeline, UdpPorts, Verdict, encapsulate,
 };
 use ringway_tables::{PortId, Publisher, Reader, Snapshot};
 use ringway_worker::{frame_of, frame_of_arrival, packet_of};
@@ -51,7 +51,7 @@ impl Fill {
 pub struct Work {
     frames: Vec<ReplayFrame>,
     publisher: Publisher,
-    ports: Ports,
+    ports: UdpPorts,
     scenario: Scenario,
     longest: usize,
 }
@@ -62,7 +62,7 @@ impl Work {
             longest: plan.frames.iter().map(|f| f.bytes.len()).max().unwrap_or(0),
             frames: plan.frames,
             publisher: Publisher::new(plan.snapshot),
-            ports: Ports {
+            ports: UdpPorts {
                 vxlan: plan.vxlan_port,
                 udp: plan.udp_port,
             },

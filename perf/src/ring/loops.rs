@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ringway_ports::Batch;
 use ringway_ports::memory::Replay;
 use ringway_ports::xsk::{Carousel, RxFrame};
-use ringway_switch::{Counters, DropReason, Pipeline, Ports};
+use ringway_switch::{Counters, DropReason, Pipeline, UdpPorts};
 use ringway_tables::{PortId, Publisher, Reader};
 use ringway_worker::{Outcome, QueueId, Round};
 
@@ -91,7 +91,7 @@ impl Loops {
             _publisher: publisher,
             pipeline: Pipeline::new(
                 counters.clone(),
-                Ports {
+                UdpPorts {
                     vxlan: plan.vxlan_port,
                     udp: plan.udp_port,
                 },

@@ -24,7 +24,7 @@ mod outer;
 mod superframe;
 
 pub use message::{Message, Options, OuterFrame};
-pub use outer::Ports;
+pub use outer::UdpPorts;
 
 pub(crate) use inner::{Fate, Inner};
 
@@ -176,7 +176,7 @@ impl<I: Copy> Arrivals<I> {
     pub(crate) fn enter_frame<B: Buffers<Id = I>>(
         &mut self,
         snapshot: &Snapshot,
-        ports: Ports,
+        ports: UdpPorts,
         buffers: &mut B,
         frame: &OuterFrame<I>,
         options: Options,

@@ -13,16 +13,16 @@ const UDP_HEADER: usize = 8;
 
 /// UDP ports by which an outer packet's encapsulation is told.
 #[derive(Clone, Copy, Debug)]
-pub struct Ports {
+pub struct UdpPorts {
     /// VXLAN; 8472 on Linux and with Flannel, 4789 by RFC 7348.
     pub vxlan: u16,
     /// Flannel's udp backend; 8285.
     pub udp: u16,
 }
 
-impl Default for Ports {
+impl Default for UdpPorts {
     fn default() -> Self {
-        Ports {
+        UdpPorts {
             vxlan: vxlan::LINUX_PORT,
             udp: udp::DEFAULT_PORT,
         }
@@ -33,7 +33,7 @@ impl Default for Ports {
 #[inline(always)]
 pub(super) fn headers(
     snapshot: &Snapshot,
-    ports: Ports,
+    ports: UdpPorts,
     frame: &[u8],
 ) -> Result<(Outer, Encap), DropReason> {
     let outer = pop_outer(frame, frame.len()).map_err(|e| reason_of(&e))?;

@@ -20,7 +20,7 @@ use ringway_packet::mac::MacAddr;
 use ringway_switch::trace::{Off, Recorder, Sink};
 use ringway_switch::{
     Arrivals, Counters, DropReason, IgnoreReason, Message, Options, Out, OuterFrame, Packet,
-    Pipeline, Ports, Verdict,
+    Pipeline, UdpPorts, Verdict,
 };
 use ringway_tables::{NodeInfo, Path, Peer, PeerId, PeerPaths, Port, PortId, PortKind, Snapshot};
 
@@ -193,7 +193,7 @@ impl Outcome {
 impl Stage {
     pub fn new(encap: Encap) -> Stage {
         let counters = Arc::new(Counters::default());
-        let pipeline = Pipeline::new(counters.clone(), Ports::default());
+        let pipeline = Pipeline::new(counters.clone(), UdpPorts::default());
         Stage {
             snapshot: snapshot(encap),
             pipeline,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ringway_encap::Encap;
 use ringway_ports::Batch;
 use ringway_ports::socket::{SocketConfig, UdpUnderlay};
-use ringway_switch::{Counters, DropReason, Ports};
+use ringway_switch::{Counters, DropReason, UdpPorts};
 use ringway_tables::NodeInfo;
 
 use super::*;
@@ -39,7 +39,7 @@ fn what_a_full_receive_buffer_lost_is_received_and_dropped() {
     let (underlay, address) = narrow();
     let mut queues = Queues::<Kernel>::new(vec![underlay], (0, 1), 1500);
     let counters = Arc::new(Counters::default());
-    let mut pipeline = Pipeline::new(counters.clone(), Ports::default());
+    let mut pipeline = Pipeline::new(counters.clone(), UdpPorts::default());
     let snapshot = Snapshot::new(NodeInfo::default()).unwrap();
     let mut drain = |queues: &mut Queues| {
         let end = Instant::now() + Duration::from_secs(5);

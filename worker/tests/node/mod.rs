@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, unbounded};
 use ringway_packet::kit;
 use ringway_packet::offload::VNET_HDR_LEN;
 use ringway_switch::counters::Cell;
-use ringway_switch::{Counters, DropReason, Ports};
+use ringway_switch::{Counters, DropReason, UdpPorts};
 use ringway_tables::{NodeInfo, Port as Entry, PortId, PortKind, Publisher, Snapshot};
 use ringway_worker::limits::{Rate, RateLimits};
 use ringway_worker::{Command, Event, Polling, Worker, WorkerConfig};
@@ -45,7 +45,7 @@ impl Node {
                     cpu: None,
                     polling,
                     idle_spin_us: 50,
-                    ports: Ports::default(),
+                    ports: UdpPorts::default(),
                     returns: Arc::default(),
                     largest: 1464,
                 };

@@ -13,7 +13,7 @@ use ringway_ports::socket::{SocketConfig, UdpUnderlay};
 use ringway_ports::tap::TapCounters;
 use ringway_ports::xsk::RxFrame;
 use ringway_ports::{Batch, Buf, HEADROOM, Pool, Port, TransmitError};
-use ringway_switch::{Counters, Ports, Verdict};
+use ringway_switch::{Counters, UdpPorts, Verdict};
 use ringway_tables::{NodeInfo, Path, Peer, PeerPaths, Port as Entry, PortId, PortKind};
 
 use super::*;
@@ -183,7 +183,7 @@ impl Observer for Log {
 fn a_ring_and_a_port_are_served_by_the_same_visits_as_on_a_node() {
     let tables = tables();
     let counters = Arc::new(Counters::default());
-    let mut pipeline = Pipeline::new(counters.clone(), Ports::default());
+    let mut pipeline = Pipeline::new(counters.clone(), UdpPorts::default());
     let mut queues = Queues::<InMemory>::new(vec![socket()], (0, 1), 1500);
     let (port, mut pod) = pair(16, POD.0, 0);
     queues.add_port(POD, port);
