@@ -7,6 +7,7 @@ pub mod gso;
 pub mod mac;
 pub mod netlink;
 pub mod netns;
+mod network;
 pub mod next_hop;
 pub mod node;
 pub mod pod;

@@ -22,6 +22,7 @@
 //! and is repeated.
 
 mod answer;
+mod due;
 mod hop;
 mod kernel;
 mod query;
@@ -34,11 +35,11 @@ use ringway_ports::socket::least_mtu;
 
 use crate::mac::is_station;
 use crate::netlink::{Change, Link, RouteTo};
+use due::{Bulk, Round};
 use hop::Hop;
-use query::{Bulk, Round};
 
 pub use answer::{Changed, Elsewhere, NextHop, Resolved};
-pub use kernel::Kernel;
+pub use kernel::{Endpoints, Kernel};
 
 /// How often [`NextHops::tick`] wants to be called.
 pub const TICK: Duration = Duration::from_secs(1);
@@ -49,15 +50,6 @@ const FEW_PERIOD: Duration = Duration::from_millis(50);
 const BULK_SHARE: Duration = Duration::from_millis(1);
 /// Within what time every destination is asked for without any change.
 pub const ROUND: Duration = Duration::from_secs(30);
-
-/// Both ends of a tunnel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endpoints {
-    /// Our outer address.
-    pub src: IpAddr,
-    /// Its outer address.
-    pub dst: IpAddr,
-}
 
 struct Destination {
     src: IpAddr,

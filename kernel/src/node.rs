@@ -35,16 +35,8 @@ mod port;
 mod routes;
 mod settings;
 
+pub use crate::network::Network;
 pub use port::{NodePort, Presence};
-
-/// A pod network of this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// Its addresses.
-    pub cidr: Cidr,
-    /// The one that the node has in it; none where there is no room for one.
-    pub gateway: Option<IpAddr>,
-}
 
 /// What the node port is made from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,7 +21,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +35,8 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use super::NetlinkError;
 
 mod message;
+
+pub use message::Change;
 
 /// How long changes are collected before they are passed on.
 pub const INTERVAL: Duration = Duration::from_millis(20);
@@ -62,29 +63,6 @@ const NEXTHOP: u32 = 32;
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
-
-/// Something to look at again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
-    /// Changes were lost: look at everything.
-    Overrun,
-    /// A link came, went or changed.
-    Link {
-        /// Its interface index.
-        index: u32,
-    },
-    /// Addresses of some link.
-    Addresses,
-    /// Routes, policy rules or next-hop objects.
-    Routes,
-    /// A neighbour entry came, went or changed.
-    Neighbour {
-        /// Interface index of its link.
-        index: u32,
-        /// Its address.
-        ip: IpAddr,
-    },
-}
 
 /// Watches one network namespace until it is dropped.
 pub struct Watch {

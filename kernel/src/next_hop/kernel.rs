@@ -2,8 +2,16 @@
 
 use std::net::IpAddr;
 
-use super::Endpoints;
 use crate::netlink::{Link, Neighbour, Netlink, NetlinkError, RouteTo};
+
+/// Both ends of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Our outer address.
+    pub src: IpAddr,
+    /// Its outer address.
+    pub dst: IpAddr,
+}
 
 /// The kernel's side, so that a test can play it.
 pub trait Kernel {

@@ -1,32 +1,16 @@
 //! What is asked of the kernel, and when: marks are set by changes and by the round, and taken off
 //! by an answer.
 
-use std::net::IpAddr;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Instant;
 
+use super::due::{Bulk, Round};
 use super::hop::Hop;
 use super::{Endpoints, Kernel, NextHops, ROUND, TICK};
 use crate::netlink::{Link, NetlinkError};
 
 /// Ticks in which a round must get through all destinations.
 const TICKS_OF_ROUND: usize = (ROUND.as_millis() / TICK.as_millis()) as usize;
-
-/// What is to be asked for of every destination.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Bulk {
-    pub(super) routes: bool,
-    pub(super) addresses: bool,
-    pub(super) hops: bool,
-}
-
-/// How far the present round is.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Round {
-    began: Option<Instant>,
-    /// Last destination marked.
-    last: Option<IpAddr>,
-}
 
 impl NextHops {
     /// Begins a round when it is time, and marks the next few destinations of it.

@@ -27,7 +27,8 @@ use ringway_ports::tap::{self, TapError, TapOptions};
 use ringway_tables::Cidr;
 
 use crate::netlink::{Link, LinkChange, Netlink, NetlinkError, Route};
-use crate::netns::{NAMED, Netns, NetnsError, run_in};
+use crate::netns::{NAMED, Netns, run_in};
+pub use crate::pod::error::InterfaceError;
 use crate::pod::queue::Queue;
 use crate::sysctl::{self, SysctlError};
 
@@ -95,31 +96,6 @@ pub struct Queues {
     pub fds: Vec<Arc<OwnedFd>>,
     /// The kernel takes UDP superframes.
     pub uso: bool,
-}
-
-/// Why an interface could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum InterfaceError {
-    /// The name is in use inside the pod.
-    #[error("TAP name taken: the namespace {netns} already has an interface {ifname}")]
-    NameTaken {
-        /// Path of the namespace.
-        netns: String,
-        /// The name.
-        ifname: String,
-    },
-    /// The TAP.
-    #[error(transparent)]
-    Tap(#[from] TapError),
-    /// rtnetlink.
-    #[error(transparent)]
-    Netlink(#[from] NetlinkError),
-    /// The namespace.
-    #[error(transparent)]
-    Netns(#[from] NetnsError),
-    /// A kernel setting.
-    #[error(transparent)]
-    Sysctl(#[from] SysctlError),
 }
 
 /// An interface under construction; removed when dropped.

@@ -1,4 +1,5 @@
 //! Pods: their interface, and the checks before they get one.
 
+mod error;
 pub mod interface;
 pub mod queue;

@@ -12,7 +12,7 @@
 use crate::gso;
 use crate::netlink::{LinkChange, Netlink};
 use crate::netns::{Netns, run_in};
-use crate::pod::interface::InterfaceError;
+use crate::pod::error::InterfaceError;
 
 const MS: u64 = 1_000_000;
 /// A superframe, in time at the rate.

@@ -20,6 +20,8 @@
 //! refuses pods that ask for a host port.
 
 pub mod conntrack;
+mod desired;
+mod error;
 mod forward;
 mod listeners;
 mod look;
@@ -36,50 +38,15 @@ use std::time::{Duration, Instant};
 use crate::reconcile::Condition;
 use ringway_tables::Cidr;
 
-use crate::node::Network;
-
+pub use desired::{Desired, TABLE};
+pub use error::RulesError;
 pub use listeners::find as listener;
 pub use ports::{HostPort, HostPorts, Mapping, PortError, Protocol};
 pub use render::render;
 use watch::{Changed, Watch};
 
-/// Our table.
-pub const TABLE: &str = "inet ringway";
 /// How long a start waits for the first look at foreign chains.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
-
-/// Why rules could not be set.
-#[derive(Debug, thiserror::Error)]
-pub enum RulesError {
-    /// The program is not there or not willing.
-    #[error("nft: {0}")]
-    Nft(String),
-    /// Two pods want one port.
-    #[error(transparent)]
-    Port(#[from] PortError),
-}
-
-/// What shall be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Desired {
-    /// Name of the node port.
-    pub interface: String,
-    /// This node's pod networks.
-    pub own: Vec<Network>,
-    /// Networks that pods reach under their own address.
-    pub inside: Vec<Cidr>,
-    /// Packets of pods to other networks get the node's address.
-    pub masquerade: bool,
-    /// Ports of the node that lead to pods.
-    pub ports: Vec<HostPort>,
-}
-
-impl Desired {
-    /// Nothing is asked of the kernel.
-    fn is_empty(&self) -> bool {
-        !self.masquerade && self.ports.is_empty()
-    }
-}
 
 /// What the kernel has of our table.
 #[derive(Debug, PartialEq)]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::{Desired, HostPort, TABLE};
-use crate::node::Network;
+use crate::network::Network;
 
 /// A family's words in nft's language.
 struct Family {

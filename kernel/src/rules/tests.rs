@@ -3,6 +3,7 @@ use crate::testing::in_netns;
 use super::look::LOOK;
 use super::watch::Changed;
 use super::*;
+use crate::network::Network;
 use crate::reconcile::Ledger;
 use ringway_ports::tap::{self, TapOptions};
 use std::process::Command;

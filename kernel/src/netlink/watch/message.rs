@@ -5,8 +5,6 @@ use std::net::IpAddr;
 
 use netlink_packet_core::NlasIterator;
 
-use super::Change;
-
 /// Length of `struct nlmsghdr`: length, type, flags, sequence, port.
 const HEADER: usize = 16;
 /// Length of `struct ndmsg`, linux/neighbour.h.
@@ -15,6 +13,29 @@ const NDA_DST: u16 = 1;
 /// `linux/rtnetlink.h`; libc has no name for them.
 const RTM_NEWNEXTHOP: u16 = 104;
 const RTM_DELNEXTHOP: u16 = 105;
+
+/// Something to look at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Changes were lost: look at everything.
+    Overrun,
+    /// A link came, went or changed.
+    Link {
+        /// Its interface index.
+        index: u32,
+    },
+    /// Addresses of some link.
+    Addresses,
+    /// Routes, policy rules or next-hop objects.
+    Routes,
+    /// A neighbour entry came, went or changed.
+    Neighbour {
+        /// Interface index of its link.
+        index: u32,
+        /// Its address.
+        ip: IpAddr,
+    },
+}
 
 /// Calls `changed` for every message in the datagram.
 pub(super) fn read(datagram: &[u8], mut changed: impl FnMut(Change)) {

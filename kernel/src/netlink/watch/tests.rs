@@ -5,6 +5,7 @@ use ringway_packet::mac::MacAddr;
 use super::*;
 use crate::netlink::{LinkChange, Netlink, Route};
 use crate::testing::{Wire, in_netns, set_up};
+use std::net::IpAddr;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()

@@ -12,52 +12,14 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
-
-use crate::reconcile::Condition;
+use std::time::Instant;
 
 mod nftables;
+mod opened;
 mod xtables;
 
-/// Mark of our rules.
-const COMMENT: &str = "ringway";
-
-/// What becomes of a packet that no rule of a chain is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Policy {
-    /// It is accepted.
-    Accept,
-    /// It is dropped or rejected.
-    Deny,
-    /// It goes on after whoever called the chain; at a hook the policy decides.
-    Return,
-}
-
-/// What was done about the firewall, and what could not be.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Opened {
-    /// Chains to be left alone.
-    leave: BTreeSet<String>,
-    /// Chains that were opened just now.
-    pub(super) chains: Vec<String>,
-    /// What may still stop packets, each with the command that helps.
-    pub(super) conditions: Vec<Condition>,
-    /// How long it took.
-    pub(super) took: Duration,
-}
-
-impl Opened {
-    /// Notes what may stop packets in a chain, and what helps.
-    fn obstacle(&mut self, chain: &str, why: String) {
-        self.conditions.push(Condition {
-            what: format!("chain {chain}"),
-            wanted: "open for pods' packets".into(),
-            found: "closed, as far as can be seen".into(),
-            why,
-            since: Instant::now(),
-        });
-    }
-}
+pub(super) use opened::Opened;
+use opened::{COMMENT, Policy};
 
 /// Lets pods' packets through wherever a chain denies by default, but for those to `leave` alone.
 pub(super) fn open(interface: &str, leave: &BTreeSet<String>) -> Opened {
