@@ -13,15 +13,18 @@ use ringway_tables::Reader;
 
 use super::activity::Activity;
 use super::budget::Budget;
+use super::command::{Command, Event};
+use super::config::{Polling, UnderlaySocket, WorkerConfig};
+use super::limits::epoch;
 use super::local_ports::LocalQueue;
 use super::observe::Observer;
 use super::queue_id::QueueId;
 use super::queues::Queues;
 use super::ready::Ready;
 use super::spin::Spin;
+use super::stats::{BufferStats, Load};
 use super::timers::Due;
 use super::visit::{Outcome, Round};
-use super::{BufferStats, Command, Event, Load, Polling, UnderlaySocket, WorkerConfig, epoch};
 
 mod commands;
 mod errors;

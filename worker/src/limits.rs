@@ -7,9 +7,18 @@
 //!
 //! How, is in `shaper.rs`. One [`RateLimits`] is shared by all workers, so a limit holds for their sum.
 
+use std::sync::LazyLock;
+use std::time::Instant;
+
 use ringway_ports::BUF_SIZE;
 use ringway_switch::Bucket;
 use ringway_switch::bucket::MAX_RATE;
+
+/// Where the clock of all workers begins: they share the buckets of [`RateLimits`].
+pub fn epoch() -> Instant {
+    static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *EPOCH
+}
 
 /// Lowest rate, in bit/s: below it a full packet takes longer than its connection waits.
 pub const RATE_MIN: u64 = 1000;
@@ -124,7 +133,7 @@ impl RateLimits {
 /// One direction.
 #[derive(Debug)]
 pub struct Limit {
-    /// What may pass now; in nanoseconds since [`epoch`](crate::epoch).
+    /// What may pass now; in nanoseconds since [`epoch`].
     pub bucket: Bucket,
     /// Bytes to wait for at least.
     pub quantum: u64,

@@ -3,8 +3,8 @@
 use ringway_ports::Pool;
 use ringway_tables::PortId;
 
-use super::UnderlaySocket;
 use super::buffers::Buffers;
+use super::config::UnderlaySocket;
 use super::devices::{Devices, Kernel};
 use super::identification::Identifications;
 use super::local_ports::{LocalPorts, LocalQueue};

@@ -4,13 +4,13 @@
 //! comes back when the kernel has certainly let go of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use ringway_ports::xsk::{Closed, Got, RxFrame, Xsk, XskConfig, XskError};
 use ringway_ports::{Batch, Pool};
 
-use super::uplink::SocketCounts;
+use super::stats::BufferStats;
 
 /// Rings of a worker, at most.
 pub const MAX_RINGS: usize = 64;
@@ -31,63 +31,6 @@ pub struct OpenedRing {
     pub fd: Arc<std::os::fd::OwnedFd>,
     /// What was got.
     pub got: Got,
-}
-
-/// Where a worker's packet buffers are, and what its rings and sockets did; written by the worker, read by anybody.
-#[derive(Debug, Default)]
-pub struct BufferStats {
-    /// Buffers and frames there are.
-    pub total: AtomicU64,
-    /// Free ones.
-    pub free: AtomicU64,
-    /// In flight, between a receive and a transmit.
-    pub held: AtomicU64,
-    /// In rings.
-    pub in_rings: AtomicU64,
-    /// Of those, to be received into.
-    pub filled: AtomicU64,
-    /// Of those, to be sent, or sent and not given back yet.
-    pub sending: AtomicU64,
-    /// Frames received from rings.
-    pub received: AtomicU64,
-    /// Frames given to rings to be sent.
-    pub sent: AtomicU64,
-    /// Frames that found a transmit ring full.
-    pub full: AtomicU64,
-    /// Times frames were missing to top up a fill ring.
-    pub starved: AtomicU64,
-    /// Descriptors for frames that the ring did not have.
-    pub stray: AtomicU64,
-    /// Received frames the kernel dropped for want of room in the receive ring.
-    pub rx_ring_full: AtomicU64,
-    /// Received frames the kernel dropped otherwise.
-    pub rx_dropped: AtomicU64,
-    /// Times the kernel found a fill ring empty.
-    pub fill_ring_empty: AtomicU64,
-    /// Transmit descriptors the kernel refused.
-    pub tx_invalid: AtomicU64,
-    /// Messages received from sockets; one may stand for many datagrams.
-    pub socket_messages: AtomicU64,
-    /// Datagrams received from sockets.
-    pub socket_datagrams: AtomicU64,
-    /// Datagrams the kernel dropped because the receive buffer of a socket was full.
-    pub socket_overflow: AtomicU64,
-    /// Datagrams dropped because they were longer than a packet buffer.
-    pub socket_truncated: AtomicU64,
-}
-
-impl BufferStats {
-    /// Enters what sockets have counted.
-    pub(super) fn publish_sockets(&self, counts: SocketCounts) {
-        for (cell, value) in [
-            (&self.socket_messages, counts.messages),
-            (&self.socket_datagrams, counts.datagrams),
-            (&self.socket_overflow, counts.overflow),
-            (&self.socket_truncated, counts.truncated),
-        ] {
-            cell.store(value, Relaxed);
-        }
-    }
 }
 
 /// The rings.

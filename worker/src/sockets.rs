@@ -4,7 +4,7 @@
 
 use std::os::fd::AsRawFd;
 
-use super::UnderlaySocket;
+use super::config::UnderlaySocket;
 use super::queue_id::{MAX_SOCKETS, QueueId};
 use super::ready::Ready;
 use super::uplink::Uplink;

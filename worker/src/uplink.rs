@@ -4,13 +4,14 @@ use ringway_encap::Encap;
 use ringway_ports::socket::{RxCounters, TxReport};
 use ringway_switch::{Counters, DropReason};
 
-use super::UnderlaySocket;
 use super::buffers::Buffers;
+use super::config::UnderlaySocket;
 use super::devices::Ring;
 use super::identification::Identifications;
 use super::observe::Watch;
 use super::queue_id::MAX_SOCKETS;
 use super::ring_set::RingSet;
+use super::stats::SocketCounts;
 use super::transmit::{Loss, Outgoing, RingCarrier, SocketCarrier, send};
 
 /// Sockets and rings.
@@ -83,28 +84,6 @@ impl<R> Uplink<R> {
         if new.truncated > 0 {
             counters.miss(DropReason::DatagramTruncated, new.truncated);
         }
-    }
-}
-
-/// What the receive sockets of a worker have counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SocketCounts {
-    /// Messages received; one may stand for many datagrams.
-    pub messages: u64,
-    /// Datagrams received.
-    pub datagrams: u64,
-    /// Datagrams the kernel dropped because a receive buffer was full.
-    pub overflow: u64,
-    /// Datagrams dropped because they were longer than a packet buffer.
-    pub truncated: u64,
-}
-
-impl SocketCounts {
-    fn add(&mut self, new: SocketCounts) {
-        self.messages += new.messages;
-        self.datagrams += new.datagrams;
-        self.overflow += new.overflow;
-        self.truncated += new.truncated;
     }
 }
 

@@ -7,12 +7,13 @@ use ringway_ports::tap::Tap;
 use ringway_tables::PortId;
 
 use super::Engine;
+use crate::command::{Command, Event};
 use crate::local_ports::LocalQueue;
 use crate::queue_id::QueueId;
 use crate::queues::Queues;
 use crate::shaper::Shaper;
+use crate::sockets;
 use crate::visit::Round;
-use crate::{Command, Event, sockets};
 
 impl Engine {
     /// Acts on commands; `false` means stop.

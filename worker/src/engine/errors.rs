@@ -8,9 +8,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use ringway_switch::DropReason;
 
 use super::Engine;
+use crate::command::Event;
+use crate::config::UnderlaySocket;
 use crate::queue_id::TransmitSocket;
 use crate::uplink::Uplink;
-use crate::{Event, UnderlaySocket};
 
 /// Times that 64 ICMP errors are read when a socket reports some: more than it has room for.
 const VISITS: usize = 8;
