@@ -41,6 +41,7 @@ else
 fi
 check "rustdoc, warnings denied" rustdoc
 check "purity of the packet path" scripts/purity.sh
+check "size and shape of the crates" scripts/structure.sh
 check "shell syntax" shell_syntax
 check "shell syntax, POSIX" sh -n perf/pktgen/pktgen.sh
 
