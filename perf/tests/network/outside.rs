@@ -142,7 +142,7 @@ fn pods_reach_the_outside_under_the_nodes_address_and_each_other_under_their_own
                 _ => {}
             }
             if round != "as set" {
-                // A look takes half a per cent of the time at most, and a firewall's rules some 20 ms.
+                // A look takes a thirtieth of the time at most, and a firewall's rules some 20 ms.
                 eventually(round, Duration::from_secs(50), || {
                     tcp_seen(&a.ns, &outside.ns, outside.ip(Family::V4), LIMIT)
                         .is_ok_and(|seen| seen.receiver_saw.ip() == Outside::node(Family::V4))
