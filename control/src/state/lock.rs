@@ -33,7 +33,7 @@ pub(super) enum Refused {
 /// Locks an open directory, waiting for an owner that is ending.
 pub(super) fn take(directory: &File) -> Result<(), Refused> {
     let begin = Instant::now();
-    let (mut told, mut unseen) = (false, 0);
+    let (mut logged, mut unseen) = (false, 0);
     loop {
         match directory.try_lock() {
             Ok(()) => return Ok(()),
@@ -43,7 +43,7 @@ pub(super) fn take(directory: &File) -> Result<(), Refused> {
         let owner = owner(directory);
         match owner {
             Some(pid) if !is_ending(pid) => return Err(Refused::Held(owner)),
-            Some(pid) if !std::mem::replace(&mut told, true) => {
+            Some(pid) if !std::mem::replace(&mut logged, true) => {
                 tracing::info!(
                     pid,
                     "an agent that was killed has not ended yet, waiting for it"

@@ -29,17 +29,17 @@ impl Rules {
         self.take_forward(Some((&mut *ledger, now)));
         if let Some(watch) = &mut self.watch {
             let Changed { ours, others } = watch.changed();
-            self.told.ours |= ours;
-            self.told.others |= others;
+            self.changed.ours |= ours;
+            self.changed.others |= others;
         }
         let since = now.saturating_duration_since(self.looked);
-        let told = self.told.others && since >= self.cost * SHARE;
-        if (told || since >= LOOK) && ledger.paused(now).is_none() {
+        let is_due = self.changed.others && since >= self.cost * SHARE;
+        if (is_due || since >= LOOK) && ledger.paused(now).is_none() {
             self.looked = now;
             let fought = |chain: &&String| ledger.holds_off(&chain_thing(chain), now);
             let fought: BTreeSet<String> = self.opened.iter().filter(fought).cloned().collect();
             // Those are looked at when it is time, without a further change.
-            self.told.others = !fought.is_empty();
+            self.changed.others = !fought.is_empty();
             self.forward(fought);
         }
         self.look_at_table(ledger, now);
@@ -49,11 +49,11 @@ impl Rules {
         self.take_listing(ledger, now);
         let late = now.saturating_duration_since(self.listed) >= LOOK;
         let failed = matches!(self.table, Table::Failed(_));
-        let due = self.told.ours || late || (failed && self.told.others);
+        let due = self.changed.ours || late || (failed && self.changed.others);
         if !due || self.listing.is_some() || self.table == Table::None {
             return;
         }
-        self.told.ours = false;
+        self.changed.ours = false;
         self.listed = now;
         self.begin_listing();
         // Mostly it takes some milliseconds, and else it is taken a second later.
@@ -78,7 +78,7 @@ impl Rules {
         match thread.join() {
             Ok(listed) if revision == self.revision => self.compare(listed, ledger, now),
             // What was set since is another matter.
-            _ => self.told.ours = true,
+            _ => self.changed.ours = true,
         }
     }
 
@@ -88,7 +88,7 @@ impl Rules {
         match thread.spawn(|| nft::list(TABLE)) {
             Ok(thread) => self.listing = Some((self.revision, thread)),
             Err(e) => {
-                self.told.ours = true;
+                self.changed.ours = true;
                 tracing::warn!("no thread to list table {TABLE}: {e}");
             }
         }
@@ -118,7 +118,7 @@ impl Rules {
         };
         if !failed && !ledger.permits(&difference, now) {
             // Looked at again.
-            self.told.ours = true;
+            self.changed.ours = true;
             return;
         }
         match self.apply() {
@@ -142,7 +142,7 @@ impl Rules {
         }
         if self.is_forwarding() {
             // What was changed meanwhile is looked at when it has ended.
-            self.told.others = true;
+            self.changed.others = true;
             return;
         }
         self.take_forward(None);

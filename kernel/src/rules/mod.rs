@@ -80,7 +80,7 @@ pub struct Rules {
     conditions: Vec<Condition>,
     watch: Option<Watch>,
     /// What somebody has changed since the last look.
-    told: Changed,
+    changed: Changed,
     /// When our table and others' chains were looked at last.
     listed: Instant,
     looked: Instant,
@@ -109,7 +109,7 @@ impl Rules {
                     );
                 })
                 .ok(),
-            told: Changed::default(),
+            changed: Changed::default(),
             listed: Instant::now(),
             looked: Instant::now(),
             cost: Duration::ZERO,
