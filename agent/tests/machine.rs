@@ -61,6 +61,18 @@ fn config_check_looks_where_the_peers_are() {
 }
 
 #[test]
+fn config_check_warns_of_a_network_inside_another_nodes() {
+    let files =
+        Files::new(|text| text.replace("\"10.77.2.0/24\"", "\"10.77.2.0/24\", \"10.77.1.64/26\""));
+    let check = format!("--config {} config check", files.config());
+    let (code, text, warnings) = inside(UNDERLAY, &check);
+    assert_eq!(code, Some(0), "{warnings}");
+    assert!(text.contains("usable, with a warning"), "{text}");
+    let wrong = "peers[0].pod_cidrs[1]: 10.77.1.64/26, which is node2's, lies in 10.77.1.0/24, which is this node's";
+    assert!(warnings.contains(wrong), "{warnings}");
+}
+
+#[test]
 fn a_processor_that_is_not_there_is_refused_before_anything_is_made() {
     let files = Files::new(|text| format!("{text}\n[workers]\ncpus = [99]\n"));
     let check = format!("--config {} config check", files.config());

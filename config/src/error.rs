@@ -54,6 +54,13 @@ pub enum Problem {
     NoCidr,
     #[error("{value} is {owner}'s already")]
     Overlap { value: String, owner: String },
+    #[error("{value}, which is {owner}'s, lies in {around}, which is {other}'s")]
+    Nested {
+        value: Box<str>,
+        owner: Box<str>,
+        around: Box<str>,
+        other: Box<str>,
+    },
     #[error("{value} is outside node.cluster_cidrs ({cluster})")]
     OutsideCluster { value: String, cluster: String },
     #[error("{}", range(.value, .why))]
@@ -236,6 +243,10 @@ impl Problem {
             Self::Overlap { .. } => {
                 "give every node pod networks of its own; a longer prefix inside another's is possible".into()
             }
+            Self::Nested { owner, other, .. } => format!(
+                "nothing if {owner} has borrowed these addresses, for the longer prefix decides; else give {owner} \
+                 and {other} networks apart"
+            ),
             Self::OutsideCluster { .. } => {
                 "take a network from the cluster's, or widen node.cluster_cidrs".into()
             }

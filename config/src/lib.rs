@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::ipam::Range;
 pub use error::{ConfigError, Problem};
 pub use live::{Difference, differences, in_force};
+pub use networks::nested;
 pub use ringway_cluster::EncapKind;
 pub use ringway_worker::Polling;
 pub use show::{KEYS, KeyDoc, When, show};

@@ -64,6 +64,36 @@ impl<'a> Networks<'a> {
     }
 }
 
+/// Networks of peers that lie in another node's, with their keys: what borrowing needs, and a slip more often.
+pub fn nested(config: &Config) -> Vec<(String, Problem)> {
+    let all = Networks::of(config);
+    let mut found = Vec::new();
+    for (i, peer) in config.peers.iter().enumerate() {
+        for (j, cidr) in peer.pod_cidrs.iter().enumerate() {
+            let shorter = all.lengths.iter().rev();
+            let shorter =
+                shorter.filter(|(v6, len)| *v6 == cidr.is_ipv6() && *len < cidr.prefix_len());
+            let around = shorter.filter_map(|(_, len)| {
+                let around = Cidr::containing(cidr.network(), *len).ok()?;
+                Some((around, *all.owners.get(&around)?))
+            });
+            // The nearest one around decides whose these addresses would be.
+            let Some((around, other)) = around.take(1).find(|(_, other)| *other != peer.name)
+            else {
+                continue;
+            };
+            let problem = Problem::Nested {
+                value: cidr.to_string().into(),
+                owner: peer.name.as_str().into(),
+                around: around.to_string().into(),
+                other: other.into(),
+            };
+            found.push((format!("peers[{i}].pod_cidrs[{j}]"), problem));
+        }
+    }
+    found
+}
+
 /// That a pod network lies in one of the cluster's, if there are any of its family.
 pub(super) fn in_cluster(key: &str, network: Cidr, config: &Config) -> Located<()> {
     let mut same = config

@@ -788,3 +788,38 @@ fn thousands_of_peers_are_checked_in_a_moment() {
     assert!(inside.to_string().contains("10.7.7.0/24"), "{inside}");
     parse(&last("172.17.0.1", "10.7.7.128/26")).unwrap();
 }
+
+#[test]
+fn networks_that_lie_in_another_nodes_are_named_with_both() {
+    let more = |name: &str, ip: &str, cidrs: &str| {
+        format!("\n[[peers]]\nname = \"{name}\"\naddresses = [\"{ip}\"]\npod_cidrs = [{cidrs}]\n")
+    };
+    let text = with(
+        "pod_cidrs = [\"10.77.2.0/24\", ",
+        "pod_cidrs = [\"10.77.2.0/24\", \"10.77.2.0/26\", ",
+    ) + &more(
+        "node3",
+        "192.168.77.3",
+        "\"10.77.2.128/25\", \"10.77.2.200/32\"",
+    ) + &more(
+        "node4",
+        "192.168.77.4",
+        "\"10.77.4.0/24\", \"10.77.1.9/32\"",
+    );
+    let found = nested(&parse(&text).unwrap());
+    let said: Vec<String> = found.iter().map(|(key, p)| format!("{key}: {p}")).collect();
+    // Its own network in its own is no matter: node2's /26, and node3's /32.
+    assert_eq!(
+        said,
+        [
+            "peers[1].pod_cidrs[0]: 10.77.2.128/25, which is node3's, lies in 10.77.2.0/24, which is node2's",
+            "peers[2].pod_cidrs[1]: 10.77.1.9/32, which is node4's, lies in 10.77.1.0/24, which is this node's",
+        ]
+    );
+    assert!(
+        found[0].1.remedy().contains("borrowed"),
+        "{}",
+        found[0].1.remedy()
+    );
+    assert_eq!(nested(&parse(SAMPLE).unwrap()), []);
+}

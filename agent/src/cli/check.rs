@@ -15,12 +15,14 @@ use ringway_control::view::Status;
 /// Warnings that are printed; a route that is missing concerns a thousand peers alike.
 const PRINTED: usize = 8;
 
-/// Fails with what would keep the agent from starting; warns of what would keep packets from peers.
+/// Fails with what would keep the agent from starting; warns of what would keep packets from peers, or take them
+/// to another than was meant.
 pub(super) fn check(config: &Config) -> Result<(), Failure> {
     let mut netlink = Netlink::open().map_err(anyhow::Error::from)?;
     let underlay = Underlay::examine(config, &mut netlink)?;
     processors::check(config)?;
-    let warnings = peers(config, &underlay, &mut netlink).map_err(anyhow::Error::from)?;
+    let mut warnings = ringway_config::nested(config);
+    warnings.extend(peers(config, &underlay, &mut netlink).map_err(anyhow::Error::from)?);
     for (key, problem) in warnings.iter().take(PRINTED) {
         let warning = ConfigError::at(&config.file, key, problem.clone());
         output::complain(&format!("ringway: warning: {warning}"));
