@@ -134,6 +134,30 @@ IgnoreReason {
 }
 }
 
+impl DropReason {
+    /// Whether a worker gives it: for what it cannot read, or loses after the verdict. What the pipeline gives
+    /// has its packet in `tests/every_reason.rs` here, the others have their case in the worker's test of
+    /// that name.
+    pub const fn is_workers(self) -> bool {
+        matches!(
+            self,
+            Self::SocketOverflow
+                | Self::DatagramTruncated
+                | Self::Unsegmentable
+                | Self::PortGone
+                | Self::PortDown
+                | Self::PortFull
+                | Self::PortRefused
+                | Self::RateLimited
+                | Self::UnderlayFull
+                | Self::UnderlayTooBig
+                | Self::UnderlayUnreachable
+                | Self::UnderlayDenied
+                | Self::UnderlayError
+        )
+    }
+}
+
 /// The reason that a frame which does not parse is dropped for.
 #[cold]
 pub(crate) fn reason_of(error: &ParseError) -> DropReason {

@@ -469,6 +469,29 @@ fn a_run_becomes_one_superframe() {
     }
 }
 
+/// Its receiver finds that out: nothing may make its checksum right.
+#[test]
+fn what_has_a_wrong_checksum_joins_nothing_and_arrives_as_it_was_sent() {
+    for v6 in BOTH {
+        for wrong in 0..3 {
+            let mut frames = run(v6, 3);
+            *frames[wrong].last_mut().unwrap() ^= 1;
+            let stage = Stage::new(VXLAN);
+            let mut bytes: Vec<Vec<u8>> = Vec::new();
+            for out in stage.open_each(&frames) {
+                let right = out.bytes != delivered(frames[wrong].clone(), 2);
+                assert!(right || out.packets == 1, "{v6} {wrong}");
+                bytes.push(out.bytes);
+            }
+            assert!(
+                bytes.contains(&delivered(frames[wrong].clone(), 2)),
+                "{v6} {wrong}"
+            );
+            assert_eq!(stage.counted(), (3, 3, vec![]));
+        }
+    }
+}
+
 #[test]
 fn without_coalescing_each_frame_has_a_verdict_of_its_own() {
     for v6 in BOTH {

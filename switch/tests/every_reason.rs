@@ -12,24 +12,6 @@ use ringway_switch::trace::Off;
 use ringway_switch::{DropReason, IgnoreReason, Message, Verdict};
 use ringway_tables::{PortId, Target};
 
-/// Reasons that a worker counts where the port is, after the verdict or before anything was read; its own
-/// tests have them.
-const AFTER_VERDICT: &[DropReason] = &[
-    DropReason::SocketOverflow,
-    DropReason::DatagramTruncated,
-    DropReason::PortGone,
-    DropReason::PortDown,
-    DropReason::PortFull,
-    DropReason::PortRefused,
-    DropReason::RateLimited,
-    DropReason::UnderlayFull,
-    DropReason::UnderlayTooBig,
-    DropReason::UnderlayUnreachable,
-    DropReason::UnderlayDenied,
-    DropReason::UnderlayError,
-    DropReason::Unsegmentable,
-];
-
 const A: [u8; 6] = [0x0a, 0x58, 10, 77, 1, 2];
 const B: [u8; 6] = [0x0a, 0x58, 10, 77, 1, 3];
 
@@ -108,7 +90,9 @@ fn node2_drops(inner: &[u8], reason: DropReason) -> DropReason {
 fn every_drop_reason_has_a_packet() {
     use DropReason as R;
     let to_gateway = |dst: [u8; 4]| udp4((A, GATEWAY), (alice4(), dst), 64, 32);
-    let mut seen: BTreeSet<DropReason> = AFTER_VERDICT.iter().copied().collect();
+    // The others have their case in the worker's test of this name.
+    let workers = R::ALL.iter().copied().filter(|r| r.is_workers());
+    let mut seen: BTreeSet<DropReason> = workers.collect();
     let mut saw = |r: DropReason| assert!(seen.insert(r), "{r} twice");
 
     // Parse
@@ -349,6 +333,43 @@ fn every_drop_reason_has_a_packet() {
 
     let missing: Vec<_> = R::ALL.iter().filter(|r| !seen.contains(r)).collect();
     assert!(missing.is_empty(), "no test packet for {missing:?}");
+}
+
+/// A kernel that finished it would write over what was admitted.
+#[test]
+fn a_checksum_to_be_finished_is_that_of_the_transport_header() {
+    for (start, offset) in [(14, 12), (14, 10), (34, 0), (26, 0), (0, 6)] {
+        let mut stage = Stage::vxlan();
+        let o = stage.run(&good(), |s, p| {
+            p.offload.checksum = Checksum::Partial { start, offset };
+            s.pipeline.from_port(&s.snapshot, ALICE, p, s.now, &mut Off)
+        });
+        assert_eq!(o.verdict, Verdict::Drop(DropReason::BadOffload), "{start}");
+        o.moved(&[
+            ("received", 1),
+            ("alice rx", 1),
+            ("dropped", 1),
+            ("drop bad_offload", 1),
+            ("alice drops", 1),
+        ]);
+    }
+}
+
+#[test]
+fn what_a_peer_sends_is_parsed_as_what_a_pod_sends() {
+    let good = carol_to_alice(32);
+    node2_drops(&good[..13], DropReason::MalformedEthernet);
+    node2_drops(
+        &patched(good.clone(), 14, &[0x44]),
+        DropReason::MalformedIpv4,
+    );
+    node2_drops(
+        &patched(good.clone(), 24, &[0, 0]),
+        DropReason::Ipv4Checksum,
+    );
+    node2_drops(&patched(good, 38, &[0, 7]), DropReason::MalformedUdp);
+    let good = udp6((VTEP2, VTEP1), (v6(2, 2), v6(1, 2)), 63, 32);
+    node2_drops(&patched(good, 18, &[0xff, 0xff]), DropReason::MalformedIpv6);
 }
 
 #[test]

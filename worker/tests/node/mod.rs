@@ -10,13 +10,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
+use ringway_encap::Encap;
+use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
 use ringway_packet::kit;
 use ringway_packet::offload::VNET_HDR_LEN;
 use ringway_switch::counters::Cell;
 use ringway_switch::{Counters, DropReason, UdpPorts};
-use ringway_tables::{NodeInfo, Port as Entry, PortId, PortKind, Publisher, Snapshot};
+use ringway_tables::{
+    NodeInfo, Path, Peer, PeerPaths, Port as Entry, PortId, PortKind, Publisher, Snapshot,
+};
 use ringway_worker::limits::{Rate, RateLimits};
-use ringway_worker::{Command, Event, Polling, Worker, WorkerConfig};
+use ringway_worker::{Command, Event, Polling, UnderlaySocket, Worker, WorkerConfig};
 
 /// A node with workers; pod `n` has port `n`, 10.77.1.n and fd77:1::n.
 pub struct Node {
@@ -27,6 +31,11 @@ pub struct Node {
 
 impl Node {
     pub fn new(workers: usize, polling: Polling) -> Node {
+        Node::with_sockets(polling, (0..workers).map(|_| Vec::new()).collect())
+    }
+
+    /// With sockets of the underlay, of each worker.
+    pub fn with_sockets(polling: Polling, sockets: Vec<Vec<UnderlaySocket>>) -> Node {
         let cidrs = ["10.77.1.0/24", "fd77:1::/64"];
         let node = NodeInfo {
             cidrs: cidrs.map(|cidr| cidr.parse().unwrap()).into(),
@@ -37,8 +46,10 @@ impl Node {
         };
         let publisher = Publisher::new(Snapshot::new(node).unwrap());
         let (sender, _events) = unbounded();
-        let workers = (0..workers)
-            .map(|index| {
+        let workers = sockets
+            .into_iter()
+            .enumerate()
+            .map(|(index, sockets)| {
                 let config = WorkerConfig {
                     count: 1,
                     index,
@@ -51,7 +62,7 @@ impl Node {
                 };
                 let counters = Arc::new(Counters::default());
                 let reader = publisher.reader();
-                Worker::spawn(config, reader, counters, Vec::new(), sender.clone()).unwrap()
+                Worker::spawn(config, reader, counters, sockets, sender.clone()).unwrap()
             })
             .collect();
         Node {
@@ -118,6 +129,44 @@ impl Node {
         self.publisher.publish(next);
     }
 
+    /// Publishes a peer with 10.77.2.0/24, by VXLAN over IPv4 from one address to the other.
+    pub fn publish_peer(&mut self, [src, dst]: [IpAddr; 2], dst_port: u16) {
+        let encap = Encap::Vxlan { vni: 1 };
+        let TransportSpec::Udp { checksum, .. } = TransportSpec::usual(encap, UdpChecksum::Full);
+        let spec = OuterSpec {
+            src_mac: pod(1).mac,
+            dst_mac: pod(1).mac,
+            src,
+            dst,
+            encap,
+            transport: TransportSpec::Udp { dst_port, checksum },
+            ttl: 64,
+            dont_fragment: true,
+        };
+        let path = Path {
+            peer: Default::default(),
+            encap,
+            src,
+            dst,
+            src_mac: pod(1).mac,
+            dst_mac: pod(1).mac,
+            mtu: 1450,
+            outer: OuterHeader::new(&spec).unwrap(),
+        };
+        let peer = Peer {
+            name: "node2".into(),
+            addresses: [dst].into(),
+            cidrs: ["10.77.2.0/24".parse().unwrap()].into(),
+        };
+        let paths = PeerPaths {
+            v4: Some(path),
+            v6: None,
+        };
+        let mut next = Snapshot::clone(&self.publisher.current());
+        next.add_peer(peer, paths).unwrap();
+        self.publisher.publish(next);
+    }
+
     pub fn detach(&self, n: u32) {
         let (sender, done) = unbounded();
         for worker in &self.workers {
@@ -169,6 +218,8 @@ impl Node {
             note(format!("{name} packets"), self.sum(|c| &pair(c).packets));
         }
         for reason in DropReason::ALL {
+            let dropped = self.sum(|counters| &counters.drops[reason.index()]);
+            note(format!("drop {reason}"), dropped);
             note(format!("lost {reason}"), self.lost(*reason));
             for n in 0..9 {
                 let at = |c: &Counters| c.port(PortId(n)).drops[reason.index()].get();
