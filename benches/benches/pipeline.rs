@@ -19,11 +19,12 @@ fn pipeline(c: &mut Criterion) {
     ] {
         for family in Family::BOTH {
             let mut group = c.benchmark_group(format!("pipeline {name}, {family}"));
-            group.throughput(Throughput::Elements(BATCH as u64));
             for flows in [1, 1_000, 100_000] {
                 let traffic = Traffic::small(scenario, family, flows);
                 let work = Work::of(&traffic, Fill::TINY).expect("frames and tables");
-                let mut lane = work.lane(BATCH);
+                let mut lane = work.lane(BATCH).expect("a worker");
+                lane.batch().expect("a batch that fits");
+                group.throughput(Throughput::Elements(lane.packets()));
                 group.bench_function(BenchmarkId::new("flows", flows), |b| {
                     b.iter_custom(|batches| {
                         let region = stats_alloc::Region::new(ringway_perf::ALLOCATOR);

@@ -342,7 +342,7 @@ fn tunnelled(tables: &Snapshot, tunnel: &Tunnel, packet: &mut Packet<'_>) {
     path.encap.write_header(&mut header);
     let inner = &packet.head()[path.encap.carries().left_behind()..];
     let carried = [&header[..], inner].concat();
-    encapsulate(tables, tunnel, packet, 50_000, 0).expect("there is headroom");
+    encapsulate(path, tunnel, packet, 50_000, 0).expect("there is headroom");
     let outer = pop_outer(packet.head(), packet.len).expect("an outer frame");
     let payload = &packet.head()[outer.payload_off..][..outer.payload_len];
     assert_eq!(payload, carried);

@@ -8,6 +8,7 @@ pub mod output;
 
 pub mod compare;
 pub mod demo;
+mod devices;
 pub mod estimate;
 pub mod hold;
 pub mod instructions;

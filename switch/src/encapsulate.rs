@@ -5,7 +5,7 @@ use ringway_encap::outer::Fields;
 use ringway_packet::offload::Checksum;
 use ringway_packet::parse::Parsed;
 use ringway_packet::{checksum, proto};
-use ringway_tables::Snapshot;
+use ringway_tables::Path;
 
 use crate::bytes::be16;
 use crate::inner_sum::InnerSum;
@@ -13,21 +13,20 @@ use crate::packet::Packet;
 use crate::reason::DropReason;
 use crate::verdict::Tunnel;
 
-/// Puts the whole outer frame of a tunnel in front of `packet`: the last step before a port that
+/// Puts the whole outer frame of a tunnel by `path` in front of `packet`: the last step before a port that
 /// carries frames (memory, AF_XDP). Sockets do this in the kernel. `src_port` is the flow's; `id` is 0
 /// unless the path's packets [may be fragmented](ringway_encap::outer::OuterHeader::may_fragment).
 ///
 /// # Errors
-/// The path is gone, or the packet does not fit an IP length field or its headroom.
+/// The packet does not fit an IP length field or its headroom.
 #[inline]
 pub fn encapsulate(
-    snapshot: &Snapshot,
+    path: &Path,
     tunnel: &Tunnel,
     packet: &mut Packet<'_>,
     src_port: u16,
     id: u16,
 ) -> Result<(), DropReason> {
-    let path = snapshot.path(tunnel.path).ok_or(DropReason::NoPath)?;
     packet.pull(path.encap.carries().left_behind());
     let sum = path
         .outer

@@ -84,7 +84,8 @@ fn two_switches_carry_a_packet_from_alice_to_carol() {
                 let Verdict::Tunnel(tunnel) = verdict else {
                     panic!("{verdict:?}")
                 };
-                encapsulate(&s.snapshot, &tunnel, p, 50_000, 0).unwrap();
+                let path = s.snapshot.path(tunnel.path).unwrap();
+                encapsulate(path, &tunnel, p, 50_000, 0).unwrap();
                 verdict
             });
             // Seen from node2: alice is behind node1, carol is local. The cast's tables are those of

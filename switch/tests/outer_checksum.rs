@@ -50,7 +50,14 @@ fn encapsulated(encap: Encap, frame: &[u8], checksum: Checksum) -> Vec<u8> {
     buf.extend_from_slice(frame);
     let mut packet = Packet::linear(&mut buf, ROOM, frame.len());
     packet.offload.checksum = checksum;
-    encapsulate(&snapshot, &tunnel, &mut packet, 50_000, 0).unwrap();
+    encapsulate(
+        snapshot.path(tunnel.path).unwrap(),
+        &tunnel,
+        &mut packet,
+        50_000,
+        0,
+    )
+    .unwrap();
     packet.head().to_vec()
 }
 
@@ -91,7 +98,14 @@ fn sent(frame: &[u8]) -> Vec<u8> {
     };
     let mut buf = [&[0; ROOM][..], frame].concat();
     let mut packet = Packet::linear(&mut buf, ROOM, frame.len());
-    encapsulate(&snapshot, &tunnel, &mut packet, 50_000, 0).unwrap();
+    encapsulate(
+        snapshot.path(tunnel.path).unwrap(),
+        &tunnel,
+        &mut packet,
+        50_000,
+        0,
+    )
+    .unwrap();
     packet.head().to_vec()
 }
 

@@ -5,7 +5,7 @@ use ringway_switch::Packet;
 
 /// The pipeline's view of a frame.
 #[inline]
-pub fn packet_of<'a>(pool: &'a mut Pool, frame: &Frame) -> Packet<'a> {
+pub(crate) fn packet_of<'a>(pool: &'a mut Pool, frame: &Frame) -> Packet<'a> {
     Packet {
         buf: pool.bytes_mut(frame.buf),
         start: frame.start as usize,
@@ -18,7 +18,7 @@ pub fn packet_of<'a>(pool: &'a mut Pool, frame: &Frame) -> Packet<'a> {
 
 /// What the pipeline left, for the worker: where the frame now begins, and its offloads.
 #[inline]
-pub fn frame_of(packet: &Packet<'_>, frame: &Frame) -> Frame {
+pub(crate) fn frame_of(packet: &Packet<'_>, frame: &Frame) -> Frame {
     Frame {
         start: packet.start as u32,
         linear: packet.linear as u32,

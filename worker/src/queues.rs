@@ -70,6 +70,12 @@ impl<D: Devices> Queues<D> {
         Ok(())
     }
 
+    /// Whether runs of a flow from peers become superframes, as they do on a node unless a measurement wants
+    /// a verdict for each frame.
+    pub fn coalesce(&mut self, on: bool) {
+        self.uplink.coalesce = on;
+    }
+
     /// The buffers and the ring added as number `at`.
     pub fn ring(&mut self, at: usize) -> (&mut Pool, Option<&mut D::Ring>) {
         let rings = &mut self.uplink.rings.open;

@@ -77,7 +77,7 @@ impl Scratch {
 
 /// A frame as ports take it, its tail entered in `batch`.
 #[inline]
-pub fn frame(arrival: &Arrival<BufId>, tail: &[Run<BufId>], batch: &mut Batch) -> Frame {
+pub(crate) fn frame(arrival: &Arrival<BufId>, tail: &[Run<BufId>], batch: &mut Batch) -> Frame {
     let mut frame = Frame {
         buf: arrival.buf,
         start: arrival.start,

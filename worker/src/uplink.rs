@@ -26,6 +26,8 @@ pub(crate) struct Uplink<R> {
     pub(crate) rings: RingSet<R>,
     /// Checksums of what rings bring may be unfinished.
     pub(crate) unfinished: bool,
+    /// Runs of a flow from peers become superframes.
+    pub(crate) coalesce: bool,
     ids: Identifications,
     /// What the sockets have to say.
     pub(crate) report: TxReport,
@@ -40,6 +42,7 @@ impl<R> Uplink<R> {
             by_kind: [None; MAX_SOCKETS],
             rings: RingSet::new(),
             unfinished: false,
+            coalesce: true,
             ids,
             report: TxReport::default(),
         };

@@ -1,25 +1,24 @@
-//! One worker's path from memory to memory, and what a number of them share.
+//! One worker's rounds from memory to memory, and what a number of them share.
+//!
+//! The worker's own visits, with memory in the place of TAPs and rings: what is read, opened, decided, cut,
+//! encapsulated and written runs as on a node.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ringway_ports::frame::Batch;
-use ringway_ports::memory::{Null, Replay, ReplayFrame};
-use ringway_ports::{BufId, Frame, HEADROOM, Pool, Port};
-use ringway_switch::trace::Off;
-use ringway_switch::{
-    Arrivals, Counters, DropReason, Options, OuterFrame, Pipeline, UdpPorts, Verdict, encapsulate,
-};
-use ringway_tables::{PortId, Publisher, Reader, Snapshot};
-use ringway_worker::{frame_of, frame_of_arrival, packet_of};
+use anyhow::Context;
+use ringway_encap::Encap;
+use ringway_ports::memory::{Replay, ReplayFrame};
+use ringway_ports::socket::{SocketConfig, UdpUnderlay};
+use ringway_ports::{FRAME_SIZE, HEADROOM};
+use ringway_switch::{Counters, DropReason, Pipeline, UdpPorts};
+use ringway_tables::{PortId, Publisher, Reader};
+use ringway_worker::{QueueId, Queues, Round, UnderlaySocket};
 
 use super::Scenario;
 use super::capture::Traffic;
 use super::plan::{Plan, Tables};
-
-/// Buffers of a lane's pool: a batch and what the caches like.
-const BUFFERS: usize = 256;
-/// Outer source port.
-const SRC_PORT: u16 = 49_152;
+use crate::devices::{InMemory, MemoryPort, MemoryRing};
 
 /// How many entries the tables have at least.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -91,115 +90,110 @@ impl Work {
         self.frames.len()
     }
 
-    /// A worker with a pool, a pipeline, counters and a copy of the frames of its own, which takes
-    /// at most `batch` frames at a time.
-    pub fn lane(&self, batch: usize) -> Lane {
+    /// A worker with buffers, a pipeline, counters and a copy of the frames of its own. `batch` is the budget of
+    /// a visit: so many frames of a port, four times as many of a ring.
+    ///
+    /// # Errors
+    /// A frame is too long for a ring's buffers, or there is no loopback address to bind a socket to, whose
+    /// port packets to peers have as theirs.
+    pub fn lane(&self, batch: usize) -> anyhow::Result<Lane> {
+        let limit = FRAME_SIZE - HEADROOM;
+        anyhow::ensure!(
+            self.longest <= limit,
+            "a frame of {} bytes; a ring takes {limit} at most: leave longer ones out of the capture",
+            self.longest
+        );
+        let mut queues = Queues::<InMemory>::new(self.sockets()?, (0, 1), self.longest);
+        let snapshot = self.publisher.current();
+        let ports: Vec<_> = snapshot.ports.iter().map(|(n, _)| PortId(n)).collect();
+        for &port in &ports {
+            queues.add_port(port, MemoryPort::default());
+        }
+        let (queue, ring) = if self.scenario.is_decap() {
+            let ring = MemoryRing::new(self.frames.clone());
+            (QueueId::Ring(0), ring)
+        } else {
+            let from = PortId(self.frames.first().map_or(0, |frame| frame.port));
+            let source = MemoryPort {
+                replay: Some(Replay::new(self.frames.clone())),
+                ..MemoryPort::default()
+            };
+            queues.add_port(from, source);
+            (QueueId::Tap(from), MemoryRing::default())
+        };
+        queues.add_ring(false, |_| anyhow::Ok(ring))?;
+        queues.coalesce(self.scenario != Scenario::Decap);
         let counters = Arc::new(Counters::default());
-        Lane {
-            replay: Replay::new(self.frames.clone()),
-            null: Null::default(),
-            pool: Pool::heap(BUFFERS, HEADROOM + self.longest + 64),
-            batch: Batch::new(),
+        Ok(Lane {
+            queues,
+            queue,
+            ports,
             pipeline: Pipeline::new(counters.clone(), self.ports),
             counters,
             reader: self.publisher.reader(),
             size: batch,
-            arrivals: self.scenario.is_decap().then(Box::default),
-            options: Options {
-                unfinished: false,
-                udp_superframes: true,
-                coalesce: self.scenario == Scenario::DecapCoalesced,
-            },
+        })
+    }
+
+    /// One for each kind of path.
+    fn sockets(&self) -> anyhow::Result<Vec<UnderlaySocket>> {
+        if self.scenario != Scenario::Encap {
+            return Ok(Vec::new());
         }
+        let snapshot = self.publisher.current();
+        let kinds: BTreeSet<_> = snapshot
+            .paths
+            .iter()
+            .map(|(_, path)| (path.encap == Encap::Udp, path.dst.is_ipv6()))
+            .collect();
+        let socket = |(udp, v6): (bool, bool)| {
+            let address = if v6 { "[::1]:0" } else { "127.0.0.1:0" };
+            let socket = UdpUnderlay::open(&SocketConfig::new(address.parse()?));
+            Ok(UnderlaySocket {
+                socket: socket.with_context(|| format!("a socket on {address}"))?,
+                encap: match udp {
+                    true => Encap::Udp,
+                    false => Encap::Vxlan {
+                        vni: snapshot.node.vni,
+                    },
+                },
+                v6,
+                unfinished: false,
+            })
+        };
+        kinds.into_iter().map(socket).collect()
     }
 }
 
 /// One worker.
 pub struct Lane {
-    replay: Replay,
-    null: Null,
-    pool: Pool,
-    batch: Batch,
+    queues: Queues<InMemory>,
+    /// What is visited.
+    queue: QueueId,
+    /// Where frames end that go to pods.
+    ports: Vec<PortId>,
     pipeline: Pipeline,
     counters: Arc<Counters>,
     reader: Reader,
     size: usize,
-    /// Of what comes from peers.
-    arrivals: Option<Box<Arrivals<BufId>>>,
-    options: Options,
 }
 
 impl Lane {
     /// Brings one batch through to its end.
     ///
     /// # Errors
-    /// A frame does not fit a buffer: a defect of the program.
+    /// None; other loops that are measured have some.
     #[inline]
     pub fn batch(&mut self) -> anyhow::Result<()> {
-        self.replay
-            .receive(&mut self.pool, &mut self.batch, self.size)?;
-        match self.arrivals {
-            None => self.replay_ports()?,
-            Some(_) => self.replay_peers()?,
-        }
-        self.null.flush(&self.pool)?;
-        self.batch.recycle(&mut self.pool);
-        Ok(())
-    }
-
-    #[inline]
-    fn replay_ports(&mut self) -> anyhow::Result<()> {
-        let snapshot: &Snapshot = self.reader.load();
-        for i in 0..self.batch.frames.len() {
-            let mut frame = self.batch.frames[i];
-            let mut packet = packet_of(&mut self.pool, &frame);
-            let port = PortId(frame.port);
-            let verdict = self
-                .pipeline
-                .from_port(snapshot, port, &mut packet, 0, &mut Off);
-            match verdict {
-                Verdict::Deliver(_) => {}
-                Verdict::Tunnel(tunnel)
-                    if encapsulate(snapshot, &tunnel, &mut packet, SRC_PORT, 0).is_ok() => {}
-                _ => {
-                    self.pipeline.outbox().clear();
-                    continue;
-                }
-            }
-            frame = frame_of(&packet, &frame);
-            self.null.transmit(&mut self.pool, &self.batch, &frame)?;
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn replay_peers(&mut self) -> anyhow::Result<()> {
-        let Lane {
-            pipeline,
-            pool,
-            batch,
-            options,
-            ..
-        } = self;
-        let Some(arrivals) = &mut self.arrivals else {
-            return Ok(());
+        let mut round = Round {
+            snapshot: self.reader.load(),
+            pipeline: &mut self.pipeline,
+            queues: &mut self.queues,
+            observer: None,
+            now: 0,
         };
-        let snapshot: &Snapshot = self.reader.load();
-        let outer = |frame: &Frame| OuterFrame {
-            buf: frame.buf,
-            start: frame.start,
-            len: frame.len,
-        };
-        let frames = batch.frames.iter().map(outer);
-        pipeline.from_frames(snapshot, arrivals, pool, *options, frames);
-        while let Some(arrival) = pipeline.next(snapshot, arrivals, pool, 0, &mut Off) {
-            if let Verdict::Deliver(_) = arrival.verdict {
-                let frame = frame_of_arrival(&arrival, arrivals.tail(), batch);
-                self.null.transmit(pool, batch, &frame)?;
-            } else {
-                pipeline.outbox().clear();
-            }
-        }
+        round.visit(self.queue, self.size);
+        self.queues.flush();
         Ok(())
     }
 
@@ -209,8 +203,22 @@ impl Lane {
     }
 
     /// Packets that came out at the other end so far.
-    pub fn forwarded(&self) -> u64 {
-        self.null.packets
+    pub fn forwarded(&mut self) -> u64 {
+        self.ended().0
+    }
+
+    /// Packets and bytes that came out at the other end.
+    fn ended(&mut self) -> (u64, u64) {
+        let mut sum = (0, 0);
+        for &port in &self.ports {
+            if let Some(port) = self.queues.port(port) {
+                sum = (sum.0 + port.null.packets, sum.1 + port.null.bytes);
+            }
+        }
+        if let (_, Some(ring)) = self.queues.ring(0) {
+            sum = (sum.0 + ring.null.packets, sum.1 + ring.null.bytes);
+        }
+        sum
     }
 
     /// Drops so far, by reason.
@@ -253,8 +261,8 @@ mod tests {
                         underlay,
                         ..Traffic::small(scenario, family, 1000)
                     };
-                    let mut lane = Work::of(&traffic, fill).unwrap().lane(50);
-                    for _ in 0..40 {
+                    let mut lane = Work::of(&traffic, fill).unwrap().lane(50).unwrap();
+                    while lane.packets() < 2000 {
                         lane.batch().unwrap();
                     }
                     let what = format!("{scenario:?} {family} in {underlay}, {fill:?}");
@@ -277,7 +285,7 @@ mod tests {
                         } else {
                             0
                         };
-                    assert_eq!(lane.null.bytes, out, "{what}");
+                    assert_eq!(lane.ended().1, out, "{what}");
                     lane.check_balance().unwrap();
                 }
             }

@@ -237,7 +237,7 @@ fn one(args: &Args) -> anyhow::Result<report::Run> {
         (first, n) => (0..n).map(|i| Some(first.unwrap_or(0) + i)).collect(),
     };
     let (turns, allocations) = run::together(
-        || Ok(work.lane(usize::from(args.batch))),
+        || work.lane(usize::from(args.batch)),
         &cores,
         args.seconds / 10.0,
         args.seconds,

@@ -84,7 +84,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<bool> {
         progress.step(&format!("two cores, turn {} of {}", turn + 1, args.turns));
         let both: Vec<_> = args.cores.iter().map(|&core| Some(core)).collect();
         let alone = &both[turn % 2..][..1];
-        let ours = |cores: &[Option<usize>]| measure(|| Ok(work.lane(BATCH)), cores, args.seconds);
+        let ours = |cores: &[Option<usize>]| measure(|| work.lane(BATCH), cores, args.seconds);
         let theirs = |cores: &[Option<usize>]| measure(|| Bare::new(&frames), cores, args.seconds);
         // One after two in every other turn, so that what a turn drifts cancels.
         for cores in if turn % 2 == 0 {

@@ -12,8 +12,8 @@ use ringway_worker::{Outcome, QueueId, Round};
 
 use super::Direction;
 use super::frames;
-use super::port::MemoryPort;
 use super::stage::End;
+use crate::devices::MemoryPort;
 
 /// Frames of one visit to a ring: a worker's.
 pub(super) const VISIT: usize = 256;

@@ -27,7 +27,6 @@ mod frames;
 mod generator;
 mod loops;
 mod measure;
-mod port;
 mod report;
 mod stage;
 

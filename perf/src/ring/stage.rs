@@ -18,8 +18,8 @@ use ringway_ports::{Pool, ethtool};
 use ringway_worker::{Queues, UnderlaySocket};
 
 use super::frames::{OURS, PORT, THEIRS};
-use super::port::Bench;
 use super::{Args, Direction};
+use crate::devices::OnRings;
 use crate::lab::{Lab, Netns};
 
 /// As in the agent: entries of each ring, frames kept in the fill ring.
@@ -31,7 +31,7 @@ pub(super) struct End {
     pub(super) name: String,
     pub(super) mac: MacAddr,
     /// As of a worker whose only ring this is.
-    pub(super) queues: Queues<Bench>,
+    pub(super) queues: Queues<OnRings>,
     zero_copy: bool,
     pub(super) attachment: Attachment,
     _map: XskMap,
@@ -147,7 +147,7 @@ impl End {
     }
 }
 
-fn ring_of(queues: &mut Queues<Bench>) -> (&mut Pool, &mut Xsk) {
+fn ring_of(queues: &mut Queues<OnRings>) -> (&mut Pool, &mut Xsk) {
     let (pool, ring) = queues.ring(0);
     (pool, ring.expect("an end is made with its ring"))
 }

@@ -24,7 +24,6 @@ pub(crate) use socket::SocketCarrier;
 
 /// A frame that the pipeline sent to a path.
 pub(crate) struct Outgoing<'a> {
-    pub(crate) snapshot: &'a Snapshot,
     pub(crate) path: &'a Path,
     pub(crate) tunnel: &'a Tunnel,
     pub(crate) frame: &'a Frame,
@@ -43,7 +42,6 @@ impl<'a> Outgoing<'a> {
     ) -> Result<Outgoing<'a>, Loss> {
         let path = snapshot.path(tunnel.path);
         Ok(Outgoing {
-            snapshot,
             path: path.ok_or_else(|| Loss::of(frame, DropReason::NoPath))?,
             tunnel,
             frame,

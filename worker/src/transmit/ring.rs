@@ -41,7 +41,7 @@ impl<R: Ring, W: Watch> Carrier for RingCarrier<'_, R, W> {
         let id = self.identification(out.path);
         let Buffers { pool, batch } = &mut *self.buffers;
         let mut packet = packet_of(pool, out.frame);
-        encapsulate(out.snapshot, out.tunnel, &mut packet, self.src_port, id)?;
+        encapsulate(out.path, out.tunnel, &mut packet, self.src_port, id)?;
         let frame = frame_of(&packet, out.frame);
         let (off, len) = (frame.start, frame.len);
         if self.may_lend

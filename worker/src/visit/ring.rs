@@ -24,7 +24,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
         let options = Options {
             unfinished: queues.uplink.unfinished,
             udp_superframes: queues.ports.take_uso(),
-            coalesce: true,
+            coalesce: queues.uplink.coalesce,
         };
         scratch.frames(self.snapshot, self.pipeline, pool, received, options);
         self.received(got == budget)

@@ -32,7 +32,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
         let options = Options {
             unfinished,
             udp_superframes: queues.ports.take_uso(),
-            coalesce: true,
+            coalesce: queues.uplink.coalesce,
         };
         scratch.datagrams(self.snapshot, self.pipeline, pool, encap, options);
         self.received(!drained)
