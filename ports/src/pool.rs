@@ -90,6 +90,8 @@ pub struct Pool {
     buf_size: usize,
     /// Buffers before the first frame.
     buffers: u32,
+    /// It is cut into pages, as a UMEM is.
+    in_chunks: bool,
     free: Vec<u32>,
     free_frames: Vec<u32>,
     state: Vec<u8>,
@@ -148,6 +150,7 @@ impl Pool {
             colours,
             buf_size,
             buffers,
+            in_chunks: stride.is_multiple_of(PAGE),
             free: (0..buffers).rev().collect(),
             free_frames: (buffers..all).rev().collect(),
             state: vec![FREE; count + frames],
@@ -266,7 +269,7 @@ impl Pool {
     #[inline]
     pub fn in_one_chunk(&self, id: BufId, off: u32, len: u32) -> bool {
         let begin = self.offset(id) % FRAME_SIZE + off as usize;
-        self.stride.is_multiple_of(PAGE)
+        self.in_chunks
             && (off + len) as usize <= self.size_of(id)
             && begin / FRAME_SIZE == (begin + len.saturating_sub(1) as usize) / FRAME_SIZE
     }

@@ -19,7 +19,7 @@ use crate::verdict::Tunnel;
 ///
 /// # Errors
 /// The packet does not fit an IP length field or its headroom.
-#[inline]
+#[inline(always)]
 pub fn encapsulate(
     path: &Path,
     tunnel: &Tunnel,
@@ -28,10 +28,11 @@ pub fn encapsulate(
     id: u16,
 ) -> Result<(), DropReason> {
     packet.pull(path.encap.carries().left_behind());
+    let verified = packet.offload.checksum == Checksum::Verified;
     let sum = path
         .outer
         .needs_sum()
-        .then(|| carried_sum(packet, path.encap));
+        .then(|| carried_sum(packet.head(), packet.len, verified, path.encap));
     let tos = tunnel.tos;
     let fields = Fields { src_port, tos, id };
     let start = path
@@ -42,13 +43,12 @@ pub fn encapsulate(
     Ok(())
 }
 
-/// The sum over what the tunnel carries. Where the inner checksum was just computed, the headers
-/// say it all.
+/// The sum over what the tunnel carries, `len` bytes that begin with `head`. Where the inner checksum was just
+/// computed (`verified`), the headers say it all.
 #[inline(never)]
-fn carried_sum(packet: &Packet<'_>, encap: Encap) -> checksum::Sum {
-    let head = packet.head();
-    if packet.offload.checksum == Checksum::Verified
-        && let Ok(parsed) = encap.carries().parse(head, packet.len)
+fn carried_sum(head: &[u8], len: usize, verified: bool, encap: Encap) -> checksum::Sum {
+    if verified
+        && let Ok(parsed) = encap.carries().parse(head, len)
         && let Some(inner) = InnerSum::of(&parsed, 0)
         && !is_udp_without_checksum(head, &parsed)
         && let Some(sum) = inner.finished(head)
