@@ -31,7 +31,7 @@ enum Device {
     },
     Ring {
         xsk: Box<Xsk>,
-        pool: Pool,
+        pool: Box<Pool>,
         received: Vec<RxFrame>,
         // Removes the program when dropped.
         _attachment: Attachment,
@@ -211,7 +211,7 @@ fn ring(interface: &str, ifindex: u32, port: u16) -> Result<Device, LoadError> {
         })?;
     Ok(Device::Ring {
         xsk: Box::new(xsk),
-        pool,
+        pool: Box::new(pool),
         received: Vec::with_capacity(64),
         _attachment: attachment,
         _map: map,
