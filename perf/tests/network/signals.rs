@@ -77,7 +77,7 @@ fn hup_has_the_file_read_and_says_what_waits_for_a_restart() {
             };
             said(agent, &text, &["the configuration is what runs"]);
             let other = text.replace("count = 1", "count = 2");
-            let line = ["WARN", "workers.count is 2, was 1", "started again"];
+            let line = ["WARN", "workers.count is 2, was 1", "next start"];
             said(agent, &other, &line);
             let wrong = text.replace("count = 1", "count = \"many\"");
             said(

@@ -25,7 +25,7 @@ fn what_is_taken_away_is_made_again() {
             eventually("the socket", LIMIT, || socket.exists());
             agent.wait_ready().unwrap();
             let log = agent.log();
-            for word in ["the state directory away", "the API socket away"] {
+            for word in ["removed the state directory", "removed the API socket"] {
                 let lines = log
                     .lines()
                     .filter(|l| l.contains("WARN") && l.contains(word));
