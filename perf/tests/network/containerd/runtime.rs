@@ -171,12 +171,19 @@ impl Runtime {
         Ok((self.container(id)?, ctr))
     }
 
-    /// Runs a program of busybox inside; what it printed on stdout.
+    /// Runs a program of busybox inside; what it printed on stdout. That goes by a file: `ctr task exec` cancels its
+    /// readers when the process has ended, and on a busy machine a short one's output is lost before they have
+    /// opened the pipes.
     pub(super) fn exec(&self, id: &str, words: &[&str]) -> Result<String, LabError> {
         let name = format!("exec{}", EXECS.fetch_add(1, Ordering::Relaxed));
+        let script = format!("exec \"$@\" >/tmp/{name}");
         let mut all = vec!["task", "exec", "--exec-id", &name, id];
+        all.extend(["busybox", "sh", "-c", &script, "sh"]);
         all.extend(words);
-        self.ctr(&all)
+        self.ctr(&all)?;
+        let pid = self.pid(id)?;
+        let file = format!("/proc/{pid}/root/tmp/{name}");
+        self.inside.run("cat", &[&file])
     }
 
     /// The addresses `ip` shows inside, with prefix length.
@@ -289,7 +296,8 @@ exec /opt/cni/bin/ringway-cni <"$2"
         format!("{}\n{end}", read("ctr.log"))
     }
 
-    fn container(&self, id: &str) -> Result<Container, LabError> {
+    /// The process id of a container's first process, on its node.
+    fn pid(&self, id: &str) -> Result<u32, LabError> {
         let tasks = self.ctr(&["task", "ls"])?;
         let pid = tasks.lines().find_map(|line| {
             let mut words = line.split_whitespace();
@@ -297,7 +305,11 @@ exec /opt/cni/bin/ringway-cni <"$2"
                 .then(|| words.next()?.parse().ok())
                 .flatten()
         });
-        let pid = pid.unwrap_or_else(|| panic!("{id} is not in: {tasks}"));
+        Ok(pid.unwrap_or_else(|| panic!("{id} is not in: {tasks}")))
+    }
+
+    fn container(&self, id: &str) -> Result<Container, LabError> {
+        let pid = self.pid(id)?;
         Ok(Container {
             id: id.to_owned(),
             netns: format!("/proc/{pid}/ns/net"),
