@@ -10,7 +10,6 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use ringway_encap::Encap;
 use ringway_kernel::netlink::{LinkChange, Netlink};
 use ringway_kernel::pod::interface::{self, Spec};
 use ringway_kernel::pod::queue::Queue;
@@ -197,7 +196,7 @@ fn underlay(config: &SocketConfig, fds: Option<SocketFds>) -> Node {
     };
     let socket = UnderlaySocket {
         socket: socket.unwrap(),
-        encap: Encap::Vxlan { vni: 1 },
+        encap: VXLAN,
         v6: false,
         unfinished: false,
     };
@@ -219,7 +218,7 @@ fn to_peer(payload: usize) -> Vec<u8> {
 fn towards(config: &SocketConfig, dst: &str, port: u16) -> (Node, UnixDatagram) {
     let mut node = underlay(config, None);
     let ends: [IpAddr; 2] = [config.local.ip(), dst.parse().unwrap()];
-    node.publish_peer(ends, port);
+    node.publish_peer(VXLAN, ends, port);
     with_pod_2(node)
 }
 

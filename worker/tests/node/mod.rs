@@ -22,6 +22,10 @@ use ringway_tables::{
 use ringway_worker::limits::{Rate, RateLimits};
 use ringway_worker::{Command, Event, Polling, UnderlaySocket, Worker, WorkerConfig};
 
+/// Of the node.
+pub const VNI: u32 = 1;
+pub const VXLAN: Encap = Encap::Vxlan { vni: VNI };
+
 /// A node with workers; pod `n` has port `n`, 10.77.1.n and fd77:1::n.
 pub struct Node {
     publisher: Publisher,
@@ -42,6 +46,7 @@ impl Node {
             gateway_mac: kit::GATEWAY_MAC,
             gateway4: Some(0x0a4d_0101),
             gateway6: Some(ip6(1)),
+            vni: VNI,
             ..NodeInfo::default()
         };
         let publisher = Publisher::new(Snapshot::new(node).unwrap());
@@ -129,9 +134,8 @@ impl Node {
         self.publisher.publish(next);
     }
 
-    /// Publishes a peer with 10.77.2.0/24, by VXLAN over IPv4 from one address to the other.
-    pub fn publish_peer(&mut self, [src, dst]: [IpAddr; 2], dst_port: u16) {
-        let encap = Encap::Vxlan { vni: 1 };
+    /// Publishes a peer with 10.77.2.0/24 and fd77:2::/64, over IPv4 from one address to the other.
+    pub fn publish_peer(&mut self, encap: Encap, [src, dst]: [IpAddr; 2], dst_port: u16) {
         let TransportSpec::Udp { checksum, .. } = TransportSpec::usual(encap, UdpChecksum::Full);
         let spec = OuterSpec {
             src_mac: pod(1).mac,
@@ -156,11 +160,13 @@ impl Node {
         let peer = Peer {
             name: "node2".into(),
             addresses: [dst].into(),
-            cidrs: ["10.77.2.0/24".parse().unwrap()].into(),
+            cidrs: ["10.77.2.0/24", "fd77:2::/64"]
+                .map(|cidr| cidr.parse().unwrap())
+                .into(),
         };
         let paths = PeerPaths {
-            v4: Some(path),
-            v6: None,
+            v4: Some(path.clone()),
+            v6: Some(path),
         };
         let mut next = Snapshot::clone(&self.publisher.current());
         next.add_peer(peer, paths).unwrap();
