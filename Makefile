@@ -13,8 +13,8 @@ help:
 	@echo 'make demo        two nodes and three pods on this machine, real traffic, a table of results   (root)'
 	@echo 'make test        every test: units, properties, fuzz seeds, lab with real TAPs and kernel peers (root)'
 	@echo 'make test-unit   the part of it that needs no root'
-	@echo 'make test-long   1 GB transfers, more property cases, all of make test on a fresh machine, ten'
-	@echo '                 minutes of fuzzing per target                                                  (root)'
+	@echo 'make test-long   1 GB transfers, more property cases, all of make test on a fresh machine, a'
+	@echo '                 mutation for each stage, ten minutes of fuzzing per target                     (root)'
 	@echo 'make fresh       make demo and make test-unit on a fresh Debian that debootstrap makes          (root)'
 	@echo 'make zerocopy    two nodes on virtio NICs (AF_XDP zero-copy) in a virtual machine; needs no KVM'
 	@echo 'make compare     throughput and latency beside the kernel bridge and kernel VXLAN, same run     (root)'
@@ -49,6 +49,7 @@ test-long:
 	@scripts/deps.sh cc c++ ip ethtool iperf3 ping nft ip6tables git debootstrap
 	@RINGWAY_LONG=1 RINGWAY_TRANSFER_MB=1024 PROPTEST_CASES=20000 scripts/test.sh all
 	@RINGWAY_LONG=1 scripts/fresh.sh
+	@scripts/mutations.sh
 	@FUZZ_SECONDS=600 scripts/fuzz.sh $(TARGET)
 
 fresh:

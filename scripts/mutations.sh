@@ -34,6 +34,7 @@ mutations() {
     mutate "open: parse" "switch every_reason" $open 'if let Err(error) = result {' 'if let (Err(error), false) = (result, true) {'
     mutate "open: outer checksum" "switch every_reason" $open 'outer::verify(outer, payload, unfinished, sum) {' 'outer::verify(outer, payload, unfinished, sum).or(Ok::<(), DropReason>(())) {'
     mutate "coalescing: inner checksum" "switch arrivals" $arrivals 'inner.offload.checksum != Checksum::Complete;' 'true;'
+    mutate "coalescing: bytes put back" "switch arrivals" $arrivals 'buffers.bytes_mut(buf)[at..at + ETHERNET].copy_from_slice(&bytes);' 'let _ = (&buffers, buf, at, bytes);'
     mutate "admit: peer" "switch every_reason" switch/src/admit.rs 'Err(DropReason::ForeignInnerSource)' 'Ok(Origin::PeerNode)'
     mutate "coalescing" "switch arrivals" $arrivals 'if options.coalesce && (' 'if false && ('
     mutate "congestion mark" "switch arrivals" switch/src/arrivals/congestion.rs 'if marked != parsed.tos & ecn::MASK {' 'if false {'

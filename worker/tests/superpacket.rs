@@ -53,7 +53,7 @@ fn from_peer(v6: bool) -> Build {
     }
 }
 
-/// No byte is as the one 1 to 250 bytes before it, and none as in another superpacket.
+/// No byte is as the one 1 to 250 bytes before it, nor as the one at its place in another superpacket.
 fn payload(number: usize) -> Vec<u8> {
     (0..PAYLOAD).map(|i| (i % 251 + 7 * number) as u8).collect()
 }

@@ -171,9 +171,8 @@ impl Runtime {
         Ok((self.container(id)?, ctr))
     }
 
-    /// Runs a program of busybox inside; what it printed on stdout. That goes by a file: `ctr task exec` cancels its
-    /// readers when the process has ended, and on a busy machine a short one's output is lost before they have
-    /// opened the pipes.
+    /// Runs a program of busybox inside; what it printed on stdout. That goes by a file: what `ctr task exec` passes
+    /// on was empty once, of a program that had ended well, on a busy machine.
     pub(super) fn exec(&self, id: &str, words: &[&str]) -> Result<String, LabError> {
         let name = format!("exec{}", EXECS.fetch_add(1, Ordering::Relaxed));
         let script = format!("exec \"$@\" >/tmp/{name}");
