@@ -85,6 +85,17 @@ fn links(pod: &Pod) -> Vec<String> {
     links.into_iter().map(|l| l.name).collect()
 }
 
+/// Nothing is left in a pod but `lo`, or soon: programs that tests beside this one start have copies of all
+/// descriptors for a moment (`closing.rs`).
+#[track_caller]
+fn assert_gone(pod: &Pod) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while links(pod) != ["lo"] && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(links(pod), ["lo"]);
+}
+
 /// Detaches by name.
 fn detach(control: &mut Control, name: &str) -> view::Detached {
     control.detach(&Detach::Name(name.into())).unwrap()
@@ -157,7 +168,7 @@ fn attach_and_detach_leave_the_tables_as_they_were() {
         assert_eq!(target(&control, "10.77.1.2"), Some(Target::Unreachable));
         assert_eq!(routes(&control), before);
         settle(&mut control);
-        assert_eq!(links(&pod), ["lo"]);
+        assert_gone(&pod);
         assert!(node.saved().is_empty());
         assert_eq!(control.descriptors.taps.len(), 1);
 
@@ -304,7 +315,7 @@ fn each_refusal_says_why_and_leaves_nothing() {
         }
         assert_eq!(control.publisher.current().version, version);
         assert_eq!(node.saved(), ["a"]);
-        assert_eq!(links(&other), ["lo"]);
+        assert_gone(&other);
         control.attach(&good).unwrap();
         control.stop();
     });
@@ -323,7 +334,7 @@ fn an_attach_that_cannot_be_recorded_is_undone() {
         let refused = refused.unwrap_err();
         assert_eq!(refused.kind(), Kind::Later);
         assert!(refused.to_string().contains("not attached"), "{refused:?}");
-        assert_eq!(links(&pod), ["lo"]);
+        assert_gone(&pod);
         assert_eq!(target(&control, "10.77.1.2"), Some(Target::Unreachable));
         control.stop();
     });
@@ -359,8 +370,8 @@ fn pods_are_found_again_also_with_other_numbers_of_workers() {
             assert!(detach(&mut control, name).existed);
         }
         settle(&mut control);
-        assert_eq!(links(&pod), ["lo"]);
-        assert_eq!(links(&second), ["lo"]);
+        assert_gone(&pod);
+        assert_gone(&second);
         control.stop();
     });
 }
@@ -523,7 +534,7 @@ fn a_recorded_pod_that_cannot_be_served_keeps_its_address_until_it_is_detached()
         assert!(refused.to_string().contains("pod a"), "{refused:?}");
         drop(held);
         assert!(detach(&mut control, "a").existed);
-        assert_eq!(links(&pod), ["lo"]);
+        assert_gone(&pod);
         control
             .attach(&request(&other, "b", &["10.77.1.2"]))
             .unwrap();

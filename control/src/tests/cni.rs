@@ -65,7 +65,7 @@ fn an_add_gets_addresses_of_both_families_and_a_check_agrees() {
         assert!(again.to_string().contains("attached already"), "{again:?}");
 
         assert_eq!(del(&mut control, "c1").note, None);
-        assert_eq!(links(&pod), ["lo"]);
+        assert_gone(&pod);
         assert!(del(&mut control, "c1").note.is_some());
         let gone = control.cni_check(&check(&pod, "c1", &added)).unwrap_err();
         assert_eq!(gone.kind(), Kind::Unknown);
@@ -144,7 +144,7 @@ fn what_a_pod_asks_for_it_gets_or_is_told_who_has_it() {
         let taken = taken.unwrap_err();
         assert_eq!(taken.kind(), Kind::Taken);
         assert!(taken.to_string().contains("c1/eth0"), "{taken:?}");
-        assert_eq!(links(&other), ["lo"]);
+        assert_gone(&other);
         assert_eq!(node.saved(), ["c1/eth0"]);
         control.stop();
     });
@@ -166,7 +166,7 @@ fn limits_are_checked_first_and_fit_the_pods_queue() {
             refused.to_string().contains("egress rate of 10 bit/s"),
             "{refused:?}"
         );
-        assert_eq!(links(&pod), ["lo"]);
+        assert_gone(&pod);
         asks.bandwidth = Some(Bandwidth {
             egress_rate: 20_000_000,
             ..Bandwidth::default()
@@ -228,7 +228,7 @@ fn a_full_network_says_who_has_it() {
         let full = control.cni_add(&add(&pods[2], "c3")).unwrap_err();
         assert_eq!(full.kind(), Kind::Full);
         assert!(full.to_string().contains("10.77.1.8 c1/eth0"), "{full:?}");
-        assert_eq!(links(&pods[2]), ["lo"]);
+        assert_gone(&pods[2]);
         del(&mut control, "c1");
         let added = control.cni_add(&add(&pods[2], "c3")).unwrap();
         assert_eq!(addresses(&added)[0], "10.77.1.8/24");
@@ -331,7 +331,7 @@ fn an_add_for_a_container_whose_namespace_was_made_anew_takes_its_place() {
         assert_eq!(addresses(&added)[0], "10.77.1.3/24");
         assert_eq!(node.saved(), ["c1/eth0"]);
         settle(&mut control);
-        assert_eq!(links(&pod), ["lo"]);
+        assert_gone(&pod);
         control.stop();
     });
 }
@@ -348,7 +348,7 @@ fn an_attach_that_a_kill_cut_short_is_swept_away() {
         control.stop();
         let mut control = node.start(1);
         assert_eq!(node.saved(), [""; 0]);
-        assert_eq!(links(&pod), ["lo"]);
+        assert_gone(&pod);
         control.cni_add(&add(&pod, "c1")).unwrap();
         control.stop();
     });
@@ -503,7 +503,7 @@ fn host_ports_that_cannot_be_are_left_out_or_refused_by_name() {
         for words in ["host port 2222/tcp", who.as_str()] {
             assert!(refused.to_string().contains(words), "{refused:?}");
         }
-        assert_eq!(links(&pod), ["lo"]);
+        assert_gone(&pod);
         control.cni_add(&with(2222, "fd00:77::1")).unwrap();
         del(&mut control, "c1");
         drop(listener);

@@ -68,7 +68,7 @@ fn serves_and_refuses_an_add(spoil: impl Fn(&Path), reason: &str, cure: impl Fn(
         }
         assert!(refused.remedy().contains("node.state_dir"), "{refused:?}");
         assert_eq!(refused.kind(), Kind::Later);
-        assert_eq!(links(&other), ["lo"]);
+        assert_gone(&other);
         assert_eq!(target(&control, "10.77.1.9"), Some(Target::Unreachable));
     }
     // What the plugin left while no agent was there is applied, once.
