@@ -127,10 +127,9 @@ impl Carries {
     /// As [`parse::parse`].
     #[inline(always)]
     pub fn parse(self, head: &[u8], len: usize) -> Result<Parsed, ParseError> {
-        match self {
-            Carries::Frames => parse::parse(head, len),
-            Carries::Packets => parse::parse_ip(head, len),
-        }
+        let mut parsed = Parsed::default();
+        self.parse_into(head, len, &mut parsed)?;
+        Ok(parsed)
     }
 }
 

@@ -277,38 +277,29 @@ impl OuterHeader {
         };
         // The template goes where it belongs and is patched there. One on the stack, patched before it is
         // copied, would stall on store forwarding.
-        match self.kind {
-            Kind::Vxlan4 => match front.last_chunk_mut() {
-                Some(head) => self.write4::<{ vxlan::HEADER_LEN }>(head, packet),
-                None => self.write_narrow(front, packet),
-            },
-            Kind::Udp4 => match front.last_chunk_mut() {
-                Some(head) => self.write4::<0>(head, packet),
-                None => self.write_narrow(front, packet),
-            },
-            Kind::Vxlan6 => match front.last_chunk_mut() {
-                Some(head) => self.write6::<{ vxlan::HEADER_LEN }>(head, packet),
-                None => self.write_narrow(front, packet),
-            },
-            Kind::Udp6 => match front.last_chunk_mut() {
-                Some(head) => self.write6::<0>(head, packet),
-                None => self.write_narrow(front, packet),
-            },
+        match front.last_chunk_mut() {
+            Some(whole) => self.write(whole, packet),
+            None => self.write_narrow(front, packet),
         }
         Ok(start - need)
+    }
+
+    /// Writes the header to the end of `whole`.
+    #[inline(always)]
+    fn write(&self, whole: &mut [u8; SCRATCH], packet: Packet) {
+        match self.kind {
+            Kind::Vxlan4 => self.write4::<{ vxlan::HEADER_LEN }>(short(whole), packet),
+            Kind::Udp4 => self.write4::<0>(short(whole), packet),
+            Kind::Vxlan6 => self.write6::<{ vxlan::HEADER_LEN }>(whole, packet),
+            Kind::Udp6 => self.write6::<0>(whole, packet),
+        }
     }
 
     /// Where there is less headroom than the template has, yet enough for the header.
     #[cold]
     fn write_narrow(&self, front: &mut [u8], packet: Packet) {
         let mut whole = [0; SCRATCH];
-        let short: &mut [u8; SHORT] = whole.last_chunk_mut().expect("it is longer");
-        match self.kind {
-            Kind::Vxlan4 => self.write4::<{ vxlan::HEADER_LEN }>(short, packet),
-            Kind::Udp4 => self.write4::<0>(short, packet),
-            Kind::Vxlan6 => self.write6::<{ vxlan::HEADER_LEN }>(&mut whole, packet),
-            Kind::Udp6 => self.write6::<0>(&mut whole, packet),
-        }
+        self.write(&mut whole, packet);
         let at = front.len() - self.len();
         front[at..].copy_from_slice(&whole[SCRATCH - self.len()..]);
     }
@@ -375,6 +366,12 @@ struct Packet {
     carried_len: u16,
     fields: Fields,
     inner_sum: u16,
+}
+
+/// What of it the short templates fill.
+#[inline(always)]
+fn short(whole: &mut [u8; SCRATCH]) -> &mut [u8; SHORT] {
+    whole.last_chunk_mut().expect("it is longer")
 }
 
 #[inline(always)]
