@@ -3,7 +3,7 @@
 use std::io;
 
 use ringway_packet::offload::{Offload, VNET_HDR_LEN};
-use ringway_ports::memory::{Null, Replay, ReplayFrame};
+use ringway_ports::memory::{Null, Replay};
 use ringway_ports::tap::TapCounters;
 use ringway_ports::xsk::{RxFrame, Xsk};
 use ringway_ports::{Batch, Buf, Frame, HEADROOM, Pool, Port, TransmitError};
@@ -73,26 +73,19 @@ impl LocalPort for MemoryPort {
 /// Brings the same outer frames again and again, if it has any; swallows what is sent.
 #[derive(Default)]
 pub(crate) struct MemoryRing {
-    frames: Vec<ReplayFrame>,
-    next: usize,
+    /// Of frames each of which fits a buffer of a worker's.
+    pub(crate) replay: Option<Replay>,
     pub(crate) null: Null,
-}
-
-impl MemoryRing {
-    /// Of these frames, each of which fits a buffer of a worker's.
-    pub(crate) fn new(frames: Vec<ReplayFrame>) -> MemoryRing {
-        MemoryRing {
-            frames,
-            ..MemoryRing::default()
-        }
-    }
 }
 
 impl Ring for MemoryRing {
     #[inline]
     fn receive(&mut self, pool: &mut Pool, out: &mut Vec<RxFrame>, budget: usize) -> usize {
+        let Some(replay) = &mut self.replay else {
+            return 0;
+        };
         for added in 0..budget {
-            let Some(source) = self.frames.get(self.next) else {
+            let Some(source) = replay.peek() else {
                 return added;
             };
             let Some(buf) = pool.alloc_frame() else {
@@ -107,11 +100,7 @@ impl Ring for MemoryRing {
             room.copy_from_slice(&source.bytes);
             let (off, len) = (HEADROOM as u32, len as u32);
             out.push(RxFrame { buf, off, len });
-            self.next = if self.next + 1 == self.frames.len() {
-                0
-            } else {
-                self.next + 1
-            };
+            replay.advance();
         }
         budget
     }

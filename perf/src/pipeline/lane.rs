@@ -109,17 +109,19 @@ impl Work {
         for &port in &ports {
             queues.add_port(port, MemoryPort::default());
         }
-        let (queue, ring) = if self.scenario.is_decap() {
-            let ring = MemoryRing::new(self.frames.clone());
-            (QueueId::Ring(0), ring)
+        let replay = Some(Replay::new(self.frames.clone()));
+        let mut ring = MemoryRing::default();
+        let queue = if self.scenario.is_decap() {
+            ring.replay = replay;
+            QueueId::Ring(0)
         } else {
             let from = PortId(self.frames.first().map_or(0, |frame| frame.port));
             let source = MemoryPort {
-                replay: Some(Replay::new(self.frames.clone())),
+                replay,
                 ..MemoryPort::default()
             };
             queues.add_port(from, source);
-            (QueueId::Tap(from), MemoryRing::default())
+            QueueId::Tap(from)
         };
         queues.add_ring(false, |_| anyhow::Ok(ring))?;
         queues.coalesce(self.scenario != Scenario::Decap);

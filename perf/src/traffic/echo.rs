@@ -1,6 +1,7 @@
 //! UDP datagrams of chosen sizes to an echo server and back, payloads checked at both ends.
 
 use super::pattern::bytes;
+use super::udp_pair::udp_pair;
 use super::{Result, TrafficError};
 use crate::lab::{Family, Netns};
 use std::io;
@@ -42,21 +43,9 @@ impl UdpEcho {
         limit: Duration,
     ) -> Result<UdpEcho> {
         let what = || TrafficError::io(format!("UDP echo with {address}"));
-        let server = to.run(|| UdpSocket::bind((address, 0)))?.map_err(what())?;
+        let (server, client) = udp_pair(from, to, address)?;
         server
             .set_read_timeout(Some(Duration::from_millis(20)))
-            .map_err(what())?;
-        let target = server.local_addr().map_err(what())?;
-        let any: IpAddr = match address {
-            IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let client = from
-            .run(|| {
-                let client = UdpSocket::bind((any, 0))?;
-                client.connect(target)?;
-                Ok::<_, io::Error>(client)
-            })?
             .map_err(what())?;
         client.set_read_timeout(Some(limit)).map_err(what())?;
 

@@ -1,10 +1,11 @@
 //! Small UDP datagrams as fast as one sender can, and how many arrive.
 
+use super::udp_pair::udp_pair;
 use super::{Result, TrafficError};
 use crate::lab::Netns;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{panic, thread};
@@ -38,25 +39,13 @@ pub fn udp_flood_during<T>(
     f: impl FnOnce() -> T,
 ) -> Result<(Flood, T)> {
     let what = || TrafficError::io(format!("flood {address}"));
-    let server = to.run(|| UdpSocket::bind((address, 0)))?.map_err(what())?;
+    let (server, client) = udp_pair(from, to, address)?;
     // As much as a receiver that is scheduled away for a while needs; 4 MB is what iperf3 users set.
     setsockopt(&server, sockopt::RcvBufForce, &(4 << 20))
         .map_err(io::Error::from)
         .map_err(what())?;
     server
         .set_read_timeout(Some(Duration::from_millis(100)))
-        .map_err(what())?;
-    let target = server.local_addr().map_err(what())?;
-    let any: IpAddr = match address {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let client = from
-        .run(|| {
-            let client = UdpSocket::bind((any, 0))?;
-            client.connect(target)?;
-            Ok::<_, io::Error>(client)
-        })?
         .map_err(what())?;
     let (stop, done) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {

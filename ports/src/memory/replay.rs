@@ -61,6 +61,22 @@ impl Replay {
             left: Some(total),
         }
     }
+
+    /// The frame that is brought next, if there are any.
+    #[inline]
+    pub fn peek(&self) -> Option<&ReplayFrame> {
+        self.frames.get(self.next)
+    }
+
+    /// It was brought.
+    #[inline]
+    pub fn advance(&mut self) {
+        self.next = if self.next + 1 == self.frames.len() {
+            0
+        } else {
+            self.next + 1
+        };
+    }
 }
 
 impl Port for Replay {
@@ -70,9 +86,7 @@ impl Port for Replay {
             budget.min(left.try_into().unwrap_or(usize::MAX))
         });
         while added < budget && !batch.is_full() {
-            let Some(source) = self.frames.get(self.next) else {
-                break;
-            };
+            let Some(source) = self.peek() else { break };
             let Some(buf) = pool.alloc() else { break };
             let len = source.bytes.len();
             let Some(room) = pool.bytes_mut(buf.id()).get_mut(HEADROOM..HEADROOM + len) else {
@@ -99,11 +113,7 @@ impl Port for Replay {
                 pool.free(buf);
                 break;
             }
-            self.next = if self.next + 1 == self.frames.len() {
-                0
-            } else {
-                self.next + 1
-            };
+            self.advance();
             added += 1;
         }
         if let Some(left) = &mut self.left {
