@@ -46,18 +46,16 @@ fn frames() -> Vec<Vec<u8>> {
 
 fn encapsulated(encap: Encap, frame: &[u8], checksum: Checksum) -> Vec<u8> {
     let (snapshot, tunnel) = tables(encap);
-    let mut buf = vec![0; ROOM];
-    buf.extend_from_slice(frame);
+    tunnelled(&snapshot, tunnel, frame, checksum)
+}
+
+/// The outer frame around `frame`.
+fn tunnelled(snapshot: &Snapshot, tunnel: Tunnel, frame: &[u8], checksum: Checksum) -> Vec<u8> {
+    let mut buf = [&[0; ROOM][..], frame].concat();
     let mut packet = Packet::linear(&mut buf, ROOM, frame.len());
     packet.offload.checksum = checksum;
-    encapsulate(
-        snapshot.path(tunnel.path).unwrap(),
-        &tunnel,
-        &mut packet,
-        50_000,
-        0,
-    )
-    .unwrap();
+    let path = snapshot.path(tunnel.path).unwrap();
+    encapsulate(path, &tunnel, &mut packet, 50_000, 0).unwrap();
     packet.head().to_vec()
 }
 
@@ -96,17 +94,7 @@ fn sent(frame: &[u8]) -> Vec<u8> {
         hash: 0,
         tos: 0,
     };
-    let mut buf = [&[0; ROOM][..], frame].concat();
-    let mut packet = Packet::linear(&mut buf, ROOM, frame.len());
-    encapsulate(
-        snapshot.path(tunnel.path).unwrap(),
-        &tunnel,
-        &mut packet,
-        50_000,
-        0,
-    )
-    .unwrap();
-    packet.head().to_vec()
+    tunnelled(&snapshot, tunnel, frame, Checksum::Complete)
 }
 
 /// Ethernet, IPv6 and UDP.
