@@ -17,6 +17,7 @@
 //! is on it from an earlier configuration is taken away. [`NodePort`] keeps it as
 //! it shall be, each kind of thing on it in a file of its own.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -52,7 +53,7 @@ pub struct Spec {
     /// Of the families of these pods are routed; the first of a family has the source of its routes.
     pub own: Vec<Network>,
     /// Pod networks of peers.
-    pub peers: Vec<Cidr>,
+    pub peers: BTreeSet<Cidr>,
 }
 
 impl Spec {

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ringway_packet::mac::MacAddr;
+use ringway_tables::Cidr;
 
 use super::addresses::{Addresses, Prefix, Ranked};
 use super::link::{self, Activity, Attributes};
@@ -197,6 +198,32 @@ impl NodePort {
         };
         self.neighbours.apply(&mut kernel, ledger, now);
         self.routes.apply(&mut kernel, ledger, now);
+    }
+
+    /// Wants routes to other prefixes of peers from now on, and sets and removes them at once: what is added in
+    /// the order of all routes, then what goes in the order given. The rest is not looked at, so a change costs
+    /// the same among a hundred thousand.
+    pub fn change_routes(
+        &mut self,
+        added: &[Cidr],
+        removed: &[Cidr],
+        before: &mut Before,
+        ledger: &mut Ledger,
+    ) {
+        for prefix in removed {
+            self.spec.peers.remove(prefix);
+        }
+        self.spec.peers.extend(added);
+        for prefix in added.iter().chain(removed) {
+            let (to, lead) = routes::wanted_of(&self.spec, *prefix);
+            self.routes.want_one(to, lead);
+        }
+        let mut kernel = Kernel {
+            netlink: &mut self.netlink,
+            index: self.index,
+            before,
+        };
+        self.routes.apply(&mut kernel, ledger, Instant::now());
     }
 
     /// The pods whose addresses the node's stack knows; whoever attaches or detaches one has told it already.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ringway_tables::Cidr;
 
-use super::{Spec, is_next_hop, next_hop};
+use super::{Network, Spec, is_next_hop, next_hop};
 use crate::netlink::Route;
 use crate::reconcile::{Actual, Kernel, Kind, OWNER, Refused, Wanted};
 
@@ -58,24 +58,54 @@ pub(super) struct Routes;
 
 /// Those of a node: own pod networks, and peers' of the same families.
 pub(super) fn wanted(spec: &Spec) -> impl Iterator<Item = (Destination, Lead)> {
-    let first = [false, true].map(|v6| spec.first(v6).map(|(_, gateway)| gateway));
-    let lead = move |cidr: &Cidr, remote: bool| {
-        let v6 = cidr.is_ipv6();
-        let source = first[usize::from(v6)]?;
+    let leads = Leads::of(spec);
+    let own = spec.own.iter().filter_map(move |own| leads.own(own));
+    own.chain(spec.peers.iter().filter_map(move |cidr| leads.remote(cidr)))
+}
+
+/// What is wanted of one prefix.
+pub(super) fn wanted_of(spec: &Spec, prefix: Cidr) -> (Destination, Option<Lead>) {
+    let leads = Leads::of(spec);
+    let own = spec.own.iter().find(|own| own.cidr == prefix);
+    let remote = || spec.peers.get(&prefix).and_then(|cidr| leads.remote(cidr));
+    let wanted = own.and_then(|own| leads.own(own)).or_else(remote);
+    let to = Destination::of(prefix.network(), prefix.prefix_len());
+    (to, wanted.map(|(_, lead)| lead))
+}
+
+/// How destinations are reached, by the main gateway of each family.
+#[derive(Clone, Copy)]
+struct Leads {
+    first: [Option<IpAddr>; 2],
+}
+
+impl Leads {
+    fn of(spec: &Spec) -> Self {
+        let first = [false, true].map(|v6| spec.first(v6).map(|(_, gateway)| gateway));
+        Self { first }
+    }
+
+    fn own(self, own: &Network) -> Option<(Destination, Lead)> {
+        let cidr = &own.cidr;
+        let main = self.first[usize::from(cidr.is_ipv6())]?;
         let lead = Lead {
-            gateway: remote.then(|| next_hop(v6)),
-            // The kernel makes that to the own pods with the address, for IPv6 without a source.
-            source: Some(source).filter(|_| remote || !v6),
+            gateway: None,
+            // The kernel makes it with the address, for IPv6 without a source.
+            source: (!cidr.is_ipv6()).then(|| own.gateway.unwrap_or(main)),
             elsewhere: None,
         };
         Some((Destination::of(cidr.network(), cidr.prefix_len()), lead))
-    };
-    let own = spec.own.iter().filter_map(move |own| {
-        let (destination, mut lead) = lead(&own.cidr, false)?;
-        lead.source = lead.source.map(|main| own.gateway.unwrap_or(main));
-        Some((destination, lead))
-    });
-    own.chain(spec.peers.iter().filter_map(move |cidr| lead(cidr, true)))
+    }
+
+    fn remote(self, cidr: &Cidr) -> Option<(Destination, Lead)> {
+        let v6 = cidr.is_ipv6();
+        let lead = Lead {
+            gateway: Some(next_hop(v6)),
+            source: Some(self.first[usize::from(v6)]?),
+            elsewhere: None,
+        };
+        Some((Destination::of(cidr.network(), cidr.prefix_len()), lead))
+    }
 }
 
 impl Kind for Routes {

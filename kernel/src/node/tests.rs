@@ -341,6 +341,70 @@ fn what_changed_while_notifications_were_lost_is_set_again() {
     });
 }
 
+#[test]
+fn routes_that_change_one_by_one_are_those_of_a_whole_spec() {
+    use std::time::Instant;
+
+    in_netns(|| {
+        let _under = underlay();
+        let mut nl = Netlink::open().unwrap();
+        let many: Vec<String> = (0..20_000u32)
+            .map(|n| format!("{}/32", Ipv4Addr::from_bits(0x0a80_0000 + 2 * n)))
+            .collect();
+        let mut peers: Vec<&str> = many.iter().map(String::as_str).collect();
+        peers.extend(PEER);
+        let (mut before, mut ledger) = (Before::default(), Ledger::default());
+        let opened = NodePort::open(spec(&peers, BOTH), 1, &mut before, &mut ledger);
+        let (mut port, _queues) = opened.unwrap();
+        let (_, first) = found(&mut nl);
+        let cidrs =
+            |all: &[&str]| -> Vec<Cidr> { all.iter().map(|c| c.parse().unwrap()).collect() };
+        let added = ["10.77.2.128/25", "fd77:3::/64", "10.77.2.0/24"];
+        let removed = ["fd77:2::/64", "10.77.9.0/24", "10.77.1.0/24"];
+        let begin = Instant::now();
+        port.change_routes(&cidrs(&added), &cidrs(&removed), &mut before, &mut ledger);
+        let took = begin.elapsed();
+        println!("five prefixes among 20,000: {took:?}");
+        let (_, second) = found(&mut nl);
+        let is_in =
+            |all: &[String], prefix: &str| all.iter().any(|r| r.starts_with(&format!("{prefix} ")));
+        assert!(is_in(&second, "10.77.2.128/25") && is_in(&second, "fd77:3::/64"));
+        assert!(is_in(&second, "10.77.2.0/24") && !is_in(&second, "fd77:2::/64"));
+        // One of our own is no peer's: it stays.
+        let index = port.index();
+        let own = nl.routes(index).unwrap();
+        assert!(
+            own.iter()
+                .any(|r| r.destination.to_string() == "10.77.1.0" && r.prefix_len == 24)
+        );
+        assert_eq!(second.len(), first.len() + 1);
+        // The same as a whole: nothing to do.
+        let mut all: Vec<&str> = peers
+            .iter()
+            .copied()
+            .filter(|p| !removed.contains(p))
+            .collect();
+        all.extend(added);
+        let whole = spec(&all, BOTH);
+        assert_eq!(*port.spec(), whole);
+        port.want(whole, &mut before, &mut ledger);
+        port.notify(&[crate::netlink::Change::Overrun]);
+        port.look(&mut before, &mut ledger, Instant::now());
+        assert_eq!(found(&mut nl).1, second);
+        assert_eq!(ledger.restored_count(), 0);
+        // And back.
+        port.change_routes(
+            &cidrs(&["fd77:2::/64"]),
+            &cidrs(&added[..2]),
+            &mut before,
+            &mut ledger,
+        );
+        assert_eq!(found(&mut nl).1, first);
+        // It takes milliseconds less; a machine that does other things is allowed its time.
+        assert!(took.as_millis() < 100, "{took:?}");
+    });
+}
+
 /// A network of a peer that becomes another's, or is cut into smaller ones, is never without a route.
 #[test]
 fn another_spec_is_set_in_place_and_more_specific_first() {

@@ -224,6 +224,28 @@ impl<T: Kind> Reconciled<T> {
         changed || self.gone.len() > before
     }
 
+    /// What is wanted of one key from now on; the rest stays.
+    pub fn want_one(&mut self, key: T::Key, value: Option<T::Value>) {
+        let wanted = &mut self.wanted.0;
+        match (wanted.binary_search_by(|(known, _)| known.cmp(&key)), value) {
+            (Ok(at), Some(value)) if wanted[at].1 == value => {}
+            (Ok(at), Some(value)) => {
+                wanted[at].1 = value;
+                self.fresh.insert(key);
+            }
+            (Err(at), Some(value)) => {
+                wanted.insert(at, (key.clone(), value));
+                self.gone.retain(|(gone, _)| *gone != key);
+                self.fresh.insert(key);
+            }
+            (Ok(at), None) => {
+                self.gone.push(wanted.remove(at));
+                self.fresh.remove(&key);
+            }
+            (Err(_), None) => {}
+        }
+    }
+
     /// Wants all of it anew: what is different was changed by nobody.
     pub fn all_fresh(&mut self) {
         self.fresh = self.wanted.iter().map(|(key, _)| key.clone()).collect();
