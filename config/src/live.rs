@@ -66,23 +66,22 @@ pub fn differences(running: &Config, new: &Config) -> Vec<Difference> {
 }
 
 fn peers(running: &Config, new: &Config) -> Vec<Difference> {
-    let named = |config| -> BTreeMap<String, _> {
-        let Config { peers, .. } = config;
-        let one = |peer: super::Peer| (peer.name.clone(), peer);
-        peers.into_iter().map(one).collect()
-    };
+    fn named(config: &Config) -> BTreeMap<&str, &super::Peer> {
+        let peers = config.peers.iter();
+        peers.map(|peer| (peer.name.as_str(), peer)).collect()
+    }
     let live = |key: String, what: String| Difference {
         key,
         what,
         when: When::Live,
     };
-    let (old, now) = (named(running.clone()), named(new.clone()));
+    let (old, now) = (named(running), named(new));
     let mut all = Vec::new();
     for (name, peer) in &now {
         let key = format!("peers.{name}");
         match old.get(name) {
             None => all.push(live(key.clone(), format!("{key} is new"))),
-            Some(was) if was == peer => {}
+            Some(was) if *was == *peer => {}
             Some(was) => {
                 let (was, is) = (of_peer(was), of_peer(peer));
                 for (field, is) in is {
@@ -95,7 +94,7 @@ fn peers(running: &Config, new: &Config) -> Vec<Difference> {
             }
         }
     }
-    let gone = old.keys().filter(|name| !now.contains_key(*name));
+    let gone = old.keys().filter(|name| !now.contains_key(**name));
     all.extend(gone.map(|name| live(format!("peers.{name}"), format!("peers.{name} is gone"))));
     all
 }
@@ -116,9 +115,15 @@ fn of_peer(peer: &super::Peer) -> BTreeMap<&'static str, String> {
 
 /// Every key but those of peers, with its value.
 fn values(config: &Config) -> BTreeMap<String, String> {
+    // Of a thousand peers a copy would cost more than all the rest.
     let without_peers = Config {
+        file: config.file.clone(),
+        node: config.node.clone(),
+        underlay: config.underlay.clone(),
+        workers: config.workers.clone(),
+        ipam: config.ipam.clone(),
+        egress: config.egress.clone(),
         peers: Vec::new(),
-        ..config.clone()
     };
     let mut all = BTreeMap::new();
     // What `config show` prints can always be read back.
