@@ -14,5 +14,5 @@ pub mod source;
 
 pub use model::{
     Change, Cluster, ClusterError, Contents, EncapKind, Node, PathSpec, Peer, Plan, Route, Source,
-    State, Step, Via, diff,
+    State, Step, Via, diff, gateway, has_gateway,
 };

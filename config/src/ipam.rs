@@ -20,7 +20,7 @@ use ringway_packet::addr::{from_ip, to_ip};
 use ringway_tables::Cidr;
 use serde::{Deserialize, Serialize};
 
-use crate::{gateway, has_gateway};
+use ringway_cluster::{gateway, has_gateway};
 
 /// Released addresses of a family whose order is kept. Of more, the oldest are found again when the cursor
 /// comes round.

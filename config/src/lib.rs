@@ -24,7 +24,6 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ringway_encap::Encap;
-use ringway_packet::addr::from_ip;
 use ringway_packet::mac::MacAddr;
 use ringway_tables::Cidr;
 use serde::{Deserialize, Serialize};
@@ -266,40 +265,6 @@ impl Config {
         })
     }
 
-    /// The own pod network that an address lies in: the longest, if they lie in one another.
-    pub fn pod_cidr_of(&self, ip: IpAddr) -> Option<Cidr> {
-        let around = self.node.pod_cidrs.iter();
-        let around = around.filter(|cidr| cidr.contains(from_ip(ip)));
-        around.max_by_key(|cidr| cidr.prefix_len()).copied()
-    }
-
-    /// The gateway of a pod with this address: that of its network, or of the main one where its own is a
-    /// single address.
-    pub fn gateway_of(&self, ip: IpAddr) -> Option<IpAddr> {
-        let cidr = self.pod_cidr_of(ip)?;
-        let main = || self.pod_cidr(ip.is_ipv6()).map(gateway);
-        if has_gateway(cidr) {
-            Some(gateway(cidr))
-        } else {
-            main()
-        }
-    }
-
-    /// Gateways of the pod networks that have one.
-    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
-        let cidrs = self.node.pod_cidrs.iter().copied();
-        cidrs.filter(|cidr| has_gateway(*cidr)).map(gateway)
-    }
-
-    /// The main pod network of a family.
-    pub fn pod_cidr(&self, v6: bool) -> Option<Cidr> {
-        self.node
-            .pod_cidrs
-            .iter()
-            .copied()
-            .find(|c| c.is_ipv6() == v6)
-    }
-
     /// The encapsulation of a kind with this configuration's VNI.
     pub fn encap(&self, kind: EncapKind) -> Encap {
         match kind {
@@ -321,30 +286,6 @@ impl Config {
             EncapKind::Vxlan => self.underlay.vxlan_port,
             EncapKind::Udp => self.underlay.udp_port,
         }
-    }
-
-    /// Encapsulations in use: the default first, then what peers ask for.
-    pub fn encaps(&self) -> Vec<EncapKind> {
-        let mut kinds = vec![self.underlay.encap];
-        for peer in &self.peers {
-            if !kinds.contains(&peer.encap) {
-                kinds.push(peer.encap);
-            }
-        }
-        kinds
-    }
-}
-
-/// Whether a pod network has room for a gateway; a single address or two are pods'.
-pub fn has_gateway(cidr: Cidr) -> bool {
-    cidr.last() - cidr.first() > 1
-}
-
-/// The gateway of a pod network: its first address, `.1` or `::1`.
-pub fn gateway(cidr: Cidr) -> IpAddr {
-    match cidr.network() {
-        IpAddr::V4(a) => IpAddr::V4((u32::from(a) + 1).into()),
-        IpAddr::V6(a) => IpAddr::V6((u128::from(a) + 1).into()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use ringway_cluster::{gateway, has_gateway};
 use ringway_kernel::mac;
 use ringway_packet::mac::MacAddr;
 use ringway_ports::socket::{MAX_TX_PORTS, least_mtu};
@@ -327,8 +328,8 @@ fn cidrs(key: &str, texts: &[String]) -> Located<Vec<Cidr>> {
             let value = c.to_string();
             return Err((key, Problem::CidrSize { value, min, max }));
         }
-        let one = if super::has_gateway(c) {
-            super::gateway(c)
+        let one = if has_gateway(c) {
+            gateway(c)
         } else {
             c.network()
         };
@@ -343,7 +344,7 @@ fn cidrs(key: &str, texts: &[String]) -> Located<Vec<Cidr>> {
 
 /// A node's main pod network has a gateway.
 fn roomy(key: &str, c: Cidr) -> Located<()> {
-    if super::has_gateway(c) {
+    if has_gateway(c) {
         return Ok(());
     }
     let (min, max) = if c.is_ipv6() { (16, 126) } else { (8, 30) };

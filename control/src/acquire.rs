@@ -7,11 +7,12 @@
 use std::net::SocketAddr;
 
 use anyhow::Context;
+use ringway_cluster::{Change, Cluster, Plan};
 use ringway_ports::ethtool;
 use ringway_ports::socket::{PathMtu, SocketConfig, UdpChecksum, UdpUnderlay, probe};
 use ringway_worker as worker;
 
-use super::node_port::Node;
+use super::node_port::{Node, Pace};
 use super::{Descriptors, desired, rings, saving};
 use crate::state::{State, StateDir};
 use crate::underlay::Underlay;
@@ -31,8 +32,9 @@ pub struct Acquired {
     pub(super) unsaved: Option<String>,
     pub(super) netlink: Netlink,
     pub(super) underlay: Underlay,
-    /// Encapsulations that have sockets.
-    pub(super) encaps: Vec<EncapKind>,
+    /// What the file says of the cluster.
+    pub(super) cluster: Cluster,
+    pub(super) plan: Plan,
     /// Sockets of each worker, and what is said of them.
     pub(super) sockets: Vec<Vec<worker::UnderlaySocket>>,
     pub(super) socket_status: Vec<SocketStatus>,
@@ -51,11 +53,15 @@ impl Acquired {
     /// # Errors
     /// Another agent is at work, or something of it cannot be had.
     pub fn open(config: &Config) -> anyhow::Result<Acquired> {
+        let mut cluster = Cluster::default();
+        let all = Change::Replace(config.contents());
+        let plan = cluster.update(&Config::source(), all)?;
+        let wanted = cluster.state();
         let state_dir = StateDir::lock(&config.node.state_dir)?;
         let mut state = state_dir.load()?;
         let mut netlink = Netlink::open()?;
         Underlay::await_addresses(config, &mut netlink);
-        let underlay = Underlay::examine(config, &mut netlink)?;
+        let underlay = Underlay::examine(config, wanted, &mut netlink)?;
         for choice in &underlay.choices {
             tracing::info!(
                 address = %choice.address,
@@ -65,7 +71,7 @@ impl Acquired {
             );
         }
         receive_offload(config, &underlay, &mut state.before);
-        let encaps = config.encaps();
+        let encaps = wanted.encaps(config.underlay.encap);
         let mut descriptors = Descriptors::default();
         let (mut sockets, mut socket_status) = (Vec::new(), Vec::new());
         for index in 0..config.workers.count {
@@ -73,9 +79,9 @@ impl Acquired {
             let (fds, status) = (&mut descriptors, &mut socket_status);
             sockets.push(open_sockets(config, &underlay, which, fds, status)?);
         }
-        let (mtu, count) = (underlay.pod_mtu(config), config.workers.count);
+        let (mtu, count) = (underlay.pod_mtu(config, wanted), config.workers.count);
         let mut ledger = Ledger::default();
-        let spec = desired::node_spec(config, mtu);
+        let spec = desired::node_spec(config, wanted, mtu);
         let opened = NodePort::open(spec, count, &mut state.before, &mut ledger);
         // Also when it failed: what was changed by then is changed.
         let unsaved = state_dir.save(&state).err();
@@ -84,6 +90,7 @@ impl Acquired {
         let node = Node {
             port,
             outer_mtu: underlay.mtu,
+            rules: Pace::default(),
         };
         Ok(Acquired {
             state_dir,
@@ -91,7 +98,8 @@ impl Acquired {
             unsaved: unsaved.map(|e| e.to_string()),
             netlink,
             underlay,
-            encaps,
+            cluster,
+            plan,
             sockets,
             socket_status,
             descriptors,

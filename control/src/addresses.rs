@@ -7,8 +7,8 @@ use ringway_kernel::pod::interface::PodAddress;
 use ringway_packet::addr::from_ip;
 
 use super::{Control, ControlError};
+use ringway_cluster::{Node, has_gateway};
 use ringway_config::ipam::AddressPool;
-use ringway_config::{Config, has_gateway};
 
 impl Control {
     /// Addresses for a pod: `asked`, and one of each further family of the node. Second, those that were
@@ -59,20 +59,12 @@ impl Control {
 
 /// The addresses with prefix length and gateway; refused outside the node's
 /// pod networks, and for addresses no pod can have.
-pub(super) fn pod_addresses(
-    config: &Config,
-    ips: &[IpAddr],
-) -> Result<Vec<PodAddress>, ControlError> {
+pub(super) fn pod_addresses(node: &Node, ips: &[IpAddr]) -> Result<Vec<PodAddress>, ControlError> {
     let mut addresses = Vec::new();
     for ip in ips {
-        let inside = config.pod_cidr_of(*ip).zip(config.gateway_of(*ip));
+        let inside = node.cidr_of(*ip).zip(node.gateway_of(*ip));
         let Some((cidr, gateway)) = inside else {
-            let known: Vec<String> = config
-                .node
-                .pod_cidrs
-                .iter()
-                .map(ToString::to_string)
-                .collect();
+            let known: Vec<String> = node.cidrs.iter().map(ToString::to_string).collect();
             let networks = known.join(", ");
             return Err(ControlError::Outside { ip: *ip, networks });
         };

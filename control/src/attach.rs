@@ -145,14 +145,14 @@ impl Control {
                 ifname: record.ifname.clone(),
             });
         }
-        let addresses = pod_addresses(&self.config, &new.ips)?;
+        let addresses = pod_addresses(self.this_node(), &new.ips)?;
         let none = || ControlError::NoAddress { pod: name.clone() };
         let first = addresses.first().ok_or_else(none)?;
         let netns = Netns::open(&new.netns)
             .and_then(Netns::not_own)
             .map_err(InterfaceError::from)?;
         self.first_in(netns.identity(), &new.ifname)?;
-        let limit = self.underlay.pod_mtu(&self.config);
+        let limit = self.underlay.pod_mtu(&self.config, self.cluster.state());
         let mtu = new.mtu.unwrap_or(limit);
         if mtu > limit {
             return Err(ControlError::Mtu { mtu, limit });

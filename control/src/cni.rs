@@ -22,7 +22,7 @@ use super::{Control, ControlError, Reply};
 use crate::request_values;
 use crate::state::{CniRecord, PodRecord};
 use crate::view;
-use ringway_config::gateway;
+use ringway_cluster::gateway;
 use ringway_config::names::pod_name;
 
 /// Folder in the state directory where the plugin leaves what it could not say.
@@ -154,7 +154,7 @@ impl Control {
                 "{now} is not the namespace that was {then} at the ADD"
             )));
         }
-        let len = |ip: &IpAddr| self.config.pod_cidr_of(*ip).map_or(0, Cidr::prefix_len);
+        let len = |ip: &IpAddr| self.this_node().cidr_of(*ip).map_or(0, |c| c.prefix_len());
         let own: Vec<String> = record
             .ips
             .iter()
@@ -198,7 +198,7 @@ impl Control {
             if !addresses.iter().any(|a| a.ip == *ip) {
                 return Err(format!("{ifname} of pod {name} has lost its address {ip}"));
             }
-            let gateway = self.config.gateway_of(*ip);
+            let gateway = self.this_node().gateway_of(*ip);
             let leads =
                 |r: &ringway_kernel::netlink::Route| r.prefix_len == 0 && r.gateway == gateway;
             // Of a second interface the default route is another's.
@@ -261,14 +261,14 @@ impl Control {
         let mut texts = Vec::new();
         for one in &add.delegated {
             let (ip, len) = request_values::address_with_length(&one.address)?;
-            let cidr = self.config.pod_cidr_of(ip);
+            let cidr = self.this_node().cidr_of(ip);
             if let Some(cidr) = cidr
                 && len.is_some_and(|len| len != cidr.prefix_len())
             {
                 let given = one.address.clone();
                 return Err(ControlError::IpamNetwork { given, cidr });
             }
-            let own = self.config.gateway_of(ip);
+            let own = self.this_node().gateway_of(ip);
             let given: Option<IpAddr> = match &one.gateway {
                 Some(text) => Some(text.parse().map_err(|_| {
                     let given = text.clone();
@@ -296,7 +296,7 @@ impl Control {
                 Err(ControlError::Route { dst, why })
             };
             let v6 = cidr.is_ipv6();
-            let own = self.config.pod_cidr(v6).map(gateway);
+            let own = self.this_node().main_cidr(v6).map(gateway);
             let Some(gateway) = route.gw.or(own).filter(|ip| ip.is_ipv6() == v6) else {
                 return refused("there is no gateway of its family");
             };

@@ -55,6 +55,17 @@ pub struct SocketDescriptors {
 }
 
 impl Descriptors {
+    /// Encapsulations that have sockets.
+    pub fn encaps(&self) -> impl Iterator<Item = EncapKind> {
+        let mut kinds: Vec<EncapKind> = Vec::new();
+        for socket in &self.sockets {
+            if !kinds.contains(&socket.encap) {
+                kinds.push(socket.encap);
+            }
+        }
+        kinds.into_iter()
+    }
+
     /// Keeps duplicates of a worker's sockets.
     pub fn add_sockets(
         &mut self,

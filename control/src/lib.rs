@@ -17,6 +17,7 @@
 mod acquire;
 mod addresses;
 mod attach;
+mod change;
 mod closing;
 mod cni;
 pub mod config_file;
@@ -51,7 +52,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
-use ringway_cluster::Cluster;
+use ringway_cluster::{self as cluster, Cluster, Source};
 use ringway_cni::api::{Add, Added, Attachment, Check, Collected, Done, Gc};
 use ringway_kernel::netlink::{Change, Netlink, Watch};
 use ringway_kernel::next_hop::NextHops;
@@ -65,10 +66,11 @@ use crate::state::{State, StateDir};
 use crate::underlay::Underlay;
 use crate::view::SocketStatus;
 use ringway_config::ipam::AddressPool;
-use ringway_config::{Config, ConfigError, EncapKind};
+use ringway_config::{Config, ConfigError};
 use ringway_worker::{Event, Worker};
 
 pub use acquire::Acquired;
+pub use change::ChangeError;
 use closing::Closing;
 pub use cni::PENDING;
 pub use descriptors::{Descriptors, SocketDescriptors};
@@ -106,6 +108,8 @@ pub enum Request {
     CniStatus(Reply<Result<Done, ControlError>>),
     /// The configuration file was read again.
     Configure(Result<Box<Config>, ConfigError>, Reply<Reloaded>),
+    /// A source has news of the cluster.
+    Change(Source, Box<cluster::Change>, Reply<Result<(), ChangeError>>),
     /// All there is to see.
     View(Reply<View>),
     /// End, leaving pods and the node port in place.
@@ -129,8 +133,6 @@ pub struct Control {
     config: Config,
     /// What all sources say of the cluster.
     cluster: Cluster,
-    /// Encapsulations that have sockets.
-    encaps: Vec<EncapKind>,
     reload: reload::Reload,
     underlay: Underlay,
     netlink: Netlink,
@@ -278,6 +280,7 @@ impl Control {
             Request::PauseReconciling(duration, reply) => reply(self.pause_reconciling(duration)),
             Request::ResumeReconciling(reply) => reply(self.resume_reconciling()),
             Request::Configure(read, reply) => reply(self.configure(read)),
+            Request::Change(source, change, reply) => reply(self.change(&source, *change)),
             Request::View(reply) => reply(self.view()),
             Request::Stop => {}
         }
@@ -340,18 +343,19 @@ impl Control {
     }
 
     fn status(&self, snapshot: &Snapshot) -> view::Status {
-        let c = &self.config;
+        let (c, cluster) = (&self.config, self.cluster.state());
+        let own = &cluster.node;
         view::Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             uptime_s: self.started.elapsed().as_secs(),
             node: c.node.name.clone(),
-            pod_cidrs: c.node.pod_cidrs.iter().map(ToString::to_string).collect(),
-            gateways: c.gateways().collect(),
+            pod_cidrs: own.cidrs.iter().map(ToString::to_string).collect(),
+            gateways: own.gateways().collect(),
             config: self.reload.status(),
             interface: c.node.interface.clone(),
             reconcile: self.reconcile_status(),
-            pod_mtu: self.underlay.pod_mtu(c),
+            pod_mtu: self.underlay.pod_mtu(c, cluster),
             underlay: view::UnderlayStatus {
                 interface: self.underlay.interface.clone(),
                 addresses: self.underlay.addresses(),
@@ -372,7 +376,7 @@ impl Control {
             log_lines_lost: 0,
             pods: self.pods.len(),
             not_served: self.not_served(),
-            peers: c.peers.len(),
+            peers: cluster.peers.len(),
             snapshot: snapshot.version,
             totals: crate::totals::totals(&self.counters),
         }

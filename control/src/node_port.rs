@@ -11,10 +11,30 @@ use ringway_tables::PortId;
 use super::{Control, ControlError, desired};
 use crate::view::{Condition, ReconcileStatus};
 
+/// The part of the time that rules may take when routes change one by one.
+const SHARE: u32 = 20;
+
 /// The node port, and from which MTU of the underlay its own follows.
 pub(super) struct Node {
     pub(super) port: NodePort,
     pub(super) outer_mtu: u32,
+    pub(super) rules: Pace,
+}
+
+/// When the rules follow the routes: with ten thousand networks apart from each other the kernel takes a second
+/// to set them.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    due: bool,
+    set: Option<Instant>,
+    cost: Duration,
+}
+
+impl Pace {
+    fn permits(&self, now: Instant) -> bool {
+        let since = |set: Instant| now.saturating_duration_since(set);
+        self.set.is_none_or(|set| since(set) >= self.cost * SHARE)
+    }
 }
 
 impl Control {
@@ -23,6 +43,9 @@ impl Control {
         let now = Instant::now();
         if self.node.outer_mtu != self.underlay.mtu {
             self.want_node();
+        }
+        if self.node.rules.due {
+            self.want_rules_in_time();
         }
         self.want_pods();
         let kept = self.state.before.clone();
@@ -38,19 +61,39 @@ impl Control {
         }
     }
 
-    /// Hands what the configuration asks of the node's kernel to it, at once: the node port with its routes, and
+    /// Hands what is asked of the node's kernel to it, at once: the node port with its routes, and
     /// the rules.
     pub(super) fn want_node(&mut self) {
-        let mtu = self.underlay.pod_mtu(&self.config);
-        let spec = desired::node_spec(&self.config, mtu);
+        let state = self.cluster.state();
+        let mtu = self.underlay.pod_mtu(&self.config, state);
+        let spec = desired::node_spec(&self.config, state, mtu);
         let before = &mut self.state.before;
         self.node.port.want(spec, before, &mut self.ledger);
         self.node.outer_mtu = self.underlay.mtu;
-        let accept_forward = self.config.egress.accept_forward;
-        let rules = desired::rules(&self.config);
-        if let Err(e) = self.rules.want(rules, accept_forward) {
-            tracing::error!("the rules for the changed configuration cannot be set: {e}");
+        self.want_rules();
+    }
+
+    /// The rules alone, at once or later: until then a connection that the node translates to pods of a new
+    /// peer is masqueraded, which works as well.
+    pub(super) fn want_rules_in_time(&mut self) {
+        self.node.rules.due = true;
+        if self.node.rules.permits(Instant::now()) {
+            self.want_rules();
         }
+    }
+
+    fn want_rules(&mut self) {
+        let begin = Instant::now();
+        let accept_forward = self.config.egress.accept_forward;
+        let rules = desired::rules(&self.config, self.cluster.state());
+        if let Err(e) = self.rules.want(rules, accept_forward) {
+            tracing::error!("the rules for the changed cluster cannot be set: {e}");
+        }
+        self.node.rules = Pace {
+            due: false,
+            set: Some(Instant::now()),
+            cost: begin.elapsed(),
+        };
     }
 
     /// Tells which pods the node's stack knows, and whether any has host ports.

@@ -83,10 +83,11 @@ impl Control {
         }
         self.outer.told = false;
         self.outer.looked = Some(Instant::now());
-        let outdated = match Underlay::examine(&self.config, &mut self.netlink) {
-            Ok(now) => self.compare(now),
-            Err(e) => Some(e.problem.to_string()),
-        };
+        let outdated =
+            match Underlay::examine(&self.config, self.cluster.state(), &mut self.netlink) {
+                Ok(now) => self.compare(now),
+                Err(e) => Some(e.problem.to_string()),
+            };
         self.outer.note(outdated);
     }
 
@@ -146,7 +147,7 @@ impl Control {
             known: &|_| Known::default(),
         };
         let state = self.cluster.state();
-        around.set_node(&mut tables, &state.node)?;
+        around.set_node(&mut tables, state)?;
         around.set_peers(&mut tables, state)?;
         let changed = |v6: bool, ip: Option<IpAddr>| {
             let used = if v6 {
@@ -161,6 +162,7 @@ impl Control {
             v6: changed(true, next.v6),
             ..next.clone()
         };
+        let encaps: Vec<_> = self.descriptors.encaps().collect();
         let (mut descriptors, mut status) = (Descriptors::default(), Vec::new());
         let mut opened = Vec::new();
         for worker in &self.workers {
@@ -168,7 +170,7 @@ impl Control {
             let sockets = open_sockets(
                 &self.config,
                 &changing,
-                (&self.encaps, index),
+                (&encaps, index),
                 &mut descriptors,
                 &mut status,
             )?;

@@ -4,14 +4,13 @@
 //! what ICMP said of the way, and what the configuration says of the peer. Its next hop goes into the outer header, where rings find it; a path
 //! without one goes by sockets, and the kernel asks for it.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
 use ringway_encap::mtu::MIN_IPV6;
 use ringway_kernel::netlink::Change;
 use ringway_kernel::next_hop::{Changed, Endpoints, NextHop, NextHops};
 use ringway_packet::mac::MacAddr;
-use ringway_tables::{PathId, Snapshot};
+use ringway_tables::{PathId, PeerId, Snapshot};
 
 use super::Control;
 use super::acquire::receive_offload;
@@ -106,20 +105,19 @@ impl Control {
         let current = self.publisher.current();
         let mut next = Snapshot::clone(&current);
         let mut different = false;
-        let configured = self.config.peers.iter();
-        let configured: HashMap<&str, u32> = configured
-            .filter_map(|peer| Some((peer.name.as_str(), peer.mtu?)))
-            .collect();
+        let peers = &self.cluster.state().peers;
+        // What is wanted of a peer's path, the largest outer packet among it.
+        let wanted = |number: u32, peer: PeerId| {
+            let v6 = current.path_of(peer, true) == Some(PathId(number));
+            peers.get(&current.peer(peer)?.name)?.path(v6)?.mtu
+        };
         for (number, path) in current.paths.iter() {
             let dst = path.dst;
             let hop = self.next_hops.get(dst).and_then(|hop| hop.resolved());
             let outer = [
                 self.path_mtus.get(dst).map(u32::from),
                 self.next_hops.mtu(dst),
-                current
-                    .peer(path.peer)
-                    .and_then(|peer| configured.get(&*peer.name))
-                    .copied(),
+                wanted(number, path.peer),
             ]
             .into_iter()
             .flatten()
@@ -152,7 +150,7 @@ impl Control {
             MIN_IPV6 + ringway_encap::mtu::overhead(path.encap, dest.is_ipv6())
         };
         let mut to_it = current.paths.iter().filter(|(_, path)| path.dst == dest);
-        if self.config.pod_cidr(true).is_some()
+        if self.this_node().main_cidr(true).is_some()
             && let Some(need) = to_it.find_map(|(_, p)| (outer < least(p)).then(|| least(p)))
         {
             tracing::warn!(

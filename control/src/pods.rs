@@ -228,7 +228,7 @@ impl Control {
             Err(e @ NetnsError::NotNetns { .. }) => return Err(Lost::Gone(e.to_string())),
             Err(e) => return Err(Lost::Dormant(e.to_string())),
         };
-        pod_addresses(&self.config, &record.ips).map_err(|e| Lost::Dormant(e.to_string()))?;
+        pod_addresses(self.this_node(), &record.ips).map_err(|e| Lost::Dormant(e.to_string()))?;
         let port = self.free_port().map_err(|e| Lost::Dormant(e.to_string()))?;
         let next = self
             .with_port(port, name, record)
@@ -243,7 +243,7 @@ impl Control {
             }
             opened => opened.map_err(|e| Lost::Dormant(e.to_string()))?,
         };
-        let limit = self.underlay.pod_mtu(&self.config);
+        let limit = self.underlay.pod_mtu(&self.config, self.cluster.state());
         if record.mtu > limit {
             tracing::warn!(
                 pod = name,
@@ -354,7 +354,7 @@ impl Control {
 
     pub(super) fn pod_view(&self, name: &str, pod: &Attached) -> view::Pod {
         let record = &pod.record;
-        let len = |ip: &IpAddr| self.config.pod_cidr_of(*ip).map_or(0, |c| c.prefix_len());
+        let len = |ip: &IpAddr| self.this_node().cidr_of(*ip).map_or(0, |c| c.prefix_len());
         let (from_pod, to_pod, drops) = crate::totals::port_totals(&self.counters, pod.port);
         view::Pod {
             name: name.to_owned(),
@@ -370,7 +370,7 @@ impl Control {
             gateways: record
                 .ips
                 .iter()
-                .filter_map(|ip| self.config.gateway_of(*ip))
+                .filter_map(|ip| self.this_node().gateway_of(*ip))
                 .collect(),
             mtu: record.mtu,
             queues: self

@@ -195,7 +195,9 @@ impl Rings {
         descriptors: &mut Descriptors,
     ) {
         let seen = Seen::of(underlay, Some(link));
-        match open(config, underlay, link.index, seen, workers) {
+        // What has sockets comes by rings.
+        let ports = descriptors.encaps().map(|e| config.port(e)).collect();
+        match open(config, underlay, link.index, (seen, ports), workers) {
             Ok(open) => {
                 for (worker, ring) in &open.rings {
                     tracing::info!(
@@ -333,7 +335,7 @@ fn open(
     config: &Config,
     underlay: &Underlay,
     index: u32,
-    seen: Seen,
+    (seen, ports): (Seen, Vec<u16>),
     workers: &[Worker],
 ) -> Result<RingDescriptors, RingError> {
     let interface = underlay.interface.clone();
@@ -372,11 +374,7 @@ fn open(
     }
     let filter = Filter {
         addresses: underlay.addresses(),
-        ports: config
-            .encaps()
-            .into_iter()
-            .map(|e| config.port(e))
-            .collect(),
+        ports,
         cidrs: Vec::new(),
     };
     let program = Program::load(&filter, &map, false)?;

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use anyhow::Context;
 use crossbeam_channel::unbounded;
-use ringway_cluster::{Change, Cluster};
 use ringway_kernel::netlink::Watch;
 use ringway_kernel::next_hop::NextHops;
 use ringway_kernel::rules::Rules;
@@ -47,7 +46,8 @@ impl Control {
             unsaved,
             mut netlink,
             underlay,
-            encaps,
+            cluster,
+            plan,
             sockets,
             socket_status,
             mut descriptors,
@@ -55,9 +55,6 @@ impl Control {
             node_queues,
             ledger,
         } = acquired;
-        let mut cluster = Cluster::default();
-        let all = Change::Replace(config.contents());
-        let plan = cluster.update(&Config::source(), all)?;
         let mut tables = Snapshot::default();
         let around = Surroundings {
             config: &config,
@@ -65,10 +62,10 @@ impl Control {
             known: &|_| Known::default(),
         };
         around.apply(&mut tables, &plan, cluster.state())?;
-        tables.accepted = accepted(&config, &encaps);
+        tables.accepted = accepted(&config, descriptors.encaps());
         let publisher = Publisher::new(tables);
 
-        let mtu = underlay.pod_mtu(&config);
+        let mtu = underlay.pod_mtu(&config, cluster.state());
         let returns = Arc::new(Returns::new(BUCKETS, [random(), random()]));
         let (sender, events) = unbounded();
         let mut workers = Vec::new();
@@ -87,12 +84,18 @@ impl Control {
         let ipam = &config.ipam;
         let mut control = Control {
             rings: Rings::start(&config, &underlay, &link, &workers, &mut descriptors),
-            rules: Rules::new(desired::rules(&config), config.egress.accept_forward),
-            pools: AddressPool::of_families(&config.node.pod_cidrs, &ipam.ranges, &ipam.exclude),
+            rules: Rules::new(
+                desired::rules(&config, cluster.state()),
+                config.egress.accept_forward,
+            ),
+            pools: AddressPool::of_families(
+                &cluster.state().node.cidrs,
+                &ipam.ranges,
+                &ipam.exclude,
+            ),
             reload: Reload::new(&config.file),
             config,
             cluster,
-            encaps,
             underlay,
             netlink,
             publisher,

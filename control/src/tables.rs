@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ringway_cluster::{Node, Peer, Plan, Route, State, Step, Via};
+use ringway_cluster::{EncapKind, Node, Peer, Plan, Route, State, Step, Via, gateway};
 use ringway_encap::Encap;
 use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
 use ringway_kernel::mac;
@@ -17,7 +17,7 @@ use ringway_tables::{
 };
 
 use crate::underlay::Underlay;
-use ringway_config::{Checksum, Config, EncapKind, gateway};
+use ringway_config::{Checksum, Config};
 
 /// Default TTL of outer packets (`IPDEFTTL`, linux/ip.h).
 const OUTER_TTL: u8 = 64;
@@ -73,7 +73,7 @@ impl Surroundings<'_> {
             )
         };
         if plan.steps().iter().any(nodes) {
-            self.set_node(tables, &state.node)?;
+            self.set_node(tables, state)?;
         }
         let mut routes = Vec::new();
         let mut gone = Vec::new();
@@ -127,9 +127,9 @@ impl Surroundings<'_> {
     }
 
     /// The node and its port, and with them what the pods' MTU is.
-    pub(super) fn set_node(&self, tables: &mut Snapshot, node: &Node) -> anyhow::Result<()> {
-        let info = node_info(self.config, self.underlay, node);
-        let port = node_port(self.config, self.underlay);
+    pub(super) fn set_node(&self, tables: &mut Snapshot, state: &State) -> anyhow::Result<()> {
+        let info = node_info(self.config, self.underlay, &state.node);
+        let port = node_port(self.config, self.underlay, state);
         let same_port = tables.port(PortId::NODE) == Some(&port);
         if !same_port {
             tables.remove_port(PortId::NODE);
@@ -152,9 +152,10 @@ impl Surroundings<'_> {
     }
 
     fn set_peer(&self, tables: &mut Snapshot, peer: &Peer) -> anyhow::Result<()> {
+        let own = [tables.node.vtep_mac, tables.node.vtep_mac6];
         let paths = PeerPaths {
-            v4: self.path(peer, false)?,
-            v6: self.path(peer, true)?,
+            v4: self.path(peer, false, own[0])?,
+            v6: self.path(peer, true, own[1])?,
         };
         let known = tables.peer_named(&peer.name);
         let there = known.and_then(|id| tables.peer(id));
@@ -174,12 +175,12 @@ impl Surroundings<'_> {
 }
 
 /// What the node receives by.
-pub(super) fn accepted(config: &Config, kinds: &[EncapKind]) -> Arc<[Encap]> {
-    kinds.iter().map(|kind| config.encap(*kind)).collect()
+pub(super) fn accepted(config: &Config, kinds: impl Iterator<Item = EncapKind>) -> Arc<[Encap]> {
+    kinds.map(|kind| config.encap(kind)).collect()
 }
 
 fn node_info(config: &Config, underlay: &Underlay, node: &Node) -> NodeInfo {
-    let (gateway4, gateway6) = gateways(config);
+    let (gateway4, gateway6) = gateways(node);
     NodeInfo {
         name: node.name.clone(),
         cidrs: node.cidrs.clone(),
@@ -194,21 +195,21 @@ fn node_info(config: &Config, underlay: &Underlay, node: &Node) -> NodeInfo {
     }
 }
 
-fn node_port(config: &Config, underlay: &Underlay) -> Port {
-    let (ip4, ip6) = gateways(config);
+fn node_port(config: &Config, underlay: &Underlay, state: &State) -> Port {
+    let (ip4, ip6) = gateways(&state.node);
     Port {
         kind: PortKind::Node,
         mac: mac::GATEWAY,
         ip4,
         ip6,
-        mtu: underlay.pod_mtu(config),
+        mtu: underlay.pod_mtu(config, state),
         name: Arc::from(config.node.interface.as_str()),
     }
 }
 
-fn gateways(config: &Config) -> (Option<u32>, Option<u128>) {
-    let v4 = config.pod_cidr(false).map(gateway);
-    let v6 = config.pod_cidr(true).map(gateway);
+fn gateways(node: &Node) -> (Option<u32>, Option<u128>) {
+    let v4 = node.main_cidr(false).map(gateway);
+    let v6 = node.main_cidr(true).map(gateway);
     (v4.and_then(as_v4), v6.and_then(as_v6))
 }
 
@@ -229,9 +230,9 @@ pub(super) fn as_v6(ip: IpAddr) -> Option<u128> {
 }
 
 impl Surroundings<'_> {
-    /// The path for a peer's pods of a family; none when it has no such pods, or no outer address that can be
-    /// reached.
-    fn path(&self, peer: &Peer, pods_v6: bool) -> anyhow::Result<Option<Path>> {
+    /// The path for a peer's pods of a family, with our inner MAC `src_mac`; none when it has no such pods, or
+    /// no outer address that can be reached.
+    fn path(&self, peer: &Peer, pods_v6: bool, src_mac: MacAddr) -> anyhow::Result<Option<Path>> {
         let Surroundings {
             config, underlay, ..
         } = *self;
@@ -265,12 +266,6 @@ impl Surroundings<'_> {
             ttl: OUTER_TTL,
             dont_fragment,
         })?;
-        let own = &config.node;
-        let src_mac = if pods_v6 {
-            own.vtep_mac_v6
-        } else {
-            own.vtep_mac
-        };
         let known = (self.known)(dst);
         if let Some((to, from)) = known.next_hop {
             outer.set_next_hop(to, from);

@@ -1,5 +1,6 @@
 //! One node's control plane in a namespace of its own, pods in theirs.
 
+mod change;
 mod cni;
 mod neighbours;
 mod outer;

@@ -2,12 +2,14 @@
 //! and which outer addresses carry which pods to which peer.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringway_kernel::netlink::{Address, Netlink, NetlinkError};
 use ringway_kernel::next_hop::Endpoints;
 
-use ringway_config::{Config, ConfigError, EncapKind, Family, Peer, Problem};
+use ringway_cluster::{Change, Cluster, Peer, Plan, Route, State, Step, Via};
+use ringway_config::{Config, ConfigError, EncapKind, Family, Problem};
 use ringway_config::{common_family, family_name};
 use ringway_encap::mtu;
 use ringway_packet::addr::from_ip;
@@ -37,8 +39,12 @@ pub struct Underlay {
 }
 
 impl Underlay {
-    /// Examines the interface; a [`ConfigError`] names the key to change.
-    pub fn examine(config: &Config, netlink: &mut Netlink) -> Result<Self, ConfigError> {
+    /// Examines the interface for the peers of `state`; a [`ConfigError`] names the key to change.
+    pub fn examine(
+        config: &Config,
+        state: &State,
+        netlink: &mut Netlink,
+    ) -> Result<Self, ConfigError> {
         let name = &config.underlay.interface;
         let mistake = |key: &str, problem| ConfigError::at(&config.file, key, problem);
         let failed = |e: NetlinkError| {
@@ -79,7 +85,7 @@ impl Underlay {
         }
         let given = &config.underlay.addresses;
         let kernel = match given.as_slice() {
-            [] => source::Kernel::ask(config, netlink),
+            [] => source::Kernel::ask(state, netlink),
             _ => source::Kernel::default(),
         };
         let of = |v6: bool| {
@@ -113,9 +119,7 @@ impl Underlay {
             choices,
             veth: link.veth,
         };
-        underlay
-            .check(config)
-            .map_err(|(key, p)| mistake(&key, p))?;
+        underlay.check(config, state).map_err(|e| e.of(config))?;
         Ok(underlay)
     }
 
@@ -142,7 +146,36 @@ impl Underlay {
 
     /// Checks that there is an address and that it is nobody else's, that every
     /// peer can be reached, and that pods get a usable MTU.
-    pub fn check(&self, config: &Config) -> Result<(), (String, Problem)> {
+    pub fn check(&self, config: &Config, state: &State) -> Result<(), Unsuited> {
+        self.check_own(config, state)?;
+        for route in state.routes.values() {
+            self.check_route(state, route)?;
+        }
+        for peer in state.peers.values() {
+            self.check_peer(config, peer)?;
+        }
+        Ok(())
+    }
+
+    /// The same of what a plan changes; `state` is what it leads to.
+    pub fn check_plan(&self, config: &Config, state: &State, plan: &Plan) -> Result<(), Unsuited> {
+        self.check_own(config, state)?;
+        for step in plan.steps() {
+            match step {
+                Step::SetRoute(route) => self.check_route(state, route)?,
+                // A peer may have more than it will have, on the way.
+                Step::SetPeer(peer) => {
+                    if let Some(peer) = state.peers.get(&peer.name) {
+                        self.check_peer(config, peer)?;
+                    }
+                }
+                Step::SetNode(_) | Step::RemoveRoute(_) | Step::RemovePeer(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_own(&self, config: &Config, state: &State) -> Result<(), Unsuited> {
         if self.addresses().is_empty() {
             let family = match config.underlay.family {
                 Family::Match => "usable",
@@ -150,100 +183,91 @@ impl Underlay {
                 Family::Ipv6 => "IPv6",
             };
             let value = self.interface.clone();
-            return Err((
-                "underlay.interface".into(),
-                Problem::InterfaceNoAddress { value, family },
-            ));
+            return Err(Unsuited::interface(Problem::InterfaceNoAddress {
+                value,
+                family,
+            }));
         }
-        // Those of the configuration are checked with it; these were found just now.
-        let found = || self.addresses().into_iter();
-        let own = config
-            .node
-            .pod_cidrs
-            .iter()
-            .map(|c| (c, config.node.name.as_str()));
-        let peers = config
-            .peers
-            .iter()
-            .flat_map(|p| p.pod_cidrs.iter().map(|c| (c, p.name.as_str())));
-        let found_now: Vec<IpAddr> = found().collect();
-        for (cidr, owner) in own.chain(peers) {
-            let inside = |a: &&IpAddr| cidr.contains(from_ip(**a));
-            if let Some(value) = found_now.iter().find(inside).copied() {
-                let problem = Problem::AddressInCidr {
-                    value,
-                    cidr: cidr.to_string(),
-                    owner: owner.to_owned(),
-                };
-                return Err(("underlay.interface".into(), problem));
-            }
-        }
-        for (i, peer) in config.peers.iter().enumerate() {
-            if let Some(j) = peer
-                .addresses
-                .iter()
-                .position(|a| found().any(|own| own == *a))
-            {
-                let (value, owner) = (peer.addresses[j], "this node".to_owned());
-                let key = format!("peers[{i}].addresses[{j}]");
-                return Err((key, Problem::DuplicateAddress { value, owner }));
-            }
-            common_family(&self.addresses(), &peer.addresses, config.underlay.family).map_err(
-                |detail| {
-                    let peer = peer.name.clone();
-                    let problem = Problem::UnderlayFamily { peer, detail };
-                    (format!("peers[{i}].addresses"), problem)
-                },
-            )?;
-        }
-        let inner = self.pod_mtu(config);
-        let v6 = config.pod_cidr(true).is_some();
+        let inner = self.pod_mtu(config, state);
+        let v6 = state.node.main_cidr(true).is_some();
         let min = if v6 { mtu::MIN_IPV6 } else { mtu::MIN_IPV4 };
         if inner < min {
-            return Err((
-                "underlay.interface".into(),
-                Problem::MtuTooSmall {
-                    interface: self.interface.clone(),
-                    mtu: self.mtu,
-                    inner: inner.into(),
-                    family: family_name(v6),
-                    min: min.into(),
-                },
-            ));
-        }
-        for (i, peer) in config.peers.iter().enumerate() {
-            self.check_mtu(config, peer)
-                .map_err(|problem| (format!("peers[{i}].mtu"), problem))?;
+            return Err(Unsuited::interface(Problem::MtuTooSmall {
+                interface: self.interface.clone(),
+                mtu: self.mtu,
+                inner: inner.into(),
+                family: family_name(v6),
+                min: min.into(),
+            }));
         }
         Ok(())
     }
 
-    /// Checks that a peer's own MTU leaves enough for its pods.
-    fn check_mtu(&self, config: &Config, peer: &Peer) -> Result<(), Problem> {
-        let Some(value) = peer.mtu else {
+    /// Pods are not where our own outer addresses are.
+    fn check_route(&self, state: &State, route: &Route) -> Result<(), Unsuited> {
+        // Those of the configuration are checked with it; these were found just now.
+        let inside = |a: &IpAddr| route.prefix.contains(from_ip(*a));
+        let Some(value) = self.addresses().into_iter().find(inside) else {
             return Ok(());
         };
-        for pods_v6 in peer.pod_cidrs.iter().map(|c| c.is_ipv6()) {
-            let Some(way) = self.way(peer, pods_v6) else {
-                continue;
-            };
-            let min = if pods_v6 {
-                mtu::MIN_IPV6
-            } else {
-                mtu::MIN_IPV4
-            };
-            let outer_v6 = way.dst.is_ipv6();
-            let inner = Self::inner_mtu(config, value, peer.encap, outer_v6);
-            if inner < min {
-                return Err(Problem::PeerMtu {
-                    value,
-                    peer: peer.name.clone(),
-                    inner,
-                    family: family_name(pods_v6),
-                    min,
-                    least: min + mtu::overhead(config.encap(peer.encap), outer_v6),
-                });
-            }
+        let owner = match &route.via {
+            Via::Node => &state.node.name,
+            Via::Peer(name) => name,
+        };
+        Err(Unsuited::interface(Problem::AddressInCidr {
+            value,
+            cidr: route.prefix.to_string(),
+            owner: owner.to_string(),
+        }))
+    }
+
+    fn check_peer(&self, config: &Config, peer: &Peer) -> Result<(), Unsuited> {
+        let at = |field: String, problem| Unsuited {
+            peer: Some(peer.name.clone()),
+            field,
+            problem: Box::new(problem),
+        };
+        let own = self.addresses();
+        if let Some(j) = peer.addresses.iter().position(|a| own.contains(a)) {
+            let (value, owner) = (peer.addresses[j], "this node".to_owned());
+            let problem = Problem::DuplicateAddress { value, owner };
+            return Err(at(format!("addresses[{j}]"), problem));
+        }
+        common_family(&own, &peer.addresses, config.underlay.family).map_err(|detail| {
+            let peer = peer.name.to_string();
+            at("addresses".into(), Problem::UnderlayFamily { peer, detail })
+        })?;
+        for pods_v6 in [false, true] {
+            self.check_mtu(config, peer, pods_v6)
+                .map_err(|problem| at("mtu".into(), problem))?;
+        }
+        Ok(())
+    }
+
+    /// Checks that a path's own MTU leaves enough for the peer's pods.
+    fn check_mtu(&self, config: &Config, peer: &Peer, pods_v6: bool) -> Result<(), Problem> {
+        let Some(path) = peer.path(pods_v6) else {
+            return Ok(());
+        };
+        let (Some(value), Some(way)) = (path.mtu, self.way_to(&peer.addresses, pods_v6)) else {
+            return Ok(());
+        };
+        let min = if pods_v6 {
+            mtu::MIN_IPV6
+        } else {
+            mtu::MIN_IPV4
+        };
+        let outer_v6 = way.dst.is_ipv6();
+        let inner = Self::inner_mtu(config, value, path.encap, outer_v6);
+        if inner < min {
+            return Err(Problem::PeerMtu {
+                value,
+                peer: peer.name.to_string(),
+                inner,
+                family: family_name(pods_v6),
+                min,
+                least: min + mtu::overhead(config.encap(path.encap), outer_v6),
+            });
         }
         Ok(())
     }
@@ -257,13 +281,8 @@ impl Underlay {
         if v6 { self.v6 } else { self.v4 }
     }
 
-    /// The outer addresses that carry pods of a family to a peer: the pods' own
+    /// The outer addresses that carry pods of a family to a peer with these: the pods' own
     /// family where both nodes have it, else the other.
-    pub fn way(&self, peer: &Peer, pods_v6: bool) -> Option<Endpoints> {
-        self.way_to(&peer.addresses, pods_v6)
-    }
-
-    /// The same for a peer's outer addresses.
     pub fn way_to(&self, addresses: &[IpAddr], pods_v6: bool) -> Option<Endpoints> {
         [pods_v6, !pods_v6].into_iter().find_map(|v6| {
             let src = self.address(v6)?;
@@ -282,9 +301,9 @@ impl Underlay {
 
     /// MTU of pods and of the node port: the least of all ways there are, and
     /// of those a peer added later would have by the defaults.
-    pub fn pod_mtu(&self, config: &Config) -> u16 {
-        let families = config.node.pod_cidrs.iter().map(|c| c.is_ipv6());
-        let defaults = families.clone().filter_map(|pods_v6| {
+    pub fn pod_mtu(&self, config: &Config, state: &State) -> u16 {
+        let families = state.node.cidrs.iter().map(|c| c.is_ipv6());
+        let defaults = families.filter_map(|pods_v6| {
             let v6 = if self.address(pods_v6).is_some() {
                 pods_v6
             } else {
@@ -293,14 +312,68 @@ impl Underlay {
             self.address(v6)?;
             Some(Self::inner_mtu(config, self.mtu, config.underlay.encap, v6))
         });
-        let ways = config.peers.iter().flat_map(|peer| {
-            peer.pod_cidrs.iter().filter_map(|c| {
-                let way = self.way(peer, c.is_ipv6())?;
-                let v6 = way.dst.is_ipv6();
-                Some(Self::inner_mtu(config, self.mtu, peer.encap, v6))
+        let ways = state.peers.values().flat_map(|peer| {
+            [false, true].into_iter().filter_map(|pods_v6| {
+                let path = peer.path(pods_v6)?;
+                let v6 = self.way_to(&peer.addresses, pods_v6)?.dst.is_ipv6();
+                Some(Self::inner_mtu(config, self.mtu, path.encap, v6))
             })
         });
         defaults.chain(ways).min().unwrap_or(0)
+    }
+}
+
+/// What the file says of the cluster, as a state of its own.
+///
+/// # Errors
+/// It contradicts itself.
+pub fn wanted(config: &Config) -> Result<State, ConfigError> {
+    let mut cluster = Cluster::default();
+    let all = Change::Replace(config.contents());
+    match cluster.update(&Config::source(), all) {
+        Ok(_) => Ok(cluster.state().clone()),
+        Err(e) => {
+            let why = e.to_string();
+            Err(ConfigError::at(
+                &config.file,
+                "peers",
+                Problem::Refused { why },
+            ))
+        }
+    }
+}
+
+/// Why the underlay does not suit what is wanted.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}")]
+pub struct Unsuited {
+    /// Whose, if it is a peer's.
+    peer: Option<Arc<str>>,
+    /// What of it, or the configuration's key.
+    field: String,
+    /// What is wrong.
+    pub problem: Box<Problem>,
+}
+
+impl Unsuited {
+    fn interface(problem: Problem) -> Self {
+        Self {
+            peer: None,
+            field: "underlay.interface".into(),
+            problem: problem.into(),
+        }
+    }
+
+    /// With the key of the configuration that says so, or the peer's name where another source does.
+    pub fn of(self, config: &Config) -> ConfigError {
+        let key = match &self.peer {
+            None => self.field,
+            Some(name) => match config.peers.iter().position(|peer| *peer.name == **name) {
+                Some(i) => format!("peers[{i}].{}", self.field),
+                None => format!("peers.{name}.{}", self.field),
+            },
+        };
+        ConfigError::at(&config.file, &key, *self.problem)
     }
 }
 
@@ -350,40 +423,57 @@ pod_cidrs = ["10.77.3.0/24", "fd77:3::/64"]
         }
     }
 
+    fn check(underlay: &Underlay, config: &Config) -> Result<(), ConfigError> {
+        let checked = underlay.check(config, &wanted(config).unwrap());
+        checked.map_err(|e| e.of(config))
+    }
+
+    fn pod_mtu(underlay: &Underlay, config: &Config) -> u16 {
+        underlay.pod_mtu(config, &wanted(config).unwrap())
+    }
+
     #[test]
     fn pods_ride_their_own_family_where_both_have_it() {
         let c = config("");
         let u = underlay(true, true);
-        let dst = |peer: usize, v6| u.way(&c.peers[peer], v6).map(|w| w.dst.to_string());
+        let dst = |peer: usize, v6| {
+            let way = u.way_to(&c.peers[peer].addresses, v6);
+            way.map(|w| w.dst.to_string())
+        };
         assert_eq!(dst(0, false).unwrap(), "192.168.77.2");
         assert_eq!(dst(0, true).unwrap(), "fd00:77::2");
         // c has no IPv6 underlay: its IPv6 pods ride IPv4.
         assert_eq!(dst(1, true).unwrap(), "192.168.77.3");
         // We have no IPv4 underlay: c cannot be reached, b over IPv6.
         let u = underlay(false, true);
-        assert_eq!(u.way(&c.peers[1], false), None);
-        assert!(u.way(&c.peers[0], false).unwrap().src.is_ipv6());
-        let (key, problem) = u.check(&c).unwrap_err();
-        assert_eq!(key, "peers[1].addresses");
-        assert!(problem.to_string().contains('c'), "{problem}");
+        assert_eq!(u.way_to(&c.peers[1].addresses, false), None);
+        assert!(
+            u.way_to(&c.peers[0].addresses, false)
+                .unwrap()
+                .src
+                .is_ipv6()
+        );
+        let error = check(&u, &c).unwrap_err();
+        assert_eq!(error.key, "peers[1].addresses");
+        assert!(error.problem.to_string().contains('c'), "{error}");
     }
 
     #[test]
     fn the_pod_mtu_is_the_least_of_all_ways() {
-        assert_eq!(underlay(true, true).pod_mtu(&config("")), 1430);
-        assert_eq!(underlay(true, false).pod_mtu(&config("")), 1450);
+        assert_eq!(pod_mtu(&underlay(true, true), &config("")), 1430);
+        assert_eq!(pod_mtu(&underlay(true, false), &config("")), 1450);
         let udp = config("encap = \"udp\"");
-        assert_eq!(underlay(true, false).pod_mtu(&udp), 1472);
-        assert_eq!(underlay(true, true).pod_mtu(&udp), 1452);
+        assert_eq!(pod_mtu(&underlay(true, false), &udp), 1472);
+        assert_eq!(pod_mtu(&underlay(true, true), &udp), 1452);
     }
 
     #[test]
     fn a_small_mtu_is_refused_with_the_numbers() {
         let mut u = underlay(true, false);
         u.mtu = 1329;
-        let (_, problem) = u.check(&config("")).unwrap_err();
+        let error = check(&u, &config("")).unwrap_err();
         assert_eq!(
-            problem,
+            *error.problem,
             Problem::MtuTooSmall {
                 interface: "eth0".into(),
                 mtu: 1329,
@@ -393,10 +483,10 @@ pod_cidrs = ["10.77.3.0/24", "fd77:3::/64"]
             }
         );
         u.mtu = 1330;
-        u.check(&config("")).unwrap();
+        check(&u, &config("")).unwrap();
         // A loopback underlay has 65,536, which no datagram can fill.
         u.mtu = 65_536;
-        assert_eq!(u.pod_mtu(&config("")), 65_485);
+        assert_eq!(pod_mtu(&u, &config("")), 65_485);
     }
 
     #[test]
@@ -407,8 +497,9 @@ pod_cidrs = ["10.77.3.0/24", "fd77:3::/64"]
             config
         };
         // c has an IPv4 address only; its IPv6 pods need 1,280 bytes behind 50 of headers.
-        let (key, problem) = underlay(true, true).check(&config(1329)).unwrap_err();
-        assert_eq!(key, "peers[1].mtu");
+        let error = check(&underlay(true, true), &config(1329)).unwrap_err();
+        assert_eq!(error.key, "peers[1].mtu");
+        let problem = *error.problem;
         let expected = Problem::PeerMtu {
             value: 1329,
             peer: "c".into(),
@@ -419,9 +510,9 @@ pod_cidrs = ["10.77.3.0/24", "fd77:3::/64"]
         };
         assert_eq!(problem, expected);
         assert!(problem.remedy().contains("1330"), "{}", problem.remedy());
-        underlay(true, true).check(&config(1330)).unwrap();
+        check(&underlay(true, true), &config(1330)).unwrap();
         // What pods get is the interface's business: others' packets need not be smaller.
-        assert_eq!(underlay(true, true).pod_mtu(&config(1330)), 1430);
+        assert_eq!(pod_mtu(&underlay(true, true), &config(1330)), 1430);
     }
 
     #[test]
@@ -433,7 +524,9 @@ pod_cidrs = ["10.77.3.0/24", "fd77:3::/64"]
             let mut nl = Netlink::open().unwrap();
             let c = config("");
             let refused = |nl: &mut Netlink, c: &Config, words: &[&str]| {
-                let text = Underlay::examine(c, nl).unwrap_err().to_string();
+                let text = Underlay::examine(c, &wanted(c).unwrap(), nl)
+                    .unwrap_err()
+                    .to_string();
                 for word in words.iter().chain(&["to do:"]) {
                     assert!(text.contains(word), "{word:?} is not in {text}");
                 }
@@ -453,7 +546,7 @@ pod_cidrs = ["10.77.3.0/24", "fd77:3::/64"]
                 let ip = ip.parse().unwrap();
                 nl.add_address(index, ip, len).unwrap();
                 let c = config("");
-                let outcome = Underlay::examine(&c, &mut nl);
+                let outcome = Underlay::examine(&c, &wanted(&c).unwrap(), &mut nl);
                 nl.remove_address(index, ip, len).unwrap();
                 outcome.map_err(|e| e.to_string())
             };

@@ -9,7 +9,7 @@ use super::client::Client;
 use super::{Failure, output, show};
 use ringway_config::{Config, ConfigError, Problem};
 use ringway_control::processors;
-use ringway_control::underlay::Underlay;
+use ringway_control::underlay::{self, Underlay};
 use ringway_control::view::Status;
 
 /// Warnings that are printed; a route that is missing concerns a thousand peers alike.
@@ -19,7 +19,8 @@ const PRINTED: usize = 8;
 /// to another than was meant.
 pub(super) fn check(config: &Config) -> Result<(), Failure> {
     let mut netlink = Netlink::open().map_err(anyhow::Error::from)?;
-    let underlay = Underlay::examine(config, &mut netlink)?;
+    let state = underlay::wanted(config)?;
+    let underlay = Underlay::examine(config, &state, &mut netlink)?;
     processors::check(config)?;
     let mut warnings = ringway_config::nested(config);
     warnings.extend(peers(config, &underlay, &mut netlink).map_err(anyhow::Error::from)?);
@@ -39,7 +40,7 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
         config.peers.len(),
         underlay.interface,
         show::join(underlay.addresses()),
-        underlay.pod_mtu(config)
+        underlay.pod_mtu(config, &state)
     )))
 }
 
@@ -80,7 +81,7 @@ fn peers(
     let own = netlink.link(&underlay.interface)?.index;
     let mut found = Vec::new();
     for (i, peer) in config.peers.iter().enumerate() {
-        let ways = [false, true].map(|v6| underlay.way(peer, v6));
+        let ways = [false, true].map(|v6| underlay.way_to(&peer.addresses, v6));
         let mut looked_at: Vec<IpAddr> = Vec::new();
         for way in ways.into_iter().flatten() {
             if looked_at.contains(&way.dst) {

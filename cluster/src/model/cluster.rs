@@ -13,7 +13,7 @@ use ringway_packet::addr::to_ip;
 use ringway_tables::Cidr;
 
 use super::delta::Delta;
-use super::{ClusterError, Node, Peer, Plan, Route, Source, State, Via};
+use super::{ClusterError, Node, Peer, Plan, Route, Source, State, Via, has_gateway};
 
 /// Everything that a source says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,8 +78,21 @@ impl Cluster {
     /// # Errors
     /// It contradicts itself or what is there. Nothing is changed then.
     pub fn update(&mut self, source: &Source, change: Change) -> Result<Plan, ClusterError> {
+        self.update_if(source, change, |_, plan| Ok(plan))
+    }
+
+    /// The same, if whoever is to apply the plan agrees; `agree` gets the state that the plan leads to.
+    ///
+    /// # Errors
+    /// It contradicts itself or what is there, or `agree` refuses. Nothing is changed then.
+    pub fn update_if<T, E: From<ClusterError>>(
+        &mut self,
+        source: &Source,
+        change: Change,
+        agree: impl FnOnce(&State, Plan) -> Result<T, E>,
+    ) -> Result<T, E> {
         let edits = self.edits(source, change)?;
-        let mut before = Delta::default();
+        let mut delta = Delta::default();
         let (mut peers, mut prefixes) = (BTreeMap::new(), BTreeMap::new());
         for edit in &edits {
             match edit {
@@ -94,20 +107,23 @@ impl Cluster {
         }
         let node = self.state.node.clone();
         let mut undo: Vec<Edit> = edits.into_iter().map(|edit| self.put(edit)).collect();
-        if let Err(e) = self.check(peers.keys(), prefixes.keys()) {
+        let checked = self.check(peers.keys(), prefixes.keys());
+        let outcome = checked.map_err(E::from).and_then(|()| {
+            delta.node = (node != self.state.node).then(|| self.state.node.clone());
+            for (name, old) in &peers {
+                delta.peer(name, old.as_ref(), self.state.peers.get(name));
+            }
+            for (prefix, old) in &prefixes {
+                delta.route(*prefix, old.as_ref(), self.state.routes.get(prefix));
+            }
+            agree(&self.state, Plan::of(delta))
+        });
+        if outcome.is_err() {
             while let Some(edit) = undo.pop() {
                 self.put(edit);
             }
-            return Err(e);
         }
-        before.node = (node != self.state.node).then(|| self.state.node.clone());
-        for (name, old) in &peers {
-            before.peer(name, old.as_ref(), self.state.peers.get(name));
-        }
-        for (prefix, old) in &prefixes {
-            before.route(*prefix, old.as_ref(), self.state.routes.get(prefix));
-        }
-        Ok(Plan::of(before))
+        outcome
     }
 
     fn edits(&self, source: &Source, change: Change) -> Result<Vec<Edit>, ClusterError> {
@@ -318,6 +334,18 @@ impl Cluster {
         peers: impl Iterator<Item = &'a Arc<str>>,
         prefixes: impl Iterator<Item = &'a Cidr>,
     ) -> Result<(), ClusterError> {
+        let State {
+            node, peers: all, ..
+        } = &self.state;
+        if all.contains_key(&node.name) {
+            let name = node.name.clone();
+            return Err(ClusterError::PeerIsNode { name });
+        }
+        for v6 in [false, true] {
+            if let Some(cidr) = node.main_cidr(v6).filter(|c| !has_gateway(*c)) {
+                return Err(ClusterError::NoGateway { cidr });
+            }
+        }
         for name in peers {
             // A peer that went must not have left routes behind, nor one that changed without a path.
             for prefix in self.prefixes_of(name) {

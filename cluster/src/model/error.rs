@@ -18,6 +18,21 @@ pub enum ClusterError {
         /// Who says so.
         source_name: Source,
     },
+    /// A peer that is this node.
+    #[error("peer {name} has the name of this node; remove it, or name one of the two otherwise")]
+    PeerIsNode {
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// The first pod network of a family is too small.
+    #[error(
+        "{cidr} is the first of this node's pod networks of its family and has no room for a gateway and a pod: \
+         put a larger one first"
+    )]
+    NoGateway {
+        /// The network.
+        cidr: Cidr,
+    },
     /// The same prefix twice.
     #[error(
         "{prefix} is given twice by {source_name}, as {one}'s and {other}'s; remove one of the two"

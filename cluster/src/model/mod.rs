@@ -12,7 +12,7 @@ mod state;
 pub use cluster::{Change, Cluster, Contents};
 pub use diff::diff;
 pub use error::ClusterError;
-pub use peer::{EncapKind, Node, PathSpec, Peer};
+pub use peer::{EncapKind, Node, PathSpec, Peer, gateway, has_gateway};
 pub use plan::{Plan, Step};
 pub use route::{Route, Source, Via};
 pub use state::State;

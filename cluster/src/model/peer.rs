@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ringway_packet::addr::from_ip;
 use ringway_packet::mac::MacAddr;
 use ringway_tables::Cidr;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,49 @@ pub struct Node {
     pub vtep_mac: MacAddr,
     /// The same for IPv6.
     pub vtep_mac_v6: MacAddr,
+}
+
+impl Node {
+    /// The own pod network that an address lies in: the longest, if they lie in one another.
+    pub fn cidr_of(&self, ip: IpAddr) -> Option<Cidr> {
+        let around = self.cidrs.iter();
+        let around = around.filter(|cidr| cidr.contains(from_ip(ip)));
+        around.max_by_key(|cidr| cidr.prefix_len()).copied()
+    }
+
+    /// The gateway of a pod with this address: that of its network, or of the main one where its own is a
+    /// single address.
+    pub fn gateway_of(&self, ip: IpAddr) -> Option<IpAddr> {
+        let cidr = self.cidr_of(ip)?;
+        match has_gateway(cidr) {
+            true => Some(gateway(cidr)),
+            false => self.main_cidr(ip.is_ipv6()).map(gateway),
+        }
+    }
+
+    /// Gateways of the pod networks that have one.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        let cidrs = self.cidrs.iter().copied();
+        cidrs.filter(|cidr| has_gateway(*cidr)).map(gateway)
+    }
+
+    /// The main pod network of a family.
+    pub fn main_cidr(&self, v6: bool) -> Option<Cidr> {
+        self.cidrs.iter().copied().find(|c| c.is_ipv6() == v6)
+    }
+}
+
+/// Whether a pod network has room for a gateway; a single address or two are pods'.
+pub fn has_gateway(cidr: Cidr) -> bool {
+    cidr.last() - cidr.first() > 1
+}
+
+/// The gateway of a pod network: its first address, `.1` or `::1`.
+pub fn gateway(cidr: Cidr) -> IpAddr {
+    match cidr.network() {
+        IpAddr::V4(a) => IpAddr::V4((u32::from(a) + 1).into()),
+        IpAddr::V6(a) => IpAddr::V6((u128::from(a) + 1).into()),
+    }
 }
 
 /// How packets of one family travel to a peer.

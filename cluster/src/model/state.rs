@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ringway_tables::Cidr;
 
-use super::{Node, Peer, Route, Step, Via};
+use super::{EncapKind, Node, Peer, Route, Step, Via};
 
 /// What there should be. Two states are compared with [`diff`](super::diff).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +40,18 @@ impl State {
                 .is_some_and(|p| !p.addresses.is_empty()),
         };
         there.then_some(via)
+    }
+
+    /// Encapsulations in use: `default` first, then what peers ask for.
+    pub fn encaps(&self, default: EncapKind) -> Vec<EncapKind> {
+        let mut kinds = vec![default];
+        let paths = self.peers.values().flat_map(|peer| [&peer.v4, &peer.v6]);
+        for path in paths.flatten() {
+            if !kinds.contains(&path.encap) {
+                kinds.push(path.encap);
+            }
+        }
+        kinds
     }
 
     /// Does one step of a plan.

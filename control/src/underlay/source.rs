@@ -12,11 +12,12 @@
 //! ```
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ringway_kernel::netlink::{Address, Lifetime, Netlink, RouteTo};
 use serde::{Deserialize, Serialize};
 
-use ringway_config::Config;
+use ringway_cluster::State;
 
 /// Somewhere out there, of each family: where a packet goes that only the default route leads. Both are for
 /// documentation (RFC 5737, RFC 3849), so that nobody has a route of his own for them.
@@ -46,20 +47,20 @@ pub struct PassedOver {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kernel {
     /// Towards each peer that it has a route to: source, and the peer's name.
-    peers: Vec<(IpAddr, String)>,
+    peers: Vec<(IpAddr, Arc<str>)>,
     /// By the default route, of each family.
     outside: Vec<IpAddr>,
 }
 
 impl Kernel {
     /// Asks it. What it does not answer counts for nothing.
-    pub(super) fn ask(config: &Config, netlink: &mut Netlink) -> Self {
+    pub(super) fn ask(state: &State, netlink: &mut Netlink) -> Self {
         let mut source = |to: IpAddr| match netlink.route_to(to, None) {
             Ok(RouteTo::Link { source, .. }) => source,
             _ => None,
         };
         let mut kernel = Self::default();
-        for peer in &config.peers {
+        for peer in state.peers.values() {
             for v6 in [false, true] {
                 // The first of a family is what we send to.
                 let to = peer.addresses.iter().find(|ip| ip.is_ipv6() == v6);

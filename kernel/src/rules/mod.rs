@@ -176,6 +176,11 @@ impl Rules {
         self.apply()
     }
 
+    /// What is wanted.
+    pub fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
     /// Whether any pod has one: answers to 127.0.0.1 come by the node port then.
     pub fn has_host_ports(&self) -> bool {
         !self.desired.ports.is_empty()

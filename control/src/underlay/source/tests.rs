@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use ringway_kernel::testing::in_netns;
 
 use super::*;
-use crate::underlay::Underlay;
+use crate::underlay::{Underlay, wanted};
+use ringway_config::Config;
 use ringway_ports::tap::{self, Opened, TapOptions};
 
 /// The underlay interface, up, without an address; its link-local one needs no detection of duplicates.
@@ -32,8 +33,9 @@ fn config(extra: &str) -> Config {
 
 fn examine() -> Underlay {
     let mut netlink = Netlink::open().unwrap();
-    let peers = config("");
-    Underlay::examine(&peers, &mut netlink).unwrap_or_else(|e| panic!("{e}"))
+    let config = config("");
+    let state = wanted(&config).unwrap();
+    Underlay::examine(&config, &state, &mut netlink).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Chosen and passed over, of each family.
