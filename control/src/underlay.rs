@@ -85,7 +85,7 @@ impl Underlay {
         }
         let given = &config.underlay.addresses;
         let kernel = match given.as_slice() {
-            [] => source::Kernel::ask(state, netlink),
+            [] => source::Kernel::ask(state, &all, netlink),
             _ => source::Kernel::default(),
         };
         let of = |v6: bool| {

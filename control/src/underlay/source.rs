@@ -23,6 +23,9 @@ use ringway_cluster::State;
 /// documentation (RFC 5737, RFC 3849), so that nobody has a route of his own for them.
 const OUTSIDE: [&str; 2] = ["198.51.100.1", "2001:db8::1"];
 
+/// Peers for which the kernel is asked: each takes some 50 µs, and the control thread does nothing else meanwhile.
+const MOST_PEERS: usize = 256;
+
 /// The outer address of a family, and why it is that one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
@@ -53,23 +56,24 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// Asks it. What it does not answer counts for nothing.
-    pub(super) fn ask(state: &State, netlink: &mut Netlink) -> Self {
+    /// Asks it where there is a choice. What it does not answer counts for nothing.
+    pub(super) fn ask(state: &State, all: &[Address], netlink: &mut Netlink) -> Self {
         let mut source = |to: IpAddr| match netlink.route_to(to, None) {
             Ok(RouteTo::Link { source, .. }) => source,
             _ => None,
         };
         let mut kernel = Self::default();
-        for peer in state.peers.values() {
-            for v6 in [false, true] {
+        let families = [false, true].into_iter();
+        for v6 in families.filter(|v6| usable(all, *v6).count() > 1) {
+            for peer in state.peers.values().step_by(step(state.peers.len())) {
                 // The first of a family is what we send to.
                 let to = peer.addresses.iter().find(|ip| ip.is_ipv6() == v6);
                 let from = to.and_then(|to| source(*to));
                 kernel.peers.extend(from.map(|ip| (ip, peer.name.clone())));
             }
+            let outside: Option<IpAddr> = OUTSIDE[usize::from(v6)].parse().ok();
+            kernel.outside.extend(outside.and_then(&mut source));
         }
-        let outside = OUTSIDE.iter().filter_map(|to| source(to.parse().ok()?));
-        kernel.outside = outside.collect();
         kernel
     }
 
@@ -96,8 +100,8 @@ impl Kernel {
 
 /// Chooses among the interface's global addresses those of one family; `None` when none can be used.
 pub(super) fn choose(all: &[Address], v6: bool, kernel: &Kernel) -> Option<Choice> {
-    let family = || all.iter().filter(|a| a.global && a.ip.is_ipv6() == v6);
-    let mut usable: Vec<&Address> = family().filter(|a| !a.tentative && !a.duplicate).collect();
+    let family = all.iter().filter(|a| a.global && a.ip.is_ipv6() == v6);
+    let mut usable: Vec<&Address> = usable(all, v6).collect();
     // Stable: the kernel's order is the last criterion.
     usable.sort_by_key(|a| {
         (
@@ -114,7 +118,7 @@ pub(super) fn choose(all: &[Address], v6: bool, kernel: &Kernel) -> Option<Choic
         (_, Some(why)) => why,
         (n, None) => format!("the best of {n}, by lifetime and prefix"),
     };
-    let passed_over = family()
+    let passed_over = family
         .filter(|a| a.ip != chosen)
         .map(|a| PassedOver {
             address: a.ip,
@@ -126,6 +130,19 @@ pub(super) fn choose(all: &[Address], v6: bool, kernel: &Kernel) -> Option<Choic
         why,
         passed_over,
     })
+}
+
+/// Those of one family that packets can be sent from.
+fn usable(all: &[Address], v6: bool) -> impl Iterator<Item = &Address> {
+    let usable = move |a: &&Address| a.global && !a.tentative && !a.duplicate;
+    all.iter()
+        .filter(usable)
+        .filter(move |a| a.ip.is_ipv6() == v6)
+}
+
+/// Every which of so many peers is asked for.
+fn step(peers: usize) -> usize {
+    peers.div_ceil(MOST_PEERS).max(1)
 }
 
 /// What the configuration names.
