@@ -4,7 +4,7 @@
 //! Today all of it is opened. Another process could hand over the same: every descriptor is a value here, and
 //! nothing behind it asks where it came from.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context;
 use ringway_cluster::{Change, Cluster, Plan};
@@ -13,7 +13,7 @@ use ringway_ports::socket::{PathMtu, SocketConfig, UdpChecksum, UdpUnderlay, pro
 use ringway_worker as worker;
 
 use super::node_port::{Node, Pace};
-use super::{Descriptors, desired, rings, saving};
+use super::{Descriptors, SocketDescriptors, desired, rings, saving};
 use crate::state::{State, StateDir};
 use crate::underlay::Underlay;
 use crate::view::SocketStatus;
@@ -151,54 +151,91 @@ pub(super) fn open_sockets(
     let mut all = Vec::new();
     for address in underlay.addresses() {
         for kind in encaps.iter().copied() {
-            let v6 = address.is_ipv6();
-            let local = SocketAddr::new(address, config.port(kind));
-            let socket = SocketConfig {
-                reuse_port: config.workers.count > 1,
-                checksum: match config.underlay.udp_checksum {
-                    Checksum::Auto if config.underlay.dont_fragment => UdpChecksum::Auto,
-                    Checksum::Off if !v6 => UdpChecksum::Off,
-                    Checksum::Auto | Checksum::On | Checksum::Off => UdpChecksum::On,
-                },
-                path_mtu: if config.underlay.dont_fragment || v6 {
-                    PathMtu::Probe
-                } else {
-                    PathMtu::Omit
-                },
-                tx_ports: config.source_ports_of_one(),
-                ..SocketConfig::new(local)
-            };
-            if worker == 0 && socket.reuse_port {
-                probe(&socket).context("underlay socket")?;
-            }
-            let socket = UdpUnderlay::open(&socket).context("underlay socket")?;
-            descriptors
-                .add_sockets(worker, kind, v6, &socket)
-                .context("duplicating underlay sockets")?;
-            let granted = socket.granted();
-            if worker == 0 {
-                status.push(SocketStatus {
-                    local: local.to_string(),
-                    encap: match kind {
-                        EncapKind::Vxlan => format!("vxlan, VNI {}", config.underlay.vni),
-                        EncapKind::Udp => "udp".into(),
-                    },
-                    gso: granted.gso,
-                    gro: granted.gro,
-                    receive_buffer_bytes: granted.rcvbuf,
-                });
-                tracing::info!(
-                    %local, gso = granted.gso, gro = granted.gro, receive_buffer = granted.rcvbuf,
-                    "underlay by UDP socket"
-                );
-            }
-            all.push(worker::UnderlaySocket {
-                socket,
-                encap: config.encap(kind),
-                v6,
-                unfinished: rings::unfinished(config, underlay),
-            });
+            let which = (address, kind, worker);
+            all.push(open_socket(config, underlay, which, descriptors, status)?);
         }
     }
     Ok(all)
+}
+
+/// Opens one. `which`: its address, its encapsulation, and the worker's number.
+pub(super) fn open_socket(
+    config: &Config,
+    underlay: &Underlay,
+    (address, kind, worker): (IpAddr, EncapKind, usize),
+    descriptors: &mut Descriptors,
+    status: &mut Vec<SocketStatus>,
+) -> anyhow::Result<worker::UnderlaySocket> {
+    let local = SocketAddr::new(address, config.port(kind));
+    let socket = socket_config(config, local);
+    if worker == 0 && socket.reuse_port {
+        probe(&socket).context("underlay socket")?;
+    }
+    let socket = UdpUnderlay::open(&socket).context("underlay socket")?;
+    descriptors
+        .add_sockets(worker, kind, local, &socket)
+        .context("duplicating underlay sockets")?;
+    let granted = socket.granted();
+    if worker == 0 {
+        status.push(SocketStatus {
+            local: local.to_string(),
+            encap: match kind {
+                EncapKind::Vxlan => format!("vxlan, VNI {}", config.underlay.vni),
+                EncapKind::Udp => "udp".into(),
+            },
+            gso: granted.gso,
+            gro: granted.gro,
+            receive_buffer_bytes: granted.rcvbuf,
+        });
+        tracing::info!(
+            %local, gso = granted.gso, gro = granted.gro, receive_buffer = granted.rcvbuf,
+            "underlay by UDP socket"
+        );
+    }
+    Ok(of_worker(config, underlay, kind, local, socket))
+}
+
+/// The same sockets once more, for another use of a worker's.
+pub(super) fn adopt_socket(
+    config: &Config,
+    underlay: &Underlay,
+    open: &SocketDescriptors,
+) -> anyhow::Result<worker::UnderlaySocket> {
+    let open = open.duplicate().context("duplicating underlay sockets")?;
+    let socket = UdpUnderlay::adopt(&socket_config(config, open.local), open.fds)?;
+    Ok(of_worker(config, underlay, open.encap, open.local, socket))
+}
+
+fn of_worker(
+    config: &Config,
+    underlay: &Underlay,
+    kind: EncapKind,
+    local: SocketAddr,
+    socket: UdpUnderlay,
+) -> worker::UnderlaySocket {
+    worker::UnderlaySocket {
+        socket,
+        encap: config.encap(kind),
+        v6: local.is_ipv6(),
+        unfinished: rings::unfinished(config, underlay),
+    }
+}
+
+fn socket_config(config: &Config, local: SocketAddr) -> SocketConfig {
+    let v6 = local.is_ipv6();
+    SocketConfig {
+        reuse_port: config.workers.count > 1,
+        checksum: match config.underlay.udp_checksum {
+            Checksum::Auto if config.underlay.dont_fragment => UdpChecksum::Auto,
+            Checksum::Off if !v6 => UdpChecksum::Off,
+            Checksum::Auto | Checksum::On | Checksum::Off => UdpChecksum::On,
+        },
+        path_mtu: if config.underlay.dont_fragment || v6 {
+            PathMtu::Probe
+        } else {
+            PathMtu::Omit
+        },
+        tx_ports: config.source_ports_of_one(),
+        ..SocketConfig::new(local)
+    }
 }

@@ -10,6 +10,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use ringway_kernel::pod::interface::Queues;
 use ringway_ports::socket::{SocketFds, UdpUnderlay};
@@ -26,6 +28,8 @@ pub struct Descriptors {
     pub taps: BTreeMap<PortId, Queues>,
     /// Underlay sockets.
     pub sockets: Vec<SocketDescriptors>,
+    /// Those at outer addresses that were in use before, by which is only received.
+    pub former: Vec<SocketDescriptors>,
     /// AF_XDP, where it is in use.
     pub rings: Option<RingDescriptors>,
 }
@@ -48,10 +52,33 @@ pub struct SocketDescriptors {
     pub worker: usize,
     /// What they carry.
     pub encap: EncapKind,
-    /// Outer family.
-    pub v6: bool,
+    /// Outer address, and the port that is received on.
+    pub local: SocketAddr,
     /// Receive socket and transmit pool.
     pub fds: SocketFds,
+}
+
+impl SocketDescriptors {
+    /// Whether one may take the other's place at a worker.
+    pub fn same_place(&self, other: &Self) -> bool {
+        let place = |one: &Self| (one.worker, one.encap, one.local.is_ipv6());
+        place(self) == place(other)
+    }
+
+    /// The same sockets by other descriptors.
+    pub fn duplicate(&self) -> io::Result<Self> {
+        Ok(Self {
+            fds: duplicates(&self.fds.rx, self.fds.tx.iter())?,
+            ..*self
+        })
+    }
+}
+
+fn duplicates<'a>(rx: &OwnedFd, tx: impl Iterator<Item = &'a OwnedFd>) -> io::Result<SocketFds> {
+    Ok(SocketFds {
+        rx: rx.try_clone()?,
+        tx: tx.map(OwnedFd::try_clone).collect::<io::Result<_>>()?,
+    })
 }
 
 impl Descriptors {
@@ -71,21 +98,14 @@ impl Descriptors {
         &mut self,
         worker: usize,
         encap: EncapKind,
-        v6: bool,
+        local: SocketAddr,
         socket: &UdpUnderlay,
     ) -> io::Result<()> {
-        let fds = SocketFds {
-            rx: socket.rx_fd().try_clone()?,
-            tx: socket
-                .tx_fds()
-                .map(|fd| fd.try_clone())
-                .collect::<io::Result<_>>()?,
-        };
         self.sockets.push(SocketDescriptors {
             worker,
             encap,
-            v6,
-            fds,
+            local,
+            fds: duplicates(socket.rx_fd(), socket.tx_fds())?,
         });
         Ok(())
     }

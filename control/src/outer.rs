@@ -7,22 +7,29 @@
 //!
 //! A family keeps its old address while there is no other, for one that is taken away often comes back. One that
 //! the agent did not start with has no sockets: that takes a new start, which is said.
+//!
+//! **Former addresses.** What peers send to is theirs to choose: one that was told of both addresses goes on with
+//! the first. So the sockets at the old address receive as long as the interface has it, and send again when it is
+//! the better one once more. Rings take packets to the address in use only; the kernel hands these sockets theirs.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ringway_kernel::netlink::Change;
 use ringway_kernel::reconcile::Condition;
 use ringway_tables::Snapshot;
 
-use super::acquire::open_sockets;
+use super::acquire::{adopt_socket, open_socket};
 use super::tables::{Known, Surroundings};
-use super::{Control, Descriptors};
+use super::{Control, Descriptors, SocketDescriptors};
 use crate::underlay::Underlay;
-use ringway_worker::Command;
+use crate::view::SocketStatus;
+use ringway_worker::{Command, UnderlaySocket};
 
-/// Looks are this far apart at least: every peer's route is asked for.
-const PERIOD: Duration = Duration::from_secs(1);
+/// Looks are this far apart at least: peers' routes are asked for. Less than the second between two ticks, one
+/// of which comes a little early now and then.
+const PERIOD: Duration = Duration::from_millis(800);
 
 /// What is known of it.
 #[derive(Debug, Default)]
@@ -101,6 +108,7 @@ impl Control {
 
     /// Takes what a second look in a row finds; what is left to say.
     fn compare(&mut self, now: Underlay) -> Option<String> {
+        self.close_former(&now.present());
         let addresses = now.addresses();
         let settled = self.outer.seen.replace(addresses.clone()) == Some(addresses);
         let mut left = Vec::new();
@@ -149,51 +157,128 @@ impl Control {
         let state = self.cluster.state();
         around.set_node(&mut tables, state)?;
         around.set_peers(&mut tables, state)?;
-        let changed = |v6: bool, ip: Option<IpAddr>| {
-            let used = if v6 {
-                self.underlay.v6
-            } else {
-                self.underlay.v4
-            };
-            ip.filter(|_| ip != used)
-        };
-        let changing = Underlay {
-            v4: changed(false, next.v4),
-            v6: changed(true, next.v6),
-            ..next.clone()
-        };
-        let encaps: Vec<_> = self.descriptors.encaps().collect();
-        let (mut descriptors, mut status) = (Descriptors::default(), Vec::new());
-        let mut opened = Vec::new();
-        for worker in &self.workers {
-            let index = worker.index();
-            let sockets = open_sockets(
-                &self.config,
-                &changing,
-                (&encaps, index),
-                &mut descriptors,
-                &mut status,
-            )?;
-            opened.push(sockets);
+        let moved = self.sockets_for_addresses(&next)?;
+        // From here on nothing fails. Those that send come first, in the place of the old ones.
+        for (worker, socket) in moved.sending {
+            self.tell(worker, Command::SetSocket(Box::new(socket)));
         }
-        // From here on nothing fails.
-        for (worker, sockets) in self.workers.iter().zip(opened) {
-            for socket in sockets {
-                worker.send(Command::SetSocket(Box::new(socket)));
-            }
+        for (worker, socket) in moved.former {
+            let (encap, v6) = (socket.encap, socket.v6);
+            let socket = Some(Box::new(socket));
+            self.tell(worker, Command::SetFormerSocket { encap, v6, socket });
         }
-        let family = |v6: bool| if v6 { changing.v6 } else { changing.v4 };
-        let stays = |v6: bool| family(v6).is_none();
-        self.descriptors.sockets.retain(|socket| stays(socket.v6));
-        self.descriptors.sockets.append(&mut descriptors.sockets);
-        let is_v6 = |local: &str| local.parse().is_ok_and(|a: SocketAddr| a.is_ipv6());
-        self.sockets.retain(|socket| stays(is_v6(&socket.local)));
-        self.sockets.append(&mut status);
+        self.descriptors.sockets = moved.descriptors.sockets;
+        let former = std::mem::replace(&mut self.descriptors.former, moved.descriptors.former);
+        self.sockets.extend(moved.status);
         self.underlay = next;
+        self.close_unused(former);
         self.publisher.publish(tables);
         self.find_next_hops();
         // Their program takes packets to the old addresses; they are opened anew within a second.
         self.rings.close(&self.workers, &mut self.descriptors);
         Ok(())
     }
+
+    /// Sockets for other addresses of the same families, none of them in use yet.
+    fn sockets_for_addresses(&self, next: &Underlay) -> anyhow::Result<Moved> {
+        let (present, used) = (next.present(), next.addresses());
+        let mut moved = Moved::default();
+        for old in &self.descriptors.sockets {
+            let v6 = old.local.is_ipv6();
+            let Some(address) = (if v6 { next.v6 } else { next.v4 }) else {
+                continue;
+            };
+            if address == old.local.ip() {
+                moved.descriptors.sockets.push(old.duplicate()?);
+                continue;
+            }
+            let former = &self.descriptors.former;
+            let before = former.iter().find(|other| other.same_place(old));
+            let sending = match before.filter(|before| before.local.ip() == address) {
+                Some(before) => {
+                    moved.descriptors.sockets.push(before.duplicate()?);
+                    adopt_socket(&self.config, next, before)?
+                }
+                None => {
+                    let which = (address, old.encap, old.worker);
+                    let (descriptors, status) = (&mut moved.descriptors, &mut moved.status);
+                    open_socket(&self.config, next, which, descriptors, status)?
+                }
+            };
+            moved.sending.push((old.worker, sending));
+            let receives = |one: &&SocketDescriptors| {
+                let ip = one.local.ip();
+                present.contains(&ip) && !used.contains(&ip)
+            };
+            // One of before keeps its place where the old address is gone.
+            if let Some(former) = std::iter::once(old).chain(before).find(receives) {
+                let socket = adopt_socket(&self.config, next, former)?;
+                moved.descriptors.former.push(former.duplicate()?);
+                moved.former.push((old.worker, socket));
+            }
+        }
+        // Nothing changes about the other family's.
+        for former in &self.descriptors.former {
+            let stays = match former.local.is_ipv6() {
+                true => self.underlay.v6 == next.v6,
+                false => self.underlay.v4 == next.v4,
+            };
+            if stays {
+                moved.descriptors.former.push(former.duplicate()?);
+            }
+        }
+        Ok(moved)
+    }
+
+    fn tell(&self, worker: usize, command: Command) {
+        if let Some(worker) = self.workers.iter().find(|w| w.index() == worker) {
+            worker.send(command);
+        }
+    }
+
+    /// Closes sockets at former addresses that the interface does not have any more.
+    fn close_former(&mut self, present: &[IpAddr]) {
+        let former = std::mem::take(&mut self.descriptors.former);
+        let (stay, gone) = former
+            .into_iter()
+            .partition(|socket| present.contains(&socket.local.ip()));
+        self.descriptors.former = stay;
+        self.close_unused(gone);
+    }
+
+    /// Takes from the workers what of these is at no former address any more, and from the status what is closed.
+    fn close_unused(&mut self, former: Vec<SocketDescriptors>) {
+        for socket in former {
+            let mut open = self.descriptors.former.iter();
+            if !open.any(|other| other.same_place(&socket)) {
+                let command = Command::SetFormerSocket {
+                    encap: self.config.encap(socket.encap),
+                    v6: socket.local.is_ipv6(),
+                    socket: None,
+                };
+                self.tell(socket.worker, command);
+            }
+        }
+        let Descriptors {
+            sockets, former, ..
+        } = &self.descriptors;
+        let open: BTreeSet<String> = sockets
+            .iter()
+            .chain(former)
+            .map(|socket| socket.local.to_string())
+            .collect();
+        self.sockets.retain(|socket| open.contains(&socket.local));
+    }
+}
+
+/// What a change of addresses makes of the sockets.
+#[derive(Default)]
+struct Moved {
+    /// By number of the worker.
+    sending: Vec<(usize, UnderlaySocket)>,
+    former: Vec<(usize, UnderlaySocket)>,
+    /// All sockets there are afterwards.
+    descriptors: Descriptors,
+    /// What is said of new ones.
+    status: Vec<SocketStatus>,
 }

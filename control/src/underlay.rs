@@ -277,6 +277,15 @@ impl Underlay {
         self.v4.into_iter().chain(self.v6).collect()
     }
 
+    /// Every global address of the interface, of the families in use.
+    pub(super) fn present(&self) -> Vec<IpAddr> {
+        let all = self.choices.iter().flat_map(|choice| {
+            let others = choice.passed_over.iter().map(|other| other.address);
+            std::iter::once(choice.address).chain(others)
+        });
+        all.collect()
+    }
+
     fn address(&self, v6: bool) -> Option<IpAddr> {
         if v6 { self.v6 } else { self.v4 }
     }

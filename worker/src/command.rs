@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
+use ringway_encap::Encap;
 use ringway_packet::mac::MacAddr;
 use ringway_ports::xsk::{XskConfig, XskError};
 use ringway_tables::PortId;
@@ -49,6 +50,16 @@ pub enum Command {
     },
     /// A socket in place of that of the same family and encapsulation, or for one that had none.
     SetSocket(Box<UnderlaySocket>),
+    /// One more to receive by, of a family and encapsulation that have one to send by: it is at an outer address
+    /// that was in use before. In place of another of that sort; none: no longer.
+    SetFormerSocket {
+        /// What it carries.
+        encap: Encap,
+        /// Its family.
+        v6: bool,
+        /// The socket.
+        socket: Option<Box<UnderlaySocket>>,
+    },
     /// Open rings on queues of the underlay interface, in place of those that are open. The worker does
     /// it, for the memory they use is its own.
     OpenRings {

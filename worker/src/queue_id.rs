@@ -11,7 +11,8 @@ use ringway_tables::PortId;
 
 use super::ring_set::MAX_RINGS;
 
-/// Receive sockets of a worker, at most: two families, each with every encapsulation.
+/// Receive sockets of a worker, at most: two families, each with every encapsulation, each at the address in use
+/// and at a former one.
 pub(super) const MAX_SOCKETS: usize = 8;
 const FIRST_RING: usize = MAX_SOCKETS;
 const FIRST_TAP: usize = FIRST_RING + MAX_RINGS;

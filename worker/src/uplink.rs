@@ -1,4 +1,7 @@
 //! A worker's side of the underlay: its sockets and rings, and which of them a packet goes by.
+//!
+//! A socket's place says what it is for: its encapsulation, its outer family, and whether it sends. One that does
+//! not is at an outer address that was in use before: peers may send there as long as they know no better.
 
 use ringway_encap::Encap;
 use ringway_ports::socket::{RxCounters, TxReport};
@@ -16,13 +19,12 @@ use super::transmit::{Loss, Outgoing, RingCarrier, SocketCarrier, send};
 
 /// Sockets and rings.
 pub(crate) struct Uplink<R> {
-    pub(crate) sockets: Vec<UnderlaySocket>,
+    /// By [`place`].
+    pub(crate) sockets: [Option<UnderlaySocket>; MAX_SOCKETS],
     /// What each socket had counted when that was last entered.
-    entered: Vec<RxCounters>,
+    entered: [RxCounters; MAX_SOCKETS],
     /// What all of them have counted.
     pub(crate) received: SocketCounts,
-    /// Index in `sockets` by [`place`].
-    by_kind: [Option<usize>; MAX_SOCKETS],
     pub(crate) rings: RingSet<R>,
     /// Checksums of what rings bring may be unfinished.
     pub(crate) unfinished: bool,
@@ -36,43 +38,34 @@ pub(crate) struct Uplink<R> {
 impl<R> Uplink<R> {
     pub(crate) fn new(sockets: Vec<UnderlaySocket>, ids: Identifications) -> Uplink<R> {
         let mut uplink = Uplink {
-            sockets: Vec::new(),
-            entered: Vec::new(),
+            sockets: Default::default(),
+            entered: Default::default(),
             received: SocketCounts::default(),
-            by_kind: [None; MAX_SOCKETS],
             rings: RingSet::new(),
             unfinished: false,
             coalesce: true,
             ids,
             report: TxReport::default(),
         };
-        for (at, socket) in sockets.into_iter().enumerate() {
-            uplink.set(at, socket);
+        for socket in sockets {
+            uplink.set(place(socket.encap, socket.v6), Some(socket));
         }
         uplink
     }
 
-    /// The number of the socket of the same family and encapsulation.
-    pub(crate) fn same_kind(&self, other: &UnderlaySocket) -> Option<usize> {
-        self.by_kind[place(other.encap, other.v6)]
-    }
-
-    /// Puts another socket in the place of number `at`, or behind the last.
-    pub(crate) fn set(&mut self, at: usize, new: UnderlaySocket) {
-        self.by_kind[place(new.encap, new.v6)] = Some(at);
-        match self.sockets.get_mut(at) {
-            Some(old) => *old = new,
-            None => self.sockets.push(new),
-        }
-        self.entered
-            .resize(self.sockets.len(), RxCounters::default());
+    /// Puts another socket, or none, into a place.
+    pub(crate) fn set(&mut self, at: usize, new: Option<UnderlaySocket>) {
+        self.sockets[at] = new;
         self.entered[at] = RxCounters::default();
     }
 
     /// Enters what socket `at` has counted since the last time, and what of it was lost.
     #[inline]
     pub(crate) fn enter_received(&mut self, at: usize, counters: &Counters) {
-        let (now, before) = (self.sockets[at].socket.rx_counters(), self.entered[at]);
+        let Some(underlay) = &self.sockets[at] else {
+            return;
+        };
+        let (now, before) = (underlay.socket.rx_counters(), self.entered[at]);
         self.entered[at] = now;
         let new = SocketCounts {
             messages: now.messages.wrapping_sub(before.messages),
@@ -102,10 +95,10 @@ impl<R: Ring> Uplink<R> {
         watch: &mut W,
     ) -> Result<(), Loss> {
         let (path, hash) = (out.path, out.tunnel.hash);
-        let Some(at) = self.by_kind[place(path.encap, path.dst.is_ipv6())] else {
+        let Some(underlay) = &mut self.sockets[place(path.encap, path.dst.is_ipv6())] else {
             return Err(Loss::of(out.frame, DropReason::UnderlayUnreachable));
         };
-        let socket = &mut self.sockets[at].socket;
+        let socket = &mut underlay.socket;
         let rings = self.rings.open.len();
         // Segments that are to be fragmented are rare, and a socket copies them less.
         if rings > 0 && path.outer.has_next_hop() && !out.is_fragmented_superframe() {
@@ -135,7 +128,7 @@ impl<R: Ring> Uplink<R> {
 
     /// Hands everything queued to the kernel.
     pub(crate) fn flush(&mut self, buffers: &mut Buffers) {
-        for underlay in &mut self.sockets {
+        for underlay in self.sockets.iter_mut().flatten() {
             underlay.socket.flush(&buffers.pool, &mut self.report);
         }
         for ring in &mut self.rings.open {
@@ -144,12 +137,17 @@ impl<R: Ring> Uplink<R> {
     }
 }
 
-/// Place of a socket in `by_kind`.
+/// Place of the socket that sends.
 #[inline]
-fn place(encap: Encap, v6: bool) -> usize {
+pub(crate) fn place(encap: Encap, v6: bool) -> usize {
     let encap = match encap {
         Encap::Vxlan { .. } => 0,
         Encap::Udp => 1,
     };
     encap * 2 + usize::from(v6)
+}
+
+/// Place of the one at a former address.
+pub(crate) fn former_place(encap: Encap, v6: bool) -> usize {
+    MAX_SOCKETS / 2 + place(encap, v6)
 }

@@ -67,6 +67,77 @@ fn another_outer_address_is_taken() {
     });
 }
 
+fn ip(line: &str) {
+    let mut command = std::process::Command::new("ip");
+    let status = command.args(line.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {line}");
+}
+
+fn add(n: u8) {
+    ip(&format!("addr add fd00:77::{n}/64 dev eth0 nodad"));
+}
+
+fn delete(n: u8) {
+    ip(&format!("addr del fd00:77::{n}/64 dev eth0"));
+}
+
+/// The kernel sends from it only when there is no other.
+fn deprecate(n: u8) {
+    ip(&format!(
+        "addr change fd00:77::{n}/64 dev eth0 preferred_lft 0"
+    ));
+}
+
+/// Who binds there without SO_REUSEPORT finds out whether anybody has it.
+fn taken(n: u8) -> bool {
+    std::net::UdpSocket::bind(format!("[fd00:77::{n}]:8472")).is_err()
+}
+
+#[test]
+fn a_former_address_receives_while_it_is_there() {
+    in_netns(|| {
+        for workers in [1, 2] {
+            let node = Node::new();
+            let mut control = node.start(workers);
+            let mut now_is = |sends: u8, receives: &[u8]| {
+                look(&mut control);
+                let snapshot = control.publisher.current();
+                let address: std::net::IpAddr = format!("fd00:77::{sends}").parse().unwrap();
+                assert_eq!(snapshot.path(PathId(1)).unwrap().src, address);
+                let all = (
+                    control.descriptors.sockets.len(),
+                    control.descriptors.former.len(),
+                );
+                assert_eq!(all, (2 * workers, receives.len() * workers));
+                let status = control.view().status.underlay;
+                assert_eq!(status.sockets.len(), 2 + receives.len(), "{status:?}");
+                assert!(taken(sends) && receives.iter().all(|n| taken(*n)));
+            };
+            now_is(1, &[]);
+            deprecate(1);
+            add(12);
+            now_is(12, &[1]);
+            // The last one before it only.
+            deprecate(12);
+            add(13);
+            now_is(13, &[12]);
+            assert!(!taken(1));
+            // Back, with the same sockets.
+            delete(1);
+            delete(13);
+            now_is(12, &[]);
+            add(14);
+            now_is(14, &[12]);
+            delete(12);
+            now_is(14, &[]);
+            add(12);
+            assert!(!taken(12));
+            control.stop();
+            ip("link del eth0");
+        }
+    });
+}
+
 fn mtu(control: &Control, path: u32) -> u16 {
     control.publisher.current().path(PathId(path)).unwrap().mtu
 }

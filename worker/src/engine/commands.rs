@@ -8,11 +8,13 @@ use ringway_tables::PortId;
 
 use super::Engine;
 use crate::command::{Command, Event};
+use crate::config::UnderlaySocket;
 use crate::local_ports::LocalQueue;
 use crate::queue_id::QueueId;
 use crate::queues::Queues;
 use crate::shaper::Shaper;
 use crate::sockets;
+use crate::uplink::{former_place, place};
 use crate::visit::Round;
 
 impl Engine {
@@ -87,17 +89,24 @@ impl Engine {
                     sockets::watch(&self.queues.uplink.sockets, &mut self.ready);
                 }
                 Command::SetSocket(new) => {
-                    self.unwatch_errors();
-                    let uplink = &mut self.queues.uplink;
-                    sockets::set(uplink, *new, &mut self.ready, self.listening);
-                    if self.listening && !self.queues.uplink.rings.open.is_empty() {
-                        self.watch_errors();
-                    }
+                    self.set_socket(place(new.encap, new.v6), Some(*new));
+                }
+                Command::SetFormerSocket { encap, v6, socket } => {
+                    self.set_socket(former_place(encap, v6), socket.map(|socket| *socket));
                 }
                 Command::Stop => return false,
             }
         }
         true
+    }
+
+    fn set_socket(&mut self, at: usize, new: Option<UnderlaySocket>) {
+        self.unwatch_errors();
+        let uplink = &mut self.queues.uplink;
+        sockets::set(uplink, at, new, &mut self.ready, self.listening);
+        if self.listening && !self.queues.uplink.rings.open.is_empty() {
+            self.watch_errors();
+        }
     }
 
     fn watch_rings(&mut self) {

@@ -39,7 +39,7 @@ impl Engine {
         let Uplink {
             sockets, report, ..
         } = &mut self.queues.uplink;
-        if let Some(underlay) = sockets.get_mut(underlay) {
+        if let Some(Some(underlay)) = sockets.get_mut(underlay) {
             // What a forger adds meanwhile, the next one reports.
             for _ in 0..VISITS {
                 if !underlay.socket.drain_errors(index, report) {
@@ -94,9 +94,11 @@ impl Engine {
 }
 
 /// The transmit sockets and their descriptors.
-fn transmit_sockets(underlays: &[UnderlaySocket]) -> Vec<(TransmitSocket, RawFd)> {
-    let of = |(underlay, of): (usize, &UnderlaySocket)| {
-        let fds = of.socket.tx_fds().map(AsRawFd::as_raw_fd);
+fn transmit_sockets(underlays: &[Option<UnderlaySocket>]) -> Vec<(TransmitSocket, RawFd)> {
+    let of = |(underlay, of): (usize, &Option<UnderlaySocket>)| {
+        let fds = of
+            .iter()
+            .flat_map(|of| of.socket.tx_fds().map(AsRawFd::as_raw_fd));
         let socket = |(index, fd)| (TransmitSocket { underlay, index }, fd);
         fds.enumerate().map(socket).collect::<Vec<_>>()
     };

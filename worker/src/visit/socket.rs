@@ -13,7 +13,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
     pub(super) fn socket(&mut self, at: usize, budget: usize) -> Outcome {
         let queues = &mut *self.queues;
         let (pool, scratch) = (&mut queues.buffers.pool, &mut queues.scratch);
-        let Some(underlay) = queues.uplink.sockets.get_mut(at) else {
+        let Some(Some(underlay)) = queues.uplink.sockets.get_mut(at) else {
             return Outcome::Empty;
         };
         let (encap, unfinished) = (underlay.encap, underlay.unfinished);

@@ -82,7 +82,7 @@ fn what_a_full_receive_buffer_lost_is_received_and_dropped() {
     );
     // A socket in its place has lost nothing yet, whatever this one had.
     let (other, address) = narrow();
-    queues.uplink.set(0, other);
+    queues.uplink.set(0, Some(other));
     sender.send_to(&[0; 1000], address).unwrap();
     drain(&mut queues);
     assert_eq!(drops(DropReason::SocketOverflow), 100 - read);
