@@ -18,7 +18,7 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(5);
 
 /// Numbered datagrams, one each millisecond, in one direction; every one of them is to arrive.
-struct Volley {
+pub(crate) struct Volley {
     stop: Arc<AtomicBool>,
     sender: JoinHandle<u32>,
     receiver: JoinHandle<HashSet<u32>>,
@@ -26,7 +26,7 @@ struct Volley {
 }
 
 impl Volley {
-    fn start(what: &str, from: &Netns, to: &Netns, address: IpAddr) -> Volley {
+    pub(crate) fn start(what: &str, from: &Netns, to: &Netns, address: IpAddr) -> Volley {
         let server = to.run(|| UdpSocket::bind((address, 0)).unwrap()).unwrap();
         server
             .set_read_timeout(Some(Duration::from_millis(100)))
@@ -72,7 +72,7 @@ impl Volley {
     }
 
     #[track_caller]
-    fn all_arrived(self) {
+    pub(crate) fn all_arrived(self) {
         self.stop.store(true, Ordering::Relaxed);
         let (sent, seen) = (self.sender.join().unwrap(), self.receiver.join().unwrap());
         let lost: Vec<u32> = (0..sent).filter(|n| !seen.contains(n)).collect();
@@ -88,13 +88,13 @@ impl Volley {
     }
 }
 
-fn text(agent: &Agent) -> String {
+pub(crate) fn text(agent: &Agent) -> String {
     std::fs::read_to_string(agent.config()).unwrap()
 }
 
 /// Writes another file and waits until it is in force.
 #[track_caller]
-fn change(agent: &Agent, text: &str) {
+pub(crate) fn change(agent: &Agent, text: &str) {
     let before = status(agent, "changes").as_u64().unwrap();
     agent.write_config(text).unwrap();
     eventually("the file is in force", SOON, || {

@@ -23,6 +23,7 @@ mod load;
 mod matrix;
 mod neighbours;
 mod node_port;
+mod outer;
 mod outside;
 mod path_mtu;
 mod priority;
