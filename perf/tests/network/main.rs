@@ -31,6 +31,7 @@ mod reconcile;
 mod restart;
 mod rings;
 mod routed;
+mod scale;
 mod services;
 mod signals;
 mod state;
