@@ -166,6 +166,7 @@ impl NextHops {
                 Change::Link { index } => self.look_at_link |= index == self.interface,
                 Change::Addresses => self.bulk.addresses = true,
                 Change::Routes => self.bulk.routes = true,
+                Change::OwnRoutes => {}
                 Change::Neighbour { index, ip } => {
                     if index == self.interface
                         && let Some(hop) = self.hops.get_mut(&ip)

@@ -268,7 +268,7 @@ impl NodePort {
                 // Addresses and the interface take routes and neighbours along.
                 Change::Addresses => self.due = ALL,
                 Change::Link { index } if *index == self.index => self.due = ALL,
-                Change::Routes => self.due.routes = true,
+                Change::Routes | Change::OwnRoutes => self.due.routes = true,
                 Change::Neighbour { index, .. } if *index == self.index => {
                     self.due.neighbours = true;
                 }

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use netlink_packet_core::NlasIterator;
 
+use crate::reconcile::OWNER;
+
 /// Length of `struct nlmsghdr`: length, type, flags, sequence, port.
 const HEADER: usize = 16;
 /// Length of `struct ndmsg`, linux/neighbour.h.
@@ -28,6 +30,8 @@ pub enum Change {
     Addresses,
     /// Routes, policy rules or next-hop objects.
     Routes,
+    /// Routes that bear our mark: they lead to pods, and to no outer address.
+    OwnRoutes,
     /// A neighbour entry came, went or changed.
     Neighbour {
         /// Interface index of its link.
@@ -71,9 +75,12 @@ fn change(message: &[u8]) -> Result<Option<Change>, Unreadable> {
             }
         }
         libc::RTM_NEWADDR | libc::RTM_DELADDR => Ok(Some(Change::Addresses)),
-        libc::RTM_NEWROUTE | libc::RTM_DELROUTE | libc::RTM_NEWRULE | libc::RTM_DELRULE => {
-            Ok(Some(Change::Routes))
+        // struct rtmsg: family, lengths of destination and source, tos, table, protocol.
+        libc::RTM_NEWROUTE | libc::RTM_DELROUTE if body.get(5) == Some(&OWNER) => {
+            Ok(Some(Change::OwnRoutes))
         }
+        libc::RTM_NEWROUTE | libc::RTM_DELROUTE => Ok(Some(Change::Routes)),
+        libc::RTM_NEWRULE | libc::RTM_DELRULE => Ok(Some(Change::Routes)),
         RTM_NEWNEXTHOP | RTM_DELNEXTHOP => Ok(Some(Change::Routes)),
         libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => neighbour(body),
         _ => Ok(None),

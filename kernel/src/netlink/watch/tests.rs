@@ -4,6 +4,7 @@ use ringway_packet::mac::MacAddr;
 
 use super::*;
 use crate::netlink::{LinkChange, Netlink, Route};
+use crate::reconcile::OWNER;
 use crate::testing::{Wire, in_netns, set_up};
 use std::net::IpAddr;
 
@@ -157,7 +158,7 @@ fn every_kind_of_change_is_reported() {
             ("2001:db8:2::", 48, "fe80::1"),
         ] {
             settle(&watch);
-            let route = Route {
+            let mut route = Route {
                 protocol: crate::netlink::STATIC,
                 destination: ip(destination),
                 prefix_len,
@@ -168,6 +169,14 @@ fn every_kind_of_change_is_reported() {
             };
             w.netlink.set_route(&route).unwrap();
             wait_for(&watch, |c| *c == Change::Routes);
+            w.netlink.remove_route(&route).unwrap();
+            // With our mark they lead to pods: another matter, come and gone.
+            settle(&watch);
+            route.protocol = OWNER;
+            w.netlink.set_route(&route).unwrap();
+            assert_eq!(settle(&watch), [Change::OwnRoutes]);
+            w.netlink.remove_route(&route).unwrap();
+            assert_eq!(settle(&watch), [Change::OwnRoutes]);
         }
         for address in ["192.0.2.2", "2001:db8::2"] {
             let ip = ip(address);
