@@ -175,6 +175,7 @@ impl Control {
         let now = Instant::now();
         let outdated = self.outer.condition(&self.underlay);
         let all = self.ledger.conditions(now).into_iter().chain(outdated);
+        let all = all.chain(self.node.port.overrides());
         let all = all.chain(self.rules.conditions().iter().cloned());
         all.map(|condition| shown(condition, now)).collect()
     }

@@ -32,6 +32,7 @@ use crate::rules;
 mod addresses;
 mod link;
 mod neighbours;
+mod overrides;
 mod port;
 mod routes;
 mod settings;

@@ -138,6 +138,32 @@ fn a_former_address_receives_while_it_is_there() {
     });
 }
 
+#[test]
+fn a_route_that_takes_packets_for_pods_away_is_shown_and_fails_nothing() {
+    in_netns(|| {
+        let node = Node::new();
+        let mut control = node.start(1);
+        ip("route add 10.77.2.128/25 dev eth0");
+        control.handle_changes(vec![Change::Routes]);
+        std::thread::sleep(Duration::from_millis(200));
+        control.reconcile();
+        let shown = |control: &Control| {
+            let conditions = control.view().status.conditions;
+            let names: Vec<String> = conditions.into_iter().map(|c| c.what).collect();
+            names
+        };
+        assert_eq!(shown(&control), ["route 10.77.2.128/25"]);
+        // Pods reach each other all the same; the runtime shall not take the node out of service.
+        control.cni_status().unwrap();
+        ip("route del 10.77.2.128/25");
+        control.handle_changes(vec![Change::Routes]);
+        std::thread::sleep(Duration::from_millis(200));
+        control.reconcile();
+        assert_eq!(shown(&control), [""; 0]);
+        control.stop();
+    });
+}
+
 fn mtu(control: &Control, path: u32) -> u16 {
     control.publisher.current().path(PathId(path)).unwrap().mtu
 }

@@ -31,7 +31,7 @@ pub use address::{Address, Lifetime};
 pub use error::NetlinkError;
 pub use link::{Link, LinkChange, OperState};
 pub use neighbour::{Neighbour, NeighbourState};
-pub use route::{Route, STATIC};
+pub use route::{Foreign, Route, STATIC};
 pub use route_to::{RouteTo, Unroutable};
 pub use tap::Tap;
 pub use watch::{Change, Watch};

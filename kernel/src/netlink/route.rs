@@ -31,6 +31,52 @@ pub struct Route {
     pub protocol: u8,
 }
 
+/// A route of the main table that does not leave by a certain interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// Destination network.
+    pub destination: IpAddr,
+    /// Prefix length in bits.
+    pub prefix_len: u8,
+    /// `blackhole`, `unreachable`, `prohibit` or `throw`, if it is one of these.
+    pub refuses: Option<&'static str>,
+    /// Outgoing interface index; 0: none, or several.
+    pub interface: u32,
+    /// The protocol that has set it.
+    pub protocol: u8,
+    /// Metric (`RTA_PRIORITY`); the lower goes first.
+    pub metric: u32,
+    /// Type of service it is for; 0: every.
+    pub tos: u8,
+}
+
+impl Foreign {
+    fn from_message(m: &RouteMessage) -> Option<Self> {
+        let refuses = match m.header.kind {
+            RouteType::Unicast => None,
+            RouteType::BlackHole => Some("blackhole"),
+            RouteType::Unreachable => Some("unreachable"),
+            RouteType::Prohibit => Some("prohibit"),
+            RouteType::Throw => Some("throw"),
+            _ => return None,
+        };
+        let route = Route::from_message(m)?;
+        let metric = m.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Priority(metric) => Some(*metric),
+            _ => None,
+        });
+        Some(Self {
+            destination: route.destination,
+            prefix_len: route.prefix_len,
+            refuses,
+            interface: route.interface,
+            protocol: route.protocol,
+            metric: metric.unwrap_or(0),
+            tos: m.header.tos,
+        })
+    }
+}
+
 /// `RTPROT_STATIC`: of what stays as it was set.
 pub const STATIC: u8 = 4;
 /// `RTM_F_FIB_MATCH`, linux/rtnetlink.h: the entry of the table, not what follows from it for an address.
@@ -156,6 +202,15 @@ impl Netlink {
         destination: IpAddr,
         prefix_len: u8,
     ) -> Result<Option<Route>, NetlinkError> {
+        let found = self.fib_match(destination)?;
+        Ok(found.filter(|r| (r.destination, r.prefix_len) == (destination, prefix_len)))
+    }
+
+    /// The entry of the main table by which packets to an address go, if there is one.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked, or refuses such packets.
+    pub fn fib_match(&mut self, destination: IpAddr) -> Result<Option<Route>, NetlinkError> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(destination);
         message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
@@ -163,7 +218,7 @@ impl Netlink {
         message
             .attributes
             .push(RouteAttribute::Destination(destination.into()));
-        let what = || format!("looking up the route to {destination}/{prefix_len}");
+        let what = || format!("looking up the route to {destination}");
         let answers = match self.request(what, RouteNetlinkMessage::GetRoute(message), 0) {
             Err(e) if matches!(e.errno(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => {
                 return Ok(None);
@@ -173,10 +228,36 @@ impl Netlink {
         Ok(answers.iter().find_map(|answer| match answer {
             RouteNetlinkMessage::NewRoute(r) if r.header.table == RouteHeader::RT_TABLE_MAIN => {
                 Route::from_message(r)
-                    .filter(|r| (r.destination, r.prefix_len) == (destination, prefix_len))
             }
             _ => None,
         }))
+    }
+
+    /// Routes of the main table that do not leave by this link, those that refuse among them, one by one.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn each_foreign(
+        &mut self,
+        index: u32,
+        mut each: impl FnMut(Foreign),
+    ) -> Result<(), NetlinkError> {
+        let mut message = RouteMessage::default();
+        if self.strict {
+            message.header.table = RouteHeader::RT_TABLE_MAIN;
+        }
+        let message = RouteNetlinkMessage::GetRoute(message);
+        let what = || "listing routes".into();
+        self.exchange
+            .request_each(what, message, NLM_F_DUMP, |answer| {
+                if let RouteNetlinkMessage::NewRoute(r) = answer
+                    && r.header.table == RouteHeader::RT_TABLE_MAIN
+                    && let Some(route) = Foreign::from_message(&r)
+                    && route.interface != index
+                {
+                    each(route);
+                }
+            })
     }
 
     /// The same, one by one: the table may have a hundred thousand. Of a socket that is

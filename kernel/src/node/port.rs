@@ -1,7 +1,7 @@
 //! The node port as a whole: what is wanted of it, in the order in which it can be had.
 //!
 //! ```text
-//! link ─ settings ─ addresses ─ up ─ neighbours ─ routes
+//! link ─ settings ─ addresses ─ up ─ neighbours ─ routes ─ (others' routes that go before them)
 //! ```
 //!
 //! IPv6 needs an MTU of 1,280 and, for its addresses, its settings; routes need the interface up and addresses
@@ -18,6 +18,7 @@ use ringway_tables::Cidr;
 use super::addresses::{Addresses, Prefix, Ranked};
 use super::link::{self, Activity, Attributes};
 use super::neighbours::{Entry, Neighbours};
+use super::overrides::Overrides;
 use super::routes::{self, Routes};
 use super::settings::Settings;
 use super::{NodeError, Spec, next_hop, open, remove_renamed};
@@ -25,7 +26,7 @@ use crate::before::Before;
 use crate::mac;
 use crate::netlink::{Change, Netlink};
 use crate::pod::interface::Queues;
-use crate::reconcile::{Difference, Kernel, Ledger, Look, Outcome, Reconciled};
+use crate::reconcile::{Condition, Difference, Kernel, Ledger, Look, Outcome, Reconciled};
 
 /// How often neighbours and routes are looked at although nobody has told of a change.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -65,6 +66,7 @@ pub struct NodePort {
     activity: Reconciled<Activity>,
     neighbours: Reconciled<Neighbours>,
     routes: Reconciled<Routes>,
+    overrides: Overrides,
     /// The pods' part of the neighbours.
     pods: BTreeMap<IpAddr, MacAddr>,
     due: Due,
@@ -114,6 +116,7 @@ impl NodePort {
                 interface: interface(),
             }),
             routes: Reconciled::new(Routes),
+            overrides: Overrides::default(),
             pods: BTreeMap::new(),
             due: Due::default(),
             looked: Instant::now(),
@@ -262,6 +265,12 @@ impl NodePort {
 
     /// Takes note of what the kernel tells.
     pub fn notify(&mut self, changes: &[Change]) {
+        if changes
+            .iter()
+            .any(|c| matches!(c, Change::Overrun | Change::Routes | Change::Addresses))
+        {
+            self.overrides.tell();
+        }
         for change in changes {
             match change {
                 Change::Overrun => self.due = ALL,
@@ -301,7 +310,16 @@ impl NodePort {
             // What was changed may have taken more along, and what failed may depend on it.
             self.due = ALL;
         }
+        let interface = (self.spec.name.as_str(), self.index);
+        let wanted = self.routes.wanted();
+        self.overrides
+            .look(&mut self.netlink, interface, wanted, now);
         Presence::Present
+    }
+
+    /// Routes of somebody else that take packets for pods away from it.
+    pub fn overrides(&self) -> impl Iterator<Item = Condition> + '_ {
+        self.overrides.conditions()
     }
 
     /// What it is called that the interface is gone.

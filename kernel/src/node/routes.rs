@@ -18,6 +18,16 @@ pub(super) struct Destination {
 }
 
 impl Destination {
+    /// A network.
+    pub(super) fn to(cidr: Cidr) -> Self {
+        Self::of(cidr.network(), cidr.prefix_len())
+    }
+
+    /// Family (true: IPv6) and prefix length.
+    pub(super) fn length(&self) -> (bool, u8) {
+        (self.network.is_ipv6(), self.len.0)
+    }
+
     fn of(network: IpAddr, len: u8) -> Self {
         Self {
             len: Reverse(len),
@@ -69,7 +79,7 @@ pub(super) fn wanted_of(spec: &Spec, prefix: Cidr) -> (Destination, Option<Lead>
     let own = spec.own.iter().find(|own| own.cidr == prefix);
     let remote = || spec.peers.get(&prefix).and_then(|cidr| leads.remote(cidr));
     let wanted = own.and_then(|own| leads.own(own)).or_else(remote);
-    let to = Destination::of(prefix.network(), prefix.prefix_len());
+    let to = Destination::to(prefix);
     (to, wanted.map(|(_, lead)| lead))
 }
 
@@ -94,7 +104,7 @@ impl Leads {
             source: (!cidr.is_ipv6()).then(|| own.gateway.unwrap_or(main)),
             elsewhere: None,
         };
-        Some((Destination::of(cidr.network(), cidr.prefix_len()), lead))
+        Some((Destination::to(*cidr), lead))
     }
 
     fn remote(self, cidr: &Cidr) -> Option<(Destination, Lead)> {
@@ -104,7 +114,7 @@ impl Leads {
             source: Some(self.first[usize::from(v6)]?),
             elsewhere: None,
         };
-        Some((Destination::of(cidr.network(), cidr.prefix_len()), lead))
+        Some((Destination::to(*cidr), lead))
     }
 }
 

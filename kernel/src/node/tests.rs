@@ -341,6 +341,99 @@ fn what_changed_while_notifications_were_lost_is_set_again() {
     });
 }
 
+fn ip(line: &str) {
+    let mut command = std::process::Command::new("ip");
+    let status = command.args(line.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {line}");
+}
+
+#[test]
+fn a_route_of_somebody_else_that_goes_before_ours_is_named() {
+    use crate::netlink::Change;
+    use std::time::{Duration, Instant};
+
+    in_netns(|| {
+        let _under = underlay();
+        ip("link set under0 up");
+        ip("link set lo up");
+        let (mut before, mut ledger) = (Before::default(), Ledger::default());
+        let opened = NodePort::open(spec(PEER, BOTH), 1, &mut before, &mut ledger);
+        let (mut port, _queues) = opened.unwrap();
+        let mut now = Instant::now();
+        let mut named = |told: Change| {
+            port.notify(&[told]);
+            now += Duration::from_secs(20);
+            port.look(&mut before, &mut ledger, now);
+            assert_eq!(ledger.restored_count(), 0);
+            assert_eq!(ledger.conditions(now), [], "CNI's STATUS asks for these");
+            port.overrides().collect::<Vec<_>>()
+        };
+        assert_eq!(named(Change::Routes), []);
+        for (route, found) in [
+            ("10.77.2.128/25 dev under0", "by under0, protocol number 3"),
+            ("fd77:2::/80 dev under0", "by under0, protocol number 3"),
+            (
+                "10.77.1.7/32 dev under0 proto static metric 50",
+                "by under0, protocol number 4 (static)",
+            ),
+            ("blackhole 10.77.2.7/32", "blackhole"),
+            ("unreachable 10.77.2.8/32", "unreachable"),
+            ("throw 10.77.2.9/32", "throw"),
+            ("prohibit fd77:2::9/128 dev lo metric 7", "prohibit"),
+            // The same network, and before ours.
+            ("fd77:2::/64 dev under0 metric 512", "by under0"),
+            ("blackhole fd77:2::/64 metric 512", "blackhole"),
+            ("10.77.2.0/24 dev under0 tos 0x10", "by under0"),
+        ] {
+            ip(&format!("route add {route}"));
+            let all = named(Change::Routes);
+            let [one] = all.as_slice() else {
+                panic!("{route}: {all:?}");
+            };
+            let cidr = route.split(' ').find(|word| word.contains('/')).unwrap();
+            assert_eq!(one.what, format!("route {cidr}"));
+            assert!(one.found.starts_with(found), "{one}");
+            assert_eq!(one.wanted, "by ringway0");
+            // What is said removes it.
+            let (_, command) = one.why.split_once("`ip ").unwrap();
+            ip(command.split('`').next().unwrap());
+            assert_eq!(named(Change::Routes), [], "{route}");
+        }
+        // Of two equals the kernel takes the first.
+        ip("route prepend 10.77.2.0/24 dev under0");
+        assert_eq!(named(Change::Routes).len(), 1);
+        ip("route del 10.77.2.0/24 dev under0");
+        // An address of another interface in a pod network brings its route along.
+        ip("addr add 10.77.1.77/25 dev under0");
+        let all = named(Change::Addresses);
+        assert!(
+            all[0].found.contains("the kernel") && all.len() == 1,
+            "{all:?}"
+        );
+        ip("addr del 10.77.1.77/25 dev under0");
+        assert_eq!(named(Change::Addresses), []);
+        // What is wider, elsewhere, or behind ours takes nothing.
+        for route in [
+            "default dev under0",
+            "10.77.0.0/16 dev under0",
+            "10.78.0.0/24 dev under0",
+            "blackhole fd77::/16",
+            "10.77.2.0/24 dev under0 metric 50",
+            "fd77:2::/64 dev under0 metric 2000",
+        ] {
+            ip(&format!("route add {route}"));
+        }
+        assert_eq!(named(Change::Routes), []);
+        // Many are counted.
+        for n in 2..42 {
+            ip(&format!("route add blackhole 10.77.2.{n}/32"));
+        }
+        let all = named(Change::Routes);
+        assert_eq!(all.len(), 17);
+        assert_eq!(all[16].what, "24 more routes");
+    });
+}
+
 #[test]
 fn routes_that_change_one_by_one_are_those_of_a_whole_spec() {
     use std::time::Instant;

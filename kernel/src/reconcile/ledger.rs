@@ -359,8 +359,8 @@ impl Entry {
     }
 }
 
-/// Who has set it, in words.
-struct By(Option<u8>);
+/// Who has set it, in words: the number of a routing protocol.
+pub struct By(pub Option<u8>);
 
 impl fmt::Display for By {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

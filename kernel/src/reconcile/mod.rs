@@ -31,7 +31,7 @@ use crate::netlink::{Netlink, NetlinkError};
 use crate::sysctl::SysctlError;
 
 pub use ledger::{
-    BACKOFF, Condition, Difference, Ledger, PATIENCE, PAUSE_MAX, PauseTooLong, QUIET, WINDOW,
+    BACKOFF, By, Condition, Difference, Ledger, PATIENCE, PAUSE_MAX, PauseTooLong, QUIET, WINDOW,
 };
 
 /// The protocol number of what is ours (`rtm_protocol`, `IFA_PROTO`, `NDA_PROTOCOL`): 82, an `R`. The kernel
@@ -194,6 +194,11 @@ impl<T: Kind> Reconciled<T> {
             fresh: BTreeSet::new(),
             gone: Vec::new(),
         }
+    }
+
+    /// All that is wanted.
+    pub fn wanted(&self) -> &Wanted<T::Key, T::Value> {
+        &self.wanted
     }
 
     /// Of what kind.
