@@ -27,6 +27,8 @@ use super::{Control, Descriptors};
 use crate::underlay::Unsuited;
 use crate::view::SocketStatus;
 
+/// Routes of a plan that are set one by one; of more all that is wanted is compared.
+const ONE_BY_ONE: usize = 1000;
 /// Names in a message.
 const NAMED: usize = 3;
 
@@ -243,8 +245,11 @@ impl Control {
                 Step::SetNode(_) | Step::SetPeer(_) | Step::RemovePeer(_) => {}
             }
         }
-        if added.is_empty() && removed.is_empty() {
-            return;
+        match added.len() + removed.len() {
+            0 => return,
+            // One by one they would move the rest each time.
+            n if n > ONE_BY_ONE => return self.want_node(),
+            _ => {}
         }
         let before = &mut self.state.before;
         self.node

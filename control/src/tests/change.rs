@@ -230,6 +230,30 @@ fn what_cannot_be_is_refused_as_a_whole() {
 }
 
 #[test]
+fn many_routes_at_once_are_set_as_few_are() {
+    in_netns(|| {
+        let node = Node::new();
+        let mut control = node.start(1);
+        let mut all = Contents {
+            node: None,
+            peers: vec![peer("other", "192.168.77.9", EncapKind::Vxlan, [None; 2])],
+            routes: (0..1500)
+                .map(|n| route(&format!("10.{}.{}.0/24", 80 + n / 256, n % 256), "other"))
+                .collect(),
+        };
+        let before = kernel_routes(&mut control).len();
+        control.hears(Change::Replace(all.clone())).unwrap();
+        assert_eq!(kernel_routes(&mut control).len(), before + 1500);
+        all.routes.truncate(10);
+        control.hears(Change::Replace(all)).unwrap();
+        assert_eq!(kernel_routes(&mut control).len(), before + 10);
+        control.reconcile();
+        assert_eq!(control.reconcile_status().restored, 0);
+        control.stop();
+    });
+}
+
+#[test]
 fn a_source_may_say_what_the_nodes_own_networks_are() {
     in_netns(|| {
         let (node, pod) = (Node::new(), Pod::new());
