@@ -4,7 +4,7 @@ use crate::common::{assert_none, check_traffic};
 use crate::harness::{eventually, network_test};
 use crate::live::{Volley, change, text};
 use ringway_perf::lab::{Family, Io, Mode, Netns, Pod, RingwayOptions, Topology};
-use ringway_perf::traffic::OutageProbe;
+use ringway_perf::traffic::{OutageProbe, ping};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -161,10 +161,18 @@ fn an_address_that_nobody_uses_comes_and_goes_without_a_loss() {
             let node = topology.n1.ns.clone();
             let agent = topology.n1.agent().unwrap();
             let before = agent.json(&["status"]).unwrap()["snapshot"].clone();
+            let pairs = [(&p1, &p3), (&p3, &p1), (&p1, &p2)];
+            for family in Family::BOTH {
+                // Neighbours know each other: a solicitation that is lost costs a second of packets.
+                for (from, to) in pairs {
+                    let answers = ping(&from.ns, to.ip(family), 1, 56, TAKEN).unwrap();
+                    assert!(answers.all(), "{io} {family}: {answers}");
+                }
+            }
             let mut volleys = Vec::new();
             for family in Family::BOTH {
-                for (from, to) in [(&p1, &p3), (&p3, &p1), (&p1, &p2)] {
-                    let what = format!("{io} {family}");
+                for (n, (from, to)) in pairs.into_iter().enumerate() {
+                    let what = format!("{io} {family} pair {n}");
                     let (from, to, ip) = (&from.ns, &to.ns, to.ip(family));
                     volleys.push(Volley::start(&what, from, to, ip));
                 }
