@@ -173,10 +173,13 @@ fn every_kind_of_change_is_reported() {
             // With our mark they lead to pods: another matter, come and gone.
             settle(&watch);
             route.protocol = OWNER;
+            let own = |all: BTreeSet<Change>| {
+                all.contains(&Change::OwnRoutes) && !all.contains(&Change::Routes)
+            };
             w.netlink.set_route(&route).unwrap();
-            assert_eq!(settle(&watch), [Change::OwnRoutes]);
+            assert!(own(settle(&watch).into_iter().collect()));
             w.netlink.remove_route(&route).unwrap();
-            assert_eq!(settle(&watch), [Change::OwnRoutes]);
+            assert!(own(settle(&watch).into_iter().collect()));
         }
         for address in ["192.0.2.2", "2001:db8::2"] {
             let ip = ip(address);
@@ -226,9 +229,9 @@ fn one_change_many_times_is_one() {
         let index = w.here.index;
         let links = settle(&watch)
             .into_iter()
-            .filter(|c| *c == Change::Link { index })
+            .filter(|c| [Change::Link { index }, Change::Overrun].contains(c))
             .count();
-        // The thread that reads may be late.
+        // The thread that reads may be late, so much that the kernel has dropped messages: one change as well.
         let rounds = started.elapsed().as_millis() / INTERVAL.as_millis() + 2;
         assert!(
             (1..=rounds as usize).contains(&links),
