@@ -132,6 +132,11 @@ impl Kind for Settings {
         Ok(())
     }
 
+    /// Forwarding of all interfaces is that of each.
+    fn followed(&mut self, setting: &Setting, value: &String) -> bool {
+        sysctl::get(&setting.key).is_ok_and(|now| now == *value)
+    }
+
     fn set(
         &mut self,
         kernel: &mut Kernel<'_>,

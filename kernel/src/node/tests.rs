@@ -347,6 +347,28 @@ fn ip(line: &str) {
     assert!(status.success(), "ip {line}");
 }
 
+/// What somebody does to one thing counts for that thing only, though the kernel changes another with it.
+#[test]
+fn forwarding_of_all_that_is_turned_off_is_one_change() {
+    use std::time::Instant;
+
+    in_netns(|| {
+        let _under = underlay();
+        let (mut before, mut ledger) = (Before::default(), Ledger::default());
+        let opened = NodePort::open(spec(PEER, BOTH), 1, &mut before, &mut ledger);
+        let (mut port, _queues) = opened.unwrap();
+        sysctl::set("ipv4/ip_forward", "0").unwrap();
+        assert_eq!(sysctl::get("ipv4/conf/ringway0/forwarding").unwrap(), "0");
+        port.look(&mut before, &mut ledger, Instant::now());
+        assert_eq!(
+            ledger.last_restored(),
+            Some("setting ipv4/ip_forward is 1 again, was 0")
+        );
+        assert_eq!(ledger.restored_count(), 1);
+        assert_eq!(sysctl::get("ipv4/conf/ringway0/forwarding").unwrap(), "1");
+    });
+}
+
 #[test]
 fn a_route_of_somebody_else_that_goes_before_ours_is_named() {
     use crate::netlink::Change;

@@ -129,6 +129,11 @@ pub trait Kind {
         None
     }
 
+    /// Whether one that differed is right by now, because another of the kind was set before it.
+    fn followed(&mut self, _: &Self::Key, _: &Self::Value) -> bool {
+        false
+    }
+
     /// Sets one, in place of `actual` if there is something.
     ///
     /// # Errors
@@ -294,6 +299,10 @@ impl<T: Kind> Reconciled<T> {
         let (mut outcome, mut look_ups) = (Outcome::default(), LOOK_UPS);
         for at in (0..right.len()).filter(|at| !right[*at]) {
             let (key, value) = &self.wanted.0[at];
+            if outcome.set > 0 && self.kind.followed(key, value) {
+                self.fresh.remove(key);
+                continue;
+            }
             let fresh = self.fresh.contains(key);
             let mut actual = other.get_mut(at).and_then(Option::take);
             if actual.is_none() && !fresh && look_ups > 0 {
