@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ringway_cluster::{Contents, Node, PathSpec, Peer, Route, Source, Via};
+use ringway_cluster::{Change, Cluster, Contents, Node, PathSpec, Peer, Plan, Route, Source, Via};
 use ringway_tables::Cidr;
 
-use super::Config;
+use super::{Config, ConfigError, Problem};
 
 /// Preference of what somebody wrote down, as BIRD's for static routes.
 const PREFERENCE: u32 = 200;
@@ -14,6 +14,20 @@ impl Config {
     /// The name of this source.
     pub fn source() -> Source {
         Source::new("file")
+    }
+
+    /// A cluster of which the file alone tells, and the plan that leads to it from nothing.
+    ///
+    /// # Errors
+    /// What it says contradicts itself.
+    pub fn cluster(&self) -> Result<(Cluster, Plan), ConfigError> {
+        let mut cluster = Cluster::default();
+        let all = Change::Replace(self.contents());
+        let plan = cluster.update(&Self::source(), all).map_err(|e| {
+            let why = e.to_string();
+            ConfigError::at(&self.file, "peers", Problem::Refused { why })
+        })?;
+        Ok((cluster, plan))
     }
 
     /// All that the file says: the node, its peers, and where pods are.

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context;
-use ringway_cluster::{Change, Cluster, Plan};
+use ringway_cluster::{Cluster, Plan};
 use ringway_ports::ethtool;
 use ringway_ports::socket::{PathMtu, SocketConfig, UdpChecksum, UdpUnderlay, probe};
 use ringway_worker as worker;
@@ -53,9 +53,7 @@ impl Acquired {
     /// # Errors
     /// Another agent is at work, or something of it cannot be had.
     pub fn open(config: &Config) -> anyhow::Result<Acquired> {
-        let mut cluster = Cluster::default();
-        let all = Change::Replace(config.contents());
-        let plan = cluster.update(&Config::source(), all)?;
+        let (cluster, plan) = config.cluster()?;
         let wanted = cluster.state();
         let state_dir = StateDir::lock(&config.node.state_dir)?;
         let mut state = state_dir.load()?;

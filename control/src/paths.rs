@@ -1,8 +1,8 @@
 //! What the underlay says of the paths to peers: next hops and MTUs, kept up to date.
 //!
 //! The MTU of a path is what its encapsulation leaves of the least of four: the interface's, the route's,
-//! what ICMP said of the way, and what the configuration says of the peer. Its next hop goes into the outer header, where rings find it; a path
-//! without one goes by sockets, and the kernel asks for it.
+//! what ICMP said of the way, and what is wanted of the peer's path. Its next hop goes into the outer header,
+//! where rings find it; a path without one goes by sockets, and the kernel asks for it.
 
 use std::time::Instant;
 

@@ -288,7 +288,6 @@ impl Surroundings<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringway_cluster::{Change, Cluster};
     use ringway_packet::addr::{from_ip, mapped};
     use ringway_tables::{PathId, Target};
 
@@ -305,9 +304,7 @@ mod tests {
             choices: Vec::new(),
             veth: false,
         };
-        let mut cluster = Cluster::default();
-        let all = Change::Replace(config.contents());
-        let plan = cluster.update(&Config::source(), all).unwrap();
+        let (cluster, plan) = config.cluster().unwrap();
         let mut tables = Snapshot::default();
         let around = Surroundings {
             config: &config,

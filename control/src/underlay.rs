@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ringway_kernel::netlink::{Address, Netlink, NetlinkError};
 use ringway_kernel::next_hop::Endpoints;
 
-use ringway_cluster::{Change, Cluster, Peer, Plan, Route, State, Step, Via};
+use ringway_cluster::{Peer, Plan, Route, State, Step, Via};
 use ringway_config::{Config, ConfigError, EncapKind, Family, Problem};
 use ringway_config::{common_family, family_name};
 use ringway_encap::mtu;
@@ -332,26 +332,6 @@ impl Underlay {
     }
 }
 
-/// What the file says of the cluster, as a state of its own.
-///
-/// # Errors
-/// It contradicts itself.
-pub fn wanted(config: &Config) -> Result<State, ConfigError> {
-    let mut cluster = Cluster::default();
-    let all = Change::Replace(config.contents());
-    match cluster.update(&Config::source(), all) {
-        Ok(_) => Ok(cluster.state().clone()),
-        Err(e) => {
-            let why = e.to_string();
-            Err(ConfigError::at(
-                &config.file,
-                "peers",
-                Problem::Refused { why },
-            ))
-        }
-    }
-}
-
 /// Why the underlay does not suit what is wanted.
 #[derive(Debug, thiserror::Error)]
 #[error("{problem}")]
@@ -433,12 +413,12 @@ pod_cidrs = ["10.77.3.0/24", "fd77:3::/64"]
     }
 
     fn check(underlay: &Underlay, config: &Config) -> Result<(), ConfigError> {
-        let checked = underlay.check(config, &wanted(config).unwrap());
+        let checked = underlay.check(config, config.cluster().unwrap().0.state());
         checked.map_err(|e| e.of(config))
     }
 
     fn pod_mtu(underlay: &Underlay, config: &Config) -> u16 {
-        underlay.pod_mtu(config, &wanted(config).unwrap())
+        underlay.pod_mtu(config, config.cluster().unwrap().0.state())
     }
 
     #[test]
@@ -533,7 +513,7 @@ pod_cidrs = ["10.77.3.0/24", "fd77:3::/64"]
             let mut nl = Netlink::open().unwrap();
             let c = config("");
             let refused = |nl: &mut Netlink, c: &Config, words: &[&str]| {
-                let text = Underlay::examine(c, &wanted(c).unwrap(), nl)
+                let text = Underlay::examine(c, c.cluster().unwrap().0.state(), nl)
                     .unwrap_err()
                     .to_string();
                 for word in words.iter().chain(&["to do:"]) {
@@ -555,7 +535,7 @@ pod_cidrs = ["10.77.3.0/24", "fd77:3::/64"]
                 let ip = ip.parse().unwrap();
                 nl.add_address(index, ip, len).unwrap();
                 let c = config("");
-                let outcome = Underlay::examine(&c, &wanted(&c).unwrap(), &mut nl);
+                let outcome = Underlay::examine(&c, c.cluster().unwrap().0.state(), &mut nl);
                 nl.remove_address(index, ip, len).unwrap();
                 outcome.map_err(|e| e.to_string())
             };

@@ -44,6 +44,14 @@ pub fn in_netns<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) ->
     }
 }
 
+/// `ip` with these words, in the calling thread's namespace; it succeeds.
+#[track_caller]
+pub fn ip(line: &str) {
+    let mut command = std::process::Command::new("ip");
+    let output = command.args(line.split(' ')).output().unwrap();
+    assert!(output.status.success(), "ip {line}: {output:?}");
+}
+
 /// Sets a link up or down.
 pub fn set_up(netlink: &mut Netlink, index: u32, up: bool) {
     let change = LinkChange {

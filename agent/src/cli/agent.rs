@@ -26,7 +26,7 @@ use crate::log::Log;
 use ringway_config::Config;
 use ringway_control::config_file::{self, Reloads};
 use ringway_control::processors;
-use ringway_control::underlay::{self, Underlay};
+use ringway_control::underlay::Underlay;
 use ringway_control::{Acquired, Control, Reloaded, Request, Requests};
 
 /// How often an underlay that is not ready is looked at again.
@@ -68,10 +68,10 @@ fn raise_descriptor_limit() {
 /// Waits for the underlay's interface and address. Any other mistake is for the start to tell.
 async fn await_underlay(config: &Config) -> anyhow::Result<()> {
     let mut netlink = Netlink::open()?;
-    let state = underlay::wanted(config)?;
+    let (cluster, _) = config.cluster()?;
     let mut told = String::new();
     loop {
-        let problem = match Underlay::examine(config, &state, &mut netlink) {
+        let problem = match Underlay::examine(config, cluster.state(), &mut netlink) {
             Err(e) if e.problem.may_pass() => e,
             _ => return Ok(()),
         };

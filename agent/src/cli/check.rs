@@ -9,7 +9,7 @@ use super::client::Client;
 use super::{Failure, output, show};
 use ringway_config::{Config, ConfigError, Problem};
 use ringway_control::processors;
-use ringway_control::underlay::{self, Underlay};
+use ringway_control::underlay::Underlay;
 use ringway_control::view::Status;
 
 /// Warnings that are printed; a route that is missing concerns a thousand peers alike.
@@ -19,8 +19,8 @@ const PRINTED: usize = 8;
 /// to another than was meant.
 pub(super) fn check(config: &Config) -> Result<(), Failure> {
     let mut netlink = Netlink::open().map_err(anyhow::Error::from)?;
-    let state = underlay::wanted(config)?;
-    let underlay = Underlay::examine(config, &state, &mut netlink)?;
+    let (cluster, _) = config.cluster()?;
+    let underlay = Underlay::examine(config, cluster.state(), &mut netlink)?;
     processors::check(config)?;
     let mut warnings = ringway_config::nested(config);
     warnings.extend(peers(config, &underlay, &mut netlink).map_err(anyhow::Error::from)?);
@@ -40,7 +40,7 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
         config.peers.len(),
         underlay.interface,
         show::join(underlay.addresses()),
-        underlay.pod_mtu(config, &state)
+        underlay.pod_mtu(config, cluster.state())
     )))
 }
 

@@ -1,5 +1,7 @@
 //! Another outer address than the one in use.
 
+use ringway_kernel::testing::ip;
+
 use super::*;
 
 fn index() -> (Netlink, u32) {
@@ -65,12 +67,6 @@ fn another_outer_address_is_taken() {
             netlink.delete_link("eth0").unwrap();
         }
     });
-}
-
-fn ip(line: &str) {
-    let mut command = std::process::Command::new("ip");
-    let status = command.args(line.split(' ')).status().unwrap();
-    assert!(status.success(), "ip {line}");
 }
 
 fn add(n: u8) {

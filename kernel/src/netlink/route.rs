@@ -242,35 +242,40 @@ impl Netlink {
         index: u32,
         mut each: impl FnMut(Foreign),
     ) -> Result<(), NetlinkError> {
-        let mut message = RouteMessage::default();
-        if self.strict {
-            message.header.table = RouteHeader::RT_TABLE_MAIN;
-        }
-        let message = RouteNetlinkMessage::GetRoute(message);
-        let what = || "listing routes".into();
-        self.exchange
-            .request_each(what, message, NLM_F_DUMP, |answer| {
-                if let RouteNetlinkMessage::NewRoute(r) = answer
-                    && r.header.table == RouteHeader::RT_TABLE_MAIN
-                    && let Some(route) = Foreign::from_message(&r)
-                    && route.interface != index
-                {
-                    each(route);
-                }
-            })
+        self.each_of_main(None, |message| {
+            let route = Foreign::from_message(message);
+            route.filter(|r| r.interface != index).map(&mut each);
+        })
     }
 
-    /// The same, one by one: the table may have a hundred thousand. Of a socket that is
+    /// What [`routes`](Self::routes) lists, one by one: the table may have a hundred thousand. Of a socket that is
     /// [strict](Netlink::strict) the kernel leaves other links' out.
+    ///
+    /// # Errors
+    /// They cannot be listed.
     pub fn each_route(
         &mut self,
         index: u32,
         mut each: impl FnMut(Route),
     ) -> Result<(), NetlinkError> {
+        self.each_of_main(Some(index), |message| {
+            if message.header.kind == RouteType::Unicast {
+                let route = Route::from_message(message);
+                route.filter(|r| r.interface == index).map(&mut each);
+            }
+        })
+    }
+
+    /// Every entry of the main table; a strict socket has the kernel leave out what is not of `link`.
+    fn each_of_main(
+        &mut self,
+        link: Option<u32>,
+        mut each: impl FnMut(&RouteMessage),
+    ) -> Result<(), NetlinkError> {
         let mut message = RouteMessage::default();
         if self.strict {
             message.header.table = RouteHeader::RT_TABLE_MAIN;
-            message.attributes.push(RouteAttribute::Oif(index));
+            message.attributes.extend(link.map(RouteAttribute::Oif));
         }
         let message = RouteNetlinkMessage::GetRoute(message);
         let what = || "listing routes".into();
@@ -278,11 +283,8 @@ impl Netlink {
             .request_each(what, message, NLM_F_DUMP, |answer| {
                 if let RouteNetlinkMessage::NewRoute(r) = answer
                     && r.header.table == RouteHeader::RT_TABLE_MAIN
-                    && r.header.kind == RouteType::Unicast
-                    && let Some(route) = Route::from_message(&r)
-                    && route.interface == index
                 {
-                    each(route);
+                    each(&r);
                 }
             })
     }

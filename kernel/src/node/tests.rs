@@ -1,4 +1,4 @@
-use crate::testing::in_netns;
+use crate::testing::{in_netns, ip};
 use crate::{mac, sysctl};
 
 use super::*;
@@ -339,12 +339,6 @@ fn what_changed_while_notifications_were_lost_is_set_again() {
             .unwrap();
         assert_eq!(hop.mac, Some(mac::GATEWAY));
     });
-}
-
-fn ip(line: &str) {
-    let mut command = std::process::Command::new("ip");
-    let status = command.args(line.split(' ')).status().unwrap();
-    assert!(status.success(), "ip {line}");
 }
 
 /// What somebody does to one thing counts for that thing only, though the kernel changes another with it.

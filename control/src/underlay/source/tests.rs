@@ -1,13 +1,12 @@
 //! Each trap on a real interface, in both families, and the whole order on addresses made up.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ringway_kernel::testing::in_netns;
+use ringway_kernel::testing::{in_netns, ip};
 
 use super::*;
-use crate::underlay::{Underlay, wanted};
+use crate::underlay::Underlay;
 use ringway_config::Config;
 use ringway_ports::tap::{self, Opened, TapOptions};
 
@@ -19,12 +18,6 @@ fn eth0() -> Opened {
     opened
 }
 
-#[track_caller]
-fn ip(line: &str) {
-    let output = Command::new("ip").args(line.split(' ')).output().unwrap();
-    assert!(output.status.success(), "ip {line}: {output:?}");
-}
-
 fn config(extra: &str) -> Config {
     let text = include_str!("../../../../config/ringway.toml");
     let text = text.replace("vni = 1", &format!("vni = 1\n{extra}"));
@@ -34,8 +27,8 @@ fn config(extra: &str) -> Config {
 fn examine() -> Underlay {
     let mut netlink = Netlink::open().unwrap();
     let config = config("");
-    let state = wanted(&config).unwrap();
-    Underlay::examine(&config, &state, &mut netlink).unwrap_or_else(|e| panic!("{e}"))
+    let (cluster, _) = config.cluster().unwrap();
+    Underlay::examine(&config, cluster.state(), &mut netlink).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Chosen and passed over, of each family.
