@@ -9,6 +9,7 @@
 //! configuration file) and knows neither tables nor workers; who applies a plan knows no source.
 #![forbid(unsafe_code)]
 
+pub mod flannel;
 pub mod model;
 pub mod source;
 

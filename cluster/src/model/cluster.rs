@@ -31,6 +31,8 @@ pub struct Contents {
 pub enum Change {
     /// This is all it says now: a file that was read, a list that was fetched anew.
     Replace(Contents),
+    /// This node is another.
+    SetNode(Node),
     /// A peer is new, or different.
     SetPeer(Peer),
     /// It does not know the peer any more.
@@ -39,6 +41,8 @@ pub enum Change {
     SetRoute(Route),
     /// It does not know the route any more.
     RemoveRoute(Cidr),
+    /// Several at once, in force or refused together; each peer and each prefix at most once.
+    Several(Vec<Change>),
 }
 
 /// The desired state and what led to it.
@@ -129,6 +133,7 @@ impl Cluster {
     fn edits(&self, source: &Source, change: Change) -> Result<Vec<Edit>, ClusterError> {
         let mut edits = Vec::new();
         match change {
+            Change::SetNode(node) => edits.push(Edit::Node(node)),
             Change::SetPeer(peer) => edits.push(self.own_peer(source, peer)?),
             Change::RemovePeer(name) => {
                 if self
@@ -143,6 +148,11 @@ impl Cluster {
             Change::SetRoute(route) => edits.push(own_route(source, route)),
             Change::RemoveRoute(prefix) => edits.push(Edit::Route(prefix, source.clone(), None)),
             Change::Replace(contents) => self.replace(source, contents, &mut edits)?,
+            Change::Several(changes) => {
+                for change in changes {
+                    edits.extend(self.edits(source, change)?);
+                }
+            }
         }
         Ok(edits)
     }
