@@ -147,6 +147,8 @@ pub enum Problem {
         from: IpAddr,
         why: String,
     },
+    #[error("no interface leads to the other nodes by itself: {why}")]
+    NoInterface { why: String },
     #[error("there is no interface {value:?} in this namespace; there are {found}")]
     InterfaceMissing { value: String, found: String },
     #[error("interface {value} is down")]
@@ -204,7 +206,8 @@ impl Problem {
     pub fn may_pass(&self) -> bool {
         matches!(
             self,
-            Self::InterfaceMissing { .. }
+            Self::NoInterface { .. }
+                | Self::InterfaceMissing { .. }
                 | Self::InterfaceDown { .. }
                 | Self::InterfaceNoAddress { .. }
                 | Self::AddressNotThere { .. }
@@ -303,7 +306,7 @@ impl Problem {
             Self::NoRoute { value, .. } => {
                 format!("correct the address, or add a route: ip route get {value}")
             }
-            Self::InterfaceMissing { .. } => {
+            Self::NoInterface { .. } | Self::InterfaceMissing { .. } => {
                 "name the interface that leads to the other nodes in underlay.interface".into()
             }
             Self::InterfaceDown { value } => format!("ip link set {value} up"),

@@ -47,6 +47,9 @@ pub const DEFAULT_FILE: &str = "/etc/ringway/ringway.toml";
 /// Where the API socket is unless the configuration says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/ringway/ringway.sock";
 
+/// What [`UnderlayConfig::interface`] is where the machine decides.
+pub const AUTO: &str = "auto";
+
 /// The effective configuration: every default filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -82,6 +85,8 @@ pub struct Node {
     pub state_dir: PathBuf,
     /// Path of the API socket.
     pub socket: PathBuf,
+    /// Where kernel settings are read and written.
+    pub sysctl_root: PathBuf,
     /// Inner MAC of tunnelled IPv4 packets to this node.
     pub vtep_mac: MacAddr,
     /// Inner MAC of tunnelled IPv6 packets to this node.
@@ -91,7 +96,7 @@ pub struct Node {
 /// `[underlay]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnderlayConfig {
-    /// Interface the tunnels go through.
+    /// Interface the tunnels go through, or [`AUTO`].
     pub interface: String,
     /// Outer addresses; empty: taken from the interface.
     pub addresses: Vec<IpAddr>,

@@ -35,6 +35,8 @@ pub(super) struct Node {
     pub state_dir: String,
     #[serde(default = "socket")]
     pub socket: String,
+    #[serde(default = "sysctl_root")]
+    pub sysctl_root: String,
     pub vtep_mac: Option<String>,
     pub vtep_mac_v6: Option<String>,
 }
@@ -42,6 +44,7 @@ pub(super) struct Node {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Underlay {
+    #[serde(default = "automatic")]
     pub interface: String,
     #[serde(default)]
     pub addresses: Vec<String>,
@@ -136,6 +139,12 @@ fn state_dir() -> String {
 }
 fn socket() -> String {
     super::DEFAULT_SOCKET.into()
+}
+fn sysctl_root() -> String {
+    ringway_kernel::sysctl::ROOT.into()
+}
+fn automatic() -> String {
+    super::AUTO.into()
 }
 fn encap() -> EncapKind {
     EncapKind::Vxlan

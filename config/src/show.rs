@@ -50,6 +50,10 @@ pub const KEYS: &[KeyDoc] = &[
         "directory of the state file; one agent per directory",
     ),
     key("node.socket", "path of the API socket"),
+    key(
+        "node.sysctl_root",
+        "where kernel settings are mounted writable, if not at /proc/sys/net",
+    ),
     live(
         "node.vtep_mac",
         "inner MAC of IPv4 packets to this node; default: from the pod network",
@@ -57,7 +61,7 @@ pub const KEYS: &[KeyDoc] = &[
     live("node.vtep_mac_v6", "the same for IPv6; default: vtep_mac"),
     key(
         "underlay.interface",
-        "interface that leads to the other nodes",
+        "interface that leads to the other nodes; auto: that of the address $NODE_IP, else of the default route",
     ),
     live(
         "underlay.addresses",
@@ -159,6 +163,7 @@ pub fn show(config: &Config) -> String {
             ("interface", quote(&n.interface)),
             ("state_dir", quote(&n.state_dir.display())),
             ("socket", quote(&n.socket.display())),
+            ("sysctl_root", quote(&n.sysctl_root.display())),
             ("vtep_mac", quote(&n.vtep_mac)),
             ("vtep_mac_v6", quote(&n.vtep_mac_v6)),
         ],

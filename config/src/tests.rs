@@ -116,7 +116,7 @@ fn a_key_is_live_if_its_new_value_is_in_force_and_only_then() {
     // Every key once more with another value.
     let text = SAMPLE
         .replace("10.77.1.0/24", "10.77.5.0/24")
-        .replace("name = \"node1\"", "name = \"n9\"\ncluster_cidrs = [\"10.77.0.0/16\", \"fd77::/16\"]\ninterface = \"rw9\"\nstate_dir = \"/s\"\nsocket = \"/k\"\nvtep_mac = \"0e:00:00:00:00:09\"\nvtep_mac_v6 = \"0e:00:00:00:06:09\"")
+        .replace("name = \"node1\"", "name = \"n9\"\ncluster_cidrs = [\"10.77.0.0/16\", \"fd77::/16\"]\ninterface = \"rw9\"\nstate_dir = \"/s\"\nsocket = \"/k\"\nsysctl_root = \"/y\"\nvtep_mac = \"0e:00:00:00:00:09\"\nvtep_mac_v6 = \"0e:00:00:00:06:09\"")
         .replace("interface = \"eth0\"", "interface = \"eth9\"\naddresses = [\"192.168.77.1\"]\nvxlan_port = 4789\nudp_port = 9\nio = \"socket\"\nfamily = \"ipv4\"\nudp_checksum = \"on\"\ngro = \"keep\"\nunfinished_checksums = \"refuse\"\nxdp_busy_poll_us = 9\nsource_ports = 9\ndont_fragment = false")
         .replace("encap = \"vxlan\"", "encap = \"udp\"")
         .replace("vni = 1", "vni = 9")

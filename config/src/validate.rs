@@ -91,6 +91,7 @@ fn node(raw: raw::Node) -> Located<Node> {
         interface: raw.interface,
         state_dir: absolute("node.state_dir", &raw.state_dir)?,
         socket,
+        sysctl_root: absolute("node.sysctl_root", &raw.sysctl_root)?,
         vtep_mac,
         vtep_mac_v6,
     })

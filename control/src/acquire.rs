@@ -60,6 +60,7 @@ impl Acquired {
         let mut netlink = Netlink::open()?;
         Underlay::await_addresses(config, &mut netlink);
         let underlay = Underlay::examine(config, wanted, &mut netlink)?;
+        let config = &settled(config, &underlay);
         for choice in &underlay.choices {
             tracing::info!(
                 address = %choice.address,
@@ -106,6 +107,13 @@ impl Acquired {
             ledger,
         })
     }
+}
+
+/// The configuration with the interface that was found: while the agent runs it stays the same one.
+pub(super) fn settled(config: &Config, underlay: &Underlay) -> Config {
+    let mut config = config.clone();
+    config.underlay.interface.clone_from(&underlay.interface);
+    config
 }
 
 /// Has the kernel put received datagrams of a flow together before the socket sees them: nearly twice

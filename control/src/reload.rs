@@ -15,7 +15,7 @@ use ringway_cluster::Change;
 use super::{ChangeError, Control};
 use crate::underlay::Underlay;
 use crate::view::ConfigStatus;
-use ringway_config::{Config, ConfigError, Difference, Problem, When};
+use ringway_config::{AUTO, Config, ConfigError, Difference, Problem, When};
 use ringway_config::{differences, in_force};
 
 /// Differences that are logged one by one.
@@ -63,7 +63,12 @@ impl Reload {
 impl Control {
     /// Takes what was read of the file: in force where that is possible, or all stays as it was.
     pub(super) fn configure(&mut self, read: Result<Box<Config>, ConfigError>) -> Reloaded {
-        let outcome = read.and_then(|new| {
+        let outcome = read.and_then(|mut new| {
+            // What the machine decided at the start stays decided.
+            if new.underlay.interface == AUTO {
+                let now = &self.config.underlay.interface;
+                new.underlay.interface.clone_from(now);
+            }
             let (live, waiting): (Vec<_>, Vec<_>) = differences(&self.config, &new)
                 .into_iter()
                 .partition(|d| d.when == When::Live);

@@ -13,7 +13,7 @@ use ringway_switch::{Counters, Returns, UdpPorts};
 use ringway_tables::{PortId, Publisher, Snapshot};
 use ringway_worker::{self as worker, Worker, WorkerConfig};
 
-use super::acquire::Acquired;
+use super::acquire::{Acquired, settled};
 use super::closing::Closing;
 use super::outer::Outer;
 use super::path_mtu::PathMtus;
@@ -55,6 +55,7 @@ impl Control {
             node_queues,
             ledger,
         } = acquired;
+        let config = settled(&config, &underlay);
         let mut tables = Snapshot::default();
         let around = Surroundings {
             config: &config,

@@ -14,8 +14,10 @@ use ringway_config::{common_family, family_name};
 use ringway_encap::mtu;
 use ringway_packet::addr::from_ip;
 
+mod interface;
 mod source;
 
+pub use interface::interface;
 pub use source::{Choice, PassedOver};
 
 /// How long duplicate address detection may take: one probe a second apart by default (RFC 4862).
@@ -45,7 +47,7 @@ impl Underlay {
         state: &State,
         netlink: &mut Netlink,
     ) -> Result<Self, ConfigError> {
-        let name = &config.underlay.interface;
+        let name = &interface(config, netlink)?;
         let mistake = |key: &str, problem| ConfigError::at(&config.file, key, problem);
         let failed = |e: NetlinkError| {
             let (interface, why) = (name.clone(), e.to_string());
@@ -129,12 +131,13 @@ impl Underlay {
         let deadline = Instant::now() + TENTATIVE;
         let mut told = false;
         let mut tentative = || {
-            let link = netlink.link(&config.underlay.interface)?;
-            let all = netlink.addresses(link.index)?;
+            let name = interface(config, netlink).ok()?;
+            let link = netlink.link(&name).ok()?;
+            let all = netlink.addresses(link.index).ok()?;
             let waiting = |a: &Address| a.global && a.tentative && !a.duplicate;
-            Ok::<bool, NetlinkError>(link.up && all.iter().any(waiting))
+            Some(link.up && all.iter().any(waiting))
         };
-        while Instant::now() < deadline && tentative().unwrap_or(false) {
+        while Instant::now() < deadline && tentative() == Some(true) {
             if !std::mem::replace(&mut told, true) {
                 tracing::info!(
                     "waiting for duplicate address detection of the underlay's addresses"

@@ -1,12 +1,23 @@
 //! Kernel settings under `/proc/sys/net`, in the calling thread's namespace.
+//!
+//! A container sees its own `/proc/sys` read-only. The host's, mounted beside it, can be written, and shows
+//! the same: which namespace's settings a file has depends on the thread that opens it, not on the mount.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// Where the settings are unless [`set_root`] said otherwise.
+pub const ROOT: &str = "/proc/sys/net";
+/// A setting that every kernel has.
+const EVERYWHERE: &str = "ipv4/ip_forward";
+
+static OTHER_ROOT: OnceLock<PathBuf> = OnceLock::new();
 
 /// Why a setting could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("kernel setting {path}: {source}")]
+#[error("kernel setting {path}: {source}{}", remedy(source))]
 pub struct SysctlError {
     /// The file under /proc/sys.
     pub path: PathBuf,
@@ -21,8 +32,37 @@ impl SysctlError {
     }
 }
 
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "\n  to do: mount the host's /proc/sys/net beside the container's own, writable, and name it in \
+             node.sysctl_root"
+        }
+        _ => "",
+    }
+}
+
+fn root() -> &'static Path {
+    OTHER_ROOT.get().map_or(Path::new(ROOT), PathBuf::as_path)
+}
+
+/// Says where the settings are mounted, for the whole process; the first call decides.
+///
+/// # Errors
+/// There are no settings there.
+pub fn set_root(root: &Path) -> Result<(), SysctlError> {
+    let path = root.join(EVERYWHERE);
+    match fs::metadata(&path) {
+        Ok(_) => {
+            OTHER_ROOT.get_or_init(|| root.to_owned());
+            Ok(())
+        }
+        Err(source) => Err(SysctlError { path, source }),
+    }
+}
+
 fn path(key: &str) -> PathBuf {
-    Path::new("/proc/sys/net").join(key)
+    root().join(key)
 }
 
 /// Reads `key`, e.g. `ipv4/ip_forward`.

@@ -20,7 +20,7 @@ use sd_notify::NotifyState;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
-use super::{Failure, output, privileges, signals};
+use super::{Failure, output, privileges, settings, signals};
 use crate::api::serve;
 use crate::log::Log;
 use ringway_config::Config;
@@ -41,6 +41,7 @@ pub(super) fn run(file: &Path, socket: Option<&Path>, wait: bool) -> Result<(), 
         config.node.socket = socket.to_owned();
     }
     processors::check(&config)?;
+    settings(&config)?;
     Log::install(std::io::stderr().is_terminal()).context("starting the thread of the log")?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -16,6 +16,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use anyhow::Context;
+use ringway_kernel::sysctl;
+
 use crate::install;
 use client::{Client, ClientError};
 use ringway_config::{Config, KEYS, When};
@@ -359,8 +362,15 @@ fn install_cni(arguments: &Arguments, how: &InstallCni) -> Result<(), Failure> {
     output::print(&lines.concat())
 }
 
+/// Kernel settings are where the configuration says from now on.
+fn settings(config: &Config) -> Result<(), Failure> {
+    let set = sysctl::set_root(&config.node.sysctl_root);
+    set.context("node.sysctl_root").map_err(Failure::Other)
+}
+
 fn uninstall(arguments: &Arguments, folders: &Folders) -> Result<(), Failure> {
     let config = Config::load(arguments.file())?;
+    settings(&config)?;
     let places = install::Places {
         bin_dir: folders.bin_dir.clone(),
         conf_dir: folders.conf_dir.clone(),

@@ -1,9 +1,11 @@
 //! What the agent needs, checked before anything is touched.
 
 use std::fs::File;
+use std::io;
 
 use anyhow::bail;
 
+const TUN: &str = "/dev/net/tun";
 /// Bits of capabilities(7), linux/capability.h.
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
@@ -31,13 +33,25 @@ pub(super) fn check() -> anyhow::Result<()> {
             );
         }
     }
-    if let Err(e) = File::options().read(true).write(true).open("/dev/net/tun") {
-        bail!(
-            "/dev/net/tun cannot be opened: {e}\n  to do: load the module (modprobe tun); \
-             in a container, mount the device and permit it"
-        );
+    match File::options().read(true).write(true).open(TUN) {
+        Ok(_) => Ok(()),
+        Err(e) => bail!("{TUN} cannot be opened: {e}\n  to do: {}", remedy(&e)),
     }
-    Ok(())
+}
+
+/// What helps where the device cannot be opened.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        // Not EACCES, which the file's mode gives: the device rules of the container's cgroup.
+        Some(libc::EPERM) => {
+            "the container's device rules refuse it, as those of crun and of runc 1.2.0 to 1.2.3 do unless \
+             told otherwise: use runc 1.2.4 or later, or deploy/privileged (docs/operations.md)"
+        }
+        Some(libc::ENOENT) => {
+            "load the module (modprobe tun); in a container, mount the device from the host"
+        }
+        _ => "load the module (modprobe tun); in a container, mount the device and permit it",
+    }
 }
 
 /// `CapEff` of /proc/self/status.
@@ -52,6 +66,16 @@ fn effective(status: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_refuses_the_device_is_told_apart() {
+        let told = |errno| remedy(&io::Error::from_raw_os_error(errno));
+        for words in ["crun", "runc 1.2.0 to 1.2.3", "deploy/privileged"] {
+            assert!(told(libc::EPERM).contains(words), "{}", told(libc::EPERM));
+        }
+        assert!(told(libc::ENOENT).contains("mount the device"));
+        assert!(told(libc::EACCES).contains("permit it"));
+    }
 
     #[test]
     fn effective_capabilities_are_read() {

@@ -13,7 +13,7 @@ use ringway_kernel::sysctl;
 use ringway_ports::tap::{self, TapError};
 
 use super::{INSTALLED, InstallError, Places, installed, io_error, search};
-use ringway_config::Config;
+use ringway_config::{AUTO, Config};
 use ringway_control::PENDING;
 use ringway_control::state::{State, StateDir, StateError};
 
@@ -113,7 +113,10 @@ fn salvage(config: &Config, state: &mut State, report: &mut Report) {
                  to do: set what this node does not need back with sysctl -w and ethtool -K, or start the \
                  machine anew",
                 now.join(", "),
-                config.underlay.interface
+                match config.underlay.interface.as_str() {
+                    AUTO => "the underlay's interface",
+                    name => name,
+                }
             ));
         }
     }

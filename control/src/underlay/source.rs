@@ -21,7 +21,7 @@ use ringway_cluster::State;
 
 /// Somewhere out there, of each family: where a packet goes that only the default route leads. Both are for
 /// documentation (RFC 5737, RFC 3849), so that nobody has a route of his own for them.
-const OUTSIDE: [&str; 2] = ["198.51.100.1", "2001:db8::1"];
+pub(super) const OUTSIDE: [&str; 2] = ["198.51.100.1", "2001:db8::1"];
 
 /// Peers for which the kernel is asked: each takes some 50 µs, and the control thread does nothing else meanwhile.
 const MOST_PEERS: usize = 256;
