@@ -7,7 +7,7 @@ export FUZZ_SECONDS
 MAKEFLAGS += --no-print-directory
 NEED_ROOT = demo test test-long fresh compare perf soak
 
-.PHONY: help $(NEED_ROOT) test-unit lint bench pipeline instructions instructions-update fuzz zerocopy man
+.PHONY: help $(NEED_ROOT) test-unit lint bench pipeline instructions instructions-update fuzz zerocopy man image
 
 help:
 	@echo 'make demo        two nodes and three pods on this machine, real traffic, a table of results   (root)'
@@ -25,6 +25,7 @@ help:
 	@echo 'make instructions  instructions per packet under valgrind, against perf/instructions.toml (instructions-update REASON=…)'
 	@echo 'make fuzz        every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) each; TARGET=name for one'
 	@echo 'make man         manual pages and shell completions into target/man and target/completions'
+	@echo 'make image       the container image for Kubernetes as an OCI archive, without a container tool'
 	@echo 'make lint        format, clippy, rustdoc, purity of the packet path, licences'
 	@echo
 	@echo 'root: as root, or as you: sudo is then called once, before the build, which still runs as you'
@@ -117,3 +118,8 @@ man:
 	@target/release/ringway man target/man
 	@mkdir -p target/completions
 	@for shell in bash zsh fish; do target/release/ringway completions $$shell >target/completions/ringway.$$shell || exit 1; done
+
+image:
+	@scripts/deps.sh cc nft ip6tables
+	@scripts/image.sh
+	@scripts/image-check.sh
