@@ -6,7 +6,7 @@
 //! without it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -62,7 +62,6 @@ pub(crate) struct Meta {
     pub(crate) name: Option<String>,
     pub(crate) namespace: Option<String>,
     pub(crate) uid: Option<String>,
-    pub(crate) resource_version: Option<String>,
     pub(crate) creation_timestamp: Option<String>,
     pub(crate) labels: Option<BTreeMap<String, String>>,
     pub(crate) annotations: Option<BTreeMap<String, String>>,
@@ -96,34 +95,54 @@ impl<T> Object<T> {
     }
 }
 
-#[derive(Default, Deserialize)]
-struct OnlyMeta {
-    #[serde(default)]
-    metadata: Meta,
+/// What a watch cannot go on without, each for itself: what else there is may be of any shape.
+#[derive(Default)]
+struct Identity {
+    name: Option<String>,
+    namespace: Option<String>,
+    resource_version: Option<String>,
+}
+
+impl Identity {
+    fn of(raw: &RawValue) -> Self {
+        #[derive(Deserialize)]
+        struct Outer<'a> {
+            #[serde(borrow)]
+            metadata: Option<HashMap<Cow<'a, str>, &'a RawValue>>,
+        }
+        let outer: Option<Outer<'_>> = serde_json::from_str(raw.get()).ok();
+        let metadata = outer.and_then(|outer| outer.metadata).unwrap_or_default();
+        let text = |key: &str| {
+            metadata
+                .get(key)
+                .and_then(|raw| serde_json::from_str(raw.get()).ok())
+        };
+        Self {
+            name: text("name"),
+            namespace: text("namespace"),
+            resource_version: text("resourceVersion"),
+        }
+    }
 }
 
 impl<'de, T: Kind> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // The text as it is: after an error nobody could go on behind it otherwise.
         let raw = Box::<RawValue>::deserialize(deserializer)?;
-        let OnlyMeta { metadata } = match serde_json::from_str(raw.get()) {
-            Ok(only) => only,
-            Err(_) if raw.get().starts_with('{') => OnlyMeta::default(),
-            Err(e) => return Err(D::Error::custom(format!("an object is none: {e}"))),
-        };
-        let parsed = metadata
-            .checked_name()
-            .and_then(|_| serde_json::from_str(raw.get()).map_err(|e| e.to_string()))
-            .and_then(T::of);
-        let value = parsed.map_err(|why| Invalid {
+        if !raw.get().starts_with('{') {
+            return Err(D::Error::custom("an object is none"));
+        }
+        let id = Identity::of(&raw);
+        let parsed = serde_json::from_str(raw.get()).map_err(|e| e.to_string());
+        let value = parsed.and_then(T::of).map_err(|why| Invalid {
             kind: T::KIND,
-            name: shortened(metadata.name.as_deref().unwrap_or_default()),
+            name: shortened(id.name.as_deref().unwrap_or_default()),
             why: shortened(&why),
         });
         let meta = ObjectMeta {
-            name: metadata.name,
-            namespace: metadata.namespace,
-            resource_version: metadata.resource_version,
+            name: id.name,
+            namespace: id.namespace,
+            resource_version: id.resource_version,
             ..ObjectMeta::default()
         };
         Ok(Object { meta, value })

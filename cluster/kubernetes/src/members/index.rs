@@ -12,6 +12,8 @@ use crate::slim::Node;
 /// cluster come to the same end.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
+    /// A Node that does not say when it was made, or not as the API does, is the youngest.
+    undated: bool,
     created: Arc<str>,
     uid: Arc<str>,
     name: Arc<str>,
@@ -19,7 +21,12 @@ pub(super) struct Rank {
 
 impl Rank {
     pub(super) fn of(node: &Node) -> Self {
+        // 2026-11-28T10:00:00Z
+        let dated = node.created.len() == 20
+            && node.created.ends_with('Z')
+            && node.created.starts_with(|c: char| c.is_ascii_digit());
         Self {
+            undated: !dated,
             created: node.created.as_str().into(),
             uid: node.uid.as_str().into(),
             name: node.name.as_str().into(),
@@ -35,8 +42,7 @@ pub(super) struct Index {
     lengths: BTreeMap<(bool, u8), usize>,
 }
 
-/// Sorted by address, then from the longest network to the shortest... to a network belongs what lies between
-/// its first and its last address.
+/// By address, then by length: in a network lies what is between its first and its last address and is no shorter.
 type Key = (bool, u128, u8);
 
 fn key(cidr: Cidr) -> Key {

@@ -13,6 +13,9 @@
 //! A Node is written by many: its kubelet, a cloud's controllers, whoever may patch it. So each is looked at for
 //! itself, and what is wrong with one costs no other its network. What a Node's change can touch are the Nodes whose
 //! claims overlap its own; only they are looked at again, be there ten or ten thousand.
+//!
+//! One thing is decided here and not alike everywhere: nobody else's Node gets an address that this machine has, be it
+//! older.
 
 mod claim;
 mod index;

@@ -264,6 +264,21 @@ fn of_the_same_second_the_lower_uid_keeps_it() {
 }
 
 #[test]
+fn a_node_that_does_not_say_when_it_was_made_is_the_youngest() {
+    for created in ["", "0", "0001-01-01", "aaaaaaaaaaaaaaaaaaaZ"] {
+        let mut liar = flannel(5);
+        (liar.created, liar.uid) = (created.into(), String::new());
+        liar.pod_cidrs = vec!["10.244.2.0/24".into()];
+        let two = Two::of(vec![bare(1), flannel(2), liar]);
+        assert_eq!(
+            two.via("10.244.2.7").as_deref(),
+            Some("peer n2"),
+            "{created:?}"
+        );
+    }
+}
+
+#[test]
 fn an_address_belongs_to_the_older_node_and_an_older_network_goes_before_it() {
     let stolen = annotate(flannel(5), "public-ip", "10.77.0.2");
     let two = Two::of(vec![bare(1), flannel(2), stolen]);

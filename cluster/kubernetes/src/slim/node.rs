@@ -188,7 +188,11 @@ mod tests {
             ),
             (r#"{"metadata":{"name":"n1\n\u001b[31m"}}"#, "no name"),
             (r#"{"metadata":{"name":"../n1"}}"#, "no name"),
-            (r#"{"metadata":{"name":7}}"#, "no name"),
+            (r#"{"metadata":{"name":7}}"#, "invalid type"),
+            (
+                r#"{"metadata":{"name":"n1","annotations":[]}}"#,
+                "invalid type",
+            ),
             (r#"{"metadata":{}}"#, "no name"),
             (r#"{"spec":{}}"#, "no name"),
             (
@@ -200,6 +204,17 @@ mod tests {
             assert!(error.contains(wanted), "{text}: {error}");
             assert!(!error.contains('\u{1b}') && error.len() < 500, "{error}");
         }
+    }
+
+    #[test]
+    fn a_watch_goes_on_behind_one_that_cannot_be_read() {
+        let text = r#"{"metadata":{"name":"n1","resourceVersion":"9","annotations":[]}}"#;
+        let object: Object<Node> = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            kube::ResourceExt::resource_version(&object).as_deref(),
+            Some("9")
+        );
+        assert_eq!(object.value.unwrap_err().name, "n1");
     }
 
     #[test]

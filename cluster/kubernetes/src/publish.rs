@@ -1,0 +1,330 @@
+//! What the API is told of this node: Flannel's annotations, and that the node has a network.
+//!
+//! | Call | Verb and object | When |
+//! |---|---|---|
+//! | annotations, condition | `patch nodes/status`, this node's | what is there differs from what is in force |
+//!
+//! Nothing is taken back when the agent ends: its peers and pods go on. `NetworkUnavailable=True` is for uninstall
+//! and give-back alone.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use ringway_cluster::EncapKind;
+use ringway_cluster::flannel::{Annotations, Backend, Vtep};
+use ringway_cluster::source::Local;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+
+use crate::settings::chain;
+use crate::slim::{NetworkCondition, Node, Object, VERSION_KEY};
+
+/// Reason of the condition while this node forwards.
+pub const UP: &str = "RingwayIsUp";
+/// Reason of the condition once Ringway was taken from the node.
+pub const GONE: &str = "RingwayIsGone";
+
+/// Reasons that may be replaced: our own, Flannel's, and those of a cloud's controller that waits for somebody to
+/// bring a network.
+const REPLACED: [&str; 5] = [
+    UP,
+    GONE,
+    "FlannelIsUp",
+    "NoRouteCreated",
+    "NodeInitialization",
+];
+
+/// The least time from one patch to the next.
+const PACE: Duration = Duration::from_secs(1);
+/// The same once somebody else writes other values again and again.
+const FIGHT_PACE: Duration = Duration::from_secs(60);
+/// So many patches of the same values in ten minutes are a fight.
+const FIGHT: usize = 5;
+
+/// What this node has told, and when.
+#[derive(Default)]
+pub(crate) struct Publisher {
+    last: Option<Instant>,
+    /// Patches of the same content.
+    repeated: usize,
+    patch: Option<Value>,
+    /// What is wrong, for the status.
+    pub(crate) problem: Option<String>,
+}
+
+impl Publisher {
+    /// When there may be another patch.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let pace = if self.repeated >= FIGHT {
+            FIGHT_PACE
+        } else {
+            PACE
+        };
+        self.last.map(|last| last + pace)
+    }
+
+    /// What is to be written so that the Node says what is in force; `None` if it does.
+    pub(crate) fn wanted(&mut self, node: &Node, local: &Local) -> Option<Value> {
+        let mut metadata = serde_json::Map::new();
+        let annotations = difference(node, local);
+        if !annotations.is_empty() {
+            metadata.insert("annotations".into(), json!(annotations));
+        }
+        let foreign = node
+            .network
+            .as_ref()
+            .filter(|c| !REPLACED.contains(&c.reason.as_str()));
+        self.problem = foreign.filter(|c| local.forwards && c.status != "False").map(|c| {
+            let (status, reason) = (&c.status, &c.reason);
+            format!(
+                "the condition NetworkUnavailable is {status:?} by another's word ({reason:?}) and is left to it; \
+                 no pod is scheduled here until that says \"False\""
+            )
+        });
+        let up = NetworkCondition {
+            status: "False".into(),
+            reason: UP.into(),
+        };
+        let tell = local.forwards && foreign.is_none() && node.network.as_ref() != Some(&up);
+        if metadata.is_empty() && !tell {
+            return None;
+        }
+        let mut patch = serde_json::Map::new();
+        if !metadata.is_empty() {
+            patch.insert("metadata".into(), metadata.into());
+        }
+        if tell {
+            let condition = condition(&up, "Ringway forwards this node's pods");
+            patch.insert("status".into(), json!({ "conditions": [condition] }));
+        }
+        Some(patch.into())
+    }
+
+    /// Writes it.
+    pub(crate) async fn send(&mut self, api: &Api<Object<Node>>, name: &str, patch: Value) {
+        let same = |old: &Value| without_times(old) == without_times(&patch);
+        self.repeated = match &self.patch {
+            Some(old) if same(old) => self.repeated + 1,
+            _ => 0,
+        };
+        self.last = Some(Instant::now());
+        self.patch = Some(patch.clone());
+        let done = api
+            .patch_status(name, &PatchParams::default(), &Patch::Strategic(patch))
+            .await;
+        self.problem = match done {
+            Ok(_) if self.repeated >= FIGHT => Some(
+                "somebody else changes this node's annotations or its condition NetworkUnavailable back again and \
+                 again; find out who (kubectl get node -o yaml --show-managed-fields). Written once a minute now"
+                    .into(),
+            ),
+            Ok(_) => None,
+            Err(e) => Some(format!("this node's annotations cannot be written: {}", chain(&e))),
+        };
+    }
+}
+
+/// Annotations with other values than there are; `None` takes one away.
+fn difference(node: &Node, local: &Local) -> BTreeMap<String, Option<String>> {
+    let mut all = annotations(local);
+    all.insert(VERSION_KEY.into(), Some(env!("CARGO_PKG_VERSION").into()));
+    all.retain(|key, value| node.annotations.get(key) != value.as_ref());
+    all
+}
+
+/// Flannel's, of what is in force; none before there is an address to be reached at.
+fn annotations(local: &Local) -> BTreeMap<String, Option<String>> {
+    let v4 = local.addresses.iter().find_map(|ip| match ip {
+        IpAddr::V4(ip) => Some(*ip),
+        IpAddr::V6(_) => None,
+    });
+    let v6 = local.addresses.iter().find_map(|ip| match ip {
+        IpAddr::V6(ip) => Some(*ip),
+        IpAddr::V4(_) => None,
+    });
+    if local.node.cidrs.is_empty() || local.addresses.is_empty() {
+        return BTreeMap::new();
+    }
+    let vtep = |is_v6: bool, mac| {
+        let vni = local.vni;
+        local.node.main_cidr(is_v6).map(|_| Vtep { vni, mac })
+    };
+    let said = Annotations {
+        backend: match local.encap {
+            EncapKind::Vxlan => Backend::Vxlan {
+                v4: vtep(false, local.node.vtep_mac),
+                v6: vtep(true, local.node.vtep_mac_v6),
+            },
+            EncapKind::Udp => Backend::Udp,
+        },
+        public_ip: v4,
+        public_ipv6: v6,
+        overwrite_ip: None,
+        overwrite_ipv6: None,
+    };
+    said.write()
+}
+
+fn condition(network: &NetworkCondition, message: &str) -> Value {
+    let now = Timestamp::try_from(SystemTime::now()).unwrap_or_default();
+    let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    json!({
+        "type": "NetworkUnavailable",
+        "status": network.status,
+        "reason": network.reason,
+        "message": message,
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": now,
+    })
+}
+
+fn without_times(patch: &Value) -> Value {
+    let mut patch = patch.clone();
+    let conditions = patch.pointer_mut("/status/conditions/0");
+    if let Some(condition) = conditions.and_then(Value::as_object_mut) {
+        condition.retain(|key, _| !key.ends_with("Time"));
+    }
+    patch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local() -> Local {
+        Local {
+            node: ringway_cluster::Node {
+                name: "n1".into(),
+                cidrs: vec!["10.244.1.0/24".parse().unwrap()].into(),
+                vtep_mac: "12:c6:65:89:b4:e3".parse().unwrap(),
+                vtep_mac_v6: "12:c6:65:89:b4:e4".parse().unwrap(),
+            },
+            addresses: vec!["10.77.0.11".parse().unwrap()],
+            encap: EncapKind::Vxlan,
+            vni: 1,
+            port: 8472,
+            pod_mtu: 1450,
+            forwards: true,
+        }
+    }
+
+    /// What a server makes of a patch.
+    fn patched(mut node: Node, patch: &Value) -> Node {
+        let annotations = patch
+            .pointer("/metadata/annotations")
+            .and_then(Value::as_object);
+        for (key, value) in annotations.into_iter().flatten() {
+            match value.as_str() {
+                Some(text) => node.annotations.insert(key.clone(), text.into()),
+                None => node.annotations.remove(key),
+            };
+        }
+        if let Some(condition) = patch.pointer("/status/conditions/0") {
+            node.network = Some(NetworkCondition {
+                status: condition["status"].as_str().unwrap().into(),
+                reason: condition["reason"].as_str().unwrap().into(),
+            });
+        }
+        node
+    }
+
+    #[test]
+    fn annotations_and_condition_are_written_once() {
+        let mut publisher = Publisher::default();
+        let patch = publisher.wanted(&Node::default(), &local()).unwrap();
+        let annotations = &patch["metadata"]["annotations"];
+        assert_eq!(
+            annotations["flannel.alpha.coreos.com/backend-data"],
+            r#"{"VNI":1,"VtepMAC":"12:c6:65:89:b4:e3"}"#
+        );
+        assert_eq!(
+            annotations["flannel.alpha.coreos.com/public-ip"],
+            "10.77.0.11"
+        );
+        assert!(
+            annotations
+                .get("flannel.alpha.coreos.com/backend-v6-data")
+                .is_none()
+        );
+        assert_eq!(patch["status"]["conditions"][0]["reason"], UP);
+        let node = patched(Node::default(), &patch);
+        assert_eq!(publisher.wanted(&node, &local()), None);
+    }
+
+    #[test]
+    fn before_it_forwards_nobody_is_told_that_there_is_a_network() {
+        let mut waits = local();
+        waits.forwards = false;
+        let patch = Publisher::default()
+            .wanted(&Node::default(), &waits)
+            .unwrap();
+        assert!(patch.get("status").is_none());
+        waits.node.cidrs = [].into();
+        let patch = Publisher::default()
+            .wanted(&Node::default(), &waits)
+            .unwrap();
+        assert_eq!(
+            patch["metadata"]["annotations"],
+            json!({ VERSION_KEY: env!("CARGO_PKG_VERSION") })
+        );
+    }
+
+    #[test]
+    fn an_address_that_goes_takes_its_annotation_with_it() {
+        let mut publisher = Publisher::default();
+        let mut both = local();
+        both.addresses.push("fd00:77::11".parse().unwrap());
+        let node = patched(
+            Node::default(),
+            &publisher.wanted(&Node::default(), &both).unwrap(),
+        );
+        assert_eq!(
+            node.annotations["flannel.alpha.coreos.com/public-ipv6"],
+            "fd00:77::11"
+        );
+        let patch = publisher.wanted(&node, &local()).unwrap();
+        assert_eq!(
+            patch["metadata"]["annotations"],
+            json!({ "flannel.alpha.coreos.com/public-ipv6": null })
+        );
+        assert_eq!(publisher.wanted(&patched(node, &patch), &local()), None);
+    }
+
+    #[test]
+    fn a_condition_of_somebody_else_is_named_and_left() {
+        let with = |status: &str, reason: &str| Node {
+            network: Some(NetworkCondition {
+                status: status.into(),
+                reason: reason.into(),
+            }),
+            ..patched(
+                Node::default(),
+                &Publisher::default()
+                    .wanted(&Node::default(), &local())
+                    .unwrap(),
+            )
+        };
+        for reason in ["FlannelIsUp", "NoRouteCreated", GONE] {
+            let patch = Publisher::default().wanted(&with("True", reason), &local());
+            assert_eq!(
+                patch.unwrap()["status"]["conditions"][0]["status"],
+                "False",
+                "{reason}"
+            );
+        }
+        let mut publisher = Publisher::default();
+        assert_eq!(
+            publisher.wanted(&with("True", "CalicoIsDown"), &local()),
+            None
+        );
+        assert!(publisher.problem.unwrap().contains("CalicoIsDown"));
+        let mut publisher = Publisher::default();
+        assert_eq!(
+            publisher.wanted(&with("False", "CalicoIsUp"), &local()),
+            None
+        );
+        assert_eq!(publisher.problem, None);
+    }
+}

@@ -1,0 +1,526 @@
+//! The loop: what was heard, what is to be applied, what is to be written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant, SystemTime};
+
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use ringway_cluster::Change;
+use ringway_cluster::source::{Local, State, Status};
+use tokio::sync::{mpsc, watch as value};
+
+use crate::members::{Members, NodeChange};
+use crate::publish::Publisher;
+use crate::report::{self, Queue};
+use crate::saved::{Saved, in_order, source};
+use crate::settings::{Settings, connect};
+use crate::slim::{ConfigMap, Invalid, Namespace, Node, Object, Pod, PodRef};
+use crate::watch::{News, follow};
+use crate::{Apply, CONFIG_MAP, CONFIG_NAMESPACES, Heard as Sender};
+
+/// News are gathered for so long before they are applied: a thousand a second are fifty changes.
+const GATHER: Duration = Duration::from_millis(20);
+/// How often the record is written, at most.
+const SAVE: Duration = Duration::from_secs(5);
+/// When a change that was refused is tried again.
+const RETRY: Duration = Duration::from_secs(30);
+/// When a client that cannot be made is tried again.
+const CONNECT: Duration = Duration::from_secs(5);
+/// News on the way.
+const QUEUE: usize = 1024;
+/// Problems that the status names.
+const NAMED: usize = 50;
+
+/// What the source is connected to.
+pub(crate) struct Ends {
+    pub(crate) local: value::Receiver<Option<Local>>,
+    pub(crate) apply: Apply,
+    pub(crate) status: value::Sender<Status>,
+    pub(crate) reports: Queue,
+    pub(crate) stopped: value::Receiver<bool>,
+}
+
+/// News of one of the kinds.
+pub(crate) enum Heard {
+    Nodes(News<Node>),
+    Pods(News<Pod>),
+    Namespaces(News<Namespace>),
+    /// By which of the two namespaces.
+    Config(usize, News<ConfigMap>),
+}
+
+/// What was heard, and what has become of it.
+struct Source {
+    settings: Settings,
+    apply: Apply,
+    members: Members,
+    pods: BTreeMap<PodRef, Pod>,
+    namespaces: BTreeMap<String, Namespace>,
+    /// `net-conf.json` of each namespace.
+    net_conf: [Option<String>; 2],
+    net_conf_problem: Option<String>,
+    /// Objects that cannot be read, by kind and name.
+    unreadable: BTreeMap<(&'static str, String), String>,
+    /// Changes that control has refused.
+    refused: BTreeMap<String, String>,
+    /// Kinds that have been listed, and that fail.
+    listed: BTreeSet<&'static str>,
+    failing: BTreeMap<&'static str, String>,
+    publisher: Publisher,
+    /// Unix seconds at which all kinds were last current.
+    confirmed_s: Option<u64>,
+    /// Whether the record is behind.
+    unsaved: bool,
+    unsaved_problem: Option<String>,
+}
+
+/// Kinds without which the cluster is not known.
+const NEEDED: [&str; 1] = ["nodes"];
+
+/// Runs until it is stopped.
+pub(crate) async fn run(settings: Settings, saved: Option<Saved>, ends: Ends) {
+    let Ends {
+        mut local,
+        apply,
+        status,
+        reports,
+        mut stopped,
+    } = ends;
+    let mut this = Source::new(settings, saved, apply);
+    this.tell(&status);
+    let client = loop {
+        match connect(&this.settings).await {
+            Ok(client) => break client,
+            Err(e) => {
+                this.failed("nodes", e.to_string());
+                this.tell(&status);
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(CONNECT) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+    };
+    let (sender, mut heard) = mpsc::channel(QUEUE);
+    let watches = watches(&this.settings, &client, &sender);
+    let reporting = tokio::spawn(report::run(
+        client.clone(),
+        this.settings.node.clone(),
+        reports,
+    ));
+    drop(sender);
+    let nodes: Api<Object<Node>> = Api::all(client);
+    let now = Instant::now();
+    let (mut apply_at, mut save_at): (Option<Instant>, _) = (None, now + SAVE);
+    loop {
+        let publish_at = this.publisher.due().unwrap_or(now);
+        let wake = apply_at.into_iter().chain(this.unsaved.then_some(save_at));
+        let wake = wake
+            .chain(this.wants_to_publish(&local).then_some(publish_at))
+            .min();
+        let wait = wake.map(|at| at.saturating_duration_since(Instant::now()));
+        tokio::select! {
+            news = heard.recv() => {
+                let Some(news) = news else { break };
+                this.hear(news);
+                while let Ok(more) = heard.try_recv() {
+                    this.hear(more);
+                }
+                apply_at = apply_at.min(Some(Instant::now() + GATHER)).or(Some(Instant::now() + GATHER));
+            }
+            changed = local.changed() => {
+                if changed.is_err() { break }
+                this.rules_changed(local.borrow_and_update().as_ref());
+                apply_at = Some(Instant::now());
+            }
+            () = tokio::time::sleep(wait.unwrap_or(RETRY)) => {
+                // Nothing to do for so long: what was refused is tried again.
+                if wait.is_none() { apply_at = Some(Instant::now()); }
+            }
+            _ = stopped.wait_for(|stop| *stop) => break,
+        }
+        if apply_at.is_some_and(|at| at <= Instant::now()) {
+            apply_at = None;
+            this.apply_pending();
+            this.tell(&status);
+        }
+        if this.wants_to_publish(&local)
+            && this.publisher.due().is_none_or(|at| at <= Instant::now())
+        {
+            this.publish(&nodes, &local).await;
+            this.tell(&status);
+        }
+        if this.unsaved && save_at <= Instant::now() {
+            save_at = Instant::now() + SAVE;
+            this.save();
+        }
+    }
+    watches.into_iter().for_each(|watch| watch.abort());
+    reporting.abort();
+    if this.unsaved {
+        this.save();
+    }
+}
+
+/// The table of what is watched: another kind is a line here.
+fn watches(settings: &Settings, client: &Client, to: &Sender) -> Vec<tokio::task::JoinHandle<()>> {
+    let all = watcher::Config::default;
+    let own = all().fields(&format!("spec.nodeName={}", settings.node));
+    let flannels = || all().fields(&format!("metadata.name={CONFIG_MAP}"));
+    let [new, old] = CONFIG_NAMESPACES.map(|namespace| Api::namespaced(client.clone(), namespace));
+    vec![
+        tokio::spawn(follow(
+            Api::all(client.clone()),
+            all(),
+            to.clone(),
+            Heard::Nodes,
+        )),
+        tokio::spawn(follow(
+            Api::all(client.clone()),
+            all(),
+            to.clone(),
+            Heard::Namespaces,
+        )),
+        tokio::spawn(follow(
+            Api::all(client.clone()),
+            own,
+            to.clone(),
+            Heard::Pods,
+        )),
+        tokio::spawn(follow(new, flannels(), to.clone(), |news| {
+            Heard::Config(0, news)
+        })),
+        tokio::spawn(follow(old, flannels(), to.clone(), |news| {
+            Heard::Config(1, news)
+        })),
+    ]
+}
+
+impl Source {
+    fn new(settings: Settings, saved: Option<Saved>, apply: Apply) -> Self {
+        let (rules, problem) = crate::rules(&settings, None, &[]);
+        let mut this = Self {
+            members: Members::new(source(), rules, settings.vtep_default),
+            settings,
+            apply,
+            pods: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            net_conf: [None, None],
+            net_conf_problem: problem,
+            unreadable: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            listed: BTreeSet::new(),
+            failing: BTreeMap::new(),
+            publisher: Publisher::default(),
+            confirmed_s: None,
+            unsaved: false,
+            unsaved_problem: None,
+        };
+        if let Some(saved) = saved {
+            this.members = saved.members(&this.settings);
+            // The agent has started with it.
+            this.members.all_done();
+            this.confirmed_s = Some(saved.confirmed_s);
+            this.net_conf[0] = saved.net_conf;
+            this.pods = saved
+                .pods
+                .into_iter()
+                .map(|pod| (pod.id.clone(), pod))
+                .collect();
+            let spaces = saved.namespaces.into_iter();
+            this.namespaces = spaces.map(|space| (space.name.clone(), space)).collect();
+        }
+        this
+    }
+
+    fn hear(&mut self, news: Heard) {
+        match news {
+            Heard::Nodes(news) => {
+                if let Some(news) = self.judge("nodes", news) {
+                    match news {
+                        News::All(nodes, _) => {
+                            self.members.replace(nodes);
+                            self.unsaved = true;
+                        }
+                        News::Set(node) => self.unsaved |= self.members.set(node),
+                        News::Gone(_, name) => {
+                            self.members.remove(&name);
+                            self.unsaved = true;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Heard::Pods(news) => match self.judge("pods", news) {
+                Some(News::All(pods, _)) => {
+                    self.pods = pods.into_iter().map(|pod| (pod.id.clone(), pod)).collect();
+                    self.unsaved = true;
+                }
+                Some(News::Set(pod)) => {
+                    let old = self.pods.insert(pod.id.clone(), pod.clone());
+                    self.unsaved |= old.as_ref() != Some(&pod);
+                }
+                Some(News::Gone(namespace, name)) => {
+                    let namespace = namespace.unwrap_or_default();
+                    self.pods.remove(&PodRef { namespace, name });
+                    self.unsaved = true;
+                }
+                _ => {}
+            },
+            Heard::Namespaces(news) => match self.judge("namespaces", news) {
+                Some(News::All(all, _)) => {
+                    self.namespaces = all.into_iter().map(|n| (n.name.clone(), n)).collect();
+                    self.unsaved = true;
+                }
+                Some(News::Set(space)) => {
+                    let old = self.namespaces.insert(space.name.clone(), space.clone());
+                    self.unsaved |= old.as_ref() != Some(&space);
+                }
+                Some(News::Gone(_, name)) => {
+                    self.unsaved |= self.namespaces.remove(&name).is_some()
+                }
+                _ => {}
+            },
+            Heard::Config(which, news) => {
+                let kind = ["configmaps in kube-flannel", "configmaps in kube-system"][which];
+                let text = match self.judge(kind, news) {
+                    Some(News::All(all, _)) => all.into_iter().find_map(|map| map.net_conf),
+                    Some(News::Set(map)) => map.net_conf,
+                    Some(News::Gone(..)) => None,
+                    _ => return,
+                };
+                if self.net_conf[which] != text {
+                    self.net_conf[which] = text;
+                    self.unsaved = true;
+                }
+            }
+        }
+    }
+
+    /// Takes in how the kind stands and what of it cannot be read; the rest comes back.
+    fn judge<T>(&mut self, kind: &'static str, news: News<T>) -> Option<News<T>> {
+        match &news {
+            News::Failed(why) => {
+                self.failed(kind, why.clone());
+                return None;
+            }
+            // Not there is an answer, too.
+            News::Missing => {}
+            News::All(_, bad) => {
+                self.unreadable.retain(|(of, _), _| *of != kind);
+                let named = bad.iter().map(|b| ((kind, b.name.clone()), b.to_string()));
+                self.unreadable.extend(named);
+            }
+            News::Unreadable(invalid) => {
+                let Invalid { name, .. } = invalid;
+                self.unreadable
+                    .insert((kind, name.clone()), invalid.to_string());
+            }
+            News::Gone(_, name) => {
+                self.unreadable.remove(&(kind, name.clone()));
+            }
+            News::Set(_) => self.unreadable.retain(|(of, _), _| *of != kind),
+        }
+        if self.failing.remove(kind).is_some() && self.failing.is_empty() {
+            tracing::info!("the Kubernetes API answers again");
+        }
+        if self.listed.insert(kind) && self.listed.len() == 1 {
+            tracing::info!("the Kubernetes API answers");
+        }
+        Some(news)
+    }
+
+    fn failed(&mut self, kind: &'static str, why: String) {
+        if self.failing.is_empty() {
+            self.confirmed_s = self.current().then(now_s).or(self.confirmed_s);
+            tracing::warn!("the Kubernetes API: {kind}: {why}; what it said before stays in force");
+        }
+        self.failing.insert(kind, why);
+    }
+
+    /// Whether everything that is needed was listed and is followed.
+    fn current(&self) -> bool {
+        let follows =
+            |kind: &&str| self.listed.contains(*kind) && !self.failing.contains_key(*kind);
+        NEEDED.iter().all(follows)
+    }
+
+    /// Rules follow net-conf.json and this node's own addresses.
+    fn rules_changed(&mut self, local: Option<&Local>) {
+        let outer = local.map_or(&[][..], |local| &local.addresses);
+        let text = self.net_conf.iter().flatten().next().map(String::as_str);
+        let (rules, problem) = crate::rules(&self.settings, text, outer);
+        if problem != self.net_conf_problem
+            && let Some(problem) = &problem
+        {
+            tracing::warn!("{problem}");
+        }
+        self.net_conf_problem = problem;
+        self.members.set_rules(rules);
+    }
+
+    /// All that is pending at once; if that is refused, Node by Node, so that one costs no other anything.
+    fn apply_pending(&mut self) {
+        // Before the list is there, what was recorded holds.
+        if !self.listed.contains("nodes") {
+            return;
+        }
+        let reserved = self.members.rules().reserved.clone();
+        let text = self.net_conf.iter().flatten().next().map(String::as_str);
+        let (mut rules, problem) = crate::rules(&self.settings, text, &[]);
+        rules.reserved = reserved;
+        self.net_conf_problem = problem;
+        self.members.set_rules(rules);
+
+        let pending = self.members.pending();
+        if pending.is_empty() {
+            self.refused.clear();
+            return;
+        }
+        // This node itself may be refused for its pods' sake.
+        let (own, others): (Vec<_>, Vec<_>) = pending.into_iter().partition(|change| change.own);
+        let before = std::mem::take(&mut self.refused);
+        for group in [own, others] {
+            if group.is_empty() {
+                continue;
+            }
+            let all: Vec<Change> = group
+                .iter()
+                .flat_map(|c| c.changes.iter().cloned())
+                .collect();
+            match (self.apply)(Change::Several(all)) {
+                Ok(()) => group
+                    .into_iter()
+                    .for_each(|change| self.members.done(change)),
+                Err(why) if group.len() == 1 => self.refuse(&group[0], why),
+                Err(_) => self.one_by_one(group),
+            }
+        }
+        for (name, why) in &self.refused {
+            if before.get(name) != Some(why) {
+                tracing::warn!(node = name, "it is not followed: {why}");
+            }
+        }
+    }
+
+    /// As long as some of them are taken, others may have become possible.
+    fn one_by_one(&mut self, mut group: Vec<NodeChange>) {
+        loop {
+            let count = group.len();
+            let mut left = Vec::new();
+            for change in group {
+                match (self.apply)(Change::Several(change.changes.clone())) {
+                    Ok(()) => {
+                        self.refused.remove(&*change.name);
+                        self.members.done(change);
+                    }
+                    Err(why) => {
+                        self.refuse(&change, why);
+                        left.push(change);
+                    }
+                }
+            }
+            if left.is_empty() || left.len() == count {
+                return;
+            }
+            group = left;
+        }
+    }
+
+    fn refuse(&mut self, change: &NodeChange, why: String) {
+        self.refused.insert(change.name.to_string(), why);
+    }
+
+    fn wants_to_publish(&mut self, local: &value::Receiver<Option<Local>>) -> bool {
+        if !self.current() {
+            return false;
+        }
+        let local = local.borrow();
+        let node = self.members.node(&self.settings.node);
+        match (node, local.as_ref()) {
+            (Some(node), Some(local)) => self.publisher.wanted(node, local).is_some(),
+            _ => false,
+        }
+    }
+
+    async fn publish(&mut self, nodes: &Api<Object<Node>>, local: &value::Receiver<Option<Local>>) {
+        let local = local.borrow().clone();
+        let node = self.members.node(&self.settings.node);
+        let (Some(node), Some(local)) = (node, local) else {
+            return;
+        };
+        if let Some(patch) = self.publisher.wanted(node, &local) {
+            self.publisher.send(nodes, &self.settings.node, patch).await;
+        }
+    }
+
+    fn save(&mut self) {
+        let confirmed_s = if self.current() {
+            now_s()
+        } else {
+            self.confirmed_s.unwrap_or(0)
+        };
+        let mut saved = Saved::new(&self.settings.node, confirmed_s);
+        saved.net_conf = self.net_conf.iter().flatten().next().cloned();
+        saved.nodes = self.members.nodes().cloned().collect();
+        saved.pods = in_order(&self.pods);
+        saved.namespaces = in_order(&self.namespaces);
+        let file = self.settings.saved();
+        let problem = saved.write(&file).err().map(|e| {
+            let file = file.display();
+            format!("{file} cannot be written ({e}): a start while the API is away would not know its peers")
+        });
+        if problem.is_some() && problem != self.unsaved_problem {
+            tracing::warn!("{}", problem.as_deref().unwrap_or_default());
+        }
+        // What could not be written is tried again with the next change.
+        self.unsaved = false;
+        self.unsaved_problem = problem;
+    }
+
+    fn tell(&self, status: &value::Sender<Status>) {
+        let current = self.current();
+        let state = match (current, self.confirmed_s) {
+            (true, _) => State::Current,
+            (false, Some(_)) => State::Stale,
+            (false, None) => State::Waiting,
+        };
+        let error = self
+            .failing
+            .iter()
+            .next()
+            .map(|(kind, why)| format!("{kind}: {why}"));
+        let refused = self
+            .refused
+            .iter()
+            .map(|(name, why)| format!("node {name}: {why}"));
+        let mut problems: Vec<String> = self.net_conf_problem.iter().cloned().collect();
+        problems.extend(self.publisher.problem.clone());
+        problems.extend(self.unsaved_problem.clone());
+        problems.extend(refused);
+        problems.extend(self.members.problems().map(str::to_owned));
+        problems.extend(self.unreadable.values().cloned());
+        let more = problems.len().saturating_sub(NAMED);
+        if more > 0 {
+            problems.truncate(NAMED);
+            problems.push(format!("{more} more"));
+        }
+        let next = Status {
+            name: source().to_string(),
+            state,
+            confirmed_s: if current { None } else { self.confirmed_s },
+            error,
+            problems,
+        };
+        status.send_if_modified(|was| {
+            let differs = *was != next;
+            *was = next;
+            differs
+        });
+    }
+}
+
+fn now_s() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
