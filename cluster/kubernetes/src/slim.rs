@@ -36,6 +36,9 @@ pub trait Kind: Clone + std::fmt::Debug + Send + Sync + Sized + 'static {
     /// What is read of the API's JSON.
     type Raw: DeserializeOwned;
 
+    /// Its name.
+    fn name(&self) -> &str;
+
     /// From what was read.
     ///
     /// # Errors

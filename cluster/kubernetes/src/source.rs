@@ -14,8 +14,8 @@ use crate::publish::Publisher;
 use crate::report::{self, Queue};
 use crate::saved::{Saved, in_order, source};
 use crate::settings::{Settings, connect};
-use crate::slim::{ConfigMap, Invalid, Namespace, Node, Object, Pod, PodRef};
-use crate::watch::{News, follow};
+use crate::slim::{ConfigMap, Invalid, Kind, Namespace, Node, Object, Pod, PodRef, shortened};
+use crate::watch::{News, Wanted, follow};
 use crate::{Apply, CONFIG_MAP, CONFIG_NAMESPACES, Heard as Sender};
 
 /// News are gathered for so long before they are applied: a thousand a second are fifty changes.
@@ -164,10 +164,18 @@ pub(crate) async fn run(settings: Settings, saved: Option<Saved>, ends: Ends) {
 
 /// The table of what is watched: another kind is a line here.
 fn watches(settings: &Settings, client: &Client, to: &Sender) -> Vec<tokio::task::JoinHandle<()>> {
-    let all = watcher::Config::default;
-    let own = all().fields(&format!("spec.nodeName={}", settings.node));
-    let flannels = || all().fields(&format!("metadata.name={CONFIG_MAP}"));
+    let wanted = |fields: &str, optional: bool| Wanted {
+        config: watcher::Config {
+            field_selector: (!fields.is_empty()).then(|| fields.to_owned()),
+            ..watcher::Config::default()
+        },
+        optional,
+    };
+    let own = wanted(&format!("spec.nodeName={}", settings.node), false);
+    // Without Flannel nobody has to grant it.
+    let flannels = wanted(&format!("metadata.name={CONFIG_MAP}"), true);
     let [new, old] = CONFIG_NAMESPACES.map(|namespace| Api::namespaced(client.clone(), namespace));
+    let all = || wanted("", false);
     vec![
         tokio::spawn(follow(
             Api::all(client.clone()),
@@ -187,10 +195,10 @@ fn watches(settings: &Settings, client: &Client, to: &Sender) -> Vec<tokio::task
             to.clone(),
             Heard::Pods,
         )),
-        tokio::spawn(follow(new, flannels(), to.clone(), |news| {
+        tokio::spawn(follow(new, flannels.clone(), to.clone(), |news| {
             Heard::Config(0, news)
         })),
-        tokio::spawn(follow(old, flannels(), to.clone(), |news| {
+        tokio::spawn(follow(old, flannels, to.clone(), |news| {
             Heard::Config(1, news)
         })),
     ]
@@ -298,14 +306,14 @@ impl Source {
     }
 
     /// Takes in how the kind stands and what of it cannot be read; the rest comes back.
-    fn judge<T>(&mut self, kind: &'static str, news: News<T>) -> Option<News<T>> {
+    fn judge<T: Kind>(&mut self, kind: &'static str, news: News<T>) -> Option<News<T>> {
         match &news {
             News::Failed(why) => {
                 self.failed(kind, why.clone());
                 return None;
             }
             // Not there is an answer, too.
-            News::Missing => {}
+            News::Missing | News::Back => {}
             News::All(_, bad) => {
                 self.unreadable.retain(|(of, _), _| *of != kind);
                 let named = bad.iter().map(|b| ((kind, b.name.clone()), b.to_string()));
@@ -317,9 +325,11 @@ impl Source {
                     .insert((kind, name.clone()), invalid.to_string());
             }
             News::Gone(_, name) => {
-                self.unreadable.remove(&(kind, name.clone()));
+                self.unreadable.remove(&(kind, shortened(name)));
             }
-            News::Set(_) => self.unreadable.retain(|(of, _), _| *of != kind),
+            News::Set(object) => {
+                self.unreadable.remove(&(kind, object.name().to_owned()));
+            }
         }
         if self.failing.remove(kind).is_some() && self.failing.is_empty() {
             tracing::info!("the Kubernetes API answers again");

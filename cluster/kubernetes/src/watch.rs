@@ -1,15 +1,15 @@
 //! One kind of object, followed.
 //!
-//! kube's watcher does what there is to a watch: list, watch, bookmarks, `410 Gone` and the list anew, back-off with
-//! jitter. Here it is decided how the list is asked for, what a kind means that the server does not have, and that
-//! one object that cannot be read is no more than that.
+//! kube's watcher does what there is to a watch: list, watch, bookmarks, `410 Gone` and the list anew. Here it is
+//! decided how the list is asked for, when a failure is tried again and when it is over, what a kind means that the
+//! server does not have, and that one object that cannot be read is no more than that.
 
 use std::time::Duration;
 
 use futures::StreamExt;
 use kube::Api;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, InitialListStrategy, watcher};
+use kube::api::ListParams;
+use kube::runtime::watcher::{self, DefaultBackoff, Event, InitialListStrategy, watcher};
 use tokio::sync::mpsc::Sender;
 
 use crate::settings::chain;
@@ -20,6 +20,21 @@ const MISSING: Duration = Duration::from_secs(60);
 /// How long a streaming list may take before the list is asked for in pages: a server that does not know it begins
 /// an ordinary watch.
 const STREAMING: Duration = Duration::from_secs(60);
+
+/// How long a watch that has failed must have gone on without another failure before the server is asked whether it
+/// is there: a watch that stands and a quiet cluster look alike. More than a connection may take to come about.
+const QUIET: Duration = Duration::from_secs(6);
+/// How long the answer to that may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What is asked for of a kind.
+#[derive(Clone)]
+pub(crate) struct Wanted {
+    /// Selectors.
+    pub(crate) config: watcher::Config,
+    /// Whether not being allowed to read it is as good as its not being there.
+    pub(crate) optional: bool,
+}
 
 /// News of one kind.
 #[derive(Debug)]
@@ -34,14 +49,16 @@ pub(crate) enum News<T> {
     Gone(Option<String>, String),
     /// The server is away, or refuses. What it said before holds.
     Failed(String),
-    /// The server does not have this kind.
+    /// It is followed again, and nothing has happened meanwhile.
+    Back,
+    /// The server does not have this kind, or not for us.
     Missing,
 }
 
 /// Follows a kind for ever, and sends what is new; ends when nobody listens.
 pub(crate) async fn follow<T: Kind, N>(
     api: Api<Object<T>>,
-    config: watcher::Config,
+    wanted: Wanted,
     sender: Sender<N>,
     wrap: impl Fn(News<T>) -> N,
 ) where
@@ -49,9 +66,9 @@ pub(crate) async fn follow<T: Kind, N>(
 {
     let mut strategy = InitialListStrategy::StreamingList;
     loop {
-        let mut config = config.clone();
-        config.initial_list_strategy = strategy.clone();
-        match once(api.clone(), config, &sender, &wrap).await {
+        let mut wanted = wanted.clone();
+        wanted.config.initial_list_strategy = strategy.clone();
+        match once(api.clone(), wanted, &sender, &wrap).await {
             Ended::NobodyListens => return,
             Ended::NoStreaming => strategy = InitialListStrategy::ListWatch,
             Ended::Missing => tokio::time::sleep(MISSING).await,
@@ -68,7 +85,7 @@ enum Ended {
 
 async fn once<T: Kind, N>(
     api: Api<Object<T>>,
-    config: watcher::Config,
+    Wanted { config, optional }: Wanted,
     sender: &Sender<N>,
     wrap: impl Fn(News<T>) -> N,
 ) -> Ended
@@ -76,13 +93,26 @@ where
     Object<T>: kube::Resource<DynamicType = ()>,
 {
     let streaming = config.initial_list_strategy == InitialListStrategy::StreamingList;
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut backoff = DefaultBackoff::default();
+    let mut failing = false;
+    let mut events = std::pin::pin!(watcher(api.clone(), config));
     let mut list: Option<(Vec<T>, Vec<Invalid>)> = None;
     loop {
         let next = match &list {
             Some(_) if streaming => match tokio::time::timeout(STREAMING, events.next()).await {
                 Ok(next) => next,
                 Err(_) => return Ended::NoStreaming,
+            },
+            _ if failing => match tokio::time::timeout(QUIET, events.next()).await {
+                Ok(next) => next,
+                Err(_) if answers(&api).await => {
+                    failing = false;
+                    if sender.send(wrap(News::Back)).await.is_err() {
+                        return Ended::NobodyListens;
+                    }
+                    continue;
+                }
+                Err(_) => continue,
             },
             _ => events.next().await,
         };
@@ -114,7 +144,7 @@ where
                 News::Gone(namespace, object.name().to_owned())
             }
             Some(Err(e)) => match status(&e) {
-                Some(404) => {
+                Some(code) if code == 404 || (code == 403 && optional) => {
                     return match sender.send(wrap(News::Missing)).await {
                         Ok(()) => Ended::Missing,
                         Err(_) => Ended::NobodyListens,
@@ -126,10 +156,27 @@ where
                 _ => News::Failed(chain(&e)),
             },
         };
+        failing = matches!(news, News::Failed(_));
         if sender.send(wrap(news)).await.is_err() {
             return Ended::NobodyListens;
         }
+        match failing {
+            true => tokio::time::sleep(backoff.next().unwrap_or(MISSING)).await,
+            false => backoff = DefaultBackoff::default(),
+        }
     }
+}
+
+/// Whether the server answers for this kind, from what it remembers.
+async fn answers<T: Kind>(api: &Api<Object<T>>) -> bool
+where
+    Object<T>: kube::Resource<DynamicType = ()>,
+{
+    let one = ListParams::default().limit(1).match_any();
+    matches!(
+        tokio::time::timeout(ANSWER, api.list(&one)).await,
+        Ok(Ok(_))
+    )
 }
 
 /// The HTTP status that the server has answered with, if it was its answer.

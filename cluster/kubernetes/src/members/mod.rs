@@ -299,12 +299,12 @@ impl Members {
                 false
             }
         };
-        let networks: Vec<Cidr> = member.claims.networks.iter().copied().collect();
+        let networks: Vec<Cidr> = member.claims.networks.clone();
         let networks: Vec<Cidr> = networks
             .into_iter()
             .filter(|cidr| holds(*cidr, &format!("pod network {cidr}")))
             .collect();
-        let addresses: Vec<IpAddr> = member.claims.addresses.iter().copied().collect();
+        let addresses: Vec<IpAddr> = member.claims.addresses.clone();
         let addresses: Vec<IpAddr> = addresses
             .into_iter()
             .filter(|ip| holds(host(*ip), &format!("address {ip}")))

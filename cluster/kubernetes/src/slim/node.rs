@@ -86,6 +86,10 @@ impl Kind for Node {
     type Scope = ClusterResourceScope;
     type Raw = RawNode;
 
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn of(raw: RawNode) -> Result<Self, String> {
         let name = raw.metadata.checked_name()?;
         let spec = raw.spec.unwrap_or_default();

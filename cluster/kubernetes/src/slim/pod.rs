@@ -93,6 +93,10 @@ impl Kind for Pod {
     type Scope = NamespaceResourceScope;
     type Raw = RawPod;
 
+    fn name(&self) -> &str {
+        &self.id.name
+    }
+
     fn of(raw: RawPod) -> Result<Self, String> {
         let name = raw.metadata.checked_name()?;
         let spec = raw.spec.unwrap_or_default();
@@ -150,6 +154,10 @@ impl Kind for Namespace {
     type Scope = ClusterResourceScope;
     type Raw = RawNamespace;
 
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn of(raw: RawNamespace) -> Result<Self, String> {
         Ok(Namespace {
             name: raw.metadata.checked_name()?,
@@ -161,6 +169,8 @@ impl Kind for Namespace {
 /// A ConfigMap: Flannel's, `kube-flannel-cfg`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigMap {
+    /// Name.
+    pub name: String,
     /// Its `net-conf.json`, if it has one.
     pub net_conf: Option<String>,
 }
@@ -168,6 +178,8 @@ pub struct ConfigMap {
 #[doc(hidden)]
 #[derive(Deserialize)]
 pub struct RawConfigMap {
+    #[serde(default)]
+    metadata: Meta,
     data: Option<Data>,
 }
 
@@ -183,8 +195,13 @@ impl Kind for ConfigMap {
     type Scope = NamespaceResourceScope;
     type Raw = RawConfigMap;
 
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn of(raw: RawConfigMap) -> Result<Self, String> {
         Ok(ConfigMap {
+            name: raw.metadata.checked_name()?,
             net_conf: raw.data.and_then(|data| data.net_conf),
         })
     }

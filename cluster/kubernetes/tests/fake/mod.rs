@@ -1,0 +1,420 @@
+//! A small API server: lists with pages, watches with bookmarks, streaming lists, `410 Gone`, patches of a status, and
+//! tokens. It can be away, refuse, and lie. Plain HTTP on loopback.
+//!
+//! It is for what the real one cannot be asked to do. Where there is a real one (`KUBEBUILDER_ASSETS`), the suite
+//! `real` runs against it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, Request, State as Shared};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+type Key = (String, String, String);
+type Parameters = BTreeMap<String, String>;
+
+/// The server, until it is dropped.
+pub(crate) struct Fake {
+    pub(crate) address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    version: watch::Sender<u64>,
+    serving: Option<tokio::runtime::Runtime>,
+}
+
+/// What it has, and how it behaves.
+pub(crate) struct State {
+    version: u64,
+    /// By plural, namespace, name.
+    objects: BTreeMap<Key, Value>,
+    events: Vec<(u64, &'static str, Key, Value)>,
+    /// Watches from before this version are gone.
+    pub(crate) compacted: u64,
+    /// The token that is accepted.
+    pub(crate) token: String,
+    /// Whether it knows streaming lists.
+    pub(crate) streaming: bool,
+    /// Whether each request is answered 500.
+    pub(crate) failing: bool,
+    /// Kinds that it does not have.
+    pub(crate) missing: Vec<&'static str>,
+    /// Kinds that nobody may read.
+    pub(crate) forbidden: Vec<&'static str>,
+    /// Each request: method and path with its query.
+    pub(crate) requests: Vec<String>,
+    /// Each patch of a Node's status.
+    pub(crate) patches: Vec<Value>,
+}
+
+impl Fake {
+    pub(crate) fn start() -> Self {
+        let state = State {
+            version: 1,
+            objects: BTreeMap::new(),
+            events: Vec::new(),
+            compacted: 0,
+            token: "secret".into(),
+            streaming: true,
+            failing: false,
+            missing: Vec::new(),
+            forbidden: Vec::new(),
+            requests: Vec::new(),
+            patches: Vec::new(),
+        };
+        let mut fake = Self {
+            address: "127.0.0.1:0".parse().unwrap(),
+            state: Arc::new(Mutex::new(state)),
+            version: watch::Sender::new(1),
+            serving: None,
+        };
+        fake.come_back();
+        fake
+    }
+
+    /// Takes connections again, at the address of before.
+    pub(crate) fn come_back(&mut self) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.set_reuseaddr(true).unwrap();
+            socket.bind(self.address).unwrap();
+            socket.listen(128).unwrap()
+        });
+        self.address = listener.local_addr().unwrap();
+        let shared = (self.state.clone(), self.version.subscribe());
+        let app = Router::new().fallback(answer).with_state(shared);
+        runtime.spawn(async move { axum::serve(listener, app).await });
+        self.serving = Some(runtime);
+    }
+
+    /// Every connection ends, and no other is taken.
+    pub(crate) fn go_away(&mut self) {
+        if let Some(runtime) = self.serving.take() {
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Makes an object, or changes it.
+    pub(crate) fn put(&self, plural: &str, mut object: Value) {
+        let meta = &object["metadata"];
+        let text = |key: &str| meta[key].as_str().unwrap_or_default().to_owned();
+        let key = (plural.to_owned(), text("namespace"), text("name"));
+        let mut state = self.state();
+        state.version += 1;
+        let version = state.version;
+        object["metadata"]["resourceVersion"] = json!(version.to_string());
+        let kind = if state.objects.contains_key(&key) {
+            "MODIFIED"
+        } else {
+            "ADDED"
+        };
+        state.objects.insert(key.clone(), object.clone());
+        state.events.push((version, kind, key, object));
+        drop(state);
+        self.version.send_replace(version);
+    }
+
+    pub(crate) fn delete(&self, plural: &str, namespace: &str, name: &str) {
+        let key = (plural.to_owned(), namespace.to_owned(), name.to_owned());
+        let mut state = self.state();
+        state.version += 1;
+        let version = state.version;
+        let mut object = state.objects.remove(&key).expect("it is there");
+        object["metadata"]["resourceVersion"] = json!(version.to_string());
+        state.events.push((version, "DELETED", key, object));
+        drop(state);
+        self.version.send_replace(version);
+    }
+
+    /// What of before is forgotten: whoever watches from there has to list anew.
+    pub(crate) fn compact(&self) {
+        let mut state = self.state();
+        state.version += 1;
+        state.compacted = state.version;
+        let version = state.version;
+        drop(state);
+        self.version.send_replace(version);
+    }
+
+    pub(crate) fn node(&self, name: &str) -> Value {
+        self.state().objects[&("nodes".to_owned(), String::new(), name.to_owned())].clone()
+    }
+
+    /// A kubeconfig for it with a token in a file.
+    pub(crate) fn kubeconfig(&self, dir: &std::path::Path) -> std::path::PathBuf {
+        let token = dir.join("token");
+        std::fs::write(&token, &self.state().token).unwrap();
+        let file = dir.join("kubeconfig");
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://{}", self.address)}}],
+            "users": [{"name": "u", "user": {"tokenFile": token}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        });
+        std::fs::write(&file, text.to_string()).unwrap();
+        file
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.go_away();
+    }
+}
+
+type Ends = (Arc<Mutex<State>>, watch::Receiver<u64>);
+
+async fn answer(
+    Shared((state, version)): Shared<Ends>,
+    Query(query): Query<Parameters>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path().to_owned();
+    {
+        let mut state = state.lock().unwrap();
+        state
+            .requests
+            .push(format!("{} {}", parts.method, parts.uri));
+        let token = parts
+            .headers
+            .get("authorization")
+            .and_then(|v| v.to_str().ok());
+        if token != Some(&format!("Bearer {}", state.token)) {
+            return refuse(401, "Unauthorized");
+        }
+        if state.failing {
+            return refuse(500, "InternalError");
+        }
+    }
+    let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
+    match (&parts.method, segments.as_slice()) {
+        (&Method::GET, ["api", "v1", plural]) => list_or_watch(state, version, plural, "", query),
+        (&Method::GET, ["api", "v1", "namespaces", namespace, plural]) => {
+            list_or_watch(state, version, plural, namespace, query)
+        }
+        (&Method::GET, ["api", "v1", "namespaces", namespace, plural, name]) => {
+            let key = (
+                (*plural).to_owned(),
+                (*namespace).to_owned(),
+                (*name).to_owned(),
+            );
+            match state.lock().unwrap().objects.get(&key) {
+                Some(object) => axum::Json(object.clone()).into_response(),
+                None => refuse(404, "NotFound"),
+            }
+        }
+        (&Method::PATCH, ["api", "v1", "nodes", name, "status"]) => {
+            let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+            patch(&state, name, serde_json::from_slice(&body).unwrap())
+        }
+        (&Method::POST, ["apis", "events.k8s.io", "v1", "namespaces", _, "events"]) => {
+            let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+            let event: Value = serde_json::from_slice(&body).unwrap();
+            axum::Json(event).into_response()
+        }
+        _ => refuse(404, "NotFound"),
+    }
+}
+
+fn refuse(code: u16, reason: &str) -> Response {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": format!("the fake says {reason}"), "reason": reason, "code": code,
+    });
+    (StatusCode::from_u16(code).unwrap(), axum::Json(status)).into_response()
+}
+
+fn patch(state: &Mutex<State>, name: &str, patch: Value) -> Response {
+    let mut state = state.lock().unwrap();
+    state.patches.push(patch.clone());
+    let key = ("nodes".to_owned(), String::new(), name.to_owned());
+    let Some(mut node) = state.objects.get(&key).cloned() else {
+        return refuse(404, "NotFound");
+    };
+    let annotations = patch
+        .pointer("/metadata/annotations")
+        .and_then(Value::as_object);
+    for (key, value) in annotations.into_iter().flatten() {
+        let all = &mut node["metadata"]["annotations"];
+        match value {
+            Value::Null => drop(all.as_object_mut().and_then(|all| all.remove(key))),
+            value => all[key] = value.clone(),
+        }
+    }
+    // Conditions are merged by their type.
+    for condition in patch
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let all = node["status"]["conditions"].take();
+        let mut all = all.as_array().cloned().unwrap_or_default();
+        all.retain(|c| c["type"] != condition["type"]);
+        all.push(condition.clone());
+        node["status"]["conditions"] = json!(all);
+    }
+    state.version += 1;
+    let version = state.version;
+    node["metadata"]["resourceVersion"] = json!(version.to_string());
+    state.objects.insert(key.clone(), node.clone());
+    state.events.push((version, "MODIFIED", key, node.clone()));
+    axum::Json(node).into_response()
+}
+
+fn selected(object: &Value, query: &Parameters) -> bool {
+    let selector = query
+        .get("fieldSelector")
+        .map(String::as_str)
+        .unwrap_or_default();
+    selector
+        .split(',')
+        .filter(|one| !one.is_empty())
+        .all(|one| {
+            let (field, wanted) = one.split_once('=').unwrap();
+            object.pointer(&format!("/{}", field.replace('.', "/"))) == Some(&json!(wanted))
+        })
+}
+
+fn list_or_watch(
+    state: Arc<Mutex<State>>,
+    version: watch::Receiver<u64>,
+    plural: &str,
+    namespace: &str,
+    query: Parameters,
+) -> Response {
+    let watching = query.get("watch").is_some_and(|w| w == "true");
+    let initial = query.get("sendInitialEvents").is_some_and(|w| w == "true");
+    let from: u64 = query
+        .get("resourceVersion")
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0);
+    let now = {
+        let state = state.lock().unwrap();
+        if state.missing.contains(&plural) {
+            return refuse(404, "NotFound");
+        }
+        if state.forbidden.contains(&plural) {
+            return refuse(403, "Forbidden");
+        }
+        if initial && !state.streaming {
+            return refuse(422, "Invalid");
+        }
+        state.version
+    };
+    let in_it = {
+        let (plural, namespace, query) = (plural.to_owned(), namespace.to_owned(), query.clone());
+        move |key: &Key, object: &Value| {
+            key.0 == plural
+                && (namespace.is_empty() || key.1 == namespace)
+                && selected(object, &query)
+        }
+    };
+    if !watching {
+        let state = state.lock().unwrap();
+        let all = state
+            .objects
+            .iter()
+            .filter(|(key, object)| in_it(key, object));
+        let all: Vec<&Value> = all.map(|(_, object)| object).collect();
+        let begin: usize = query
+            .get("continue")
+            .and_then(|c| c.parse().ok())
+            .unwrap_or(0);
+        let limit: usize = query
+            .get("limit")
+            .and_then(|c| c.parse().ok())
+            .unwrap_or(usize::MAX);
+        let end = all.len().min(begin.saturating_add(limit));
+        let next = if end < all.len() {
+            end.to_string()
+        } else {
+            String::new()
+        };
+        return axum::Json(json!({
+            "kind": "List", "apiVersion": "v1",
+            "metadata": {"resourceVersion": now.to_string(), "continue": next},
+            "items": all[begin..end],
+        }))
+        .into_response();
+    }
+    let mut lines: Vec<String> = Vec::new();
+    let line = |kind: &str, object: &Value| {
+        // As Go writes it: the type first.
+        format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")
+    };
+    let mut sent = from;
+    if initial {
+        let state = state.lock().unwrap();
+        let all = state
+            .objects
+            .iter()
+            .filter(|(key, object)| in_it(key, object));
+        lines.extend(all.map(|(_, object)| line("ADDED", object)));
+        lines.push(line("BOOKMARK", &json!({
+            "kind": "X", "apiVersion": "v1",
+            "metadata": {"resourceVersion": now.to_string(), "annotations": {"k8s.io/initial-events-end": "true"}},
+        })));
+        sent = now;
+    }
+    let stream = futures::stream::unfold(
+        (lines, sent, version),
+        move |(mut lines, mut sent, mut version)| {
+            let (state, in_it) = (state.clone(), in_it.clone());
+            async move {
+                loop {
+                    if !lines.is_empty() {
+                        let text: String = lines.drain(..).collect();
+                        let item = Ok::<_, std::convert::Infallible>(Bytes::from(text));
+                        return Some((item, (lines, sent, version)));
+                    }
+                    {
+                        let state = state.lock().unwrap();
+                        if sent < state.compacted {
+                            lines.push(line("ERROR", &json!({
+                            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                            "message": "too old resource version", "reason": "Expired", "code": 410,
+                        })));
+                            sent = u64::MAX;
+                            continue;
+                        }
+                        let news = state.events.iter().rev().take_while(|(v, ..)| *v > sent);
+                        let mut news: Vec<String> = news
+                            .filter(|(_, _, key, object)| in_it(key, object))
+                            .map(|(_, kind, _, object)| line(kind, object))
+                            .collect();
+                        news.reverse();
+                        if sent != u64::MAX {
+                            sent = sent.max(state.version);
+                        }
+                        lines = news;
+                    }
+                    if lines.is_empty() {
+                        // After its last word a watch ends.
+                        if sent == u64::MAX {
+                            return None;
+                        }
+                        let _ = tokio::time::timeout(Duration::from_millis(200), version.changed())
+                            .await;
+                    }
+                }
+            }
+        },
+    );
+    Body::from_stream(stream).into_response()
+}

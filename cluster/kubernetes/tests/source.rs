@@ -1,0 +1,575 @@
+//! The source against an API server that does as it is told.
+
+mod fake;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use fake::Fake;
+use ringway_cluster::source::{Local, State, Status};
+use ringway_cluster::{Change, Cluster, EncapKind};
+use ringway_kubernetes::{About, Handle, Report, Saved, Settings, source, spawn};
+use ringway_packet::mac::MacAddr;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+/// A node's agent, as far as the source can tell.
+struct Agent {
+    cluster: Arc<Mutex<Cluster>>,
+    /// Changes that were applied, and names whose peers are refused.
+    applied: Arc<Mutex<usize>>,
+    refuse: Arc<Mutex<Vec<&'static str>>>,
+    local: watch::Sender<Option<Local>>,
+    status: watch::Receiver<Status>,
+    handle: Option<Handle>,
+    settings: Settings,
+    _dir: Arc<tempfile::TempDir>,
+}
+
+impl Agent {
+    fn start(fake: &Fake) -> Self {
+        Self::start_in(fake, Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    fn start_in(fake: &Fake, dir: Arc<tempfile::TempDir>) -> Self {
+        let settings = Settings {
+            node: "n1".into(),
+            kubeconfig: Some(fake.kubeconfig(dir.path())),
+            api_server: None,
+            state_dir: dir.path().into(),
+            vni: 1,
+            vxlan_port: 8472,
+            cluster_cidrs: Vec::new(),
+            vtep_default: |_| MacAddr([0x0a, 0x58, 10, 244, 1, 0]),
+        };
+        let saved = Saved::load(&settings).unwrap();
+        let cluster = Arc::new(Mutex::new(Cluster::default()));
+        if let Some(saved) = &saved {
+            let all = Change::Replace(saved.contents(&settings));
+            cluster.lock().unwrap().update(&source(), all).unwrap();
+        }
+        let (applied, refuse) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (to, count, refused) = (cluster.clone(), applied.clone(), refuse.clone());
+        let apply = Box::new(move |change: Change| {
+            let text = format!("{change:?}");
+            if let Some(name) = refused
+                .lock()
+                .unwrap()
+                .iter()
+                .find(|name| text.contains(&format!("SetPeer(Peer {{ name: \"{name}\"")))
+            {
+                return Err(format!("{name} does not suit the underlay"));
+            }
+            *count.lock().unwrap() += 1;
+            to.lock()
+                .unwrap()
+                .update(&source(), change)
+                .map(drop)
+                .map_err(|e| e.to_string())
+        });
+        let local = watch::Sender::new(None);
+        let (status_to, status) = watch::channel(Status::default());
+        let handle = spawn(settings.clone(), saved, local.subscribe(), apply, status_to).unwrap();
+        Self {
+            cluster,
+            applied,
+            refuse,
+            local,
+            status,
+            handle: Some(handle),
+            settings,
+            _dir: dir,
+        }
+    }
+
+    fn via(&self, ip: &str) -> Option<String> {
+        let cluster = self.cluster.lock().unwrap();
+        cluster
+            .state()
+            .route(ip.parse().unwrap())
+            .map(|route| route.via.to_string())
+    }
+
+    fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !holds(self) {
+            assert!(
+                Instant::now() < end,
+                "not within 20 s: {what}; {:#?}",
+                self.status()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn until_via(&self, ip: &str, via: Option<&str>) {
+        self.until(&format!("{ip} by {via:?}"), |agent| {
+            agent.via(ip).as_deref() == via
+        });
+    }
+
+    fn until_problem(&self, wanted: &str) {
+        self.until(wanted, |agent| {
+            agent.status().problems.iter().any(|p| p.contains(wanted))
+        });
+    }
+
+    fn stop(mut self) -> Arc<tempfile::TempDir> {
+        let begin = Instant::now();
+        self.handle.take().unwrap().stop();
+        assert!(
+            begin.elapsed() < Duration::from_millis(500),
+            "{:?}",
+            begin.elapsed()
+        );
+        self._dir.clone()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            handle.stop();
+        }
+    }
+}
+
+fn node(i: u16) -> Value {
+    let mut node = bare(i);
+    node["metadata"]["annotations"] = json!({
+        "flannel.alpha.coreos.com/kube-subnet-manager": "true",
+        "flannel.alpha.coreos.com/backend-type": "vxlan",
+        "flannel.alpha.coreos.com/backend-data": format!("{{\"VNI\":1,\"VtepMAC\":\"12:c6:65:89:{:02x}:{:02x}\"}}", i >> 8, i & 255),
+        "flannel.alpha.coreos.com/public-ip": format!("10.77.{}.{}", i >> 8, i & 255),
+    });
+    node
+}
+
+fn bare(i: u16) -> Value {
+    json!({
+        "kind": "Node", "apiVersion": "v1",
+        "metadata": {
+            "name": format!("n{i}"), "uid": format!("uid-{i}"), "creationTimestamp": "2026-11-28T10:00:00Z",
+            "managedFields": [{"manager": "kubelet", "fieldsV1": {"f:status": {}}}], "annotations": {},
+        },
+        "spec": {"podCIDRs": [format!("10.{}.{}.0/24", 128 + (i >> 8), i & 255)]},
+        "status": {"addresses": [{"type": "InternalIP", "address": format!("10.77.{}.{}", i >> 8, i & 255)}],
+                   "conditions": [{"type": "Ready", "status": "True"}]},
+    })
+}
+
+fn local(cidrs: &[&str]) -> Local {
+    Local {
+        node: ringway_cluster::Node {
+            name: "n1".into(),
+            cidrs: cidrs.iter().map(|c| c.parse().unwrap()).collect(),
+            vtep_mac: "0a:58:0a:80:01:00".parse().unwrap(),
+            vtep_mac_v6: "0a:58:0a:80:01:00".parse().unwrap(),
+        },
+        addresses: vec!["10.77.0.1".parse().unwrap()],
+        encap: EncapKind::Vxlan,
+        vni: 1,
+        port: 8472,
+        pod_mtu: 1450,
+        forwards: true,
+    }
+}
+
+#[test]
+fn nodes_that_come_change_and_go() {
+    let fake = Fake::start();
+    (1..=3).for_each(|i| fake.put("nodes", if i == 1 { bare(i) } else { node(i) }));
+    let agent = Agent::start(&fake);
+    agent.until_via("10.128.2.9", Some("peer n2"));
+    agent.until_via("10.128.1.9", Some("this node"));
+    agent.until("it is current", |a| a.status().state == State::Current);
+    fake.put("nodes", node(4));
+    agent.until_via("10.128.4.9", Some("peer n4"));
+    let mut moved = node(3);
+    moved["spec"]["podCIDRs"] = json!(["10.128.33.0/24"]);
+    fake.put("nodes", moved);
+    agent.until_via("10.128.33.9", Some("peer n3"));
+    agent.until_via("10.128.3.9", None);
+    fake.delete("nodes", "", "n2");
+    agent.until_via("10.128.2.9", None);
+    assert_eq!(agent.status().problems, Vec::<String>::new());
+    agent.stop();
+}
+
+#[test]
+fn lists_in_pages_where_the_server_streams_none() {
+    let fake = Fake::start();
+    fake.state().streaming = false;
+    (1..=1200).for_each(|i| fake.put("nodes", node(i)));
+    let agent = Agent::start(&fake);
+    agent.until_via("10.132.176.9", Some("peer n1200"));
+    let pages = fake
+        .state()
+        .requests
+        .iter()
+        .filter(|r| r.contains("/nodes?") && r.contains("limit=500"))
+        .count();
+    assert_eq!(pages, 3);
+    fake.put("nodes", node(1201));
+    agent.until_via("10.132.177.9", Some("peer n1201"));
+}
+
+#[test]
+fn what_was_too_long_ago_is_listed_anew() {
+    let fake = Fake::start();
+    (1..=3).for_each(|i| fake.put("nodes", node(i)));
+    let agent = Agent::start(&fake);
+    agent.until_via("10.128.3.9", Some("peer n3"));
+    let applied = *agent.applied.lock().unwrap();
+    fake.compact();
+    fake.put("nodes", node(4));
+    agent.until_via("10.128.4.9", Some("peer n4"));
+    fake.delete("nodes", "", "n3");
+    agent.until_via("10.128.3.9", None);
+    assert!(
+        *agent.applied.lock().unwrap() - applied <= 3,
+        "what is the same is no change"
+    );
+}
+
+#[test]
+fn the_server_goes_and_what_it_said_stays() {
+    let mut fake = Fake::start();
+    (1..=2).for_each(|i| fake.put("nodes", node(i)));
+    let agent = Agent::start(&fake);
+    agent.until_via("10.128.2.9", Some("peer n2"));
+    fake.go_away();
+    agent.until("it is stale", |a| a.status().state == State::Stale);
+    let status = agent.status();
+    assert!(
+        status.error.is_some() && status.confirmed_s.is_some(),
+        "{status:?}"
+    );
+    assert_eq!(agent.via("10.128.2.9").as_deref(), Some("peer n2"));
+    fake.put("nodes", node(3));
+    fake.come_back();
+    agent.until_via("10.128.3.9", Some("peer n3"));
+    agent.until("it is current", |a| a.status().state == State::Current);
+    agent.until("every kind is followed", |a| a.status().error.is_none());
+}
+
+#[test]
+fn a_server_that_fails_and_one_that_refuses_change_nothing() {
+    let fake = Fake::start();
+    (1..=2).for_each(|i| fake.put("nodes", node(i)));
+    let agent = Agent::start(&fake);
+    agent.until_via("10.128.2.9", Some("peer n2"));
+    fake.state().failing = true;
+    fake.compact();
+    agent.until("it is stale", |a| a.status().state == State::Stale);
+    assert_eq!(agent.via("10.128.2.9").as_deref(), Some("peer n2"));
+    fake.state().failing = false;
+    agent.until("it is current", |a| a.status().state == State::Current);
+}
+
+#[test]
+fn a_start_without_the_server_knows_what_was_last() {
+    let mut fake = Fake::start();
+    (1..=2).for_each(|i| fake.put("nodes", if i == 1 { bare(1) } else { node(i) }));
+    fake.put(
+        "pods",
+        json!({"metadata": {"name": "p", "namespace": "d"}, "spec": {"nodeName": "n1"}}),
+    );
+    let agent = Agent::start(&fake);
+    agent.until_via("10.128.2.9", Some("peer n2"));
+    let dir = agent.stop();
+    fake.go_away();
+
+    let agent = Agent::start_in(&fake, dir);
+    assert_eq!(agent.via("10.128.2.9").as_deref(), Some("peer n2"));
+    assert_eq!(agent.via("10.128.1.9").as_deref(), Some("this node"));
+    agent.until("it is stale", |a| a.status().state == State::Stale);
+    // What has happened meanwhile is heard, and what is gone is gone.
+    fake.delete("nodes", "", "n2");
+    fake.put("nodes", node(3));
+    fake.come_back();
+    agent.until_via("10.128.3.9", Some("peer n3"));
+    agent.until_via("10.128.2.9", None);
+    assert_eq!(agent.via("10.128.1.9").as_deref(), Some("this node"));
+}
+
+#[test]
+fn this_nodes_network_is_waited_for() {
+    let fake = Fake::start();
+    let agent = Agent::start(&fake);
+    agent.until_problem("there is no Node n1");
+    let mut own = bare(1);
+    own["spec"] = json!({});
+    fake.put("nodes", own);
+    agent.until_problem("node n1: it has no pod network yet");
+    fake.put("nodes", bare(1));
+    agent.until_via("10.128.1.9", Some("this node"));
+    agent.until("no problem is left", |a| a.status().problems.is_empty());
+}
+
+#[test]
+fn the_node_is_told_what_is_in_force() {
+    let fake = Fake::start();
+    fake.put("nodes", bare(1));
+    let agent = Agent::start(&fake);
+    agent.until_via("10.128.1.9", Some("this node"));
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(fake.state().patches.len(), 0, "nothing is in force yet");
+    agent.local.send_replace(Some(local(&["10.128.1.0/24"])));
+    let data = "/metadata/annotations/flannel.alpha.coreos.com~1backend-data";
+    agent.until("the annotation", |_| {
+        fake.node("n1").pointer(data).is_some()
+    });
+    let told = fake.node("n1");
+    assert_eq!(
+        told.pointer(data).unwrap(),
+        r#"{"VNI":1,"VtepMAC":"0a:58:0a:80:01:00"}"#
+    );
+    let condition = &told["status"]["conditions"][1];
+    assert_eq!(
+        (&condition["status"], &condition["reason"]),
+        (&json!("False"), &json!("RingwayIsUp"))
+    );
+    assert_eq!(
+        told["status"]["conditions"][0]["type"], "Ready",
+        "the others are left"
+    );
+    // Told once.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(fake.state().patches.len(), 1);
+    // Somebody takes it away.
+    fake.put("nodes", bare(1));
+    agent.until("the annotation is back", |_| {
+        fake.node("n1").pointer(data).is_some()
+    });
+}
+
+#[test]
+fn a_node_that_control_refuses_costs_no_other_its_network() {
+    let fake = Fake::start();
+    fake.put("nodes", bare(1));
+    let agent = Agent::start(&fake);
+    agent.until_via("10.128.1.9", Some("this node"));
+    agent.refuse.lock().unwrap().push("n3");
+    (2..=5).for_each(|i| fake.put("nodes", node(i)));
+    agent.until_via("10.128.5.9", Some("peer n5"));
+    agent.until_via("10.128.2.9", Some("peer n2"));
+    assert_eq!(agent.via("10.128.3.9"), None);
+    agent.until_problem("node n3: n3 does not suit the underlay");
+    agent.refuse.lock().unwrap().clear();
+    fake.put("nodes", node(6));
+    agent.until_via("10.128.3.9", Some("peer n3"));
+    agent.until("no problem is left", |a| a.status().problems.is_empty());
+}
+
+#[test]
+fn objects_that_nobody_can_read_are_named_and_left_out() {
+    let fake = Fake::start();
+    fake.put("nodes", json!({"metadata": {"name": "bad1"}, "spec": 7}));
+    fake.put(
+        "nodes",
+        json!({"metadata": {"name": "bad2", "annotations": []}}),
+    );
+    fake.put("nodes", json!({"metadata": {"name": "Bad\u{1b}[2J"}}));
+    (1..=2).for_each(|i| fake.put("nodes", node(i)));
+    let agent = Agent::start(&fake);
+    agent.until_via("10.128.2.9", Some("peer n2"));
+    for name in ["bad1", "bad2", "Bad?[2J"] {
+        agent.until_problem(&format!("Node \"{name}\" cannot be read"));
+    }
+    // The same under a watch.
+    fake.put(
+        "nodes",
+        json!({"metadata": {"name": "bad3"}, "status": {"conditions": [7]}}),
+    );
+    fake.put(
+        "nodes",
+        json!({"metadata": {"name": "n3"}, "spec": {"podCIDRs": ["0.0.0.0/0"]}}),
+    );
+    fake.put("nodes", node(4));
+    agent.until_via("10.128.4.9", Some("peer n4"));
+    agent.until_problem("Node \"bad3\" cannot be read");
+    let lists = fake
+        .state()
+        .requests
+        .iter()
+        .filter(|r| r.contains("/nodes?"))
+        .count();
+    assert_eq!(lists, 1, "and the watch goes on");
+    fake.delete("nodes", "", "bad3");
+    agent.until("it is not named any more", |a| {
+        !a.status().problems.iter().any(|p| p.contains("bad3"))
+    });
+}
+
+#[test]
+fn flannels_configuration_in_either_namespace() {
+    let map = |namespace: &str, conf: &str| json!({"metadata": {"name": "kube-flannel-cfg", "namespace": namespace}, "data": {"net-conf.json": conf}});
+    for namespace in ["kube-flannel", "kube-system"] {
+        let fake = Fake::start();
+        (1..=2).for_each(|i| fake.put("nodes", node(i)));
+        fake.put(
+            "configmaps",
+            map(
+                namespace,
+                r#"{"Network":"10.128.0.0/16","Backend":{"Type":"vxlan"}}"#,
+            ),
+        );
+        let agent = Agent::start(&fake);
+        agent.until_via("10.128.2.9", Some("peer n2"));
+        fake.put(
+            "configmaps",
+            map(
+                namespace,
+                r#"{"Network":"10.128.1.0/24","Backend":{"Type":"vxlan","VNI":7}}"#,
+            ),
+        );
+        agent.until_via("10.128.2.9", None);
+        agent.until_problem("outside of the cluster's pod networks (10.128.1.0/24)");
+        agent.until_problem("Flannel's network has VNI 7 on port 8472, this node VNI 1");
+        fake.put("configmaps", map(namespace, "{"));
+        agent.until_problem("net-conf.json is no JSON object");
+        let asked = ringway_kubernetes::net_conf(&agent.settings, Duration::from_secs(5));
+        assert_eq!(asked.unwrap().as_deref(), Some("{"));
+        fake.delete("configmaps", namespace, "kube-flannel-cfg");
+        agent.until_via("10.128.2.9", Some("peer n2"));
+    }
+}
+
+#[test]
+fn another_token_under_a_running_agent() {
+    let fake = Fake::start();
+    (1..=2).for_each(|i| fake.put("nodes", node(i)));
+    let agent = Agent::start(&fake);
+    agent.until_via("10.128.2.9", Some("peer n2"));
+    let dir = agent.stop();
+    fake.state().token = "other".into();
+    let agent = Agent::start_in(&fake, dir.clone());
+    // The kubeconfig was written with the token of now; an old one is refused and nothing is lost.
+    agent.until("it is current", |a| a.status().state == State::Current);
+    drop(agent);
+    std::fs::write(dir.path().join("token"), "old").unwrap();
+    let asked = ringway_kubernetes::net_conf(&Agent::start(&fake).settings, Duration::from_secs(5));
+    assert!(asked.is_ok());
+}
+
+#[test]
+fn a_kind_that_the_server_lacks_is_no_failure() {
+    let fake = Fake::start();
+    fake.state().missing = vec!["configmaps", "namespaces"];
+    (1..=2).for_each(|i| fake.put("nodes", node(i)));
+    let agent = Agent::start(&fake);
+    agent.until_via("10.128.2.9", Some("peer n2"));
+    agent.until("it is current", |a| a.status().state == State::Current);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(agent.status().error, None);
+    let asked = fake
+        .state()
+        .requests
+        .iter()
+        .filter(|r| r.contains("/namespaces?"))
+        .count();
+    assert_eq!(asked, 1, "it is asked again in a minute");
+}
+
+#[test]
+fn what_may_not_be_read_is_named_where_it_is_needed() {
+    let fake = Fake::start();
+    fake.state().forbidden = vec!["configmaps"];
+    (1..=2).for_each(|i| fake.put("nodes", node(i)));
+    let agent = Agent::start(&fake);
+    agent.until_via("10.128.2.9", Some("peer n2"));
+    std::thread::sleep(Duration::from_millis(500));
+    // Where there is no Flannel nobody grants that.
+    assert_eq!(agent.status().error, None);
+    fake.state().forbidden = vec!["nodes"];
+    let other = Agent::start(&fake);
+    other.until("it is named", |a| {
+        a.status()
+            .error
+            .is_some_and(|e| e.contains("nodes") && e.contains("Forbidden"))
+    });
+    assert_eq!(other.status().state, State::Waiting);
+}
+
+#[test]
+fn events_are_written() {
+    let fake = Fake::start();
+    fake.put("nodes", bare(1));
+    let agent = Agent::start(&fake);
+    agent.until_via("10.128.1.9", Some("this node"));
+    let report = Report {
+        about: About::Node,
+        warning: true,
+        reason: "RangeFull",
+        action: "Attaching",
+        note: "no address is left in 10.128.1.0/24".into(),
+    };
+    let reporter = agent.handle.as_ref().unwrap().reporter();
+    assert_eq!(
+        (0..50).filter(|_| reporter.report(report.clone())).count(),
+        50
+    );
+    let posts = || {
+        fake.state()
+            .requests
+            .iter()
+            .filter(|r| r.starts_with("POST"))
+            .count()
+    };
+    agent.until("the Event", |_| posts() == 1);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(posts(), 1);
+}
+
+#[test]
+fn a_thousand_events_a_second() {
+    let fake = Fake::start();
+    (1..=1000).for_each(|i| fake.put("nodes", node(i)));
+    let agent = Agent::start(&fake);
+    agent.until_via("10.131.232.9", Some("peer n1000"));
+    let before = *agent.applied.lock().unwrap();
+    let cpu = thread_cpu("kubernetes");
+    let begin = Instant::now();
+    // Heartbeats of kubelets: nothing that is used is another. Objects of real size.
+    let padding = "x".repeat(10_000);
+    for i in 0..3000u32 {
+        let mut beat = node(u16::try_from(i % 1000 + 1).unwrap());
+        beat["status"]["images"] = json!([{"names": [padding], "sizeBytes": i}]);
+        fake.put("nodes", beat);
+        let due = begin + Duration::from_millis(u64::from(i));
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    fake.put("nodes", node(1001));
+    agent.until_via("10.131.233.9", Some("peer n1001"));
+    let took = begin.elapsed().as_secs_f64();
+    let share = (thread_cpu("kubernetes") - cpu) / took;
+    println!(
+        "{:.0} events of 10 KB a second: {:.1} % of a core",
+        3001.0 / took,
+        share * 100.0
+    );
+    assert_eq!(*agent.applied.lock().unwrap() - before, 1);
+    assert!(
+        share < 0.25,
+        "{share:.3} of a core, in a build that is not optimised"
+    );
+}
+
+/// Seconds of processor time of the threads of this process that have a name.
+fn thread_cpu(name: &str) -> f64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let ticks = tasks.filter_map(|task| {
+        let path = task.ok()?.path();
+        let comm = std::fs::read_to_string(path.join("comm")).ok()?;
+        let stat = std::fs::read_to_string(path.join("stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
+        (comm.trim() == name).then_some(ticks)
+    });
+    ticks.sum::<u64>() as f64 / 100.0
+}
