@@ -62,13 +62,13 @@ pub fn spawn(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let mut follower = Follower::new(settings, saved, local, (apply, status));
     let (stop, stopped) = oneshot::channel::<()>();
     let (alive, ended) = mpsc::channel();
     std::thread::Builder::new()
         .name("etcd".into())
         .spawn(move || {
             runtime.block_on(async {
-                let mut follower = Follower::new(settings, saved, local, (apply, status));
                 tokio::select! {
                     // An error: whoever could have stopped it is gone.
                     _ = stopped => {}

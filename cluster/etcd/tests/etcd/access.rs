@@ -107,7 +107,7 @@ impl Files {
         self.path(name).display().to_string()
     }
 
-    fn into(&self, settings: &mut Settings, with_client: bool) {
+    fn enter(&self, settings: &mut Settings, with_client: bool) {
         settings.ca = Some(self.path("ca.crt"));
         settings.identity = with_client.then(|| (self.path("client.crt"), self.path("client.key")));
     }
@@ -142,13 +142,13 @@ fn with_tls_both_show_a_certificate_and_others_are_refused() {
             change(settings);
         })
     };
-    let node = start("10.77.0.1", &|settings| ours.into(settings, true));
+    let node = start("10.77.0.1", &|settings| ours.enter(settings, true));
     node.wait_for_subnet();
     assert!(etcd.subnet_of("10.77.0.1").is_some());
 
-    let strange = start("10.77.0.2", &|settings| others.into(settings, true));
+    let strange = start("10.77.0.2", &|settings| others.enter(settings, true));
     strange.wait_for_error("certificate");
-    let nameless = start("10.77.0.3", &|settings| ours.into(settings, false));
+    let nameless = start("10.77.0.3", &|settings| ours.enter(settings, false));
     eventually("it is refused", || nameless.status().error.is_some());
     let unreadable = start("10.77.0.4", &|settings| {
         settings.ca = Some("/nonexistent/ca.crt".into())
@@ -164,7 +164,7 @@ fn with_tls_both_show_a_certificate_and_others_are_refused() {
     // A certificate without a scheme means https.
     let bare = secure.trim_start_matches("https://").to_owned();
     let node = start("10.77.0.5", &|settings| {
-        ours.into(settings, true);
+        ours.enter(settings, true);
         settings.endpoints = vec![bare.clone()];
     });
     node.wait_for_subnet();

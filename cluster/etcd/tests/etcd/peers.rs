@@ -157,7 +157,9 @@ impl Proxy {
                     }
                 };
                 std::thread::spawn(move || pass(from, to, wait));
-                let count = move |n| drop(counted.fetch_add(n, Ordering::Relaxed));
+                let count = move |n| {
+                    counted.fetch_add(n, Ordering::Relaxed);
+                };
                 std::thread::spawn(move || pass(there, client, count));
             }
         });
@@ -203,6 +205,8 @@ fn a_watch_whose_history_is_compacted_leads_to_a_new_read() {
     proxy.holds.store(false, Ordering::Relaxed);
     node.wait_for_route("10.5.201.9", "peer 10.77.0.2");
     node.wait_for_route("10.5.202.9", "peer 10.77.0.3");
+    // Once before, and once after it had heard.
+    assert!(proxy.said.load(Ordering::Relaxed) > 4 * A_LOT);
     node.wait_for_state(State::Current);
     etcd.delete("subnets/10.5.201.0-24");
     node.wait_for_route("10.5.201.9", "nowhere");

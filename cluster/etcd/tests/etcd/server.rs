@@ -33,7 +33,7 @@ pub(crate) struct Entry {
     pub(crate) modified: i64,
 }
 
-/// `RINGWAY_DEBS`, what `scripts/unpack.sh` has left beside the build, or what tests of Kubernetes have.
+/// Of `RINGWAY_DEBS`, of what tests of Kubernetes have, or what `scripts/unpack.sh` has left beside the build.
 fn program() -> Option<PathBuf> {
     let from = |name: &str, file: &str| Some(PathBuf::from(std::env::var_os(name)?).join(file));
     let beside = || {
@@ -46,8 +46,8 @@ fn program() -> Option<PathBuf> {
     };
     let all = [
         from("RINGWAY_DEBS", "etcd-server/usr/bin/etcd"),
-        beside(),
         from("KUBEBUILDER_ASSETS", "etcd"),
+        beside(),
     ];
     all.into_iter().flatten().find(|path| path.is_file())
 }
