@@ -8,7 +8,7 @@ use ringway_packet::addr::from_ip;
 use ringway_packet::mac::MacAddr;
 use ringway_tables::Cidr;
 
-use super::{Record, Rules};
+use super::record::{Record, Rules};
 use crate::layout::{Attributes, Subnets};
 
 /// What a record claims, and what is wrong with it.

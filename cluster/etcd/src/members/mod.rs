@@ -8,6 +8,7 @@
 //! node starts, not when its lease is renewed.
 
 mod claim;
+mod record;
 mod said;
 mod taken;
 #[cfg(test)]
@@ -17,13 +18,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ringway_cluster::{Contents, EncapKind, Node, Peer, Route, Source, Via};
+use ringway_cluster::{Contents, Node, Peer, Route, Source, Via};
 use ringway_packet::addr::from_ip;
 use ringway_tables::Cidr;
-use serde::{Deserialize, Serialize};
 
 use crate::layout::shown;
 use claim::Claim;
+pub(crate) use record::{Record, Records, Rules};
 pub(crate) use said::{Said, one_by_one};
 use taken::Taken;
 
@@ -31,39 +32,6 @@ use taken::Taken;
 const PREFERENCE: u32 = 150;
 /// Lines of problems; a thousand hostile keys shall not fill the status.
 const MOST_PROBLEMS: usize = 100;
-
-/// One record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
-    /// What it holds.
-    pub(crate) value: String,
-    /// Revision at which it was created.
-    pub(crate) created: i64,
-    /// Revision at which it was last written.
-    pub(crate) modified: i64,
-    /// Its lease; 0 if it does not expire: a reservation.
-    pub(crate) lease: i64,
-}
-
-/// All records by the end of their key.
-pub(crate) type Records = BTreeMap<String, Record>;
-
-/// What every record is held against.
-#[derive(Clone, Debug)]
-pub(crate) struct Rules<'a> {
-    /// Key of the own record.
-    pub(crate) own: Option<&'a str>,
-    /// This node, once it has networks.
-    pub(crate) node: Option<&'a Node>,
-    /// VXLAN network identifier that everybody has.
-    pub(crate) vni: u32,
-    /// Backend of the net-conf.
-    pub(crate) backend: EncapKind,
-    /// Networks of all pods.
-    pub(crate) networks: Vec<Cidr>,
-    /// This node's outer addresses: no pods' and no peers'.
-    pub(crate) reserved: Vec<IpAddr>,
-}
 
 /// What the records come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -230,5 +198,15 @@ impl Members {
     fn problem(&mut self, key: &str, what: &str) {
         self.problems
             .push(format!("subnets/{}: {what}", shown(key)));
+    }
+}
+
+impl From<Members> for Said {
+    fn from(members: Members) -> Self {
+        Self {
+            node: members.node,
+            peers: members.peers,
+            routes: members.routes,
+        }
     }
 }

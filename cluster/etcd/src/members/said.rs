@@ -6,24 +6,12 @@ use std::sync::Arc;
 use ringway_cluster::{Change, Contents, Node, Peer, Route, Via};
 use ringway_tables::Cidr;
 
-use super::Members;
-
 /// What was said and taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Said {
-    node: Option<Node>,
-    peers: BTreeMap<Arc<str>, Peer>,
-    routes: BTreeMap<Cidr, Route>,
-}
-
-impl From<Members> for Said {
-    fn from(members: Members) -> Self {
-        Self {
-            node: members.node,
-            peers: members.peers,
-            routes: members.routes,
-        }
-    }
+    pub(super) node: Option<Node>,
+    pub(super) peers: BTreeMap<Arc<str>, Peer>,
+    pub(super) routes: BTreeMap<Cidr, Route>,
 }
 
 impl Said {

@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use ringway_cluster::{Change, Cluster, State};
+use ringway_cluster::{Change, Cluster, EncapKind, State};
 use ringway_packet::mac::MacAddr;
 
 fn cidr(text: &str) -> Cidr {

@@ -12,9 +12,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::RpcError;
-use super::connect::read;
-use super::error::wants_password;
+use super::error::{RpcError, read, wants_password};
 use super::messages::{
     AuthenticateRequest, AuthenticateResponse, Done, LeaseGrantRequest, LeaseRequest,
     LeaseResponse, TxnRequest, TxnResponse, WatchAsk, WatchCreateRequest, WatchProgressRequest,

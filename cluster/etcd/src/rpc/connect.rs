@@ -1,12 +1,11 @@
 //! The way to one server: TLS, and a connection whose end is noticed.
 
-use std::path::Path;
 use std::time::Duration;
 
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use super::error::chain;
-use super::{Client, RpcError};
+use super::client::Client;
+use super::error::{RpcError, chain, read};
 use crate::Settings;
 
 /// How long a connection may take to come about.
@@ -67,11 +66,4 @@ fn tls(settings: &Settings) -> Result<ClientTlsConfig, RpcError> {
         tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
     }
     Ok(tls)
-}
-
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, RpcError> {
-    std::fs::read(path).map_err(|source| RpcError::File {
-        path: path.to_owned(),
-        source,
-    })
 }

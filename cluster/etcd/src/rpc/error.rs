@@ -1,7 +1,7 @@
 //! Why etcd does not answer, or not as wished.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tonic::{Code, Status};
 
@@ -108,4 +108,12 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         next = error.source();
     }
     text
+}
+
+/// A file, or an error that names it.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, RpcError> {
+    std::fs::read(path).map_err(|source| RpcError::File {
+        path: path.to_owned(),
+        source,
+    })
 }

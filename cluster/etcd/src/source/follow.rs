@@ -9,8 +9,7 @@ use ringway_cluster::source::{Local, State, Status};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::Apply;
-use super::say::{Outcome, Speaker};
+use super::say::{Apply, Outcome, Speaker};
 use super::wait::Wait;
 use crate::layout::{Pools, Subnets};
 use crate::members::{Members, Record, Records, Rules, Said};

@@ -18,18 +18,15 @@ mod wait;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use ringway_cluster::Change;
 use ringway_cluster::source::{Local, Status};
 use tokio::sync::{oneshot, watch};
 
 use crate::{Saved, Settings};
 use follow::Follower;
+use say::Apply;
 
 /// How long the thread is waited for: it may be in the middle of a change that waits for who stops it.
 const STOP: Duration = Duration::from_millis(100);
-
-/// Puts a change in force, or says why not; blocks until it has.
-pub(crate) type Apply = Box<dyn Fn(Change) -> Result<(), String> + Send>;
 
 /// A running source. Dropping it stops it, too, without waiting.
 pub struct Handle {

@@ -2,8 +2,10 @@
 
 use ringway_cluster::Change;
 
-use super::Apply;
 use crate::members::{Said, one_by_one};
+
+/// Puts a change in force, or says why not; blocks until it has.
+pub(crate) type Apply = Box<dyn Fn(Change) -> Result<(), String> + Send>;
 
 /// Says what differs from what is in force.
 pub(super) struct Speaker {
