@@ -11,7 +11,7 @@ set -euo pipefail
 
 most=10000
 large="perf"
-no_circles="encap tables switch cluster worker kernel cni"
+no_circles="encap tables switch cluster cluster/etcd worker kernel cni"
 few_arguments="switch worker"
 
 bad=0

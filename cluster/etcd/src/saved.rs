@@ -161,6 +161,10 @@ impl Saver {
     /// This is what there is now.
     pub(crate) fn offer(&mut self, saved: Saved) {
         self.next = (self.last.as_ref() != Some(&saved)).then_some(saved);
+    }
+
+    /// Writes it if it is due.
+    pub(crate) fn settle(&mut self) {
         if Instant::now() >= self.not_before {
             self.write();
         }
@@ -240,11 +244,13 @@ mod tests {
             assert_eq!(Saved::load(&path).unwrap(), None);
             let mut saver = Saver::new(&path, None);
             saver.offer(saved(2));
+            saver.settle();
             let read = Saved::load(&path).unwrap().unwrap();
             assert_eq!(read.records, saved(2).records);
             assert_eq!(saver.due(), None);
             // Not yet again.
             saver.offer(saved(3));
+            saver.settle();
             assert!(saver.due().unwrap() > Instant::now());
             assert_eq!(Saved::load(&path).unwrap().unwrap(), read);
             // And back: there is nothing to write.
@@ -297,6 +303,7 @@ mod tests {
             let path = folder.path().join("none/etcd.json");
             let mut saver = Saver::new(&path, None);
             saver.offer(saved(1));
+            saver.settle();
             assert!(saver.problem().unwrap().contains("cannot write"));
             assert!(saver.due().is_some());
             fs::create_dir(folder.path().join("none")).unwrap();

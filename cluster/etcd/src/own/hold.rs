@@ -48,8 +48,11 @@ pub(crate) struct Hold {
     before: Option<Option<Own>>,
     /// What was written last, and when.
     written: Option<(String, Instant)>,
+    /// When the lease is to be renewed; `None`: it is not known how long it has.
     renew_at: Option<Instant>,
     not_before: Option<Instant>,
+    /// Whether that is because nothing is free.
+    exhausted: bool,
     problem: Option<String>,
 }
 
@@ -76,9 +79,14 @@ impl Hold {
         [self.renew_at, self.not_before].into_iter().flatten().min()
     }
 
-    /// Whether the lease should be looked at when the connection is new.
+    /// The connection is new: nobody knows how long the lease still has.
     pub(crate) fn connected(&mut self) {
-        self.renew_at = Some(Instant::now());
+        self.renew_at = None;
+    }
+
+    /// There is no net-conf to have a record of.
+    pub(crate) fn wait_for_net_conf(&mut self) {
+        self.not_before = None;
     }
 
     /// Sees to it that there is a record and that it says how this node is.
@@ -92,6 +100,7 @@ impl Hold {
             return Ok(());
         }
         self.not_before = None;
+        self.exhausted = false;
         self.problem = None;
         let addresses = &view.local.addresses;
         let Some(address) = addresses.iter().find_map(|a| match a {
@@ -103,7 +112,6 @@ impl Hold {
             );
             return Ok(());
         };
-        self.renew(client, records, view.settings).await?;
         let wish = Wish {
             own: self.own.as_ref(),
             address,
@@ -116,6 +124,7 @@ impl Hold {
             Ok(Choice::Free(subnets)) => self.make(client, records, view, (subnets, address)).await,
             Err(exhausted) => {
                 self.problem = Some(exhausted.to_string());
+                self.exhausted = true;
                 self.not_before = Some(Instant::now() + AGAIN);
                 Ok(())
             }
@@ -124,7 +133,7 @@ impl Hold {
 
     /// Something has happened to the records: what was not there may be now.
     pub(crate) fn look_again(&mut self) {
-        if self.own.is_none() && self.before.is_none() {
+        if self.exhausted {
             self.not_before = None;
         }
     }
@@ -139,7 +148,6 @@ impl Hold {
         &mut self,
         client: &mut Client,
         records: &mut Records,
-        settings: &Settings,
         why: &str,
     ) -> Result<(), RpcError> {
         let Some(before) = self.before.take() else {
@@ -156,30 +164,27 @@ impl Hold {
         self.renew_at = None;
         records.remove(&made.key);
         tracing::warn!(key = made.key, why, "subnet given back");
-        delete(client, settings, &made.key, None).await?;
-        match made.lease {
-            0 => Ok(()),
-            lease => client.revoke(lease).await,
-        }
+        client.revoke(made.lease).await
     }
 
-    /// Renews the lease if it is time.
-    async fn renew(
+    /// Renews the lease if it is time, whatever else is wrong.
+    pub(crate) async fn renew(
         &mut self,
         client: &mut Client,
         records: &mut Records,
         settings: &Settings,
     ) -> Result<(), RpcError> {
-        let Some(own) = &self.own else {
-            return Ok(());
-        };
-        if own.lease == 0 || self.renew_at.is_some_and(|at| Instant::now() < at) {
+        if self.renew_at.is_some_and(|at| Instant::now() < at) {
             return Ok(());
         }
-        let Some(record) = records.get(&own.key).filter(|r| r.lease == own.lease) else {
+        self.renew_at = None;
+        let Some(own) = self.own.as_ref().filter(|own| own.lease != 0) else {
             return Ok(());
         };
-        match client.keep_alive(record.lease).await? {
+        if records.get(&own.key).is_none_or(|r| r.lease != own.lease) {
+            return Ok(());
+        }
+        match client.keep_alive(own.lease).await? {
             Some(ttl) => self.renew_at = Some(renewal(settings, ttl)),
             None => {
                 // The watch is about to say so.
@@ -271,11 +276,11 @@ impl Hold {
                 "this node's subnet, as the record with its address says"
             );
         }
-        if self.own.as_ref().map(|o| o.lease) != Some(own.lease) || self.renew_at.is_none() {
-            self.renew_at = (own.lease != 0).then(Instant::now);
+        if self.own.as_ref().map(|o| o.lease) != Some(own.lease) {
+            self.renew_at = None;
         }
         self.own = Some(own);
-        if self.renew_at.is_some_and(|at| at <= Instant::now()) {
+        if self.renew_at.is_none() {
             self.renew(client, records, view.settings).await?;
         }
         Ok(())
@@ -322,7 +327,7 @@ impl Hold {
         };
         records.insert(key.clone(), record);
         for old in outgrown(records, address, view) {
-            delete(client, view.settings, &old.0, Some(old.1)).await?;
+            delete(client, view.settings, old).await?;
         }
         tracing::info!(key, lease_s = ttl.as_secs(), "subnet leased");
         self.written = Some((value, Instant::now()));
@@ -359,17 +364,16 @@ fn renewal(settings: &Settings, ttl: Duration) -> Instant {
     Instant::now() + ttl.saturating_sub(settings.renew_before).max(ttl / 3)
 }
 
+/// Deletes a record that nobody has written since.
 async fn delete(
     client: &mut Client,
     settings: &Settings,
-    key: &str,
-    modified: Option<i64>,
+    (key, modified): (String, i64),
 ) -> Result<(), RpcError> {
-    let full = format!("{}{key}", settings.subnets_key()).into_bytes();
-    let unchanged = modified.map(|modified| Compare::unchanged(&full, modified));
+    let key = format!("{}{key}", settings.subnets_key()).into_bytes();
     let request = TxnRequest {
-        compare: unchanged.into_iter().collect(),
-        success: vec![Op::Delete(DeleteRangeRequest { key: full }).into()],
+        compare: vec![Compare::unchanged(&key, modified)],
+        success: vec![Op::Delete(DeleteRangeRequest { key }).into()],
     };
     client.txn(request).await.map(drop)
 }

@@ -45,7 +45,9 @@ pub(super) struct Follower {
     records: Records,
     /// Revision up to which these are everything.
     revision: i64,
+    /// When the server said something last; in seconds of the Unix clock, too.
     confirmed: Instant,
+    confirmed_s: u64,
     /// Whether it followed when that was last logged.
     logged: Option<bool>,
 }
@@ -84,6 +86,7 @@ impl Follower {
             records: Records::new(),
             revision: 0,
             confirmed: Instant::now(),
+            confirmed_s: 0,
             logged: None,
         }
     }
@@ -178,7 +181,7 @@ impl Follower {
         client: &mut Client,
         watch: &mut Watch,
     ) -> Result<Infallible, RpcError> {
-        self.confirmed = Instant::now();
+        self.confirm();
         loop {
             self.settle(client).await?;
             let confirm = self.confirmed + CONFIRM;
@@ -204,14 +207,20 @@ impl Follower {
                 let compare = Vec::new();
                 client.txn(TxnRequest { compare, success }).await?;
                 watch.ask();
-                self.confirmed = Instant::now();
+                self.confirm();
             }
         }
     }
 
+    fn confirm(&mut self) {
+        self.confirmed = Instant::now();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.confirmed_s = since.map_or(0, |d| d.as_secs());
+    }
+
     /// Enters news.
     fn take(&mut self, news: &WatchResponse) {
-        self.confirmed = Instant::now();
+        self.confirm();
         for event in &news.events {
             self.enter(event);
         }
@@ -267,51 +276,68 @@ impl Follower {
     async fn settle(&mut self, client: &mut Client) -> Result<(), RpcError> {
         let local = self.local.borrow_and_update().clone();
         let mut problems = Vec::new();
-        let conf = self.config.as_deref().map(NetConf::parse);
-        let conf = match conf {
-            Some(Ok(conf)) => Some(conf),
-            Some(Err(e)) => {
-                problems.push(format!("{}: {e}", self.settings.config_key()));
-                None
+        let (all, settings) = (&mut self.records, &self.settings);
+        self.hold.renew(client, all, settings).await?;
+        match self.conf() {
+            Ok(conf) => self.obey(client, &conf, &local, &mut problems).await?,
+            Err(why) => {
+                self.hold.wait_for_net_conf();
+                problems.push(why);
             }
-            None => {
-                problems.push(format!(
-                    "there is no {} yet; etcdctl put {} '{{\"Network\":\"10.5.0.0/16\",\"Backend\":{{\"Type\":\"vxlan\"}}}}'",
-                    self.settings.config_key(),
-                    self.settings.config_key()
-                ));
-                None
-            }
-        };
-        if let Some(conf) = conf {
-            problems.extend(differs(&conf, &local));
-            match Pools::of(&conf) {
-                Ok(pools) => {
-                    let view = View {
-                        settings: &self.settings,
-                        local: &local,
-                        pools: &pools,
-                        previous: self.previous,
-                    };
-                    self.hold.ensure(client, &mut self.records, &view).await?;
-                }
-                Err(e) => problems.push(format!("{}: {e}", self.settings.config_key())),
-            }
-            let members = self.members(&conf, &local);
-            problems.extend(members.problems.iter().cloned());
-            match self.speaker.say(&members.into()) {
-                Outcome::InForce => self.hold.in_force(),
-                Outcome::NodeRefused(why) => {
-                    let all = &mut self.records;
-                    self.hold.refused(client, all, &self.settings, &why).await?;
-                }
-            }
-            self.offer(&local);
         }
+        self.saver.settle();
         problems.extend(self.hold.problem().map(str::to_owned));
         problems.extend(self.speaker.refused().iter().cloned());
         problems.extend(self.saver.problem().map(str::to_owned));
         self.follows(problems, client.endpoint());
+        Ok(())
+    }
+
+    fn conf(&self) -> Result<NetConf, String> {
+        let key = self.settings.config_key();
+        match self.config.as_deref().map(NetConf::parse) {
+            Some(conf) => conf.map_err(|e| format!("{key}: {e}")),
+            None => Err(format!(
+                "there is no {key} yet: etcdctl put {key} \
+                 '{{\"Network\":\"10.5.0.0/16\",\"Backend\":{{\"Type\":\"vxlan\"}}}}'"
+            )),
+        }
+    }
+
+    /// Does and says what the net-conf and the records come to.
+    async fn obey(
+        &mut self,
+        client: &mut Client,
+        conf: &NetConf,
+        local: &Local,
+        problems: &mut Vec<String>,
+    ) -> Result<(), RpcError> {
+        problems.extend(differs(conf, local));
+        match Pools::of(conf) {
+            Ok(pools) => {
+                let view = View {
+                    settings: &self.settings,
+                    local,
+                    pools: &pools,
+                    previous: self.previous,
+                };
+                let all = &mut self.records;
+                self.hold.ensure(client, all, &view).await?;
+            }
+            Err(e) => {
+                self.hold.wait_for_net_conf();
+                problems.push(format!("{}: {e}", self.settings.config_key()));
+            }
+        }
+        let members = self.members(conf, local);
+        problems.extend(members.problems.iter().cloned());
+        match self.speaker.say(&members.into()) {
+            Outcome::InForce => self.hold.in_force(),
+            Outcome::NodeRefused(why) => {
+                self.hold.refused(client, &mut self.records, &why).await?;
+            }
+        }
+        self.offer(local);
         Ok(())
     }
 
@@ -347,7 +373,7 @@ impl Follower {
         let new = Status {
             name: "etcd".into(),
             state: State::Current,
-            confirmed_s: Some(now_s()),
+            confirmed_s: Some(self.confirmed_s),
             error: None,
             problems,
         };
@@ -395,9 +421,4 @@ fn differs(conf: &NetConf, local: &Local) -> Option<String> {
 
 fn text(kv: &KeyValue) -> String {
     String::from_utf8_lossy(&kv.value).into_owned()
-}
-
-fn now_s() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |d| d.as_secs())
 }

@@ -245,6 +245,34 @@ fn a_subnet_that_this_node_cannot_use_is_given_back() {
     node.wait_for_problem("it was given back: pods have addresses of 10.9.9.0/24");
     eventually("the record is gone", || etcd.subnets().is_empty());
     assert!(node.cidrs().is_empty());
+    // Nor is it asked for again at once.
+    let before = etcd.put("subnets/x", "");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(etcd.put("subnets/x", ""), before + 1);
+}
+
+#[test]
+fn a_node_that_has_nothing_to_do_costs_nothing() {
+    let Some(etcd) = Etcd::start() else { return };
+    etcd.put("config", SMALL);
+    // Reserved: no lease to renew; exhausted: something to wait for; no net-conf: nothing to have.
+    etcd.put("subnets/10.5.1.0-24", r#"{"PublicIP": "10.77.0.1"}"#);
+    etcd.put("subnets/10.5.2.0-23", r#"{"PublicIP": "10.77.0.9"}"#);
+    let reserved = Node::start(&etcd, "10.77.0.1");
+    reserved.wait_for_subnet();
+    let exhausted = Node::start(&etcd, "10.77.0.2");
+    exhausted.wait_for_problem("no free /24 is left");
+    let alone = Node::with(&etcd, &["10.77.0.3"], |settings| {
+        settings.prefix = "/nothing".into()
+    });
+    alone.wait_for_problem("there is no /nothing/config yet");
+    let homeless = Node::with(&etcd, &["fd00::4"], |_| {});
+    homeless.wait_for_problem("no outer IPv4 address yet");
+    // Past the first writes to disk.
+    std::thread::sleep(Duration::from_secs(6));
+    for node in [reserved, exhausted, alone, homeless] {
+        assert!(node.wakes_within(Duration::from_secs(1)) <= 1);
+    }
 }
 
 #[test]

@@ -142,6 +142,23 @@ impl Node {
         begin.elapsed()
     }
 
+    /// How often the source wakes up within a time: it says each time how it stands.
+    pub(crate) fn wakes_within(&self, time: Duration) -> usize {
+        let mut status = self.status.clone();
+        status.mark_unchanged();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        runtime.expect("there is an epoll").block_on(async {
+            let end = tokio::time::Instant::now() + time;
+            let mut count = 0;
+            while let Ok(Ok(())) = tokio::time::timeout_at(end, status.changed()).await {
+                count += 1;
+            }
+            count
+        })
+    }
+
     pub(crate) fn status(&self) -> Status {
         self.status.borrow().clone()
     }
