@@ -84,11 +84,11 @@ impl Said {
 /// networks, then peers that are gone, so that others can take what they had, then each other peer.
 pub(crate) fn one_by_one(changes: Vec<Change>, said: &Said) -> Vec<(String, Change)> {
     let mut gone: BTreeSet<Arc<str>> = BTreeSet::new();
-    let mut set: BTreeSet<Cidr> = BTreeSet::new();
+    let mut set: BTreeMap<Cidr, Via> = BTreeMap::new();
     for change in &changes {
         match change {
             Change::RemovePeer(name) => drop(gone.insert(name.clone())),
-            Change::SetRoute(route) => drop(set.insert(route.prefix)),
+            Change::SetRoute(route) => drop(set.insert(route.prefix, route.via.clone())),
             _ => {}
         }
     }
@@ -102,21 +102,19 @@ pub(crate) fn one_by_one(changes: Vec<Change>, said: &Said) -> Vec<(String, Chan
     let mut parts: BTreeMap<(u8, String), Vec<Change>> = BTreeMap::new();
     for change in changes {
         let part = match &change {
-            Change::SetPeer(peer) => part_of(Some(&Via::Peer(peer.name.clone()))),
-            Change::SetRoute(route) => part_of(Some(&route.via)),
-            Change::RemoveRoute(prefix) => part_of(said.routes.get(prefix).map(|r| &r.via)),
-            Change::RemovePeer(name) => {
+            Change::SetPeer(Peer { name, .. }) | Change::RemovePeer(name) => {
                 let via = Via::Peer(name.clone());
                 let part = part_of(Some(&via));
-                // Networks that are another's now; for a moment they lead nowhere.
-                let moved = said
-                    .routes
-                    .values()
-                    .filter(|r| r.via == via && set.contains(&r.prefix));
-                let moved = moved.map(|r| Change::RemoveRoute(r.prefix));
+                // Networks that become another's. Were they left until that one takes them, each of two could
+                // wait for what the other has.
+                let its = said.routes.values().filter(|r| r.via == via);
+                let moved = |r: &&Route| set.get(&r.prefix).is_some_and(|to| *to != via);
+                let moved = its.filter(moved).map(|r| Change::RemoveRoute(r.prefix));
                 parts.entry(part.clone()).or_default().extend(moved);
                 part
             }
+            Change::SetRoute(route) => part_of(Some(&route.via)),
+            Change::RemoveRoute(prefix) => part_of(said.routes.get(prefix).map(|r| &r.via)),
             _ => part_of(None),
         };
         parts.entry(part).or_default().push(change);

@@ -272,6 +272,41 @@ fn five_thousand_records_take_milliseconds() {
     assert_eq!(members.peers.len(), 5000, "{:?}", members.problems);
 }
 
+/// What leads from one to the other, a part at a time, as often as it takes.
+fn in_parts(from: &Members, to: &Members) -> State {
+    let mut cluster = Cluster::default();
+    let all = Change::Replace(from.clone().contents());
+    cluster.update(&source(), all).unwrap();
+    let (mut said, to) = (Said::from(from.clone()), Said::from(to.clone()));
+    for _ in 0..20 {
+        for (_, part) in one_by_one(said.changes(&to), &said) {
+            if cluster.update(&source(), part.clone()).is_ok() {
+                said.enter(&part);
+            }
+        }
+    }
+    cluster.state().clone()
+}
+
+#[test]
+fn of_two_that_exchange_an_address_for_a_network_neither_waits_for_the_other() {
+    let both = |ip: u8| {
+        let v6 = ",\"BackendV6Data\":{\"VNI\":1,\"VtepMAC\":\"12:c6:65:89:b4:e3\"}}";
+        let v4 = vxlan(ip).replace("null", "\"fd00::2\"");
+        format!("{}{v6}", &v4[..v4.len() - 1])
+    };
+    let before = of(&records(&[("10.5.4.0-22&fc00:0:0:3::-64", &both(4))]));
+    let after = of(&records(&[
+        ("10.5.4.0-22&fc00:0:0:3::-64", &both(2)),
+        ("10.5.8.0-23", &vxlan(4)),
+    ]));
+    assert_eq!(
+        via(&after, "fc00:0:0:3::9").as_deref(),
+        Some("peer 10.77.0.2")
+    );
+    assert_eq!(in_parts(&before, &after), state(&after));
+}
+
 /// Keys, addresses and kinds that collide often.
 fn any_records() -> impl Strategy<Value = Records> {
     let key = (1u8..5, 22u8..27, prop::option::of(1u8..4));
@@ -318,23 +353,11 @@ proptest! {
     fn the_difference_leads_there_at_once_and_in_parts(a in any_records(), b in any_records()) {
         let (from, to) = (of(&a), of(&b));
         let wanted = state(&to);
-        let mut said = Said::from(from.clone());
-        let to = Said::from(to);
-
         let mut at_once = Cluster::default();
-        at_once.update(&source(), Change::Replace(from.contents())).unwrap();
-        let mut in_parts = at_once.clone();
-        at_once.update(&source(), Change::Several(said.changes(&to))).unwrap();
+        at_once.update(&source(), Change::Replace(from.clone().contents())).unwrap();
+        let changes = Said::from(from.clone()).changes(&to.clone().into());
+        at_once.update(&source(), Change::Several(changes)).unwrap();
         prop_assert_eq!(at_once.state(), &wanted);
-
-        // What waits for another part is taken in a later round.
-        for _ in 0..20 {
-            for (_, part) in one_by_one(said.changes(&to), &said) {
-                if in_parts.update(&source(), part.clone()).is_ok() {
-                    said.enter(&part);
-                }
-            }
-        }
-        prop_assert_eq!(in_parts.state(), &wanted);
+        prop_assert_eq!(in_parts(&from, &to), wanted);
     }
 }
