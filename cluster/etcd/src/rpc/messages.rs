@@ -1,6 +1,6 @@
 //! The messages of etcd's v3 API that are used here: `api/etcdserverpb/rpc.proto`, `api/mvccpb/kv.proto`.
 //!
-//! Written out, because the crates that have them compile the `.proto` files when they are built and want a
+//! Written out, because `etcd-client` compiles the `.proto` files when it is built and wants a
 //! `protoc` on every machine that builds. Fields that nobody reads are left out; protobuf skips them.
 
 /// In every answer.
