@@ -2,7 +2,7 @@
 //!
 //! An Event is a write to etcd, and a node in trouble has the same trouble a hundred times a second. So the same is
 //! reported once in ten minutes, there is a bucket for what differs, and a queue that is full loses Events and nothing
-//! else. events.k8s.io/v1 is written, not core/v1: the recorder counts a series there instead of making objects.
+//! else. events.k8s.io/v1 is written, not core/v1, which is kept for older programs.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -1,141 +1,22 @@
 //! The source against an API server that does as it is told.
 
-mod fake;
-
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fake::Fake;
-use ringway_cluster::source::{Local, State, Status};
-use ringway_cluster::{Change, Cluster, EncapKind};
-use ringway_kubernetes::{About, Handle, Report, Saved, Settings, source, spawn};
-use ringway_packet::mac::MacAddr;
+use crate::agent::{Agent, local};
+use crate::fake::Fake;
+use ringway_cluster::source::State;
+use ringway_kubernetes::{About, Report};
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
-/// A node's agent, as far as the source can tell.
-struct Agent {
-    cluster: Arc<Mutex<Cluster>>,
-    /// Changes that were applied, and names whose peers are refused.
-    applied: Arc<Mutex<usize>>,
-    refuse: Arc<Mutex<Vec<&'static str>>>,
-    local: watch::Sender<Option<Local>>,
-    status: watch::Receiver<Status>,
-    handle: Option<Handle>,
-    settings: Settings,
-    _dir: Arc<tempfile::TempDir>,
+/// The agent of node n1.
+fn start(fake: &Fake) -> Agent {
+    start_in(fake, Arc::new(tempfile::tempdir().unwrap()))
 }
 
-impl Agent {
-    fn start(fake: &Fake) -> Self {
-        Self::start_in(fake, Arc::new(tempfile::tempdir().unwrap()))
-    }
-
-    fn start_in(fake: &Fake, dir: Arc<tempfile::TempDir>) -> Self {
-        let settings = Settings {
-            node: "n1".into(),
-            kubeconfig: Some(fake.kubeconfig(dir.path())),
-            api_server: None,
-            state_dir: dir.path().into(),
-            vni: 1,
-            vxlan_port: 8472,
-            cluster_cidrs: Vec::new(),
-            vtep_default: |_| MacAddr([0x0a, 0x58, 10, 244, 1, 0]),
-        };
-        let saved = Saved::load(&settings).unwrap();
-        let cluster = Arc::new(Mutex::new(Cluster::default()));
-        if let Some(saved) = &saved {
-            let all = Change::Replace(saved.contents(&settings));
-            cluster.lock().unwrap().update(&source(), all).unwrap();
-        }
-        let (applied, refuse) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(Vec::new())));
-        let (to, count, refused) = (cluster.clone(), applied.clone(), refuse.clone());
-        let apply = Box::new(move |change: Change| {
-            let text = format!("{change:?}");
-            if let Some(name) = refused
-                .lock()
-                .unwrap()
-                .iter()
-                .find(|name| text.contains(&format!("SetPeer(Peer {{ name: \"{name}\"")))
-            {
-                return Err(format!("{name} does not suit the underlay"));
-            }
-            *count.lock().unwrap() += 1;
-            to.lock()
-                .unwrap()
-                .update(&source(), change)
-                .map(drop)
-                .map_err(|e| e.to_string())
-        });
-        let local = watch::Sender::new(None);
-        let (status_to, status) = watch::channel(Status::default());
-        let handle = spawn(settings.clone(), saved, local.subscribe(), apply, status_to).unwrap();
-        Self {
-            cluster,
-            applied,
-            refuse,
-            local,
-            status,
-            handle: Some(handle),
-            settings,
-            _dir: dir,
-        }
-    }
-
-    fn via(&self, ip: &str) -> Option<String> {
-        let cluster = self.cluster.lock().unwrap();
-        cluster
-            .state()
-            .route(ip.parse().unwrap())
-            .map(|route| route.via.to_string())
-    }
-
-    fn status(&self) -> Status {
-        self.status.borrow().clone()
-    }
-
-    fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let end = Instant::now() + Duration::from_secs(20);
-        while !holds(self) {
-            assert!(
-                Instant::now() < end,
-                "not within 20 s: {what}; {:#?}",
-                self.status()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn until_via(&self, ip: &str, via: Option<&str>) {
-        self.until(&format!("{ip} by {via:?}"), |agent| {
-            agent.via(ip).as_deref() == via
-        });
-    }
-
-    fn until_problem(&self, wanted: &str) {
-        self.until(wanted, |agent| {
-            agent.status().problems.iter().any(|p| p.contains(wanted))
-        });
-    }
-
-    fn stop(mut self) -> Arc<tempfile::TempDir> {
-        let begin = Instant::now();
-        self.handle.take().unwrap().stop();
-        assert!(
-            begin.elapsed() < Duration::from_millis(500),
-            "{:?}",
-            begin.elapsed()
-        );
-        self._dir.clone()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        if let Some(handle) = self.handle.take() {
-            handle.stop();
-        }
-    }
+fn start_in(fake: &Fake, dir: Arc<tempfile::TempDir>) -> Agent {
+    let kubeconfig = fake.kubeconfig(dir.path());
+    Agent::start_in(dir, "n1", kubeconfig)
 }
 
 fn node(i: u16) -> Value {
@@ -162,28 +43,11 @@ fn bare(i: u16) -> Value {
     })
 }
 
-fn local(cidrs: &[&str]) -> Local {
-    Local {
-        node: ringway_cluster::Node {
-            name: "n1".into(),
-            cidrs: cidrs.iter().map(|c| c.parse().unwrap()).collect(),
-            vtep_mac: "0a:58:0a:80:01:00".parse().unwrap(),
-            vtep_mac_v6: "0a:58:0a:80:01:00".parse().unwrap(),
-        },
-        addresses: vec!["10.77.0.1".parse().unwrap()],
-        encap: EncapKind::Vxlan,
-        vni: 1,
-        port: 8472,
-        pod_mtu: 1450,
-        forwards: true,
-    }
-}
-
 #[test]
 fn nodes_that_come_change_and_go() {
     let fake = Fake::start();
     (1..=3).for_each(|i| fake.put("nodes", if i == 1 { bare(i) } else { node(i) }));
-    let agent = Agent::start(&fake);
+    let agent = start(&fake);
     agent.until_via("10.128.2.9", Some("peer n2"));
     agent.until_via("10.128.1.9", Some("this node"));
     agent.until("it is current", |a| a.status().state == State::Current);
@@ -205,7 +69,7 @@ fn lists_in_pages_where_the_server_streams_none() {
     let fake = Fake::start();
     fake.state().streaming = false;
     (1..=1200).for_each(|i| fake.put("nodes", node(i)));
-    let agent = Agent::start(&fake);
+    let agent = start(&fake);
     agent.until_via("10.132.176.9", Some("peer n1200"));
     let pages = fake
         .state()
@@ -222,7 +86,7 @@ fn lists_in_pages_where_the_server_streams_none() {
 fn what_was_too_long_ago_is_listed_anew() {
     let fake = Fake::start();
     (1..=3).for_each(|i| fake.put("nodes", node(i)));
-    let agent = Agent::start(&fake);
+    let agent = start(&fake);
     agent.until_via("10.128.3.9", Some("peer n3"));
     let applied = *agent.applied.lock().unwrap();
     fake.compact();
@@ -240,7 +104,7 @@ fn what_was_too_long_ago_is_listed_anew() {
 fn the_server_goes_and_what_it_said_stays() {
     let mut fake = Fake::start();
     (1..=2).for_each(|i| fake.put("nodes", node(i)));
-    let agent = Agent::start(&fake);
+    let agent = start(&fake);
     agent.until_via("10.128.2.9", Some("peer n2"));
     fake.go_away();
     agent.until("it is stale", |a| a.status().state == State::Stale);
@@ -261,7 +125,7 @@ fn the_server_goes_and_what_it_said_stays() {
 fn a_server_that_fails_and_one_that_refuses_change_nothing() {
     let fake = Fake::start();
     (1..=2).for_each(|i| fake.put("nodes", node(i)));
-    let agent = Agent::start(&fake);
+    let agent = start(&fake);
     agent.until_via("10.128.2.9", Some("peer n2"));
     fake.state().failing = true;
     fake.compact();
@@ -279,12 +143,12 @@ fn a_start_without_the_server_knows_what_was_last() {
         "pods",
         json!({"metadata": {"name": "p", "namespace": "d"}, "spec": {"nodeName": "n1"}}),
     );
-    let agent = Agent::start(&fake);
+    let agent = start(&fake);
     agent.until_via("10.128.2.9", Some("peer n2"));
     let dir = agent.stop();
     fake.go_away();
 
-    let agent = Agent::start_in(&fake, dir);
+    let agent = start_in(&fake, dir);
     assert_eq!(agent.via("10.128.2.9").as_deref(), Some("peer n2"));
     assert_eq!(agent.via("10.128.1.9").as_deref(), Some("this node"));
     agent.until("it is stale", |a| a.status().state == State::Stale);
@@ -300,7 +164,7 @@ fn a_start_without_the_server_knows_what_was_last() {
 #[test]
 fn this_nodes_network_is_waited_for() {
     let fake = Fake::start();
-    let agent = Agent::start(&fake);
+    let agent = start(&fake);
     agent.until_problem("there is no Node n1");
     let mut own = bare(1);
     own["spec"] = json!({});
@@ -315,11 +179,13 @@ fn this_nodes_network_is_waited_for() {
 fn the_node_is_told_what_is_in_force() {
     let fake = Fake::start();
     fake.put("nodes", bare(1));
-    let agent = Agent::start(&fake);
+    let agent = start(&fake);
     agent.until_via("10.128.1.9", Some("this node"));
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(fake.state().patches.len(), 0, "nothing is in force yet");
-    agent.local.send_replace(Some(local(&["10.128.1.0/24"])));
+    agent
+        .local
+        .send_replace(Some(local("n1", &["10.128.1.0/24"])));
     let data = "/metadata/annotations/flannel.alpha.coreos.com~1backend-data";
     agent.until("the annotation", |_| {
         fake.node("n1").pointer(data).is_some()
@@ -352,7 +218,7 @@ fn the_node_is_told_what_is_in_force() {
 fn a_node_that_control_refuses_costs_no_other_its_network() {
     let fake = Fake::start();
     fake.put("nodes", bare(1));
-    let agent = Agent::start(&fake);
+    let agent = start(&fake);
     agent.until_via("10.128.1.9", Some("this node"));
     agent.refuse.lock().unwrap().push("n3");
     (2..=5).for_each(|i| fake.put("nodes", node(i)));
@@ -376,7 +242,7 @@ fn objects_that_nobody_can_read_are_named_and_left_out() {
     );
     fake.put("nodes", json!({"metadata": {"name": "Bad\u{1b}[2J"}}));
     (1..=2).for_each(|i| fake.put("nodes", node(i)));
-    let agent = Agent::start(&fake);
+    let agent = start(&fake);
     agent.until_via("10.128.2.9", Some("peer n2"));
     for name in ["bad1", "bad2", "Bad?[2J"] {
         agent.until_problem(&format!("Node \"{name}\" cannot be read"));
@@ -419,7 +285,7 @@ fn flannels_configuration_in_either_namespace() {
                 r#"{"Network":"10.128.0.0/16","Backend":{"Type":"vxlan"}}"#,
             ),
         );
-        let agent = Agent::start(&fake);
+        let agent = start(&fake);
         agent.until_via("10.128.2.9", Some("peer n2"));
         fake.put(
             "configmaps",
@@ -444,16 +310,16 @@ fn flannels_configuration_in_either_namespace() {
 fn another_token_under_a_running_agent() {
     let fake = Fake::start();
     (1..=2).for_each(|i| fake.put("nodes", node(i)));
-    let agent = Agent::start(&fake);
+    let agent = start(&fake);
     agent.until_via("10.128.2.9", Some("peer n2"));
     let dir = agent.stop();
     fake.state().token = "other".into();
-    let agent = Agent::start_in(&fake, dir.clone());
+    let agent = start_in(&fake, dir.clone());
     // The kubeconfig was written with the token of now; an old one is refused and nothing is lost.
     agent.until("it is current", |a| a.status().state == State::Current);
     drop(agent);
     std::fs::write(dir.path().join("token"), "old").unwrap();
-    let asked = ringway_kubernetes::net_conf(&Agent::start(&fake).settings, Duration::from_secs(5));
+    let asked = ringway_kubernetes::net_conf(&start(&fake).settings, Duration::from_secs(5));
     assert!(asked.is_ok());
 }
 
@@ -462,7 +328,7 @@ fn a_kind_that_the_server_lacks_is_no_failure() {
     let fake = Fake::start();
     fake.state().missing = vec!["configmaps", "namespaces"];
     (1..=2).for_each(|i| fake.put("nodes", node(i)));
-    let agent = Agent::start(&fake);
+    let agent = start(&fake);
     agent.until_via("10.128.2.9", Some("peer n2"));
     agent.until("it is current", |a| a.status().state == State::Current);
     std::thread::sleep(Duration::from_millis(500));
@@ -481,13 +347,13 @@ fn what_may_not_be_read_is_named_where_it_is_needed() {
     let fake = Fake::start();
     fake.state().forbidden = vec!["configmaps"];
     (1..=2).for_each(|i| fake.put("nodes", node(i)));
-    let agent = Agent::start(&fake);
+    let agent = start(&fake);
     agent.until_via("10.128.2.9", Some("peer n2"));
     std::thread::sleep(Duration::from_millis(500));
     // Where there is no Flannel nobody grants that.
     assert_eq!(agent.status().error, None);
     fake.state().forbidden = vec!["nodes"];
-    let other = Agent::start(&fake);
+    let other = start(&fake);
     other.until("it is named", |a| {
         a.status()
             .error
@@ -500,7 +366,7 @@ fn what_may_not_be_read_is_named_where_it_is_needed() {
 fn events_are_written() {
     let fake = Fake::start();
     fake.put("nodes", bare(1));
-    let agent = Agent::start(&fake);
+    let agent = start(&fake);
     agent.until_via("10.128.1.9", Some("this node"));
     let report = Report {
         about: About::Node,
@@ -530,7 +396,7 @@ fn events_are_written() {
 fn a_thousand_events_a_second() {
     let fake = Fake::start();
     (1..=1000).for_each(|i| fake.put("nodes", node(i)));
-    let agent = Agent::start(&fake);
+    let agent = start(&fake);
     agent.until_via("10.131.232.9", Some("peer n1000"));
     let before = *agent.applied.lock().unwrap();
     let cpu = thread_cpu("kubernetes");

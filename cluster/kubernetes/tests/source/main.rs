@@ -1,0 +1,7 @@
+//! The source against two API servers: one that does as it is told, and a real one.
+
+mod agent;
+mod api;
+mod fake;
+mod faked;
+mod real;
