@@ -20,7 +20,7 @@ limit=$([ -n "$long" ] && echo 7200 || echo 900)
 logs=$target_dir/test-logs
 passed=0 failed_tests=0 skipped=0 failed_suites=()
 
-pure="packet encap tables switch cluster kubernetes config fuzz"
+pure="packet encap tables switch cluster etcd kubernetes config fuzz"
 [ "$what" = unit ] || need_root "make test"
 
 as_caller mkdir -p "$logs"
