@@ -40,7 +40,12 @@ for folder in lib lib64 sbin; do ln -s "usr/$folder" "$root/$folder"; done
 # --- what is built here
 
 say "building ringway and a static ringway-cni"
-run_cargo build --quiet --locked --release -p ringway-agent
+# One that is built already, as for a test run.
+ringway=${RINGWAY_BIN:-}
+if [ -z "$ringway" ]; then
+    run_cargo build --quiet --locked --release -p ringway-agent
+    ringway=$target_dir/release/ringway
+fi
 # It is copied to hosts with whatever C library they have, or none.
 variable=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$triple")_RUSTFLAGS
 env "$variable=-C target-feature=+crt-static" cargo build --quiet --locked --release -p ringway-cni --target "$triple"
@@ -77,7 +82,7 @@ needs() { # file: takes what the dynamic linker would load for it, and the linke
 }
 find_program() { realpath "$(command -v "$1")" || die "there is no $1 on this machine" "run:  scripts/deps.sh nft ip6tables"; }
 
-install -m 755 "$target_dir/release/ringway" "$plugin" "$root/usr/local/bin/"
+install -m 755 "$ringway" "$plugin" "$root/usr/local/bin/"
 # Names stay, so that a backtrace can be read.
 strip --strip-debug "$root"/usr/local/bin/*
 needs "$root/usr/local/bin/ringway"

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -263,10 +263,14 @@ fn roles_are_bound_to_our_account() {
             json!([{"kind": "ServiceAccount", "name": "ringway", "namespace": "ringway"}]);
         assert_eq!(of["subjects"], subject);
         assert_eq!(of["roleRef"]["kind"], kind);
-        let role = of["roleRef"]["name"].as_str().unwrap();
-        let role = find(&all, kind, role);
-        assert_eq!(role["metadata"]["namespace"], of["metadata"]["namespace"]);
-        bound.push(role["metadata"]["name"].as_str().unwrap());
+        // Where the binding is, and nowhere else.
+        let there: Vec<Value> = all
+            .iter()
+            .filter(|one| one["metadata"]["namespace"] == of["metadata"]["namespace"])
+            .cloned()
+            .collect();
+        let role = find(&there, kind, of["roleRef"]["name"].as_str().unwrap()).clone();
+        bound.push(role["metadata"].clone());
         for rule in role["rules"].as_array().unwrap() {
             assert!(!rule.to_string().contains('*'), "{rule}");
         }
@@ -298,7 +302,7 @@ fn render(overlay: &str) -> Option<Vec<Value>> {
 }
 
 fn sorted(mut all: Vec<Value>) -> Vec<Value> {
-    all.sort_by_key(|one| format!("{}{}", one["kind"], one["metadata"]["name"]));
+    all.sort_by_key(|one| format!("{}{}", one["kind"], one["metadata"]));
     all
 }
 
@@ -327,12 +331,18 @@ fn beside_flannel_each_node_has_one_of_the_two() {
     let spec = daemonset(&all);
     let selector = &spec["template"]["spec"]["nodeSelector"];
     assert_eq!(selector["ringway.io/node"], "true");
-    let role = &find(&all, "Role", "ringway-flannel-config");
-    assert_eq!(
-        role["rules"][0]["resourceNames"],
-        json!(["kube-flannel-cfg"])
-    );
-    assert_eq!(all.len(), shipped().len() + 2);
+    let roles = all.iter().filter(|one| one["kind"] == "Role");
+    let places: Vec<&str> = roles
+        .map(|role| {
+            assert_eq!(
+                role["rules"][0]["resourceNames"],
+                json!(["kube-flannel-cfg"])
+            );
+            role["metadata"]["namespace"].as_str().unwrap()
+        })
+        .collect();
+    assert_eq!(places, ["kube-flannel", "kube-system"]);
+    assert_eq!(all.len(), shipped().len() + 4);
 }
 
 #[test]
@@ -365,4 +375,43 @@ fn components_change_what_they_are_for_and_nothing_else() {
         plain["securityContext"].take();
         assert_eq!(agent, plain, "{overlay}");
     }
+}
+
+/// What the source says that it asks of the API server, as `verb resource`.
+fn asked() -> BTreeSet<String> {
+    let source = include_str!("../../cluster/kubernetes/src/lib.rs");
+    let rows = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | "));
+    // Below the head of the table and its line.
+    let rows = rows.skip_while(|row| !row.starts_with("Verb")).skip(1);
+    rows.flat_map(|row| {
+        let mut cells = row.split(" | ");
+        let verbs = cells.next().unwrap().split(", ");
+        let resource = cells.next().unwrap().split(' ').next().unwrap();
+        verbs.map(move |verb| format!("{verb} {resource}"))
+    })
+    .collect()
+}
+
+/// The audit of a real server says the same, where there is one (`cluster/kubernetes/tests/source/real.rs`).
+#[test]
+fn roles_grant_what_the_source_asks_and_no_more() {
+    let mut all = shipped();
+    all.extend(documents(&read("beside-flannel/flannel-config.yaml")));
+    let rules = all
+        .iter()
+        .flat_map(|one| one["rules"].as_array().into_iter().flatten());
+    let granted: BTreeSet<String> = rules
+        .flat_map(|rule| {
+            let resources = strings(&rule["resources"]).into_iter();
+            let verbs = |resource| {
+                let verbs = strings(&rule["verbs"]).into_iter();
+                verbs.map(move |verb| format!("{verb} {resource}"))
+            };
+            resources.flat_map(verbs).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(granted.len() > 5, "{granted:?}");
+    assert_eq!(granted, asked());
 }

@@ -7,8 +7,9 @@
 //! A namespace is recognised by the device and inode of its nsfs file: the path
 //! `/run/netns/x` may be deleted and made again, which is another namespace.
 //!
-//! `CNI_NETNS` may be `/proc/PID/ns/net` (`ctr run --cni`), so agent and runtime must see the same process ids
-//! and mounts: in a container the agent needs the host's PID namespace, and `/run/netns` shared.
+//! Agent and runtime must mean the same by a path. In a container the agent has the host's `/run/netns`, with
+//! what is mounted there later. `CNI_NETNS` may also be `/proc/PID/ns/net` (`ctr run --cni`, cri-dockerd): then
+//! it needs the host's process ids as well.
 
 use std::fs::File;
 use std::io;
@@ -35,7 +36,7 @@ pub enum NetnsError {
         given: String,
     },
     /// The file cannot be opened.
-    #[error("network namespace {path}: {source}")]
+    #[error("network namespace {path}: {source}{}", unseen(path, source))]
     Open {
         /// The path tried.
         path: PathBuf,
@@ -109,6 +110,15 @@ pub struct Netns {
     path: PathBuf,
     file: File,
     identity: Identity,
+}
+
+/// What may be the matter with a namespace that is named by a process.
+fn unseen(path: &Path, error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::NotFound && path.starts_with("/proc") {
+        "; an agent in a container sees the node's processes only with hostPID: true (deploy/hostpid)"
+    } else {
+        ""
+    }
 }
 
 /// `name` → `/run/netns/name`; an absolute path stays what it is.
