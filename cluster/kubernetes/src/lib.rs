@@ -22,7 +22,9 @@
 //! | create | events (events.k8s.io) | what an operator should know |
 #![forbid(unsafe_code)]
 
+mod connection;
 pub mod members;
+mod pause;
 mod publish;
 mod report;
 mod saved;
@@ -41,7 +43,7 @@ use ringway_cluster::flannel::{BackendConf, NetConf};
 use ringway_cluster::source::{Local, Status};
 use tokio::sync::{mpsc, watch as value};
 
-pub use publish::{GONE, UP};
+pub use publish::{GONE, UP, set_unavailable};
 pub use report::{About, Report, Reporter};
 pub use saved::{Saved, source};
 pub use settings::{ConnectError, Settings};
@@ -127,7 +129,7 @@ pub fn net_conf(settings: &Settings, patience: Duration) -> Result<Option<String
         .build();
     let runtime = runtime.map_err(|e| e.to_string())?;
     let ask = async {
-        let client = settings::connect(settings)
+        let client = connection::connect(settings)
             .await
             .map_err(|e| e.to_string())?;
         for namespace in CONFIG_NAMESPACES {

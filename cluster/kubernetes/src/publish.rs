@@ -11,14 +11,16 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use ringway_cluster::EncapKind;
 use ringway_cluster::flannel::{Annotations, Backend, Vtep};
 use ringway_cluster::source::Local;
 use serde_json::{Value, json};
 use std::net::IpAddr;
+use tokio::time::timeout;
 
-use crate::settings::chain;
+use crate::connection::Connection;
+use crate::settings::{Settings, chain};
 use crate::slim::{NetworkCondition, Node, Object, VERSION_KEY};
 
 /// Reason of the condition while this node forwards.
@@ -36,6 +38,8 @@ const REPLACED: [&str; 5] = [
     "NodeInitialization",
 ];
 
+/// How long the server may take.
+const ANSWER: Duration = Duration::from_secs(10);
 /// The least time from one patch to the next.
 const PACE: Duration = Duration::from_secs(1);
 /// The same once somebody else writes other values again and again.
@@ -50,8 +54,10 @@ pub(crate) struct Publisher {
     /// Patches of the same content.
     repeated: usize,
     patch: Option<Value>,
-    /// What is wrong, for the status.
-    pub(crate) problem: Option<String>,
+    /// Somebody else says that there is no network.
+    foreign: Option<String>,
+    /// The last patch was not taken, or was undone.
+    failed: Option<String>,
 }
 
 impl Publisher {
@@ -72,11 +78,8 @@ impl Publisher {
         if !annotations.is_empty() {
             metadata.insert("annotations".into(), json!(annotations));
         }
-        let foreign = node
-            .network
-            .as_ref()
-            .filter(|c| !REPLACED.contains(&c.reason.as_str()));
-        self.problem = foreign.filter(|c| local.forwards && c.status != "False").map(|c| {
+        let other = node.network.as_ref().filter(|c| foreign(c).is_some());
+        self.foreign = other.filter(|c| local.forwards && c.status != "False").map(|c| {
             let (status, reason) = (&c.status, &c.reason);
             format!(
                 "the condition NetworkUnavailable is {status:?} by another's word ({reason:?}) and is left to it; \
@@ -87,7 +90,7 @@ impl Publisher {
             status: "False".into(),
             reason: UP.into(),
         };
-        let tell = local.forwards && foreign.is_none() && node.network.as_ref() != Some(&up);
+        let tell = local.forwards && other.is_none() && node.network.as_ref() != Some(&up);
         if metadata.is_empty() && !tell {
             return None;
         }
@@ -102,28 +105,90 @@ impl Publisher {
         Some(patch.into())
     }
 
-    /// Writes it.
-    pub(crate) async fn send(&mut self, api: &Api<Object<Node>>, name: &str, patch: Value) {
-        let same = |old: &Value| without_times(old) == without_times(&patch);
+    /// It is being written.
+    pub(crate) fn begin(&mut self, patch: &Value) {
+        let same = |old: &Value| without_times(old) == without_times(patch);
         self.repeated = match &self.patch {
             Some(old) if same(old) => self.repeated + 1,
             _ => 0,
         };
         self.last = Some(Instant::now());
         self.patch = Some(patch.clone());
-        let done = api
-            .patch_status(name, &PatchParams::default(), &Patch::Strategic(patch))
-            .await;
-        self.problem = match done {
-            Ok(_) if self.repeated >= FIGHT => Some(
+    }
+
+    /// What has become of it.
+    pub(crate) fn done(&mut self, result: Result<(), &str>) {
+        self.failed = match result {
+            Ok(()) if self.repeated >= FIGHT => Some(
                 "somebody else changes this node's annotations or its condition NetworkUnavailable back again and \
                  again; find out who (kubectl get node -o yaml --show-managed-fields). Written once a minute now"
                     .into(),
             ),
-            Ok(_) => None,
-            Err(e) => Some(format!("this node's annotations cannot be written: {}", chain(&e))),
+            Ok(()) => None,
+            Err(why) => Some(format!("this node's annotations cannot be written: {why}")),
         };
     }
+
+    /// What is wrong, for the status.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = &String> {
+        self.foreign.iter().chain(&self.failed)
+    }
+}
+
+/// Writes a patch; the Node as it is by it.
+pub(crate) async fn write(
+    connection: &Connection,
+    name: &str,
+    patch: &Value,
+) -> Result<Object<Node>, String> {
+    let (client, made) = connection.client().await.map_err(|e| e.to_string())?;
+    let api: Api<Object<Node>> = Api::all(client);
+    let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
+    let written = match timeout(ANSWER, api.patch_status(name, &params, &patch)).await {
+        Ok(written) => written.map_err(|e| chain(&e)),
+        Err(_) => Err(format!("no answer for {} s", ANSWER.as_secs())),
+    };
+    if written.is_err() {
+        connection.doubt(made).await;
+    }
+    written
+}
+
+/// Says that this node's pods have no network, for uninstall and give-back alone: the scheduler sends no pod here any
+/// more. A condition that somebody else keeps is left. A running source does not say the contrary once
+/// [`Local::forwards`] is `false`.
+///
+/// # Errors
+/// The API server does not answer, or refuses; the reason in words.
+pub async fn set_unavailable(settings: &Settings) -> Result<(), String> {
+    let connection = Connection::new(settings.clone());
+    let (client, _) = connection.client().await.map_err(|e| e.to_string())?;
+    let api: Api<Object<Node>> = Api::all(client);
+    // A list of one: the role grants no other way to read it.
+    let one = ListParams::default().fields(&format!("metadata.name={}", settings.node));
+    let list = timeout(ANSWER, api.list(&one))
+        .await
+        .map_err(|_| format!("no answer for {} s", ANSWER.as_secs()))?;
+    let node = list.map_err(|e| chain(&e))?.items.pop();
+    let node = node.ok_or_else(|| format!("there is no Node {}", settings.node))?;
+    let node = node.value.map_err(|e| e.to_string())?;
+    if let Some(other) = node.network.as_ref().and_then(foreign) {
+        return Err(format!(
+            "the condition NetworkUnavailable is {other:?}'s and is left to it"
+        ));
+    }
+    let gone = NetworkCondition {
+        status: "True".into(),
+        reason: GONE.into(),
+    };
+    let condition = condition(&gone, "Ringway was taken from this node");
+    let patch = json!({ "status": { "conditions": [condition] } });
+    write(&connection, &settings.node, &patch).await.map(|_| ())
+}
+
+/// Whose the condition is, if it may not be replaced.
+fn foreign(condition: &NetworkCondition) -> Option<&str> {
+    (!REPLACED.contains(&condition.reason.as_str())).then_some(&condition.reason)
 }
 
 /// Annotations with other values than there are; `None` takes one away.
@@ -319,12 +384,12 @@ mod tests {
             publisher.wanted(&with("True", "CalicoIsDown"), &local()),
             None
         );
-        assert!(publisher.problem.unwrap().contains("CalicoIsDown"));
+        assert!(publisher.foreign.unwrap().contains("CalicoIsDown"));
         let mut publisher = Publisher::default();
         assert_eq!(
             publisher.wanted(&with("False", "CalicoIsUp"), &local()),
             None
         );
-        assert_eq!(publisher.problem, None);
+        assert_eq!(publisher.foreign, None);
     }
 }

@@ -5,13 +5,16 @@
 //! else. events.k8s.io/v1 is written, not core/v1, which is kept for older programs.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter as Who};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
+use crate::connection::{Connection, Made};
 use crate::settings::chain;
 use crate::slim::{PodRef, shortened};
 
@@ -22,6 +25,8 @@ const SAME: Duration = Duration::from_secs(600);
 /// Events at once, and the time after which there may be one more.
 const BURST: u32 = 10;
 const REFILL: Duration = Duration::from_secs(10);
+/// How long the server may take to take one.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Kinds of Events that are remembered.
 const REMEMBERED: usize = 1024;
 
@@ -69,17 +74,24 @@ impl Reporter {
 }
 
 /// Writes what comes.
-pub(crate) async fn run(client: Client, node: String, mut queue: Queue) {
-    let who = Who {
-        controller: "ringway".into(),
-        instance: Some(node.clone()),
-    };
-    let recorder = Recorder::new(client, who);
+pub(crate) async fn run(connection: Arc<Connection>, node: String, mut queue: Queue) {
+    let mut recorder: Option<(Recorder, Made)> = None;
     let mut pace = Pace::new(Instant::now());
     while let Some(report) = queue.recv().await {
         if !pace.may(&report, Instant::now()) {
             continue;
         }
+        // The recorder is kept: it knows the series that it has begun.
+        let (to, made) = match recorder.take() {
+            Some(known) => known,
+            None => match connection.client().await {
+                Ok((client, made)) => (recorder_of(client, &node), made),
+                Err(e) => {
+                    tracing::debug!("an Event cannot be written: {e}");
+                    continue;
+                }
+            },
+        };
         let event = Event {
             type_: if report.warning {
                 EventType::Warning
@@ -91,13 +103,26 @@ pub(crate) async fn run(client: Client, node: String, mut queue: Queue) {
             action: report.action.into(),
             secondary: None,
         };
-        if let Err(e) = recorder
-            .publish(&event, &reference(&report.about, &node))
-            .await
-        {
-            tracing::debug!("an Event cannot be written: {}", chain(&e));
-        }
+        let about = reference(&report.about, &node);
+        let why = match timeout(ANSWER, to.publish(&event, &about)).await {
+            Ok(Ok(())) => {
+                recorder = Some((to, made));
+                continue;
+            }
+            Ok(Err(e)) => chain(&e),
+            Err(_) => format!("no answer for {} s", ANSWER.as_secs()),
+        };
+        connection.doubt(made).await;
+        tracing::debug!("an Event cannot be written: {why}");
     }
+}
+
+fn recorder_of(client: Client, node: &str) -> Recorder {
+    let who = Who {
+        controller: "ringway".into(),
+        instance: Some(node.into()),
+    };
+    Recorder::new(client, who)
 }
 
 fn reference(about: &About, node: &str) -> ObjectReference {

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::Uri;
+use kube::Config;
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use ringway_packet::mac::MacAddr;
 use ringway_tables::Cidr;
 
@@ -15,9 +14,6 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// The address of the API server's service, as the kubelet tells every container.
 const SERVICE_HOST: &str = "KUBERNETES_SERVICE_HOST";
 const SERVICE_PORT: &str = "KUBERNETES_SERVICE_PORT";
-
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(5);
 
 /// What the configuration says of it.
 #[derive(Clone, Debug)]
@@ -83,11 +79,8 @@ pub enum ConnectError {
     },
 }
 
-/// Makes the client. Nothing is sent yet. Tokens and authorities in files are read again while it runs, so that
-/// both may be exchanged under it.
-pub(crate) async fn connect(settings: &Settings) -> Result<Client, ConnectError> {
-    // Whoever was first stays; there is only one in this program.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+/// Where the server is and who we are. Tokens and authorities in files are named, not read: they may be exchanged.
+pub(crate) async fn configuration(settings: &Settings) -> Result<Config, ConnectError> {
     let mut config = match &settings.kubeconfig {
         Some(file) => from_file(file).await?,
         None => in_cluster(settings.api_server.is_some())?,
@@ -95,14 +88,10 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Client, ConnectError>
     if let Some(text) = &settings.api_server {
         config.cluster_url = url(text)?;
     }
-    config.connect_timeout = Some(CONNECT);
-    // The watches have their own back-off, and what is patched is looked at again.
-    config.default_retry = false;
     let agent = concat!("ringway/", env!("CARGO_PKG_VERSION"));
     let agent = http::HeaderValue::from_static(agent);
     config.headers.push((http::header::USER_AGENT, agent));
-    let failed = |e: kube::Error| ConnectError::Client { why: chain(&e) };
-    Client::try_from(config).map_err(failed)
+    Ok(config)
 }
 
 fn url(text: &str) -> Result<Uri, ConnectError> {

@@ -1,21 +1,23 @@
 //! The loop: what was heard, what is to be applied, what is to be written.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use kube::runtime::watcher;
-use kube::{Api, Client};
+use kube::Api;
 use ringway_cluster::Change;
 use ringway_cluster::source::{Local, State, Status};
 use tokio::sync::{mpsc, watch as value};
+use tokio::task::JoinHandle;
 
+use crate::connection::Connection;
 use crate::members::{Members, NodeChange};
-use crate::publish::Publisher;
+use crate::publish::{self, Publisher};
 use crate::report::{self, Queue};
 use crate::saved::{Saved, in_order, source};
-use crate::settings::{Settings, connect};
+use crate::settings::Settings;
 use crate::slim::{ConfigMap, Invalid, Kind, Namespace, Node, Object, Pod, PodRef, shortened};
-use crate::watch::{News, Wanted, follow};
+use crate::watch::{Follow, News};
 use crate::{Apply, CONFIG_MAP, CONFIG_NAMESPACES, Heard as Sender};
 
 /// News are gathered for so long before they are applied: a thousand a second are fifty changes.
@@ -24,8 +26,6 @@ const GATHER: Duration = Duration::from_millis(20);
 const SAVE: Duration = Duration::from_secs(5);
 /// When a change that was refused is tried again.
 const RETRY: Duration = Duration::from_secs(30);
-/// When a client that cannot be made is tried again.
-const CONNECT: Duration = Duration::from_secs(5);
 /// News on the way.
 const QUEUE: usize = 1024;
 /// Problems that the status names.
@@ -88,35 +88,21 @@ pub(crate) async fn run(settings: Settings, saved: Option<Saved>, ends: Ends) {
     } = ends;
     let mut this = Source::new(settings, saved, apply);
     this.tell(&status);
-    let client = loop {
-        match connect(&this.settings).await {
-            Ok(client) => break client,
-            Err(e) => {
-                this.failed("nodes", e.to_string());
-                this.tell(&status);
-            }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(CONNECT) => {}
-            _ = stopped.wait_for(|stop| *stop) => return,
-        }
-    };
+    let connection = Arc::new(Connection::new(this.settings.clone()));
     let (sender, mut heard) = mpsc::channel(QUEUE);
-    let watches = watches(&this.settings, &client, &sender);
-    let reporting = tokio::spawn(report::run(
-        client.clone(),
-        this.settings.node.clone(),
-        reports,
-    ));
+    let watches = watches(&this.settings, &connection, &sender);
     drop(sender);
-    let nodes: Api<Object<Node>> = Api::all(client);
+    let node = this.settings.node.clone();
+    let reporting = tokio::spawn(report::run(connection.clone(), node, reports));
+    // A patch on its way: a server that does not answer delays nothing else.
+    let mut publishing: Option<Written> = None;
     let now = Instant::now();
     let (mut apply_at, mut save_at): (Option<Instant>, _) = (None, now + SAVE);
     loop {
         let publish_at = this.publisher.due().unwrap_or(now);
         let wake = apply_at.into_iter().chain(this.unsaved.then_some(save_at));
         let wake = wake
-            .chain(this.wants_to_publish(&local).then_some(publish_at))
+            .chain((publishing.is_none() && this.wants_to_publish(&local)).then_some(publish_at))
             .min();
         let wait = wake.map(|at| at.saturating_duration_since(Instant::now()));
         tokio::select! {
@@ -137,6 +123,11 @@ pub(crate) async fn run(settings: Settings, saved: Option<Saved>, ends: Ends) {
                 // Nothing to do for so long: what was refused is tried again.
                 if wait.is_none() { apply_at = Some(Instant::now()); }
             }
+            written = finished(&mut publishing) => {
+                publishing = None;
+                this.published(written);
+                this.tell(&status);
+            }
             _ = stopped.wait_for(|stop| *stop) => break,
         }
         if apply_at.is_some_and(|at| at <= Instant::now()) {
@@ -144,11 +135,8 @@ pub(crate) async fn run(settings: Settings, saved: Option<Saved>, ends: Ends) {
             this.apply_pending();
             this.tell(&status);
         }
-        if this.wants_to_publish(&local)
-            && this.publisher.due().is_none_or(|at| at <= Instant::now())
-        {
-            this.publish(&nodes, &local).await;
-            this.tell(&status);
+        if publishing.is_none() && this.publisher.due().is_none_or(|at| at <= Instant::now()) {
+            publishing = this.publish(&connection, &local);
         }
         if this.unsaved && save_at <= Instant::now() {
             save_at = Instant::now() + SAVE;
@@ -157,50 +145,51 @@ pub(crate) async fn run(settings: Settings, saved: Option<Saved>, ends: Ends) {
     }
     watches.into_iter().for_each(|watch| watch.abort());
     reporting.abort();
+    publishing.inspect(JoinHandle::abort);
     if this.unsaved {
         this.save();
     }
 }
 
-/// The table of what is watched: another kind is a line here.
-fn watches(settings: &Settings, client: &Client, to: &Sender) -> Vec<tokio::task::JoinHandle<()>> {
-    let wanted = |fields: &str, optional: bool| Wanted {
-        config: watcher::Config {
-            field_selector: (!fields.is_empty()).then(|| fields.to_owned()),
-            ..watcher::Config::default()
-        },
-        optional,
-    };
-    let own = wanted(&format!("spec.nodeName={}", settings.node), false);
+/// A Node that is being written.
+type Written = JoinHandle<Result<Object<Node>, String>>;
+
+/// The end of it; never, if there is none.
+async fn finished(task: &mut Option<Written>) -> Result<Object<Node>, String> {
+    match task {
+        Some(task) => task.await.unwrap_or_else(|e| Err(e.to_string())),
+        None => std::future::pending().await,
+    }
+}
+
+/// The table of what is watched: another kind is an entry here.
+fn watches(settings: &Settings, connection: &Arc<Connection>, to: &Sender) -> Vec<JoinHandle<()>> {
+    const NEW: &str = CONFIG_NAMESPACES[0];
+    const OLD: &str = CONFIG_NAMESPACES[1];
+    let own = format!("spec.nodeName={}", settings.node);
+    let flannels = format!("metadata.name={CONFIG_MAP}");
+    let nodes = Follow::new(Api::all, to, Heard::Nodes);
+    let namespaces = Follow::new(Api::all, to, Heard::Namespaces);
+    let pods = Follow::new(Api::all, to, Heard::Pods).fields(&own);
     // Without Flannel nobody has to grant it.
-    let flannels = wanted(&format!("metadata.name={CONFIG_MAP}"), true);
-    let [new, old] = CONFIG_NAMESPACES.map(|namespace| Api::namespaced(client.clone(), namespace));
-    let all = || wanted("", false);
+    let new = Follow::new(
+        |client| Api::namespaced(client, NEW),
+        to,
+        |news| Heard::Config(0, news),
+    );
+    let new = new.fields(&flannels).optional();
+    let old = Follow::new(
+        |client| Api::namespaced(client, OLD),
+        to,
+        |news| Heard::Config(1, news),
+    );
+    let old = old.fields(&flannels).optional();
     vec![
-        tokio::spawn(follow(
-            Api::all(client.clone()),
-            all(),
-            to.clone(),
-            Heard::Nodes,
-        )),
-        tokio::spawn(follow(
-            Api::all(client.clone()),
-            all(),
-            to.clone(),
-            Heard::Namespaces,
-        )),
-        tokio::spawn(follow(
-            Api::all(client.clone()),
-            own,
-            to.clone(),
-            Heard::Pods,
-        )),
-        tokio::spawn(follow(new, flannels.clone(), to.clone(), |news| {
-            Heard::Config(0, news)
-        })),
-        tokio::spawn(follow(old, flannels, to.clone(), |news| {
-            Heard::Config(1, news)
-        })),
+        tokio::spawn(nodes.run(connection.clone())),
+        tokio::spawn(namespaces.run(connection.clone())),
+        tokio::spawn(pods.run(connection.clone())),
+        tokio::spawn(new.run(connection.clone())),
+        tokio::spawn(old.run(connection.clone())),
     ]
 }
 
@@ -246,7 +235,10 @@ impl Source {
             Heard::Nodes(news) => {
                 if let Some(news) = self.judge("nodes", news) {
                     match news {
-                        News::All(nodes, _) => {
+                        News::All(mut nodes, bad) => {
+                            // What one was before it could not be read any more holds.
+                            let known = bad.iter().filter_map(|b| self.members.node(&b.name));
+                            nodes.extend(known.cloned());
                             self.members.replace(nodes);
                             self.unsaved = true;
                         }
@@ -312,8 +304,14 @@ impl Source {
                 self.failed(kind, why.clone());
                 return None;
             }
+            News::Missing if NEEDED.contains(&kind) => {
+                let why =
+                    "the server does not know them; is it an API server, and is its URL right?";
+                self.failed(kind, why.into());
+                return None;
+            }
             // Not there is an answer, too.
-            News::Missing | News::Back => {}
+            News::Missing | News::Confirmed => {}
             News::All(_, bad) => {
                 self.unreadable.retain(|(of, _), _| *of != kind);
                 let named = bad.iter().map(|b| ((kind, b.name.clone()), b.to_string()));
@@ -453,14 +451,34 @@ impl Source {
         }
     }
 
-    async fn publish(&mut self, nodes: &Api<Object<Node>>, local: &value::Receiver<Option<Local>>) {
-        let local = local.borrow().clone();
-        let node = self.members.node(&self.settings.node);
-        let (Some(node), Some(local)) = (node, local) else {
-            return;
-        };
-        if let Some(patch) = self.publisher.wanted(node, &local) {
-            self.publisher.send(nodes, &self.settings.node, patch).await;
+    /// Begins to write what differs, if anything does.
+    fn publish(
+        &mut self,
+        connection: &Arc<Connection>,
+        local: &value::Receiver<Option<Local>>,
+    ) -> Option<Written> {
+        if !self.current() {
+            return None;
+        }
+        let local = local.borrow().clone()?;
+        let node = self.members.node(&self.settings.node)?;
+        let patch = self.publisher.wanted(node, &local)?;
+        self.publisher.begin(&patch);
+        let (connection, name) = (connection.clone(), self.settings.node.clone());
+        let write = async move { publish::write(&connection, &name, &patch).await };
+        Some(tokio::spawn(write))
+    }
+
+    /// What was written is known without waiting for the watch to say so.
+    fn published(&mut self, written: Result<Object<Node>, String>) {
+        let before: Vec<String> = self.publisher.problems().cloned().collect();
+        let result = written.as_ref().map(|_| ()).map_err(String::as_str);
+        self.publisher.done(result);
+        for problem in self.publisher.problems().filter(|p| !before.contains(p)) {
+            tracing::warn!("{problem}");
+        }
+        if let Ok(Ok(node)) = written.map(|object| object.value) {
+            self.unsaved |= self.members.set(node);
         }
     }
 
@@ -505,7 +523,7 @@ impl Source {
             .iter()
             .map(|(name, why)| format!("node {name}: {why}"));
         let mut problems: Vec<String> = self.net_conf_problem.iter().cloned().collect();
-        problems.extend(self.publisher.problem.clone());
+        problems.extend(self.publisher.problems().cloned());
         problems.extend(self.unsaved_problem.clone());
         problems.extend(refused);
         problems.extend(self.members.problems().map(str::to_owned));
