@@ -93,11 +93,11 @@ impl Agent {
     }
 
     pub(crate) fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(60);
         while !holds(self) {
             assert!(
                 Instant::now() < end,
-                "not within 20 s: {what}; {:#?}",
+                "not within 60 s: {what}; {:#?}",
                 self.status()
             );
             std::thread::sleep(Duration::from_millis(5));

@@ -17,6 +17,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+/// How often it says that it has nothing to say.
+const BOOKMARK: Duration = Duration::from_millis(300);
+
 type Key = (String, String, String);
 type Parameters = BTreeMap<String, String>;
 
@@ -42,6 +45,12 @@ pub(crate) struct State {
     pub(crate) streaming: bool,
     /// Whether each request is answered 500.
     pub(crate) failing: bool,
+    /// Whether no request is answered, and watches say nothing any more.
+    pub(crate) hanging: bool,
+    /// How often it has cut its watches, in the middle of what they say.
+    cuts: u64,
+    /// The status that patches are refused with.
+    pub(crate) refuse_patches: Option<u16>,
     /// Kinds that it does not have.
     pub(crate) missing: Vec<&'static str>,
     /// Kinds that nobody may read.
@@ -62,6 +71,9 @@ impl Fake {
             token: "secret".into(),
             streaming: true,
             failing: false,
+            hanging: false,
+            cuts: 0,
+            refuse_patches: None,
             missing: Vec::new(),
             forbidden: Vec::new(),
             requests: Vec::new(),
@@ -150,6 +162,29 @@ impl Fake {
         self.version.send_replace(version);
     }
 
+    /// Every watch is cut off.
+    pub(crate) fn cut(&self) {
+        self.state().cuts += 1;
+        self.version.send_modify(|_| ());
+    }
+
+    /// How often something was asked for.
+    pub(crate) fn asked(&self, what: &str) -> usize {
+        let state = self.state();
+        state.requests.iter().filter(|r| r.contains(what)).count()
+    }
+
+    /// Tells those who watch Nodes of anything.
+    pub(crate) fn say(&self, kind: &'static str, object: Value) {
+        let mut state = self.state();
+        state.version += 1;
+        let version = state.version;
+        let key = ("nodes".to_owned(), String::new(), String::new());
+        state.events.push((version, kind, key, object));
+        drop(state);
+        self.version.send_replace(version);
+    }
+
     pub(crate) fn node(&self, name: &str) -> Value {
         self.state().objects[&("nodes".to_owned(), String::new(), name.to_owned())].clone()
     }
@@ -201,6 +236,9 @@ async fn answer(
             return refuse(500, "InternalError");
         }
     }
+    if state.lock().unwrap().hanging {
+        return std::future::pending().await;
+    }
     let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
     match (&parts.method, segments.as_slice()) {
         (&Method::GET, ["api", "v1", plural]) => list_or_watch(state, version, plural, "", query),
@@ -242,6 +280,9 @@ fn refuse(code: u16, reason: &str) -> Response {
 fn patch(state: &Mutex<State>, name: &str, patch: Value) -> Response {
     let mut state = state.lock().unwrap();
     state.patches.push(patch.clone());
+    if let Some(code) = state.refuse_patches {
+        return refuse(code, "Forbidden");
+    }
     let key = ("nodes".to_owned(), String::new(), name.to_owned());
     let Some(mut node) = state.objects.get(&key).cloned() else {
         return refuse(404, "NotFound");
@@ -359,6 +400,10 @@ fn list_or_watch(
         format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")
     };
     let mut sent = from;
+    let bookmarks = query
+        .get("allowWatchBookmarks")
+        .is_some_and(|b| b == "true");
+    let cuts = state.lock().unwrap().cuts;
     if initial {
         let state = state.lock().unwrap();
         let all = state
@@ -380,11 +425,15 @@ fn list_or_watch(
                 loop {
                     if !lines.is_empty() {
                         let text: String = lines.drain(..).collect();
-                        let item = Ok::<_, std::convert::Infallible>(Bytes::from(text));
+                        let item = Ok::<_, std::io::Error>(Bytes::from(text));
                         return Some((item, (lines, sent, version)));
                     }
                     {
                         let state = state.lock().unwrap();
+                        if state.cuts != cuts {
+                            let error = std::io::Error::other("cut");
+                            return Some((Err(error), (lines, sent, version)));
+                        }
                         if sent < state.compacted {
                             lines.push(line("ERROR", &json!({
                             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
@@ -393,13 +442,18 @@ fn list_or_watch(
                             sent = u64::MAX;
                             continue;
                         }
-                        let news = state.events.iter().rev().take_while(|(v, ..)| *v > sent);
+                        let silent = state.hanging;
+                        let news = state
+                            .events
+                            .iter()
+                            .rev()
+                            .take_while(|(v, ..)| !silent && *v > sent);
                         let mut news: Vec<String> = news
                             .filter(|(_, _, key, object)| in_it(key, object))
                             .map(|(_, kind, _, object)| line(kind, object))
                             .collect();
                         news.reverse();
-                        if sent != u64::MAX {
+                        if sent != u64::MAX && !silent {
                             sent = sent.max(state.version);
                         }
                         lines = news;
@@ -409,8 +463,15 @@ fn list_or_watch(
                         if sent == u64::MAX {
                             return None;
                         }
-                        let _ = tokio::time::timeout(Duration::from_millis(200), version.changed())
-                            .await;
+                        let news = tokio::time::timeout(BOOKMARK, version.changed()).await;
+                        let silent = state.lock().unwrap().hanging;
+                        if news.is_err() && bookmarks && !silent {
+                            // A Node without anything, as a real one sends it.
+                            lines.push(line("BOOKMARK", &json!({
+                                "kind": "Node", "apiVersion": "v1", "spec": {}, "status": {"addresses": null},
+                                "metadata": {"resourceVersion": sent.to_string()},
+                            })));
+                        }
                     }
                 }
             }

@@ -10,16 +10,16 @@ use ringway_kubernetes::{About, Report};
 use serde_json::{Value, json};
 
 /// The agent of node n1.
-fn start(fake: &Fake) -> Agent {
+pub(crate) fn start(fake: &Fake) -> Agent {
     start_in(fake, Arc::new(tempfile::tempdir().unwrap()))
 }
 
-fn start_in(fake: &Fake, dir: Arc<tempfile::TempDir>) -> Agent {
+pub(crate) fn start_in(fake: &Fake, dir: Arc<tempfile::TempDir>) -> Agent {
     let kubeconfig = fake.kubeconfig(dir.path());
     Agent::start_in(dir, "n1", kubeconfig)
 }
 
-fn node(i: u16) -> Value {
+pub(crate) fn node(i: u16) -> Value {
     let mut node = bare(i);
     node["metadata"]["annotations"] = json!({
         "flannel.alpha.coreos.com/kube-subnet-manager": "true",
@@ -30,7 +30,7 @@ fn node(i: u16) -> Value {
     node
 }
 
-fn bare(i: u16) -> Value {
+pub(crate) fn bare(i: u16) -> Value {
     json!({
         "kind": "Node", "apiVersion": "v1",
         "metadata": {
@@ -307,23 +307,6 @@ fn flannels_configuration_in_either_namespace() {
 }
 
 #[test]
-fn another_token_under_a_running_agent() {
-    let fake = Fake::start();
-    (1..=2).for_each(|i| fake.put("nodes", node(i)));
-    let agent = start(&fake);
-    agent.until_via("10.128.2.9", Some("peer n2"));
-    let dir = agent.stop();
-    fake.state().token = "other".into();
-    let agent = start_in(&fake, dir.clone());
-    // The kubeconfig was written with the token of now; an old one is refused and nothing is lost.
-    agent.until("it is current", |a| a.status().state == State::Current);
-    drop(agent);
-    std::fs::write(dir.path().join("token"), "old").unwrap();
-    let asked = ringway_kubernetes::net_conf(&start(&fake).settings, Duration::from_secs(5));
-    assert!(asked.is_ok());
-}
-
-#[test]
 fn a_kind_that_the_server_lacks_is_no_failure() {
     let fake = Fake::start();
     fake.state().missing = vec!["configmaps", "namespaces"];
@@ -427,7 +410,7 @@ fn a_thousand_events_a_second() {
 }
 
 /// Seconds of processor time of the threads of this process that have a name.
-fn thread_cpu(name: &str) -> f64 {
+pub(crate) fn thread_cpu(name: &str) -> f64 {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let ticks = tasks.filter_map(|task| {
         let path = task.ok()?.path();

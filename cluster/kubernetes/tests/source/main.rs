@@ -2,6 +2,9 @@
 
 mod agent;
 mod api;
+mod failing;
 mod fake;
 mod faked;
+mod joining;
 mod real;
+mod telling;
