@@ -342,7 +342,7 @@ fn beside_flannel_each_node_has_one_of_the_two() {
         })
         .collect();
     assert_eq!(places, ["kube-flannel", "kube-system"]);
-    assert_eq!(all.len(), shipped().len() + 4);
+    assert_eq!(all.len(), shipped().len() + 2);
 }
 
 #[test]
