@@ -5,6 +5,7 @@
 mod cluster;
 mod cri;
 mod image;
+mod in_image;
 mod runtime;
 
 use crate::common::{assert_none, check_traffic};

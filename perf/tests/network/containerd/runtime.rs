@@ -316,13 +316,15 @@ exec /opt/cni/bin/ringway-cni <"$2"
         })
     }
 
-    fn ctr(&self, words: &[&str]) -> Result<String, LabError> {
+    /// `ctr` with these words.
+    pub(super) fn ctr(&self, words: &[&str]) -> Result<String, LabError> {
         let mut all = vec![self.path.as_str(), "ctr"];
         all.extend(words);
         self.inside.run("env", &all)
     }
 
-    fn command(&self, program: &str, words: &[&str], log: &str) -> Command {
+    /// A program beside the daemon, to be started; what it prints goes into `log`.
+    pub(super) fn command(&self, program: &str, words: &[&str], log: &str) -> Command {
         let log = File::options()
             .create(true)
             .append(true)
