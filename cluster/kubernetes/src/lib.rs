@@ -31,6 +31,8 @@ mod saved;
 mod settings;
 pub mod slim;
 mod source;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod watch;
 
 use std::net::IpAddr;

@@ -7,8 +7,8 @@ use ringway_cluster::source::State;
 use serde_json::{Value, json};
 
 use crate::agent::{Agent, local};
-use crate::fake::Fake;
 use crate::faked::{bare, node, start};
+use ringway_kubernetes::testing::Fake;
 
 #[test]
 fn watches_that_are_cut_go_on_where_they_were() {

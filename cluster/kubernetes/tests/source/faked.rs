@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::agent::{Agent, local};
-use crate::fake::Fake;
 use ringway_cluster::source::State;
+use ringway_kubernetes::testing::Fake;
 use ringway_kubernetes::{About, Report};
 use serde_json::{Value, json};
 

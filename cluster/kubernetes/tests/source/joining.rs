@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::fake::Fake;
 use crate::faked::{bare, node, start, thread_cpu};
+use ringway_kubernetes::testing::Fake;
 
 /// Nodes of a whole cluster at once, each of the size that kubelets make them.
 fn a_cluster_joins(count: u16) {

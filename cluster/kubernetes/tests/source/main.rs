@@ -3,7 +3,6 @@
 mod agent;
 mod api;
 mod failing;
-mod fake;
 mod faked;
 mod joining;
 mod real;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::agent::local;
-use crate::fake::Fake;
 use crate::faked::{bare, start};
+use ringway_kubernetes::testing::Fake;
 
 /// The condition as the server has it.
 fn condition(fake: &Fake) -> Value {

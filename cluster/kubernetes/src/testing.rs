@@ -1,8 +1,10 @@
 //! A small API server: lists with pages, watches with bookmarks, streaming lists, `410 Gone`, patches of a status, and
 //! tokens. It can be away, refuse, and lie. Plain HTTP on loopback.
 //!
-//! It is for what the real one cannot be asked to do. Where there is a real one (`KUBEBUILDER_ASSETS`), the suite
-//! `real` runs against it.
+//! It is for what the real one cannot be asked to do, and for machines that have none. Where there is a real one
+//! (`KUBEBUILDER_ASSETS`), `tests/source/real.rs` runs against it.
+//!
+//! It panics where its caller is wrong: it is part of tests and of nothing else.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,45 +26,52 @@ type Key = (String, String, String);
 type Parameters = BTreeMap<String, String>;
 
 /// The server, until it is dropped.
-pub(crate) struct Fake {
-    pub(crate) address: SocketAddr,
+pub struct Fake {
+    /// Where it is.
+    pub address: SocketAddr,
     state: Arc<Mutex<State>>,
     version: watch::Sender<u64>,
     serving: Option<tokio::runtime::Runtime>,
 }
 
 /// What it has, and how it behaves.
-pub(crate) struct State {
+pub struct State {
     version: u64,
     /// By plural, namespace, name.
     objects: BTreeMap<Key, Value>,
     events: Vec<(u64, &'static str, Key, Value)>,
     /// Watches from before this version are gone.
-    pub(crate) compacted: u64,
+    pub compacted: u64,
     /// The token that is accepted.
-    pub(crate) token: String,
+    pub token: String,
     /// Whether it knows streaming lists.
-    pub(crate) streaming: bool,
+    pub streaming: bool,
     /// Whether each request is answered 500.
-    pub(crate) failing: bool,
+    pub failing: bool,
     /// Whether no request is answered, and watches say nothing any more.
-    pub(crate) hanging: bool,
+    pub hanging: bool,
     /// How often it has cut its watches, in the middle of what they say.
     cuts: u64,
     /// The status that patches are refused with.
-    pub(crate) refuse_patches: Option<u16>,
+    pub refuse_patches: Option<u16>,
     /// Kinds that it does not have.
-    pub(crate) missing: Vec<&'static str>,
+    pub missing: Vec<&'static str>,
     /// Kinds that nobody may read.
-    pub(crate) forbidden: Vec<&'static str>,
+    pub forbidden: Vec<&'static str>,
     /// Each request: method and path with its query.
-    pub(crate) requests: Vec<String>,
+    pub requests: Vec<String>,
     /// Each patch of a Node's status.
-    pub(crate) patches: Vec<Value>,
+    pub patches: Vec<Value>,
 }
 
 impl Fake {
-    pub(crate) fn start() -> Self {
+    /// At any port of this machine.
+    pub fn start() -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// At an address of the calling thread's network namespace.
+    pub fn start_at(address: SocketAddr) -> Self {
         let state = State {
             version: 1,
             objects: BTreeMap::new(),
@@ -80,7 +89,7 @@ impl Fake {
             patches: Vec::new(),
         };
         let mut fake = Self {
-            address: "127.0.0.1:0".parse().unwrap(),
+            address,
             state: Arc::new(Mutex::new(state)),
             version: watch::Sender::new(1),
             serving: None,
@@ -89,8 +98,8 @@ impl Fake {
         fake
     }
 
-    /// Takes connections again, at the address of before.
-    pub(crate) fn come_back(&mut self) {
+    /// Takes connections again, at the address of before: in the calling thread's namespace.
+    pub fn come_back(&mut self) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -110,18 +119,19 @@ impl Fake {
     }
 
     /// Every connection ends, and no other is taken.
-    pub(crate) fn go_away(&mut self) {
+    pub fn go_away(&mut self) {
         if let Some(runtime) = self.serving.take() {
             runtime.shutdown_timeout(Duration::from_secs(1));
         }
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    /// What it has and how it behaves, to read and to change.
+    pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
     /// Makes an object, or changes it.
-    pub(crate) fn put(&self, plural: &str, mut object: Value) {
+    pub fn put(&self, plural: &str, mut object: Value) {
         let meta = &object["metadata"];
         let text = |key: &str| meta[key].as_str().unwrap_or_default().to_owned();
         let key = (plural.to_owned(), text("namespace"), text("name"));
@@ -140,7 +150,8 @@ impl Fake {
         self.version.send_replace(version);
     }
 
-    pub(crate) fn delete(&self, plural: &str, namespace: &str, name: &str) {
+    /// An object is gone.
+    pub fn delete(&self, plural: &str, namespace: &str, name: &str) {
         let key = (plural.to_owned(), namespace.to_owned(), name.to_owned());
         let mut state = self.state();
         state.version += 1;
@@ -153,7 +164,7 @@ impl Fake {
     }
 
     /// What of before is forgotten: whoever watches from there has to list anew.
-    pub(crate) fn compact(&self) {
+    pub fn compact(&self) {
         let mut state = self.state();
         state.version += 1;
         state.compacted = state.version;
@@ -163,19 +174,19 @@ impl Fake {
     }
 
     /// Every watch is cut off.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.state().cuts += 1;
         self.version.send_modify(|_| ());
     }
 
     /// How often something was asked for.
-    pub(crate) fn asked(&self, what: &str) -> usize {
+    pub fn asked(&self, what: &str) -> usize {
         let state = self.state();
         state.requests.iter().filter(|r| r.contains(what)).count()
     }
 
     /// Tells those who watch Nodes of anything.
-    pub(crate) fn say(&self, kind: &'static str, object: Value) {
+    pub fn say(&self, kind: &'static str, object: Value) {
         let mut state = self.state();
         state.version += 1;
         let version = state.version;
@@ -185,12 +196,13 @@ impl Fake {
         self.version.send_replace(version);
     }
 
-    pub(crate) fn node(&self, name: &str) -> Value {
+    /// A Node as it is now; there must be one of the name.
+    pub fn node(&self, name: &str) -> Value {
         self.state().objects[&("nodes".to_owned(), String::new(), name.to_owned())].clone()
     }
 
     /// A kubeconfig for it with a token in a file.
-    pub(crate) fn kubeconfig(&self, dir: &std::path::Path) -> std::path::PathBuf {
+    pub fn kubeconfig(&self, dir: &std::path::Path) -> std::path::PathBuf {
         let token = dir.join("token");
         std::fs::write(&token, &self.state().token).unwrap();
         let file = dir.join("kubeconfig");
