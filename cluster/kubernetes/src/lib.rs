@@ -90,7 +90,7 @@ impl Handle {
 pub fn spawn(
     settings: Settings,
     saved: Option<Saved>,
-    local: value::Receiver<Option<Local>>,
+    local: value::Receiver<Local>,
     apply: Apply,
     status: value::Sender<Status>,
 ) -> std::io::Result<Handle> {

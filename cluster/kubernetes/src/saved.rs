@@ -79,6 +79,11 @@ impl Saved {
         Ok(None)
     }
 
+    /// Flannel's `net-conf.json`, if there was one.
+    pub fn net_conf(&self) -> Option<&str> {
+        self.net_conf.as_deref()
+    }
+
     /// What a source says that has nothing but this.
     pub fn contents(&self, settings: &Settings) -> Contents {
         self.members(settings).contents()

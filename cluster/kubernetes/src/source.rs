@@ -33,7 +33,7 @@ const NAMED: usize = 50;
 
 /// What the source is connected to.
 pub(crate) struct Ends {
-    pub(crate) local: value::Receiver<Option<Local>>,
+    pub(crate) local: value::Receiver<Local>,
     pub(crate) apply: Apply,
     pub(crate) status: value::Sender<Status>,
     pub(crate) reports: Queue,
@@ -87,6 +87,8 @@ pub(crate) async fn run(settings: Settings, saved: Option<Saved>, ends: Ends) {
         mut stopped,
     } = ends;
     let mut this = Source::new(settings, saved, apply);
+    // What is there already is news to it.
+    local.mark_changed();
     this.tell(&status);
     let connection = Arc::new(Connection::new(this.settings.clone()));
     let (sender, mut heard) = mpsc::channel(QUEUE);
@@ -116,7 +118,7 @@ pub(crate) async fn run(settings: Settings, saved: Option<Saved>, ends: Ends) {
             }
             changed = local.changed() => {
                 if changed.is_err() { break }
-                this.rules_changed(local.borrow_and_update().as_ref());
+                this.rules_changed(&local.borrow_and_update());
                 apply_at = Some(Instant::now());
             }
             () = tokio::time::sleep(wait.unwrap_or(RETRY)) => {
@@ -354,8 +356,8 @@ impl Source {
     }
 
     /// Rules follow net-conf.json and this node's own addresses.
-    fn rules_changed(&mut self, local: Option<&Local>) {
-        let outer = local.map_or(&[][..], |local| &local.addresses);
+    fn rules_changed(&mut self, local: &Local) {
+        let outer = &local.addresses;
         let text = self.net_conf.iter().flatten().next().map(String::as_str);
         let (rules, problem) = crate::rules(&self.settings, text, outer);
         if problem != self.net_conf_problem
@@ -439,29 +441,26 @@ impl Source {
         self.refused.insert(change.name.to_string(), why);
     }
 
-    fn wants_to_publish(&mut self, local: &value::Receiver<Option<Local>>) -> bool {
+    fn wants_to_publish(&mut self, local: &value::Receiver<Local>) -> bool {
         if !self.current() {
             return false;
         }
         let local = local.borrow();
         let node = self.members.node(&self.settings.node);
-        match (node, local.as_ref()) {
-            (Some(node), Some(local)) => self.publisher.wanted(node, local).is_some(),
-            _ => false,
-        }
+        node.is_some_and(|node| self.publisher.wanted(node, &local).is_some())
     }
 
     /// Begins to write what differs, if anything does.
     fn publish(
         &mut self,
         connection: &Arc<Connection>,
-        local: &value::Receiver<Option<Local>>,
+        local: &value::Receiver<Local>,
     ) -> Option<Written> {
         if !self.current() {
             return None;
         }
-        let local = local.borrow().clone()?;
         let node = self.members.node(&self.settings.node)?;
+        let local = local.borrow().clone();
         let patch = self.publisher.wanted(node, &local)?;
         self.publisher.begin(&patch);
         let (connection, name) = (connection.clone(), self.settings.node.clone());

@@ -16,7 +16,7 @@ pub(crate) struct Agent {
     /// Changes that were applied, and names whose peers are refused.
     pub(crate) applied: Arc<Mutex<usize>>,
     pub(crate) refuse: Arc<Mutex<Vec<&'static str>>>,
-    pub(crate) local: watch::Sender<Option<Local>>,
+    pub(crate) local: watch::Sender<Local>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) handle: Option<Handle>,
     pub(crate) settings: Settings,
@@ -65,7 +65,11 @@ impl Agent {
                 .map(drop)
                 .map_err(|e| e.to_string())
         });
-        let local = watch::Sender::new(None);
+        let nothing = Local {
+            forwards: false,
+            ..local(node, &[])
+        };
+        let local = watch::Sender::new(nothing);
         let (status_to, status) = watch::channel(Status::default());
         let handle = spawn(settings.clone(), saved, local.subscribe(), apply, status_to).unwrap();
         Self {

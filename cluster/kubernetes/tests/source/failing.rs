@@ -57,9 +57,7 @@ fn a_server_that_hangs_is_not_waited_for() {
     agent.until_via("10.128.2.9", Some("peer n2"));
     fake.state().hanging = true;
     // A patch that is never answered.
-    agent
-        .local
-        .send_replace(Some(local("n1", &["10.128.1.0/24"])));
+    agent.local.send_replace(local("n1", &["10.128.1.0/24"]));
     agent.until("the patch", |_| fake.asked("PATCH") == 1);
     assert_eq!(agent.via("10.128.2.9").as_deref(), Some("peer n2"));
     // What others say of this node is still taken in, and it ends at once.

@@ -183,9 +183,7 @@ fn the_node_is_told_what_is_in_force() {
     agent.until_via("10.128.1.9", Some("this node"));
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(fake.state().patches.len(), 0, "nothing is in force yet");
-    agent
-        .local
-        .send_replace(Some(local("n1", &["10.128.1.0/24"])));
+    agent.local.send_replace(local("n1", &["10.128.1.0/24"]));
     let data = "/metadata/annotations/flannel.alpha.coreos.com~1backend-data";
     agent.until("the annotation", |_| {
         fake.node("n1").pointer(data).is_some()

@@ -59,7 +59,7 @@ fn start(api: &Api, i: u16) -> Agent {
     agent.until_via(&format!("10.244.{i}.7"), Some("this node"));
     let mut now = local(&format!("n{i}"), &[&cidr]);
     now.addresses = vec![format!("10.77.0.{i}").parse().unwrap()];
-    agent.local.send_replace(Some(now));
+    agent.local.send_replace(now);
     agent
 }
 

@@ -28,9 +28,7 @@ fn a_condition_of_somebody_else_is_named_and_left() {
     let fake = Fake::start();
     fake.put("nodes", with_condition("True", "CalicoIsDown"));
     let agent = start(&fake);
-    agent
-        .local
-        .send_replace(Some(local("n1", &["10.128.1.0/24"])));
+    agent.local.send_replace(local("n1", &["10.128.1.0/24"]));
     agent.until_problem("\"CalicoIsDown\") and is left to it");
     agent.until("the annotations", |_| fake.state().patches.len() == 1);
     assert_eq!(condition(&fake)["reason"], "CalicoIsDown");
@@ -48,13 +46,11 @@ fn unavailable_is_for_give_back_alone() {
     let fake = Fake::start();
     fake.put("nodes", bare(1));
     let agent = start(&fake);
-    agent
-        .local
-        .send_replace(Some(local("n1", &["10.128.1.0/24"])));
+    agent.local.send_replace(local("n1", &["10.128.1.0/24"]));
     agent.until("up", |_| condition(&fake)["status"] == "False");
     let mut idle = local("n1", &["10.128.1.0/24"]);
     idle.forwards = false;
-    agent.local.send_replace(Some(idle));
+    agent.local.send_replace(idle);
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(condition(&fake)["status"], "False", "nobody has said so");
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -69,9 +65,7 @@ fn unavailable_is_for_give_back_alone() {
         "True",
         "the source agrees while it does not forward"
     );
-    agent
-        .local
-        .send_replace(Some(local("n1", &["10.128.1.0/24"])));
+    agent.local.send_replace(local("n1", &["10.128.1.0/24"]));
     agent.until("up again", |_| condition(&fake)["reason"] == "RingwayIsUp");
 }
 
@@ -80,9 +74,7 @@ fn who_writes_against_us_is_named_and_not_outrun() {
     let fake = Fake::start();
     fake.put("nodes", bare(1));
     let agent = start(&fake);
-    agent
-        .local
-        .send_replace(Some(local("n1", &["10.128.1.0/24"])));
+    agent.local.send_replace(local("n1", &["10.128.1.0/24"]));
     for i in 1..=6 {
         agent.until("a patch", |_| fake.state().patches.len() >= i);
         fake.put("nodes", bare(1));
@@ -99,9 +91,7 @@ fn a_patch_that_is_refused_is_named() {
     fake.put("nodes", bare(1));
     fake.state().refuse_patches = Some(403);
     let agent = start(&fake);
-    agent
-        .local
-        .send_replace(Some(local("n1", &["10.128.1.0/24"])));
+    agent.local.send_replace(local("n1", &["10.128.1.0/24"]));
     agent.until_problem("this node's annotations cannot be written: ");
     fake.state().refuse_patches = None;
     agent.until("no problem is left", |a| a.status().problems.is_empty());
