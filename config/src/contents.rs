@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ringway_cluster::{Change, Cluster, Contents, Node, PathSpec, Peer, Plan, Route, Source, Via};
 use ringway_tables::Cidr;
 
-use super::{Config, ConfigError, Problem};
+use super::{Config, ConfigError, Decider, Problem};
 
 /// Preference of what somebody wrote down, as BIRD's for static routes.
 const PREFERENCE: u32 = 200;
@@ -16,13 +16,20 @@ impl Config {
         Source::new("file")
     }
 
-    /// A cluster of which the file alone tells, and the plan that leads to it from nothing.
+    /// A cluster of which the file alone tells, and the plan that leads to it from nothing. Where another source
+    /// decides what the node is, it has a name and no networks.
     ///
     /// # Errors
     /// What it says contradicts itself.
     pub fn cluster(&self) -> Result<(Cluster, Plan), ConfigError> {
         let mut cluster = Cluster::default();
-        let all = Change::Replace(self.contents());
+        let mut all = self.contents();
+        let bare = || Node {
+            name: self.node_name().into(),
+            ..Node::default()
+        };
+        all.node.get_or_insert_with(bare);
+        let all = Change::Replace(all);
         let plan = cluster.update(&Self::source(), all).map_err(|e| {
             let why = e.to_string();
             ConfigError::at(&self.file, "peers", Problem::Refused { why })
@@ -30,7 +37,15 @@ impl Config {
         Ok((cluster, plan))
     }
 
-    /// All that the file says: the node, its peers, and where pods are.
+    /// The node's name in its cluster.
+    pub fn node_name(&self) -> &str {
+        match &self.kubernetes {
+            Some(kubernetes) => &kubernetes.node,
+            None => &self.node.name,
+        }
+    }
+
+    /// All that the file says: the node, if the file decides that, its peers, and where pods are.
     pub fn contents(&self) -> Contents {
         let n = &self.node;
         let route = |prefix: &Cidr, via: Via| Route {
@@ -62,7 +77,7 @@ impl Config {
             });
         }
         Contents {
-            node: Some(Node {
+            node: (self.decider() == Decider::File).then(|| Node {
                 name: n.name.as_str().into(),
                 cidrs: n.pod_cidrs.as_slice().into(),
                 vtep_mac: n.vtep_mac,

@@ -52,6 +52,20 @@ pub enum Problem {
     Refused { why: String },
     #[error("no pod network given")]
     NoCidr,
+    #[error("{by} decides this")]
+    Decided { key: String, by: &'static str },
+    #[error("only one of [kubernetes] and [etcd] can decide what this node is")]
+    TwoDeciders,
+    #[error("no server given")]
+    NoEndpoint,
+    #[error("{missing} is missing")]
+    Alone { missing: String },
+    #[error("{value:?} is not the address of a server")]
+    BadUrl { value: String, scheme: &'static str },
+    #[error("{file} cannot be read: {why}")]
+    Unreadable { file: String, why: String },
+    #[error("nobody says what FLANNEL_NETWORK is")]
+    SubnetEnv,
     #[error("{value} is {owner}'s already")]
     Overlap { value: String, owner: String },
     #[error("{value}, which is {owner}'s, lies in {around}, which is {other}'s")]
@@ -243,6 +257,18 @@ impl Problem {
             }
             Self::Refused { .. } => "see the message; what was in force stays so".into(),
             Self::NoCidr => "give one IPv4 network, one IPv6 network, or one of each".into(),
+            Self::Decided { key, by } => format!("leave out {key}: {by} gives it"),
+            Self::TwoDeciders => "remove one of the two sections".into(),
+            Self::NoEndpoint => "write endpoints = [\"https://192.168.77.1:2379\"]".into(),
+            Self::Alone { missing } => format!("set {missing}, too, or leave out both"),
+            Self::BadUrl { scheme, .. } => {
+                let scheme = if *scheme == "http" { "https://" } else { scheme };
+                format!("write {scheme}192.168.77.1:6443, or another host and port, without a user")
+            }
+            Self::Unreadable { .. } => "name a file that is there, and run the command as root".into(),
+            Self::SubnetEnv => {
+                "write node.cluster_cidrs = [\"10.244.0.0/16\"]: Network of Flannel's net-conf.json".into()
+            }
             Self::Overlap { .. } => {
                 "give every node pod networks of its own; a longer prefix inside another's is possible".into()
             }

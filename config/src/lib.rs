@@ -17,6 +17,7 @@ mod number;
 mod pods;
 mod raw;
 mod show;
+mod sources;
 mod suggestion;
 mod validate;
 
@@ -35,6 +36,7 @@ pub use networks::nested;
 pub use ringway_cluster::EncapKind;
 pub use ringway_worker::Polling;
 pub use show::{KEYS, KeyDoc, When, show};
+pub use sources::{Decider, Etcd, Kubernetes, NODE_NAME, files};
 pub use validate::{common_family, family_name};
 
 /// The least and the greatest value of a key that is a number.
@@ -67,6 +69,10 @@ pub struct Config {
     pub egress: Egress,
     /// Other nodes.
     pub peers: Vec<Peer>,
+    /// The Kubernetes API as a source, if it is one.
+    pub kubernetes: Option<Kubernetes>,
+    /// etcd as a source, if it is one.
+    pub etcd: Option<Etcd>,
 }
 
 /// `[node]`
@@ -75,7 +81,7 @@ pub struct Node {
     /// Name among the cluster's nodes.
     pub name: String,
     /// Pod networks of this node. The first of a family is its main one: its gateway is that of borrowed
-    /// addresses (/32, /128), and where ICMP errors come from.
+    /// addresses (/32, /128), and where ICMP errors come from. None where another source [decides](Config::decider).
     pub pod_cidrs: Vec<Cidr>,
     /// Networks that hold all pod CIDRs of the cluster.
     pub cluster_cidrs: Vec<Cidr>,
@@ -87,7 +93,9 @@ pub struct Node {
     pub socket: PathBuf,
     /// Where kernel settings are read and written.
     pub sysctl_root: PathBuf,
-    /// Inner MAC of tunnelled IPv4 packets to this node.
+    /// Where what Flannel's plugin knows of a node is written, if anywhere.
+    pub subnet_env: Option<PathBuf>,
+    /// Inner MAC of tunnelled IPv4 packets to this node; all zero where another source decides.
     pub vtep_mac: MacAddr,
     /// Inner MAC of tunnelled IPv6 packets to this node.
     pub vtep_mac_v6: MacAddr,
@@ -182,6 +190,31 @@ pub struct Peer {
     pub vtep_mac_v6: MacAddr,
 }
 
+/// What packets between the nodes are like where the file does not say: all nodes of a cluster have to agree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkDefaults {
+    /// Encapsulation.
+    pub encap: EncapKind,
+    /// VXLAN network identifier, 24 bits.
+    pub vni: u32,
+    /// UDP port of VXLAN.
+    pub vxlan_port: u16,
+    /// UDP port of the udp encapsulation.
+    pub udp_port: u16,
+}
+
+impl Default for NetworkDefaults {
+    /// As Flannel has them; VXLAN's port is Linux' (IANA's is 4789).
+    fn default() -> Self {
+        Self {
+            encap: EncapKind::Vxlan,
+            vni: 1,
+            vxlan_port: 8472,
+            udp_port: 8285,
+        }
+    }
+}
+
 /// How packets reach the underlay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -256,18 +289,36 @@ impl Config {
 
     /// Validates a text; `file` appears in errors only.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::parse_with(file, text, &NetworkDefaults::default())
+    }
+
+    /// The same where the cluster has other defaults.
+    pub fn parse_with(
+        file: &Path,
+        text: &str,
+        defaults: &NetworkDefaults,
+    ) -> Result<Self, ConfigError> {
         let raw = raw::parse(text).map_err(|(line, problem)| ConfigError {
             file: file.to_owned(),
             line,
             key: String::new(),
             problem: Box::new(problem),
         })?;
-        validate::validate(file, raw).map_err(|(key, problem)| ConfigError {
+        validate::validate(file, raw, defaults).map_err(|(key, problem)| ConfigError {
             file: file.to_owned(),
             line: locate::line_of(text, &key),
             key,
             problem: Box::new(problem),
         })
+    }
+
+    /// Who decides what this node is.
+    pub fn decider(&self) -> Decider {
+        match (&self.kubernetes, &self.etcd) {
+            (Some(_), _) => Decider::Kubernetes,
+            (None, Some(_)) => Decider::Etcd,
+            (None, None) => Decider::File,
+        }
     }
 
     /// The encapsulation of a kind with this configuration's VNI.

@@ -6,6 +6,9 @@ use toml::Value;
 
 use super::{Config, KEYS, Node, UnderlayConfig, When, show};
 
+/// Keys of which who decides what the node is has the say.
+const DECIDED: [&str; 3] = ["node.pod_cidrs", "node.vtep_mac", "node.vtep_mac_v6"];
+
 /// A key with another value than what runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -19,14 +22,20 @@ pub struct Difference {
 
 /// The configuration that is in force once `new` was read while `running` was: live keys as they are now, all
 /// others as they were.
+///
+/// Who decides what the node is stays the same until the next start, and with it what the file says of that.
 pub fn in_force(running: &Config, new: &Config) -> Config {
+    let node = match running.decider() == new.decider() {
+        true => &new.node,
+        false => &running.node,
+    };
     Config {
         file: running.file.clone(),
         node: Node {
-            pod_cidrs: new.node.pod_cidrs.clone(),
+            pod_cidrs: node.pod_cidrs.clone(),
             cluster_cidrs: new.node.cluster_cidrs.clone(),
-            vtep_mac: new.node.vtep_mac,
-            vtep_mac_v6: new.node.vtep_mac_v6,
+            vtep_mac: node.vtep_mac,
+            vtep_mac_v6: node.vtep_mac_v6,
             ..running.node.clone()
         },
         underlay: UnderlayConfig {
@@ -38,6 +47,8 @@ pub fn in_force(running: &Config, new: &Config) -> Config {
         ipam: new.ipam.clone(),
         egress: new.egress.clone(),
         peers: new.peers.clone(),
+        kubernetes: running.kubernetes.clone(),
+        etcd: running.etcd.clone(),
     }
 }
 
@@ -55,11 +66,13 @@ pub fn differences(running: &Config, new: &Config) -> Vec<Difference> {
             (None, None) => continue,
         };
         let doc = KEYS.iter().find(|doc| doc.key == *key);
-        all.push(Difference {
-            key: key.clone(),
-            what,
-            when: doc.map_or(When::Restart, |doc| doc.when),
-        });
+        let waits = running.decider() != new.decider() && DECIDED.contains(&key.as_str());
+        let when = match doc {
+            Some(doc) if !waits => doc.when,
+            _ => When::Restart,
+        };
+        let key = key.clone();
+        all.push(Difference { key, what, when });
     }
     all.extend(peers(running, new));
     all
@@ -124,6 +137,8 @@ fn values(config: &Config) -> BTreeMap<String, String> {
         ipam: config.ipam.clone(),
         egress: config.egress.clone(),
         peers: Vec::new(),
+        kubernetes: config.kubernetes.clone(),
+        etcd: config.etcd.clone(),
     };
     let mut all = BTreeMap::new();
     // What `config show` prints can always be read back.

@@ -3,10 +3,11 @@
 use ringway_tables::Cidr;
 
 use super::validate::{Located, cidr};
-use super::{Egress, Ipam, Node, Problem, raw};
+use super::{Decider, Egress, Ipam, Node, Problem, raw};
 use crate::ipam::{AddressPool, Range};
 
-pub(super) fn ipam(raw: &raw::Ipam, node: &Node) -> Located<Ipam> {
+/// Whether they lie in the node's networks can be said where the file says these.
+pub(super) fn ipam(raw: &raw::Ipam, node: &Node, decider: Decider) -> Located<Ipam> {
     let list = |key: &str, texts: &[String]| -> Located<Vec<Range>> {
         let one = |(i, text): (usize, &String)| {
             let key = format!("ipam.{key}[{i}]");
@@ -15,7 +16,7 @@ pub(super) fn ipam(raw: &raw::Ipam, node: &Node) -> Located<Ipam> {
                 (key.clone(), Problem::BadRange { value, why })
             })?;
             let inside = |c: &Cidr| c.contains(range.first) && c.contains(range.last);
-            if !node.pod_cidrs.iter().any(inside) {
+            if decider == Decider::File && !node.pod_cidrs.iter().any(inside) {
                 let networks: Vec<String> = node.pod_cidrs.iter().map(Cidr::to_string).collect();
                 let (value, networks) = (text.clone(), networks.join(", "));
                 return Err((key, Problem::RangeOutside { value, networks }));

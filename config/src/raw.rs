@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::number::Number;
 use super::{
-    Checksum, EncapKind, Family, Gro, Io, Polling, Problem, Unfinished, locate, suggestion,
+    Checksum, EncapKind, Family, Gro, Io, Polling, Problem, Unfinished, locate, sources, suggestion,
 };
 
 #[derive(Debug, Deserialize)]
@@ -20,13 +20,15 @@ pub(super) struct Raw {
     pub egress: Egress,
     #[serde(default)]
     pub peers: Vec<Peer>,
+    pub kubernetes: Option<Kubernetes>,
+    pub etcd: Option<Etcd>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Node {
     pub name: Option<String>,
-    pub pod_cidrs: Vec<String>,
+    pub pod_cidrs: Option<Vec<String>>,
     #[serde(default)]
     pub cluster_cidrs: Vec<String>,
     #[serde(default = "interface")]
@@ -37,6 +39,7 @@ pub(super) struct Node {
     pub socket: String,
     #[serde(default = "sysctl_root")]
     pub sysctl_root: String,
+    pub subnet_env: Option<String>,
     pub vtep_mac: Option<String>,
     pub vtep_mac_v6: Option<String>,
 }
@@ -48,14 +51,10 @@ pub(super) struct Underlay {
     pub interface: String,
     #[serde(default)]
     pub addresses: Vec<String>,
-    #[serde(default = "encap")]
-    pub encap: EncapKind,
-    #[serde(default = "vni")]
-    pub vni: Number,
-    #[serde(default = "vxlan_port")]
-    pub vxlan_port: Number,
-    #[serde(default = "udp_port")]
-    pub udp_port: Number,
+    pub encap: Option<EncapKind>,
+    pub vni: Option<Number>,
+    pub vxlan_port: Option<Number>,
+    pub udp_port: Option<Number>,
     #[serde(default = "io")]
     pub io: Io,
     #[serde(default = "family")]
@@ -131,6 +130,34 @@ pub(super) struct Peer {
     pub vtep_mac_v6: Option<String>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kubernetes {
+    pub node: Option<String>,
+    pub kubeconfig: Option<String>,
+    pub api_server: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Etcd {
+    #[serde(default = "endpoints")]
+    pub endpoints: Vec<String>,
+    #[serde(default = "prefix")]
+    pub prefix: String,
+    pub ca_file: Option<String>,
+    pub cert_file: Option<String>,
+    pub key_file: Option<String>,
+    pub username: Option<String>,
+    pub password_file: Option<String>,
+}
+
+fn endpoints() -> Vec<String> {
+    vec![sources::ETCD_ENDPOINT.into()]
+}
+fn prefix() -> String {
+    sources::ETCD_PREFIX.into()
+}
 fn interface() -> String {
     "ringway0".into()
 }
@@ -145,19 +172,6 @@ fn sysctl_root() -> String {
 }
 fn automatic() -> String {
     super::AUTO.into()
-}
-fn encap() -> EncapKind {
-    EncapKind::Vxlan
-}
-fn vni() -> Number {
-    Number::Whole(1)
-}
-/// Linux' default VXLAN port, which Flannel uses; IANA's is 4789.
-fn vxlan_port() -> Number {
-    Number::Whole(8472)
-}
-fn udp_port() -> Number {
-    Number::Whole(8285)
 }
 fn xdp_busy_poll_us() -> Number {
     Number::Whole(0)

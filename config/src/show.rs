@@ -1,8 +1,9 @@
 //! `ringway config show`: the effective configuration, annotated.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
-use super::Config;
+use super::{Config, Decider, Etcd, Kubernetes};
 
 /// When a changed value takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +36,14 @@ const fn live(key: &'static str, doc: &'static str) -> KeyDoc {
 
 /// Every key there is.
 pub const KEYS: &[KeyDoc] = &[
-    key("node.name", "name of this node; default: hostname"),
+    key(
+        "node.name",
+        "name of this node; default: kubernetes.node, else hostname",
+    ),
     live(
         "node.pod_cidrs",
-        "networks of this node's pods; the first of a family is its main one, and /32 or /128 are borrowed addresses",
+        "networks of this node's pods; the first of a family is its main one, and /32 or /128 are borrowed addresses; \
+         left out with [kubernetes] or [etcd], which give them",
     ),
     live(
         "node.cluster_cidrs",
@@ -54,6 +59,10 @@ pub const KEYS: &[KeyDoc] = &[
         "node.sysctl_root",
         "where kernel settings are mounted writable, if not at /proc/sys/net",
     ),
+    key(
+        "node.subnet_env",
+        "file that tells Flannel's plugin of this node, such as /run/flannel/subnet.env; empty: none",
+    ),
     live(
         "node.vtep_mac",
         "inner MAC of IPv4 packets to this node; default: from the pod network",
@@ -67,10 +76,22 @@ pub const KEYS: &[KeyDoc] = &[
         "underlay.addresses",
         "outer addresses, one per family; default: the interface's",
     ),
-    live("underlay.encap", "vxlan | udp"),
-    key("underlay.vni", "VXLAN network identifier"),
-    key("underlay.vxlan_port", "UDP port of VXLAN"),
-    key("underlay.udp_port", "UDP port of encap udp"),
+    live(
+        "underlay.encap",
+        "vxlan | udp; default: that of Flannel's net-conf.json where Kubernetes has it, else vxlan",
+    ),
+    key(
+        "underlay.vni",
+        "VXLAN network identifier; default: as encap's, else 1",
+    ),
+    key(
+        "underlay.vxlan_port",
+        "UDP port of VXLAN; default: as encap's, else 8472",
+    ),
+    key(
+        "underlay.udp_port",
+        "UDP port of encap udp; default: as encap's, else 8285",
+    ),
     key(
         "underlay.io",
         "auto | xdp | socket; auto: xdp where the driver needs no copy",
@@ -143,6 +164,31 @@ pub const KEYS: &[KeyDoc] = &[
         "peers.vtep_mac_v6",
         "the same for IPv6; default: its vtep_mac",
     ),
+    key(
+        "kubernetes.node",
+        "name of this node's Node object; default: $NODE_NAME, else node.name",
+    ),
+    key(
+        "kubernetes.kubeconfig",
+        "kubeconfig of the agent; empty: the token and address that a pod has",
+    ),
+    key(
+        "kubernetes.api_server",
+        "https://HOST:PORT in place of the service's address, which may need a pod network to be reached",
+    ),
+    key("etcd.endpoints", "addresses of the servers"),
+    key("etcd.prefix", "path before Flannel's keys"),
+    key(
+        "etcd.ca_file",
+        "certificates that the servers' are signed with; empty: the machine's",
+    ),
+    key(
+        "etcd.cert_file",
+        "certificate of this node, if etcd asks for one",
+    ),
+    key("etcd.key_file", "its key"),
+    key("etcd.username", "user, if etcd asks for one"),
+    key("etcd.password_file", "file with the user's password"),
 ];
 
 /// Columns of a value: 80 with the comment behind it. A longer list goes over several lines.
@@ -152,22 +198,21 @@ const WIDTH: usize = 80 - " # restart".len();
 pub fn show(config: &Config) -> String {
     let mut out = format!("# effective configuration of {}\n", config.file.display());
     let n = &config.node;
-    section(
-        &mut out,
-        "[node]",
-        "node",
-        &[
-            ("name", quote(&n.name)),
-            ("pod_cidrs", list(&n.pod_cidrs)),
-            ("cluster_cidrs", list(&n.cluster_cidrs)),
-            ("interface", quote(&n.interface)),
-            ("state_dir", quote(&n.state_dir.display())),
-            ("socket", quote(&n.socket.display())),
-            ("sysctl_root", quote(&n.sysctl_root.display())),
-            ("vtep_mac", quote(&n.vtep_mac)),
-            ("vtep_mac_v6", quote(&n.vtep_mac_v6)),
-        ],
-    );
+    let mut node = vec![
+        ("name", quote(&n.name)),
+        ("cluster_cidrs", list(&n.cluster_cidrs)),
+        ("interface", quote(&n.interface)),
+        ("state_dir", quote(&n.state_dir.display())),
+        ("socket", quote(&n.socket.display())),
+        ("sysctl_root", quote(&n.sysctl_root.display())),
+        ("subnet_env", path(n.subnet_env.as_ref())),
+    ];
+    if config.decider() == Decider::File {
+        node.insert(1, ("pod_cidrs", list(&n.pod_cidrs)));
+        node.push(("vtep_mac", quote(&n.vtep_mac)));
+        node.push(("vtep_mac_v6", quote(&n.vtep_mac_v6)));
+    }
+    section(&mut out, "[node]", "node", &node);
     let u = &config.underlay;
     section(
         &mut out,
@@ -220,6 +265,12 @@ pub fn show(config: &Config) -> String {
             ("accept_forward", e.accept_forward.to_string()),
         ],
     );
+    if let Some(k) = &config.kubernetes {
+        section(&mut out, "[kubernetes]", "kubernetes", &kubernetes(k));
+    }
+    if let Some(e) = &config.etcd {
+        section(&mut out, "[etcd]", "etcd", &etcd(e));
+    }
     for p in &config.peers {
         let mut values = vec![
             ("name", quote(&p.name)),
@@ -233,6 +284,36 @@ pub fn show(config: &Config) -> String {
         section(&mut out, "[[peers]]", "peers", &values);
     }
     out
+}
+
+fn kubernetes(k: &Kubernetes) -> Vec<(&'static str, String)> {
+    vec![
+        ("node", quote(&k.node)),
+        ("kubeconfig", path(k.kubeconfig.as_ref())),
+        (
+            "api_server",
+            quote(k.api_server.as_deref().unwrap_or_default()),
+        ),
+    ]
+}
+
+fn etcd(e: &Etcd) -> Vec<(&'static str, String)> {
+    let cert = e.identity.as_ref().map(|(cert, _)| cert);
+    let key = e.identity.as_ref().map(|(_, key)| key);
+    let name = e.user.as_ref().map(|(name, _)| name);
+    let password = e.user.as_ref().map(|(_, password)| password);
+    vec![
+        ("endpoints", list(&e.endpoints)),
+        ("prefix", quote(&e.prefix)),
+        ("ca_file", path(e.ca_file.as_ref())),
+        ("cert_file", path(cert)),
+        ("key_file", path(key)),
+        (
+            "username",
+            quote(name.map(String::as_str).unwrap_or_default()),
+        ),
+        ("password_file", path(password)),
+    ]
 }
 
 fn section(out: &mut String, header: &str, prefix: &str, values: &[(&str, String)]) {
@@ -260,7 +341,12 @@ fn section(out: &mut String, header: &str, prefix: &str, values: &[(&str, String
     }
 }
 
-fn quote(value: &impl ToString) -> String {
+/// A path; empty if there is none.
+fn path(path: Option<&PathBuf>) -> String {
+    quote(&path.map_or_else(String::new, |path| path.display().to_string()))
+}
+
+fn quote(value: &(impl ToString + ?Sized)) -> String {
     toml::Value::String(value.to_string()).to_string()
 }
 

@@ -9,7 +9,15 @@ use super::number::RANGES;
 use super::{Problem, raw::Raw};
 
 /// The sections there is one of each.
-const SINGLE: [&str; 5] = ["node", "underlay", "workers", "ipam", "egress"];
+const SINGLE: [&str; 7] = [
+    "node",
+    "underlay",
+    "workers",
+    "ipam",
+    "egress",
+    "kubernetes",
+    "etcd",
+];
 
 /// A better word for the error at `line` (from 1), with the line it belongs to.
 pub(super) fn problem(text: &str, line: usize, message: &str) -> Option<(usize, Problem)> {

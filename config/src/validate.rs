@@ -12,9 +12,13 @@ use ringway_ports::socket::{MAX_TX_PORTS, least_mtu};
 use ringway_tables::Cidr;
 
 use super::networks::{Networks, in_cluster, overlaps};
+use super::number::Number;
 use super::pods::{egress, ipam};
 use super::raw::{self, Raw};
-use super::{Checksum, Config, Family, Node, Peer, Problem, UnderlayConfig, Workers};
+use super::{
+    Checksum, Config, Decider, Family, NetworkDefaults, Node, Peer, Problem, UnderlayConfig,
+    Workers, sources,
+};
 use crate::names::{interface_name, node_name};
 
 /// A problem and the key it belongs to.
@@ -25,18 +29,31 @@ const SOCKET_PATH_MAX: usize = 107;
 /// The kernel's name of the loopback interface.
 const LOOPBACK: &str = "lo";
 
-pub(super) fn validate(file: &Path, raw: Raw) -> Located<Config> {
-    let node = node(raw.node)?;
+pub(super) fn validate(file: &Path, raw: Raw, defaults: &NetworkDefaults) -> Located<Config> {
+    if raw.kubernetes.is_some() && raw.etcd.is_some() {
+        return Err(("etcd".into(), Problem::TwoDeciders));
+    }
+    let decider = match (&raw.kubernetes, &raw.etcd) {
+        (Some(_), _) => Decider::Kubernetes,
+        (None, Some(_)) => Decider::Etcd,
+        (None, None) => Decider::File,
+    };
+    let usual_name = sources::usual_name(raw.kubernetes.as_ref());
+    let node = node(raw.node, decider, usual_name)?;
     // Its source ports are divided among the workers.
     let count = raw.workers.count.read("workers.count").unwrap_or(1);
-    let underlay = underlay(raw.underlay, &node, count)?;
+    let underlay = underlay(raw.underlay, &node, count, defaults)?;
     let workers = workers(raw.workers)?;
-    let ipam = ipam(&raw.ipam, &node)?;
+    let ipam = ipam(&raw.ipam, &node, decider)?;
     let egress = egress(&raw.egress)?;
     let mut peers = Vec::with_capacity(raw.peers.len());
     for (i, one) in raw.peers.into_iter().enumerate() {
         peers.push(peer(i, one, &node, &underlay)?);
     }
+    let kubernetes = raw
+        .kubernetes
+        .map(|raw| sources::kubernetes(raw, &node.name));
+    let etcd = raw.etcd.map(sources::etcd);
     let config = Config {
         file: file.to_owned(),
         node,
@@ -45,13 +62,15 @@ pub(super) fn validate(file: &Path, raw: Raw) -> Located<Config> {
         ipam,
         egress,
         peers,
+        kubernetes: kubernetes.transpose()?,
+        etcd: etcd.transpose()?,
     };
     against_each_other(&config)?;
     Ok(config)
 }
 
-fn node(raw: raw::Node) -> Located<Node> {
-    let name = match raw.name {
+fn node(raw: raw::Node, decider: Decider, usual_name: Option<String>) -> Located<Node> {
+    let name = match raw.name.clone().or(usual_name) {
         Some(name) => name,
         None => std::fs::read_to_string("/proc/sys/kernel/hostname")
             .unwrap_or_default()
@@ -59,7 +78,7 @@ fn node(raw: raw::Node) -> Located<Node> {
             .to_owned(),
     };
     check_name("node.name", &name)?;
-    let pod_cidrs = cidrs("node.pod_cidrs", &raw.pod_cidrs)?;
+    let pod_cidrs = own_cidrs(&raw, decider)?;
     for v6 in [false, true] {
         let mut of_family = pod_cidrs
             .iter()
@@ -84,6 +103,11 @@ fn node(raw: raw::Node) -> Located<Node> {
         None => vtep_mac,
         Some(text) => mac_address("node.vtep_mac_v6", text)?,
     };
+    let subnet_env = raw.subnet_env.filter(|path| !path.is_empty());
+    if subnet_env.is_some() && cluster_cidrs.is_empty() {
+        return Err(("node.subnet_env".into(), Problem::SubnetEnv));
+    }
+    let subnet_env = subnet_env.map(|path| absolute("node.subnet_env", &path));
     Ok(Node {
         name,
         pod_cidrs,
@@ -92,12 +116,40 @@ fn node(raw: raw::Node) -> Located<Node> {
         state_dir: absolute("node.state_dir", &raw.state_dir)?,
         socket,
         sysctl_root: absolute("node.sysctl_root", &raw.sysctl_root)?,
+        subnet_env: subnet_env.transpose()?,
         vtep_mac,
         vtep_mac_v6,
     })
 }
 
-fn underlay(raw: raw::Underlay, node: &Node, workers: usize) -> Located<UnderlayConfig> {
+/// The pod networks, which the file says unless another source decides.
+fn own_cidrs(raw: &raw::Node, decider: Decider) -> Located<Vec<Cidr>> {
+    if decider == Decider::File {
+        return match &raw.pod_cidrs {
+            Some(texts) => cidrs("node.pod_cidrs", texts),
+            None => Err(("node.pod_cidrs".into(), Problem::NoCidr)),
+        };
+    }
+    let said = [
+        ("node.pod_cidrs", raw.pod_cidrs.is_some()),
+        ("node.vtep_mac", raw.vtep_mac.is_some()),
+        ("node.vtep_mac_v6", raw.vtep_mac_v6.is_some()),
+    ];
+    match said.iter().find(|(_, said)| *said) {
+        None => Ok(Vec::new()),
+        Some((key, _)) => {
+            let (key, by) = ((*key).to_owned(), decider.name());
+            Err((key.clone(), Problem::Decided { key, by }))
+        }
+    }
+}
+
+fn underlay(
+    raw: raw::Underlay,
+    node: &Node,
+    workers: usize,
+    defaults: &NetworkDefaults,
+) -> Located<UnderlayConfig> {
     interface("underlay.interface", &raw.interface)?;
     if raw.interface == node.interface {
         let value = raw.interface;
@@ -116,9 +168,9 @@ fn underlay(raw: raw::Underlay, node: &Node, workers: usize) -> Located<Underlay
             return Err(("underlay.addresses".into(), Problem::TwoOfFamily { found }));
         }
     }
-    let vni = raw.vni.read("underlay.vni")?;
-    let vxlan_port = raw.vxlan_port.read("underlay.vxlan_port")?;
-    let udp_port = raw.udp_port.read("underlay.udp_port")?;
+    let vni = or(raw.vni, "underlay.vni", defaults.vni)?;
+    let vxlan_port = or(raw.vxlan_port, "underlay.vxlan_port", defaults.vxlan_port)?;
+    let udp_port = or(raw.udp_port, "underlay.udp_port", defaults.udp_port)?;
     if vxlan_port == udp_port {
         let problem = Problem::SamePort { port: udp_port };
         return Err(("underlay.udp_port".into(), problem));
@@ -137,7 +189,7 @@ fn underlay(raw: raw::Underlay, node: &Node, workers: usize) -> Located<Underlay
     Ok(UnderlayConfig {
         interface: raw.interface,
         addresses,
-        encap: raw.encap,
+        encap: raw.encap.unwrap_or(defaults.encap),
         vni,
         vxlan_port,
         udp_port,
@@ -150,6 +202,11 @@ fn underlay(raw: raw::Underlay, node: &Node, workers: usize) -> Located<Underlay
         source_ports,
         dont_fragment: raw.dont_fragment,
     })
+}
+
+/// A number that may be left out.
+fn or<T: TryFrom<i128>>(given: Option<Number>, key: &str, default: T) -> Located<T> {
+    given.map_or(Ok(default), |number| number.read(key))
 }
 
 fn workers(raw: raw::Workers) -> Located<Workers> {
@@ -183,11 +240,9 @@ fn peer(i: usize, raw: raw::Peer, node: &Node, underlay: &UnderlayConfig) -> Loc
     }
     let pod_cidrs = cidrs(&key("pod_cidrs"), &raw.pod_cidrs)?;
     for (j, c) in pod_cidrs.iter().enumerate() {
-        if !node
-            .pod_cidrs
-            .iter()
-            .any(|own| own.is_ipv6() == c.is_ipv6())
-        {
+        let own = &node.pod_cidrs;
+        // Without any, another source says them later.
+        if !own.is_empty() && !own.iter().any(|own| own.is_ipv6() == c.is_ipv6()) {
             let problem = Problem::PodFamily {
                 peer: raw.name,
                 family: family_name(c.is_ipv6()),
@@ -412,14 +467,14 @@ fn interface(key: &str, name: &str) -> Located<()> {
     })
 }
 
-fn check_name(key: &str, name: &str) -> Located<()> {
+pub(super) fn check_name(key: &str, name: &str) -> Located<()> {
     node_name(name).map_err(|why| {
         let value = name.to_owned();
         (key.to_owned(), Problem::BadName { value, why })
     })
 }
 
-fn absolute(key: &str, text: &str) -> Located<PathBuf> {
+pub(super) fn absolute(key: &str, text: &str) -> Located<PathBuf> {
     if text.starts_with('/') && !text.contains('\0') {
         Ok(PathBuf::from(text))
     } else {

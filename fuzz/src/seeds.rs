@@ -398,6 +398,34 @@ const TEXTS: &[(&str, &str)] = &[
         "[node]\npod_cidrs = [\"10.77.1.0/24\"]\n[underlay]\ninterface = \"eth0\"\n",
     ),
     (
+        "config-kubernetes",
+        r#"[node]
+cluster_cidrs = ["10.244.0.0/16"]
+subnet_env = "/run/flannel/subnet.env"
+[underlay]
+[kubernetes]
+node = "node1"
+kubeconfig = "/etc/ringway/kubeconfig"
+api_server = "https://192.168.77.9:6443"
+"#,
+    ),
+    (
+        "config-etcd",
+        r#"[node]
+name = "node1"
+[underlay]
+interface = "eth0"
+[etcd]
+endpoints = ["https://192.168.77.9:2379"]
+prefix = "/coreos.com/network"
+ca_file = "/etc/etcd/ca.pem"
+cert_file = "/etc/etcd/node1.pem"
+key_file = "/etc/etcd/node1.key"
+username = "ringway"
+password_file = "/etc/etcd/password"
+"#,
+    ),
+    (
         "config-most",
         r#"[node]
 name = "node1"
