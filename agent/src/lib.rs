@@ -15,3 +15,4 @@ pub mod api;
 pub mod cli;
 pub mod install;
 pub mod log;
+pub mod sources;

@@ -12,7 +12,8 @@ use ringway_control::underlay::{Choice, PassedOver};
 use ringway_control::view::{
     BandwidthLimits, Buffers, Condition, Count, Detached, Drop, DropCount, Drops, HostPort, MacRow,
     NeighbourRow, NextHopStatus, NotServed, PathRow, PeerRow, Pod, ReconcileStatus, RingStatus,
-    RouteRow, SocketCounts, SocketStatus, Status, Totals, Traffic, UnderlayStatus, WorkerStatus,
+    RouteRow, SocketCounts, SocketStatus, SourceStatus, Status, Totals, Traffic, UnderlayStatus,
+    WorkerStatus,
 };
 use serde_json::{Value, json};
 
@@ -115,6 +116,15 @@ fn status() -> Status {
             file: "/etc/ringway/ringway.toml".into(),
             ..Default::default()
         },
+        sources: vec![SourceStatus {
+            name: "kubernetes".into(),
+            state: ringway_cluster::source::State::Stale,
+            confirmed_ago_s: Some(7260),
+            error: Some("connecting to https://10.96.0.1:443: Connection refused (os error 111)".into()),
+            problems: vec![
+                "node ip-10-0-12-35.eu-central-1.compute.internal has 10.77.1.0/24, which is node2's: it was first".into(),
+            ],
+        }],
         version: "0.1.0".into(),
         pid: 4_194_303,
         uptime_s: 90_061,

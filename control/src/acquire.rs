@@ -7,12 +7,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context;
-use ringway_cluster::{Cluster, Plan};
+use ringway_cluster::{Cluster, Contents, Plan, Source, diff};
 use ringway_ports::ethtool;
 use ringway_ports::socket::{PathMtu, SocketConfig, UdpChecksum, UdpUnderlay, probe};
 use ringway_worker as worker;
 
 use super::node_port::{Node, Pace};
+use super::sources::recall;
 use super::{Descriptors, SocketDescriptors, desired, rings, saving};
 use crate::state::{State, StateDir};
 use crate::underlay::Underlay;
@@ -32,7 +33,7 @@ pub struct Acquired {
     pub(super) unsaved: Option<String>,
     pub(super) netlink: Netlink,
     pub(super) underlay: Underlay,
-    /// What the file says of the cluster.
+    /// What the file says of the cluster, and what other sources knew last.
     pub(super) cluster: Cluster,
     pub(super) plan: Plan,
     /// Sockets of each worker, and what is said of them.
@@ -48,19 +49,28 @@ pub struct Acquired {
 impl Acquired {
     /// Opens everything in the calling thread's network namespace. On an error nothing but the node port is left
     /// behind. The lock on the state directory comes first: it keeps a second agent from touching what the first
-    /// one has.
+    /// one has. `saved`: what sources beside the file knew last, which is in force from the beginning.
     ///
     /// # Errors
     /// Another agent is at work, or something of it cannot be had.
-    pub fn open(config: &Config) -> anyhow::Result<Acquired> {
-        let (cluster, plan) = config.cluster()?;
-        let wanted = cluster.state();
+    pub fn open(config: &Config, saved: Vec<(Source, Contents)>) -> anyhow::Result<Acquired> {
+        let (mut cluster, _) = config.cluster()?;
         let state_dir = StateDir::lock(&config.node.state_dir)?;
         let mut state = state_dir.load()?;
         let mut netlink = Netlink::open()?;
         Underlay::await_addresses(config, &mut netlink);
-        let underlay = Underlay::examine(config, wanted, &mut netlink)?;
+        let mut underlay = Underlay::examine(config, cluster.state(), &mut netlink)?;
         let config = &settled(config, &underlay);
+        let any = !saved.is_empty();
+        for (source, contents) in saved {
+            recall(&mut cluster, (config, &underlay), &source, contents);
+        }
+        // The peers say which of the node's addresses is the one to take.
+        if any && let Ok(better) = Underlay::examine(config, cluster.state(), &mut netlink) {
+            underlay = better;
+        }
+        let wanted = cluster.state();
+        let plan = diff(&ringway_cluster::State::default(), wanted);
         for choice in &underlay.choices {
             tracing::info!(
                 address = %choice.address,

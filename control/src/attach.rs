@@ -145,6 +145,9 @@ impl Control {
                 ifname: record.ifname.clone(),
             });
         }
+        if self.this_node().cidrs.is_empty() {
+            return Err(self.no_network());
+        }
         let addresses = pod_addresses(self.this_node(), &new.ips)?;
         let none = || ControlError::NoAddress { pod: name.clone() };
         let first = addresses.first().ok_or_else(none)?;

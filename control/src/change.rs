@@ -123,6 +123,7 @@ impl Control {
             self.publisher.publish(tables);
         }
         self.follow_plan(&plan, other);
+        self.tell_sources();
     }
 
     /// Makes everything that a change needs, with `next` as the configuration, if there is another.
@@ -228,6 +229,9 @@ impl Control {
         }
         if other || nodes || peers {
             self.find_next_hops();
+        }
+        if nodes {
+            self.restore_waiting();
         }
     }
 

@@ -45,6 +45,9 @@ impl Control {
         self.apply_pending();
         self.cni.ignored(&add.network, &add.ignored);
         let netns = request_values::cni_interface(&add.netns, &add.attachment)?;
+        if self.this_node().cidrs.is_empty() {
+            return Err(self.no_network());
+        }
         if let Some(name) = self.state.by_attachment(&add.attachment).map(str::to_owned) {
             self.supersede(&name, &netns)?;
         }

@@ -15,7 +15,16 @@ use ringway_cluster::source::file::{File, Text};
 
 use crate::processors;
 use crate::{Reloaded, Reply, Request, Requests};
-use ringway_config::{Config, ConfigError};
+use ringway_config::{Config, ConfigError, NetworkDefaults};
+
+/// What is said elsewhere than in the file.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    /// Where the API is by the command line, which goes before the file.
+    pub socket: Option<PathBuf>,
+    /// What holds where the file does not say.
+    pub defaults: NetworkDefaults,
+}
 
 /// Has the file read again; clones do the same.
 #[derive(Clone, Debug)]
@@ -34,14 +43,14 @@ impl Reloads {
     }
 }
 
-/// Starts to look after the file. `socket`: where the API is by the command line, which goes before the file.
+/// Starts to look after the file. `said`: what goes before the file, or where the file does not say.
 ///
 /// # Errors
 /// No thread or pipe can be made.
 pub fn follow(
     path: PathBuf,
     text: String,
-    socket: Option<PathBuf>,
+    said: Said,
     requests: Requests,
 ) -> std::io::Result<Reloads> {
     let (reader, writer) = std::io::pipe()?;
@@ -49,7 +58,7 @@ pub fn follow(
     let mut follower = Follower {
         file: File::new(&path, text),
         path,
-        socket,
+        said,
         requests,
     };
     let thread = std::thread::Builder::new().name("config".into());
@@ -63,7 +72,7 @@ pub fn follow(
 struct Follower {
     file: File,
     path: PathBuf,
-    socket: Option<PathBuf>,
+    said: Said,
     requests: Requests,
 }
 
@@ -111,8 +120,8 @@ impl Follower {
 
     fn parse(&self, text: Text) -> Result<Config, ConfigError> {
         let text = text.map_err(|e| ConfigError::unreadable(&self.path, &e))?;
-        let mut config = Config::parse(&self.path, &text)?;
-        if let Some(socket) = &self.socket {
+        let mut config = Config::parse_with(&self.path, &text, &self.said.defaults)?;
+        if let Some(socket) = &self.said.socket {
             config.node.socket.clone_from(socket);
         }
         processors::check(&config)?;

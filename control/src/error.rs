@@ -34,6 +34,12 @@ pub enum ControlError {
     },
     #[error("{ifname} is attached already, as pod {pod}")]
     AttachedByAdd { pod: String, ifname: String },
+    #[error("{node} has no pod network yet: {why}")]
+    NoNetwork {
+        node: String,
+        why: String,
+        remedy: String,
+    },
     #[error("pod {pod} has no address")]
     NoAddress { pod: String },
     #[error("mtu {mtu} is above {limit}, which is what the underlay leaves")]
@@ -165,7 +171,7 @@ impl ControlError {
             Self::Full { .. } => Kind::Full,
             Self::Unknown { .. } => Kind::Unknown,
             Self::Gone(_) => Kind::NoNetns,
-            Self::Unsaved { .. } => Kind::Later,
+            Self::Unsaved { .. } | Self::NoNetwork { .. } => Kind::Later,
         }
     }
 
@@ -177,6 +183,7 @@ impl ControlError {
             Self::AttachedByAdd { .. } => {
                 "DEL comes before a second ADD for the same container and interface"
             }
+            Self::NoNetwork { remedy, .. } => return remedy.clone(),
             Self::NoAddress { .. } => "give one",
             Self::Mtu { .. } => "leave mtu out, or raise the underlay's",
             Self::Limit(_) => "see the message",

@@ -24,6 +24,7 @@ pub mod config_file;
 mod descriptors;
 mod desired;
 mod error;
+pub mod health;
 mod neighbours;
 mod node_port;
 mod outer;
@@ -38,8 +39,10 @@ mod request;
 pub mod request_values;
 mod rings;
 mod saving;
+mod sources;
 mod start;
 pub mod state;
+mod subnet_env;
 mod tables;
 pub mod totals;
 pub mod underlay;
@@ -52,6 +55,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
+use ringway_cluster::source::Local;
 use ringway_cluster::{self as cluster, Cluster, Source};
 use ringway_cni::api::{Add, Added, Attachment, Check, Collected, Done, Gc};
 use ringway_kernel::netlink::{Change, Netlink, Watch};
@@ -62,6 +66,7 @@ use ringway_packet::mac::MacAddr;
 use ringway_switch::{Counters, Returns};
 use ringway_tables::{Publisher, Snapshot};
 
+use crate::health::Health;
 use crate::state::{State, StateDir};
 use crate::underlay::Underlay;
 use crate::view::SocketStatus;
@@ -79,6 +84,7 @@ use path_mtu::PathMtus;
 use pod_jobs::PodJobs;
 pub use reload::Reloaded;
 pub use request::{Attach, Detach};
+pub use sources::{Notice, Sources};
 
 /// How often the pods' namespaces are looked at.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
@@ -165,6 +171,11 @@ pub struct Control {
     /// What others have changed in the kernel, and what cannot be had.
     ledger: Ledger,
     outer: outer::Outer,
+    sources: Sources,
+    /// What they were told last.
+    told: Option<Local>,
+    health: Arc<Health>,
+    subnet_env: subnet_env::Said,
     /// Index of the underlay interface.
     interface: u32,
     changes: Watch,
@@ -181,7 +192,12 @@ impl Control {
     /// That thread cannot be made.
     pub fn watch(&self, hangs: impl FnOnce(String) + Send + 'static) -> std::io::Result<()> {
         let loads = self.workers.iter().map(|w| w.load().clone()).collect();
-        watchdog::spawn(loads, hangs)
+        watchdog::spawn(loads, self.health.clone(), hangs)
+    }
+
+    /// What tells whether the agent is well.
+    pub fn health(&self) -> Arc<Health> {
+        self.health.clone()
     }
 
     /// Serves requests until told to stop (`Ok`), or until the data path fails
@@ -257,6 +273,7 @@ impl Control {
                     container_id,
                     ifname,
                 } = add.attachment.clone();
+                let (pod, notice) = (add.pod.clone(), self.sources.notice.clone());
                 let answer: Reply<Result<Added, ControlError>> = Box::new(move |outcome| {
                     let elapsed_us = started.elapsed().as_micros() as u64;
                     match &outcome {
@@ -267,6 +284,9 @@ impl Control {
                         }
                         Err(e) => {
                             tracing::warn!(container_id, ifname, elapsed_us, "ADD refused: {e}");
+                            if let Some(pod) = pod {
+                                notice(Notice::not_attached(pod, e));
+                            }
                         }
                     }
                     reply(outcome);
@@ -329,6 +349,7 @@ impl Control {
         self.look_at_underlay();
         self.look_at_outer_addresses();
         self.reconcile();
+        self.tell_sources();
         self.publisher.reclaim();
     }
 
@@ -349,10 +370,11 @@ impl Control {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             uptime_s: self.started.elapsed().as_secs(),
-            node: c.node.name.clone(),
+            node: c.node_name().into(),
             pod_cidrs: own.cidrs.iter().map(ToString::to_string).collect(),
             gateways: own.gateways().collect(),
             config: self.reload.status(),
+            sources: self.source_status(),
             interface: c.node.interface.clone(),
             reconcile: self.reconcile_status(),
             pod_mtu: self.underlay.pod_mtu(c, cluster),

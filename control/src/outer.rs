@@ -176,6 +176,7 @@ impl Control {
         self.find_next_hops();
         // Their program takes packets to the old addresses; they are opened anew within a second.
         self.rings.close(&self.workers, &mut self.descriptors);
+        self.tell_sources();
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! All ways in and out change the same three things (tables, workers' queues, state), in orders that mirror
 //! each other.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -137,9 +138,29 @@ impl Control {
 
     /// Opens the pods of the state file again.
     pub(super) fn restore(&mut self) {
-        let records: Vec<(String, PodRecord)> = self.state.pods.clone().into_iter().collect();
-        let before = records.len();
-        let mut found = Vec::with_capacity(before);
+        let records = self.state.pods.clone().into_iter().collect();
+        self.restore_these(records);
+    }
+
+    /// Opens those that could not be served until now: their network may have come.
+    pub(super) fn restore_waiting(&mut self) {
+        let waiting: Vec<(String, PodRecord)> = std::mem::take(&mut self.dormant)
+            .into_keys()
+            .filter_map(|name| {
+                let record = self.state.pods.get(&name)?.clone();
+                Some((name, record))
+            })
+            .collect();
+        if !waiting.is_empty() {
+            self.restore_these(waiting);
+        }
+    }
+
+    fn restore_these(&mut self, records: Vec<(String, PodRecord)>) {
+        let before = self.state.pods.len();
+        let names: BTreeSet<String> = records.iter().map(|(name, _)| name.clone()).collect();
+        let mut found = Vec::with_capacity(records.len());
+        let mut waiting = 0;
         // Looked for once, and only if an interface is not where it was made.
         let alias = interface::alias(&self.config.node.state_dir);
         let places = places(alias);
@@ -159,18 +180,29 @@ impl Control {
                     tracing::info!(pod = name, "dropped: {why}");
                     self.state.forget(&name);
                 }
+                Err(Lost::Waits(why)) => {
+                    waiting += 1;
+                    self.dormant.insert(name, why);
+                }
                 Err(Lost::Dormant(why)) => {
                     tracing::error!(pod = name, "cannot be served: {why}");
                     self.dormant.insert(name, why);
                 }
             }
         }
+        if waiting > 0 {
+            tracing::warn!(
+                pods = waiting,
+                "{}; recorded pods wait for it",
+                self.no_network()
+            );
+        }
         self.learn_returns();
         // Only now that all are in the tables: what waits in one pod's queue may be for another.
         for (port, queues, limits) in found {
             self.hand_to_workers(port, queues, limits);
         }
-        self.restore_host_ports();
+        self.restore_host_ports(&names);
         self.correct_node();
         if self.state.pods.len() != before
             && let Err(e) = self.save()
@@ -179,9 +211,10 @@ impl Control {
         }
     }
 
-    fn restore_host_ports(&mut self) {
+    fn restore_host_ports(&mut self, names: &BTreeSet<String>) {
         let mut all = Vec::new();
-        for (name, pod) in &self.pods {
+        let of_these = self.pods.iter().filter(|(name, _)| names.contains(*name));
+        for (name, pod) in of_these {
             let mut ports = Vec::new();
             // One by one: what is refused now may have been taken by an earlier version.
             for mapping in &pod.record.port_mappings {
@@ -228,6 +261,9 @@ impl Control {
             Err(e @ NetnsError::NotNetns { .. }) => return Err(Lost::Gone(e.to_string())),
             Err(e) => return Err(Lost::Dormant(e.to_string())),
         };
+        if self.this_node().cidrs.is_empty() {
+            return Err(Lost::Waits(self.no_network().to_string()));
+        }
         pod_addresses(self.this_node(), &record.ips).map_err(|e| Lost::Dormant(e.to_string()))?;
         let port = self.free_port().map_err(|e| Lost::Dormant(e.to_string()))?;
         let next = self
@@ -397,6 +433,8 @@ enum Lost {
     Gone(String),
     /// It exists, but something is in the way; it stays recorded.
     Dormant(String),
+    /// It exists, and the node's pod network is not known yet.
+    Waits(String),
 }
 
 /// A TAP that an earlier version made loses the packets of a burst, and takes up to 6 MB.

@@ -48,6 +48,9 @@ impl Control {
 
     /// Whether an ADD could be served.
     pub(super) fn cni_status(&self) -> Result<Done, ControlError> {
+        if self.this_node().cidrs.is_empty() {
+            return Err(self.no_network());
+        }
         self.check_node()?;
         match &self.unsaved {
             None => Ok(Done::default()),

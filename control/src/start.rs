@@ -20,6 +20,7 @@ use super::path_mtu::PathMtus;
 use super::pod_jobs::PodJobs;
 use super::reload::Reload;
 use super::rings::Rings;
+use super::sources::Sources;
 use super::tables::{Known, Surroundings, accepted};
 use super::{Control, desired};
 use ringway_config::Config;
@@ -31,15 +32,19 @@ impl Control {
     /// # Errors
     /// See [`Acquired::open`] and [`Control::assemble`].
     pub fn start(config: Config) -> anyhow::Result<Control> {
-        let acquired = Acquired::open(&config)?;
-        Control::assemble(config, acquired)
+        let acquired = Acquired::open(&config, Vec::new())?;
+        Control::assemble(config, acquired, Sources::default())
     }
 
     /// Puts tables and workers on what was acquired and finds the pods of before.
     ///
     /// # Errors
     /// What the configuration says contradicts itself, or a thread cannot be made.
-    pub fn assemble(config: Config, acquired: Acquired) -> anyhow::Result<Control> {
+    pub fn assemble(
+        config: Config,
+        acquired: Acquired,
+        sources: Sources,
+    ) -> anyhow::Result<Control> {
         let Acquired {
             state_dir,
             state,
@@ -66,7 +71,11 @@ impl Control {
         tables.accepted = accepted(&config, descriptors.encaps());
         let publisher = Publisher::new(tables);
 
-        let mtu = underlay.pod_mtu(&config, cluster.state());
+        // Until the pod networks are known, the most that their pods may get.
+        let mtu = match cluster.state().node.cidrs.is_empty() {
+            true => u16::try_from(underlay.mtu).unwrap_or(u16::MAX),
+            false => underlay.pod_mtu(&config, cluster.state()),
+        };
         let returns = Arc::new(Returns::new(BUCKETS, [random(), random()]));
         let (sender, events) = unbounded();
         let mut workers = Vec::new();
@@ -118,6 +127,10 @@ impl Control {
             node,
             ledger,
             outer: Outer::default(),
+            sources,
+            told: None,
+            health: Arc::default(),
+            subnet_env: Default::default(),
             interface: link.index,
             changes: Watch::open()?,
             next_hops: NextHops::new(link.index),
@@ -132,6 +145,7 @@ impl Control {
         for worker in &control.workers {
             worker.send(worker::Command::Listen);
         }
+        control.tell_sources();
         Ok(control)
     }
 }

@@ -8,6 +8,7 @@ mod reload;
 mod relocated;
 mod saving;
 mod scale;
+mod sources;
 
 use std::path::Path;
 

@@ -314,7 +314,10 @@ impl Underlay {
     /// MTU of pods and of the node port: the least of all ways there are, and
     /// of those a peer added later would have by the defaults.
     pub fn pod_mtu(&self, config: &Config, state: &State) -> u16 {
-        let families = state.node.cidrs.iter().map(|c| c.is_ipv6());
+        // Of a node whose networks are not known yet: what they will have at least.
+        let unknown = state.node.cidrs.is_empty();
+        let families = [false, true].into_iter();
+        let families = families.filter(|v6| unknown || state.node.main_cidr(*v6).is_some());
         let defaults = families.filter_map(|pods_v6| {
             let v6 = if self.address(pods_v6).is_some() {
                 pods_v6

@@ -33,6 +33,9 @@ pub struct Status {
     /// The configuration file.
     #[serde(default)]
     pub config: ConfigStatus,
+    /// What says how the cluster is, beside the file.
+    #[serde(default)]
+    pub sources: Vec<SourceStatus>,
     /// MTU of pods and of the node port, bytes.
     pub pod_mtu: u16,
     /// Underlay.
@@ -62,6 +65,24 @@ pub struct Status {
     pub snapshot: u64,
     /// Frames and packets since the agent started.
     pub totals: Totals,
+}
+
+/// A source beside the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// Its name: `kubernetes` or `etcd`.
+    pub name: String,
+    /// What its news are worth.
+    pub state: ringway_cluster::source::State,
+    /// Seconds since the server last confirmed what is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed_ago_s: Option<u64>,
+    /// Why it does not follow, if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What of its news is not followed, one line each.
+    #[serde(default)]
+    pub problems: Vec<String>,
 }
 
 /// What others have changed in the node's kernel.

@@ -34,6 +34,7 @@ use ringway_cni::api as cni;
 use super::request::{self, BODY_MAX, GC_MAX};
 use super::{ApiError, parse_attach, parse_detach, tables};
 use ringway_control::config_file::Reloads;
+use ringway_control::health::Health;
 use ringway_control::{Reply, Request, Requests, View};
 
 /// Connections served at the same time.
@@ -106,6 +107,8 @@ pub struct Asked {
     pub requests: Requests,
     /// The configuration file.
     pub reloads: Reloads,
+    /// Whether the agent is well.
+    pub health: Arc<Health>,
 }
 
 impl FromRef<Asked> for Requests {
@@ -136,6 +139,8 @@ fn body_max(path: &str) -> usize {
 fn router(asked: Asked) -> Router {
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/health/live", get(live))
+        .route("/v1/health/ready", get(ready))
         .route("/v1/pods", get(pods))
         .route("/v1/drops", get(drops))
         .route("/v1/tables/{table}", get(table))
@@ -349,6 +354,27 @@ async fn status(State(requests): State<Requests>) -> Answer<ringway_control::vie
     Ok(Json(status))
 }
 
+/// 503: a worker has no heartbeat. No other thread is asked.
+async fn live(State(asked): State<Asked>) -> Answer<serde_json::Value> {
+    well(asked.health.live())
+}
+
+/// 503: packets of pods are not forwarded.
+async fn ready(State(asked): State<Asked>) -> Answer<serde_json::Value> {
+    well(asked.health.ready())
+}
+
+fn well(answer: Result<(), String>) -> Answer<serde_json::Value> {
+    match answer {
+        Ok(()) => Ok(Json(serde_json::json!({}))),
+        Err(why) => Err(ApiError::new(
+            503,
+            why,
+            "see `ringway status` and the agent's log",
+        )),
+    }
+}
+
 async fn pods(State(requests): State<Requests>) -> Answer<Vec<ringway_control::view::Pod>> {
     Ok(Json(view(&requests).await?.pods))
 }
@@ -507,7 +533,7 @@ async fn no_route() -> ApiError {
     ApiError::new(
         404,
         "there is no such resource",
-        "GET /v1/status, /v1/pods, /v1/drops, /v1/tables/<table>; POST /v1/attach, /v1/detach, \
+        "GET /v1/status, /v1/health/live, /v1/health/ready, /v1/pods, /v1/drops, /v1/tables/<table>; POST /v1/attach, /v1/detach, \
          /v1/reconcile/pause, /v1/reconcile/resume; \
          for the CNI plugin /v1/cni/…",
     )

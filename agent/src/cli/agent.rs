@@ -20,11 +20,12 @@ use sd_notify::NotifyState;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
-use super::{Failure, output, privileges, settings, signals};
+use super::{Failure, kernel, output, privileges, settings, signals};
 use crate::api::serve;
 use crate::log::Log;
-use ringway_config::Config;
-use ringway_control::config_file::{self, Reloads};
+use crate::sources::{self, Sources};
+use ringway_config::{Config, NetworkDefaults};
+use ringway_control::config_file::{self, Reloads, Said};
 use ringway_control::processors;
 use ringway_control::underlay::Underlay;
 use ringway_control::{Acquired, Control, Reloaded, Request, Requests};
@@ -43,14 +44,27 @@ pub(super) fn run(file: &Path, socket: Option<&Path>, wait: bool) -> Result<(), 
     processors::check(&config)?;
     settings(&config)?;
     Log::install(std::io::stderr().is_terminal()).context("starting the thread of the log")?;
+    kernel::check();
     raise_descriptor_limit();
+    let defaults = sources::defaults(&config);
+    if defaults != NetworkDefaults::default() {
+        // The text is the same: what it says is right, and what it does not say is the cluster's.
+        config = Config {
+            node: config.node,
+            ..Config::parse_with(file, &text, &defaults)?
+        };
+    }
+    let sources = sources::prepare(&config);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the runtime of the API")?;
-    let follow =
-        |requests| config_file::follow(file.to_owned(), text, socket.map(Path::to_owned), requests);
-    let outcome = runtime.block_on(serve_until_stopped(config, wait, follow));
+    let said = Said {
+        socket: socket.map(Path::to_owned),
+        defaults,
+    };
+    let follow = |requests| config_file::follow(file.to_owned(), text, said, requests);
+    let outcome = runtime.block_on(serve_until_stopped(config, wait, sources, follow));
     output::finish_log();
     Ok(outcome?)
 }
@@ -106,6 +120,7 @@ async fn stop_wanted(signals: &mut UnboundedReceiver<i32>) {
 async fn serve_until_stopped(
     config: Config,
     wait: bool,
+    mut sources: Sources,
     follow: impl FnOnce(Requests) -> std::io::Result<Reloads>,
 ) -> anyhow::Result<()> {
     // Before anything is made, so that an early signal is not lost.
@@ -117,9 +132,9 @@ async fn serve_until_stopped(
         }
     }
     let (node, path) = (config.node.name.clone(), config.node.socket.clone());
-    let (pods, peers) = (config.node.pod_cidrs.clone(), config.peers.len());
-    let acquired = Acquired::open(&config)?;
-    let control = Control::assemble(config, acquired)?;
+    let acquired = Acquired::open(&config, sources.saved())?;
+    let control = Control::assemble(config, acquired, sources.for_control())?;
+    let health = control.health();
     let listener = serve::bind(&path)?;
 
     let (hangs, hang) = oneshot::channel();
@@ -146,11 +161,13 @@ async fn serve_until_stopped(
     let asked = serve::Asked {
         requests: requests.clone(),
         reloads: reloads.clone(),
+        health,
     };
     let api = tokio::spawn(serve::serve(listener, asked, async {
         let _ = stopped.await;
     }));
-    tracing::info!(node, pod_cidrs = ?pods, peers, socket = %path.display(), "ready");
+    let sources = sources.start(&requests)?;
+    tracing::info!(node, socket = %path.display(), "ready");
     supervisor(&[NotifyState::Ready, NotifyState::Status("ready")]);
 
     let mut end = end;
@@ -182,7 +199,10 @@ async fn serve_until_stopped(
     }
     supervisor(&[NotifyState::Stopping]);
     let _ = stop.send(());
+    // While control still answers: one may wait for it.
+    let stopped_sources = tokio::task::spawn_blocking(|| sources.stop());
     let orderly = async {
+        let _ = stopped_sources.await;
         let _ = api.await;
         let _ = requests.send(Request::Stop);
         end.await

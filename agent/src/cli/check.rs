@@ -22,6 +22,7 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
     let (cluster, _) = config.cluster()?;
     let underlay = Underlay::examine(config, cluster.state(), &mut netlink)?;
     processors::check(config)?;
+    readable(config)?;
     let mut warnings = ringway_config::nested(config);
     warnings.extend(peers(config, &underlay, &mut netlink).map_err(anyhow::Error::from)?);
     for (key, problem) in warnings.iter().take(PRINTED) {
@@ -42,6 +43,18 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
         show::join(underlay.addresses()),
         underlay.pod_mtu(config, cluster.state())
     )))
+}
+
+/// Of the files that sources need; the agent itself waits for them.
+fn readable(config: &Config) -> Result<(), ConfigError> {
+    for (key, file) in ringway_config::files(config) {
+        if let Err(e) = std::fs::File::open(&file) {
+            let (file, why) = (file.display().to_string(), e.to_string());
+            let problem = Problem::Unreadable { file, why };
+            return Err(ConfigError::at(&config.file, key, problem));
+        }
+    }
+    Ok(())
 }
 
 /// Fails where the agent does not run with the file as it is now.

@@ -4,6 +4,8 @@ mod agent;
 mod check;
 mod client;
 mod columns;
+mod health;
+mod kernel;
 mod manual;
 mod output;
 mod privileges;
@@ -57,6 +59,15 @@ enum Verb {
     },
     /// Show the agent, its underlay and its workers
     Status(Json),
+    /// Answer a probe: exit status 0 if it is so, else 1 and the reason
+    #[command(
+        after_help = "Neither depends on the API server: a node that forwards by what it knew last is ready."
+    )]
+    Health {
+        /// What is asked
+        #[command(subcommand)]
+        probe: health::Probe,
+    },
     /// List attached pods with their addresses and traffic
     Pods(Json),
     /// Show a table of the switch
@@ -446,6 +457,7 @@ fn remote(client: &Client, verb: &Verb) -> Result<(), Failure> {
             client.post("/v1/detach", &body, d.json.json, show::detached)
         }
         Verb::Reconcile { verb } => reconcile::run(client, verb),
+        Verb::Health { probe } => health::probe(client, *probe),
         Verb::Agent { .. }
         | Verb::Config { .. }
         | Verb::InstallCni(_)

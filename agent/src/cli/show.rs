@@ -1,9 +1,10 @@
 //! Answers for people: aligned columns, units, nothing that is zero by nature.
 
 use super::columns::{Fields, Rows};
+use ringway_cluster::source::State;
 use ringway_control::view::{
     Buffers, Condition, ConfigStatus, Detached, Drops, MacRow, NeighbourRow, NotServed, PathRow,
-    PeerRow, Pod, Reloaded, RingStatus, RouteRow, Status, UnderlayStatus,
+    PeerRow, Pod, Reloaded, RingStatus, RouteRow, SourceStatus, Status, UnderlayStatus,
 };
 
 /// Values separated by a space.
@@ -140,15 +141,21 @@ pub(super) fn status(s: &Status) -> String {
     out.push("config", &config_line(&s.config));
     out.push(
         "pods",
-        &format!(
-            "{} on {}, gateway {}, MTU {} bytes, node port {}",
-            s.pods,
-            s.pod_cidrs.join(" "),
-            join(&s.gateways),
-            s.pod_mtu,
-            s.interface
-        ),
+        &match s.pod_cidrs.as_slice() {
+            [] => format!("{}, no pod network yet, node port {}", s.pods, s.interface),
+            cidrs => format!(
+                "{} on {}, gateway {}, MTU {} bytes, node port {}",
+                s.pods,
+                cidrs.join(" "),
+                join(&s.gateways),
+                s.pod_mtu,
+                s.interface
+            ),
+        },
     );
+    for one in &s.sources {
+        source(&mut out, one);
+    }
     underlay(&mut out, &s.underlay);
     if let Some(last) = &s.reconcile.last_restored {
         let n = s.reconcile.restored;
@@ -239,6 +246,25 @@ pub(super) fn status(s: &Status) -> String {
         amount(t.lost_packets),
     ]);
     format!("{}\n{rows}", out.finish())
+}
+
+/// `current, confirmed 3 s ago`, and what is wrong with it.
+fn source(out: &mut Fields, source: &SourceStatus) {
+    let ago = |before: &str, after: &str| match source.confirmed_ago_s {
+        Some(ago) => format!("{before}{}{after}", duration(ago)),
+        None => String::new(),
+    };
+    let error = source.error.as_deref();
+    let error = error.map_or_else(String::new, |e| format!(": {e}"));
+    let stands = match source.state {
+        State::Waiting => format!("nothing heard yet{error}"),
+        State::Stale => format!("STALE{}{error}", ago(" for ", "")),
+        State::Current => format!("current{}{error}", ago(", confirmed ", " ago")),
+    };
+    out.push("source", &format!("{}: {stands}", source.name));
+    for problem in &source.problems {
+        out.push("", problem);
+    }
 }
 
 fn underlay(out: &mut Fields, u: &UnderlayStatus) {

@@ -5,7 +5,7 @@ use crossbeam_channel::unbounded;
 
 use super::*;
 use ringway_control::ControlError;
-use ringway_control::config_file::follow;
+use ringway_control::config_file::{Said, follow};
 
 /// The API on a socket in a directory, answered by `control`.
 struct Served {
@@ -32,8 +32,12 @@ fn served(control: impl Fn(Request) + Send + 'static) -> Served {
     let config = tempfile::tempdir().unwrap();
     let file = config.path().join("ringway.toml");
     std::fs::write(&file, "").unwrap();
-    let reloads = follow(file, String::new(), None, requests.clone()).unwrap();
-    let asked = Asked { requests, reloads };
+    let reloads = follow(file, String::new(), Said::default(), requests.clone()).unwrap();
+    let asked = Asked {
+        requests,
+        reloads,
+        health: Arc::default(),
+    };
     std::thread::spawn(move || runtime.block_on(serve(listener, asked, std::future::pending())));
     Served {
         dir,
