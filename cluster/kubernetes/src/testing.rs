@@ -217,6 +217,14 @@ impl Fake {
     }
 }
 
+impl State {
+    /// All objects of a kind.
+    pub fn all(&self, plural: &str) -> Vec<Value> {
+        let all = self.objects.iter().filter(|((of, ..), _)| of == plural);
+        all.map(|(_, object)| object.clone()).collect()
+    }
+}
+
 impl Drop for Fake {
     fn drop(&mut self) {
         self.go_away();

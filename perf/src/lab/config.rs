@@ -194,6 +194,22 @@ pod_cidrs = [{cidrs_peer}]
     )
 }
 
+/// Node `i`'s file where others say what its networks and peers are.
+pub(super) fn render_told(i: u8, sections: &str, folder: &Path) -> String {
+    format!(
+        r#"[node]
+name = "node{i}"
+state_dir = "{folder}/state"
+socket = "{folder}/ringway.sock"
+[underlay]
+interface = "{INTERFACE}"
+[workers]
+polling = "adaptive"
+{sections}"#,
+        folder = folder.display(),
+    )
+}
+
 fn crowd(crowd: Crowd) -> String {
     let peer = |n: u32| {
         let addresses = Family::BOTH.map(|family| plan::crowd_address(n, family).to_string());

@@ -7,6 +7,7 @@
 
 mod agent;
 mod cgroups;
+mod cluster;
 mod cni;
 mod command;
 mod config;
@@ -26,6 +27,7 @@ mod topology;
 mod underlay;
 
 pub use agent::{Agent, binary};
+pub use cluster::Cluster;
 pub use cni::{Cni, IFNAME, Refused};
 pub use command::{installed, ip, run};
 pub use config::{Crowd, Encap, Io, RingwayOptions, UnderlayFamily};

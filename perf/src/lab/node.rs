@@ -43,7 +43,7 @@ impl NodeKind {
 pub struct Pod {
     /// Its namespace.
     pub ns: Netns,
-    /// Its node's number, 1 or 2.
+    /// Its node's number.
     pub node: u8,
     host: u8,
 }
@@ -60,9 +60,9 @@ impl Pod {
     }
 }
 
-/// One of the two nodes.
+/// One of the nodes.
 pub struct Node {
-    /// 1 or 2.
+    /// From 1 on.
     pub number: u8,
     /// Its namespace.
     pub ns: Netns,
@@ -118,6 +118,37 @@ impl Node {
             prefix,
             next_host: 2,
         })
+    }
+
+    /// One with an agent whose pod networks and peers are others' to say; `sections` says whose.
+    pub(super) fn told_by_others(lab: &Lab, number: u8, ns: Netns, sections: &str) -> Result<Node> {
+        let folder = lab.folder().join(format!("n{number}"));
+        let prefix = lab.prefix();
+        let agent = Agent::new(prefix, format!("node{number}"), ns.clone(), folder.clone())?;
+        agent.write_config(&config::render_told(number, sections, &folder))?;
+        let kind = NodeKind::Ringway(RingwayOptions::default());
+        let mut node = Node::new(lab, number, ns, kind);
+        node.agent.insert(agent).launch()?;
+        Ok(node)
+    }
+
+    /// A kernel node that knows no other yet.
+    pub(super) fn kernel_alone(lab: &Lab, number: u8, ns: Netns) -> Result<Node> {
+        kernel::set_up(&ns, number, plan::underlay)?;
+        Ok(Node::new(lab, number, ns, NodeKind::KernelVxlan))
+    }
+
+    fn new(lab: &Lab, number: u8, ns: Netns, kind: NodeKind) -> Node {
+        Node {
+            number,
+            ns,
+            addresses: plan::underlay,
+            kind,
+            agent: None,
+            machine: None,
+            prefix: lab.prefix().to_owned(),
+            next_host: 2,
+        }
     }
 
     /// Its agent. An error on a kernel node.

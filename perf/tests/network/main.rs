@@ -21,6 +21,7 @@ mod link_local;
 mod live;
 mod load;
 mod matrix;
+mod mixed;
 mod neighbours;
 mod node_port;
 mod outer;
