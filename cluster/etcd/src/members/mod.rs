@@ -4,7 +4,7 @@
 //! written last says how it is reached. Who created a record first keeps what two claim, on every node alike: etcd
 //! numbers creations. What is wrong with one record costs no other its network.
 //!
-//! All records are looked at for each change: 5,000 take some ten milliseconds, and a node's record changes when the
+//! All records are looked at for each change: 5,000 take a few milliseconds, and a node's record changes when the
 //! node starts, not when its lease is renewed.
 
 mod claim;
