@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::stderr;
+use common::{output, ringway, stderr};
 use serde_json::{Value, json};
 
 /// kubectl has kustomize built in.
@@ -414,4 +414,39 @@ fn roles_grant_what_the_source_asks_and_no_more() {
         .collect();
     assert!(granted.len() > 5, "{granted:?}");
     assert_eq!(granted, asked());
+}
+
+/// What the ConfigMap says is a configuration, and leaves the cluster to Kubernetes.
+#[test]
+fn the_configuration_is_complete() {
+    let all = shipped();
+    let file = find(&all, "ConfigMap", "ringway");
+    let text = file["data"]["ringway.toml"].as_str().unwrap();
+    let config = ringway_config::Config::parse(Path::new("ringway.toml"), text);
+    let config = config.unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(config.decider(), ringway_config::Decider::Kubernetes);
+    assert_eq!(config.underlay.interface, ringway_config::AUTO);
+}
+
+/// Every command of a container is one of this program's.
+#[test]
+fn containers_run_verbs_that_there_are() {
+    let all = shipped();
+    let mut commands: Vec<Vec<&str>> = Vec::new();
+    for container in containers(daemonset(&all)) {
+        commands.push(strings(&container["command"]));
+        for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+            commands.push(strings(&container[probe]["exec"]["command"]));
+        }
+    }
+    commands.retain(|command| !command.is_empty());
+    assert_eq!(commands.len(), 5);
+    for command in commands {
+        assert_eq!(command[0], "/usr/local/bin/ringway");
+        let mut words = command[1..].to_vec();
+        words.push("--help");
+        let run = ringway(&words).output().unwrap();
+        assert!(run.status.success(), "{command:?}: {}", stderr(&run));
+    }
+    assert!(output(&["agent", "--help"]).contains("--wait"));
 }
