@@ -23,6 +23,10 @@ const QUEUE: usize = 1024;
 /// Levels that `RUST_LOG` may name alone.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
+/// What is logged unless RUST_LOG says more. That a connection to the API server ended is the library's warning for
+/// each watch; we say it once, with what it means.
+const USUAL: &str = "info,kube_client=error";
+
 static LOST: AtomicU64 = AtomicU64::new(0);
 static INSTALLED: OnceLock<Log> = OnceLock::new();
 
@@ -178,12 +182,12 @@ fn filter(given: Option<&str>) -> (EnvFilter, Option<String>) {
              to do: set it to error, warn, info, debug or trace"
         ))
     };
-    match EnvFilter::try_new(format!("info,{given}")) {
+    match EnvFilter::try_new(format!("{USUAL},{given}")) {
         Ok(filter) => {
             let why = unknown.map(|word| format!("{word:?} is no level"));
             (filter, why.and_then(|why| complain(&why)))
         }
-        Err(e) => (EnvFilter::new("info"), complain(&e.to_string())),
+        Err(e) => (EnvFilter::new(USUAL), complain(&e.to_string())),
     }
 }
 
@@ -302,7 +306,9 @@ mod tests {
             (Some("ringway=loud"), "info", Some("expected one of")),
         ] {
             let (found, why) = filter(given);
-            assert_eq!(found.to_string(), filter_is, "{given:?}");
+            let mut found: Vec<String> = found.to_string().split(',').map(str::to_owned).collect();
+            found.retain(|directive| directive != "kube_client=error");
+            assert_eq!(found.join(","), filter_is, "{given:?}");
             match complaint {
                 None => assert_eq!(why, None, "{given:?}"),
                 Some(words) => {

@@ -389,7 +389,7 @@ fn a_node_starts_while_the_api_server_is_away() {
         }
         let agent = mixed.cluster.node(1).unwrap().agent().unwrap();
         eventually("it says so", SOON, || {
-            agent.cli(&["status"]).unwrap().contains("stale")
+            agent.json(&["status"]).unwrap()["sources"][0]["state"] == "stale"
         });
         mixed.all_reach_all();
         let host = mixed.cluster.host().clone();
