@@ -9,14 +9,12 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::bounded;
-use ringway_cluster::source::{Local, State, Status};
-use ringway_cluster::{Change, Contents, Source};
+use ringway_cluster::source::{Apply, Local, State, Status};
+use ringway_cluster::{Contents, Source};
 use ringway_config::{Config, NetworkDefaults};
 use ringway_control::{Notice, Reply, Request, Requests};
 use tokio::sync::watch;
 
-/// Puts a change into force, or says why not.
-pub type Apply = Box<dyn Fn(Change) -> Result<(), String> + Send>;
 /// Takes what an operator should know.
 type Notify = Box<dyn Fn(Notice) + Send + Sync>;
 /// Starts a source.
@@ -169,10 +167,19 @@ fn apply(source: Source, requests: Requests) -> Apply {
     })
 }
 
-/// The sources of a configuration, with what each knew last.
-pub fn prepare(config: &Config) -> Sources {
+/// What the Kubernetes API said last, if it is a source: read once, for two who need it.
+pub struct Recorded(Option<ringway_kubernetes::Saved>);
+
+/// Reads it.
+pub fn recorded(config: &Config) -> Recorded {
     let kubernetes = config.kubernetes.as_ref();
-    let kubernetes = kubernetes.map(|section| kubernetes::prepare(config, section));
+    Recorded(kubernetes.and_then(|section| kubernetes::recorded(config, section)))
+}
+
+/// The sources of a configuration, with what each knew last.
+pub fn prepare(config: &Config, Recorded(recorded): Recorded) -> Sources {
+    let kubernetes = config.kubernetes.as_ref();
+    let kubernetes = kubernetes.map(|section| kubernetes::prepare(config, section, recorded));
     let etcd = config.etcd.as_ref();
     let etcd = etcd.map(|section| etcd::prepare(config, section));
     Sources::new(kubernetes.into_iter().chain(etcd).collect())
@@ -180,10 +187,10 @@ pub fn prepare(config: &Config) -> Sources {
 
 /// What the cluster decides of the network between its nodes where the file does not say. May ask, and wait a moment
 /// for the answer.
-pub fn defaults(config: &Config) -> NetworkDefaults {
+pub fn defaults(config: &Config, Recorded(recorded): &Recorded) -> NetworkDefaults {
     let kubernetes = config.kubernetes.as_ref();
     kubernetes.map_or_else(NetworkDefaults::default, |section| {
-        kubernetes::defaults(config, section)
+        kubernetes::defaults(config, section, recorded.as_ref())
     })
 }
 

@@ -173,7 +173,7 @@ impl Control {
             false => Err(self.no_network().to_string()),
         };
         self.health.set_ready(ready);
-        self.keep_subnet_env();
+        self.keep_subnet_env(&local);
         if self.told.as_ref() == Some(&local) {
             return;
         }

@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 
 use ringway_cluster::flannel::SubnetEnv;
+use ringway_cluster::source::Local;
 
 use super::Control;
 
@@ -19,18 +20,17 @@ pub(super) struct Said {
 
 impl Control {
     /// Writes it where the configuration wants it and it is not as it should be.
-    pub(super) fn keep_subnet_env(&mut self) {
-        let (config, state) = (&self.config, self.cluster.state());
+    pub(super) fn keep_subnet_env(&mut self, local: &Local) {
+        let config = &self.config;
         let Some(path) = config.node.subnet_env.clone() else {
             return;
         };
-        if state.node.cidrs.is_empty() {
+        if local.node.cidrs.is_empty() {
             return;
         }
-        let mtu = self.underlay.pod_mtu(config, state);
         let networks = &config.node.cluster_cidrs;
         let masquerades = config.egress.masquerade;
-        let text = SubnetEnv::of(&state.node, networks, mtu, masquerades).to_string();
+        let text = SubnetEnv::of(&local.node, networks, local.pod_mtu, masquerades).to_string();
         let failure = keep(&path, &text).err().map(|e| e.to_string());
         if failure != self.subnet_env.failure {
             match &failure {

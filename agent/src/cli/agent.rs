@@ -46,7 +46,8 @@ pub(super) fn run(file: &Path, socket: Option<&Path>, wait: bool) -> Result<(), 
     Log::install(std::io::stderr().is_terminal()).context("starting the thread of the log")?;
     kernel::check();
     raise_descriptor_limit();
-    let defaults = sources::defaults(&config);
+    let recorded = sources::recorded(&config);
+    let defaults = sources::defaults(&config, &recorded);
     if defaults != NetworkDefaults::default() {
         // The text is the same: what it says is right, and what it does not say is the cluster's.
         config = Config {
@@ -54,7 +55,7 @@ pub(super) fn run(file: &Path, socket: Option<&Path>, wait: bool) -> Result<(), 
             ..Config::parse_with(file, &text, &defaults)?
         };
     }
-    let sources = sources::prepare(&config);
+    let sources = sources::prepare(&config, recorded);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -28,8 +28,9 @@ fn settings(config: &Config, kubernetes: &Kubernetes) -> Settings {
 }
 
 /// What the API said last. Where that cannot be read the API has it all the same.
-fn saved(settings: &Settings) -> Option<Saved> {
-    Saved::load(settings).unwrap_or_else(|e| {
+pub(super) fn recorded(config: &Config, kubernetes: &Kubernetes) -> Option<Saved> {
+    let settings = settings(config, kubernetes);
+    Saved::load(&settings).unwrap_or_else(|e| {
         tracing::warn!(
             file = %settings.saved().display(),
             "the record of the Kubernetes API cannot be read, pods wait for the API: {e}"
@@ -39,9 +40,8 @@ fn saved(settings: &Settings) -> Option<Saved> {
 }
 
 /// The source, with what it knew last.
-pub(super) fn prepare(config: &Config, kubernetes: &Kubernetes) -> Prepared {
+pub(super) fn prepare(config: &Config, kubernetes: &Kubernetes, saved: Option<Saved>) -> Prepared {
     let settings = settings(config, kubernetes);
-    let saved = saved(&settings);
     let contents = saved.as_ref().map(|saved| saved.contents(&settings));
     let start = move |local, apply, status| {
         let handle = spawn(settings, saved, local, apply, status)?;
@@ -73,9 +73,13 @@ fn report(notice: Notice) -> Report {
 }
 
 /// Flannel's network, as it is on record or as the API says now: sockets have to be opened at its port.
-pub(super) fn defaults(config: &Config, kubernetes: &Kubernetes) -> NetworkDefaults {
+pub(super) fn defaults(
+    config: &Config,
+    kubernetes: &Kubernetes,
+    recorded: Option<&Saved>,
+) -> NetworkDefaults {
     let settings = settings(config, kubernetes);
-    let text = match saved(&settings) {
+    let text = match recorded {
         Some(saved) => saved.net_conf().map(str::to_owned),
         None => ringway_kubernetes::net_conf(&settings, PATIENCE).unwrap_or_else(|e| {
             tracing::info!("Flannel's net-conf.json is not known, the usual network is taken: {e}");

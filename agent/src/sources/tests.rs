@@ -5,6 +5,8 @@ use std::sync::{Arc, mpsc};
 
 use crossbeam_channel::unbounded;
 
+use ringway_cluster::Change;
+
 use super::*;
 
 /// What a source is given when it starts.

@@ -4,15 +4,15 @@
 //! starts while etcd is away goes on with it. A file that cannot be understood, or of a newer version, is set aside
 //! and named in the log: the node then waits for etcd as a new one does.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ringway_cluster::flannel::{BackendConf, NetConf};
 use ringway_cluster::source::Local;
+use ringway_cluster::source::record::{self, beside};
 use ringway_cluster::{Contents, EncapKind};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -110,17 +110,6 @@ impl Saved {
     fn conf(&self) -> Option<NetConf> {
         NetConf::parse(&self.config).ok()
     }
-
-    fn write(&self, path: &Path) -> io::Result<()> {
-        let temporary = beside(path, "tmp");
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let mut file: File = options.open(&temporary)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        // A power cut shall leave the old one or the new one.
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    }
 }
 
 /// The encapsulation of the net-conf, as far as it matters to what a reservation is.
@@ -129,13 +118,6 @@ pub(crate) fn backend(conf: &NetConf) -> EncapKind {
         BackendConf::Udp { .. } => EncapKind::Udp,
         _ => EncapKind::Vxlan,
     }
-}
-
-fn beside(path: &Path, extension: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(extension);
-    name.into()
 }
 
 /// Writes it when it is due.
@@ -186,7 +168,7 @@ impl Saver {
             return;
         };
         self.not_before = Instant::now() + EVERY;
-        match next.write(&self.path) {
+        match record::write(&self.path, &next) {
             Ok(()) => {
                 self.problem = None;
                 self.last = Some(next);
@@ -232,13 +214,14 @@ mod tests {
         }
     }
 
+    fn runtime() -> tokio::runtime::Runtime {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().build().unwrap()
+    }
+
     #[test]
     fn what_is_written_is_read_once_it_is_due_and_only_what_changed() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        runtime().block_on(async {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("etcd.json");
             assert_eq!(Saved::load(&path).unwrap(), None);
@@ -267,7 +250,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("etcd.json");
         let all = saved(5000);
-        all.write(&path).unwrap();
+        record::write(&path, &all).unwrap();
         let size = fs::metadata(&path).unwrap().len();
         println!("last good state of 5,000 nodes: {size} bytes");
         assert!(size < 2_000_000, "{size}");
@@ -294,11 +277,7 @@ mod tests {
 
     #[test]
     fn where_it_cannot_be_written_that_is_a_problem_and_it_is_tried_again() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        runtime().block_on(async {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("none/etcd.json");
             let mut saver = Saver::new(&path, None);

@@ -24,7 +24,6 @@
 
 mod connection;
 pub mod members;
-mod pause;
 mod publish;
 mod report;
 mod saved;
@@ -40,9 +39,8 @@ use std::time::Duration;
 
 use kube::Api;
 use kube::api::ListParams;
-use ringway_cluster::Change;
 use ringway_cluster::flannel::{BackendConf, NetConf};
-use ringway_cluster::source::{Local, Status};
+use ringway_cluster::source::{Apply, Local, Status};
 use tokio::sync::{mpsc, watch as value};
 
 pub use publish::{GONE, UP, set_unavailable};
@@ -57,9 +55,6 @@ use slim::{ConfigMap, Object};
 /// Where Flannel's ConfigMap is: today, and in older installations.
 pub(crate) const CONFIG_MAP: &str = "kube-flannel-cfg";
 pub(crate) const CONFIG_NAMESPACES: [&str; 2] = ["kube-flannel", "kube-system"];
-
-/// Puts a change into force, or says why not; blocks until then.
-pub type Apply = Box<dyn Fn(Change) -> Result<(), String> + Send>;
 
 /// A running source.
 pub struct Handle {

@@ -4,10 +4,8 @@
 //! recorded are the objects as they were read, not what was made of them: another version, or other settings, make
 //! their own of it.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::Path;
+use std::fs;
+use std::io;
 
 use ringway_cluster::{Contents, Source};
 use serde::{Deserialize, Serialize};
@@ -95,26 +93,11 @@ impl Saved {
         members.replace(self.nodes.clone());
         members
     }
-
-    /// Writes it, as a whole or not at all.
-    pub(crate) fn write(&self, file: &Path) -> io::Result<()> {
-        let text = serde_json::to_vec(self)?;
-        let new = file.with_extension("json.new");
-        let mut out = File::create(&new)?;
-        out.write_all(&text)?;
-        out.sync_all()?;
-        fs::rename(&new, file)
-    }
 }
 
 /// The name of this source.
 pub fn source() -> Source {
     Source::new("kubernetes")
-}
-
-/// Sorted, so that the same state is the same text.
-pub(crate) fn in_order<K: Ord, V: Clone>(all: &BTreeMap<K, V>) -> Vec<V> {
-    all.values().cloned().collect()
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! The loop: what was heard, what is to be applied, what is to be written.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use kube::Api;
 use ringway_cluster::Change;
-use ringway_cluster::source::{Local, State, Status};
+use ringway_cluster::source::{Apply, Local, State, Status, record};
 use tokio::sync::{mpsc, watch as value};
 use tokio::task::JoinHandle;
 
@@ -14,11 +15,11 @@ use crate::connection::Connection;
 use crate::members::{Members, NodeChange};
 use crate::publish::{self, Publisher};
 use crate::report::{self, Queue};
-use crate::saved::{Saved, in_order, source};
+use crate::saved::{Saved, source};
 use crate::settings::Settings;
 use crate::slim::{ConfigMap, Invalid, Kind, Namespace, Node, Object, Pod, PodRef, shortened};
 use crate::watch::{Follow, News};
-use crate::{Apply, CONFIG_MAP, CONFIG_NAMESPACES, Heard as Sender};
+use crate::{CONFIG_MAP, CONFIG_NAMESPACES, Heard as Sender};
 
 /// News are gathered for so long before they are applied: a thousand a second are fifty changes.
 const GATHER: Duration = Duration::from_millis(20);
@@ -59,6 +60,8 @@ struct Source {
     /// `net-conf.json` of each namespace.
     net_conf: [Option<String>; 2],
     net_conf_problem: Option<String>,
+    /// Outer addresses of this node.
+    outer: Vec<IpAddr>,
     /// Objects that cannot be read, by kind and name.
     unreadable: BTreeMap<(&'static str, String), String>,
     /// Changes that control has refused.
@@ -118,7 +121,8 @@ pub(crate) async fn run(settings: Settings, saved: Option<Saved>, ends: Ends) {
             }
             changed = local.changed() => {
                 if changed.is_err() { break }
-                this.rules_changed(&local.borrow_and_update());
+                this.outer.clone_from(&local.borrow_and_update().addresses);
+                this.follow_rules();
                 apply_at = Some(Instant::now());
             }
             () = tokio::time::sleep(wait.unwrap_or(RETRY)) => {
@@ -206,6 +210,7 @@ impl Source {
             namespaces: BTreeMap::new(),
             net_conf: [None, None],
             net_conf_problem: problem,
+            outer: Vec::new(),
             unreadable: BTreeMap::new(),
             refused: BTreeMap::new(),
             listed: BTreeSet::new(),
@@ -221,11 +226,8 @@ impl Source {
             this.members.all_done();
             this.confirmed_s = Some(saved.confirmed_s);
             this.net_conf[0] = saved.net_conf;
-            this.pods = saved
-                .pods
-                .into_iter()
-                .map(|pod| (pod.id.clone(), pod))
-                .collect();
+            let pods = saved.pods.into_iter();
+            this.pods = pods.map(|pod| (pod.id.clone(), pod)).collect();
             let spaces = saved.namespaces.into_iter();
             this.namespaces = spaces.map(|space| (space.name.clone(), space)).collect();
         }
@@ -253,36 +255,19 @@ impl Source {
                     }
                 }
             }
-            Heard::Pods(news) => match self.judge("pods", news) {
-                Some(News::All(pods, _)) => {
-                    self.pods = pods.into_iter().map(|pod| (pod.id.clone(), pod)).collect();
-                    self.unsaved = true;
-                }
-                Some(News::Set(pod)) => {
-                    let old = self.pods.insert(pod.id.clone(), pod.clone());
-                    self.unsaved |= old.as_ref() != Some(&pod);
-                }
-                Some(News::Gone(namespace, name)) => {
-                    let namespace = namespace.unwrap_or_default();
-                    self.pods.remove(&PodRef { namespace, name });
-                    self.unsaved = true;
-                }
-                _ => {}
-            },
-            Heard::Namespaces(news) => match self.judge("namespaces", news) {
-                Some(News::All(all, _)) => {
-                    self.namespaces = all.into_iter().map(|n| (n.name.clone(), n)).collect();
-                    self.unsaved = true;
-                }
-                Some(News::Set(space)) => {
-                    let old = self.namespaces.insert(space.name.clone(), space.clone());
-                    self.unsaved |= old.as_ref() != Some(&space);
-                }
-                Some(News::Gone(_, name)) => {
-                    self.unsaved |= self.namespaces.remove(&name).is_some()
-                }
-                _ => {}
-            },
+            Heard::Pods(news) => {
+                let news = self.judge("pods", news);
+                let gone = |namespace: Option<String>, name| PodRef {
+                    namespace: namespace.unwrap_or_default(),
+                    name,
+                };
+                self.unsaved |= enter(&mut self.pods, |pod| pod.id.clone(), gone, news);
+            }
+            Heard::Namespaces(news) => {
+                let news = self.judge("namespaces", news);
+                let spaces = &mut self.namespaces;
+                self.unsaved |= enter(spaces, |space| space.name.clone(), |_, name| name, news);
+            }
             Heard::Config(which, news) => {
                 let kind = ["configmaps in kube-flannel", "configmaps in kube-system"][which];
                 let text = match self.judge(kind, news) {
@@ -294,6 +279,7 @@ impl Source {
                 if self.net_conf[which] != text {
                     self.net_conf[which] = text;
                     self.unsaved = true;
+                    self.follow_rules();
                 }
             }
         }
@@ -355,11 +341,10 @@ impl Source {
         NEEDED.iter().all(follows)
     }
 
-    /// Rules follow net-conf.json and this node's own addresses.
-    fn rules_changed(&mut self, local: &Local) {
-        let outer = &local.addresses;
-        let text = self.net_conf.iter().flatten().next().map(String::as_str);
-        let (rules, problem) = crate::rules(&self.settings, text, outer);
+    /// Nodes are held against what net-conf.json and this node's own addresses are now.
+    fn follow_rules(&mut self) {
+        let text = self.net_conf().map(String::as_str);
+        let (rules, problem) = crate::rules(&self.settings, text, &self.outer);
         if problem != self.net_conf_problem
             && let Some(problem) = &problem
         {
@@ -369,19 +354,17 @@ impl Source {
         self.members.set_rules(rules);
     }
 
+    /// The text that counts, of the two that there may be.
+    fn net_conf(&self) -> Option<&String> {
+        self.net_conf.iter().flatten().next()
+    }
+
     /// All that is pending at once; if that is refused, Node by Node, so that one costs no other anything.
     fn apply_pending(&mut self) {
         // Before the list is there, what was recorded holds.
         if !self.listed.contains("nodes") {
             return;
         }
-        let reserved = self.members.rules().reserved.clone();
-        let text = self.net_conf.iter().flatten().next().map(String::as_str);
-        let (mut rules, problem) = crate::rules(&self.settings, text, &[]);
-        rules.reserved = reserved;
-        self.net_conf_problem = problem;
-        self.members.set_rules(rules);
-
         let pending = self.members.pending();
         if pending.is_empty() {
             self.refused.clear();
@@ -488,12 +471,12 @@ impl Source {
             self.confirmed_s.unwrap_or(0)
         };
         let mut saved = Saved::new(&self.settings.node, confirmed_s);
-        saved.net_conf = self.net_conf.iter().flatten().next().cloned();
+        saved.net_conf = self.net_conf().cloned();
         saved.nodes = self.members.nodes().cloned().collect();
-        saved.pods = in_order(&self.pods);
-        saved.namespaces = in_order(&self.namespaces);
+        saved.pods = self.pods.values().cloned().collect();
+        saved.namespaces = self.namespaces.values().cloned().collect();
         let file = self.settings.saved();
-        let problem = saved.write(&file).err().map(|e| {
+        let problem = record::write(&file, &saved).err().map(|e| {
             let file = file.display();
             format!("{file} cannot be written ({e}): a start while the API is away would not know its peers")
         });
@@ -544,6 +527,33 @@ impl Source {
             *was = next;
             differs
         });
+    }
+}
+
+/// Enters news of a kind, each object by its key; whether anything of it is another now.
+fn enter<K: Ord, T: Kind + PartialEq>(
+    all: &mut BTreeMap<K, T>,
+    key: impl Fn(&T) -> K,
+    gone: impl Fn(Option<String>, String) -> K,
+    news: Option<News<T>>,
+) -> bool {
+    match news {
+        Some(News::All(objects, _)) => {
+            *all = objects
+                .into_iter()
+                .map(|object| (key(&object), object))
+                .collect();
+            true
+        }
+        Some(News::Set(object)) => match all.get(&key(&object)) {
+            Some(known) if *known == object => false,
+            _ => {
+                all.insert(key(&object), object);
+                true
+            }
+        },
+        Some(News::Gone(namespace, name)) => all.remove(&gone(namespace, name)).is_some(),
+        _ => false,
     }
 }
 

@@ -21,11 +21,11 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
+use ringway_cluster::source::Pause;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connection::Connection;
-use crate::pause::Pause;
 use crate::settings::chain;
 use crate::slim::{Invalid, Kind, Object};
 
@@ -44,6 +44,10 @@ const SILENT: Duration = Duration::from_secs(150);
 const PAGE: u32 = 500;
 /// A watch that ended after less was not one.
 const SHORT: Duration = Duration::from_secs(1);
+
+/// Pauses after a failure: the first one, and the longest.
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// News of one kind.
 #[derive(Debug)]
@@ -179,7 +183,7 @@ where
             version: None,
             streaming: true,
         };
-        let mut pause = Pause::default();
+        let mut pause = Pause::between(SHORTEST, LONGEST);
         loop {
             let begun = Instant::now();
             let ended = match connection.client().await {
@@ -196,8 +200,8 @@ where
                 Err(e) => failed(e.to_string()),
             };
             // One that is followed now and refused in a moment is not well yet.
-            if begun.elapsed() > Pause::LONGEST {
-                pause = Pause::default();
+            if begun.elapsed() > LONGEST {
+                pause.reset();
             }
             let ended = match ended {
                 Ended::Failed(failure) if self.optional && failure.code == Some(403) => {
@@ -225,10 +229,7 @@ where
                     if !self.tell(News::Failed(why)).await {
                         return;
                     }
-                    after.map_or_else(
-                        || pause.longer(),
-                        |s| s.min(Pause::LONGEST) + Pause::jitter(s / 2),
-                    )
+                    after.map_or_else(|| pause.longer(), |s| s.min(LONGEST) + Pause::jitter(s / 2))
                 }
             };
             sleep(wait).await;

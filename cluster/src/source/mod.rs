@@ -11,12 +11,19 @@
 //! a node forwards while whatever it reads is away.
 
 pub mod file;
+pub mod pause;
+pub mod record;
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EncapKind, Node};
+use crate::{Change, EncapKind, Node};
+
+pub use pause::Pause;
+
+/// Puts a change into force, or says why not; blocks until then.
+pub type Apply = Box<dyn Fn(Change) -> Result<(), String> + Send>;
 
 /// This node, as it is in force: what a source tells the rest of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,12 +5,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringway_cluster::EncapKind;
 use ringway_cluster::flannel::{BackendConf, NetConf};
-use ringway_cluster::source::{Local, State, Status};
+use ringway_cluster::source::{Apply, Local, Pause, State, Status};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::say::{Apply, Outcome, Speaker};
-use super::wait::Wait;
+use super::say::{Outcome, Speaker};
 use crate::layout::{Pools, Subnets};
 use crate::members::{Members, Record, Records, Rules, Said};
 use crate::own::{Hold, View, previous};
@@ -25,6 +24,9 @@ use crate::{Saved, Settings};
 const TOGETHER: Duration = Duration::from_millis(20);
 /// But none waits longer than this.
 const AT_MOST: Duration = Duration::from_millis(200);
+/// How long to wait before the servers are tried again, at first and at most.
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(5);
 /// How often the server is asked whether it is still one of a cluster that works, though nothing happens. Also what
 /// keeps a token alive (etcd's own end after 5 minutes without use), and when what was refused is offered again.
 const CONFIRM: Duration = Duration::from_secs(60);
@@ -93,7 +95,7 @@ impl Follower {
 
     /// Follows for ever.
     pub(super) async fn run(&mut self) -> Infallible {
-        let mut wait = Wait::new();
+        let mut pause = Pause::between(SHORTEST, LONGEST);
         // Nodes spread over the servers.
         let mut next = usize::from(std::process::id() as u16);
         loop {
@@ -105,11 +107,11 @@ impl Follower {
                     Err(error) => error,
                 };
                 if self.logged == Some(true) {
-                    wait.reset();
+                    pause.reset();
                 }
                 self.failed(&error);
             }
-            tokio::time::sleep(wait.next()).await;
+            tokio::time::sleep(pause.longer()).await;
         }
     }
 

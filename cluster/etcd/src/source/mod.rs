@@ -13,17 +13,15 @@
 
 mod follow;
 mod say;
-mod wait;
 
 use std::sync::mpsc;
 use std::time::Duration;
 
-use ringway_cluster::source::{Local, Status};
+use ringway_cluster::source::{Apply, Local, Status};
 use tokio::sync::{oneshot, watch};
 
 use crate::{Saved, Settings};
 use follow::Follower;
-use say::Apply;
 
 /// How long the thread is waited for: it may be in the middle of a change that waits for who stops it.
 const STOP: Duration = Duration::from_millis(100);

@@ -1,11 +1,9 @@
 //! What this source says, at once where that is possible, else as much of it as is taken.
 
 use ringway_cluster::Change;
+use ringway_cluster::source::Apply;
 
 use crate::members::{Said, one_by_one};
-
-/// Puts a change in force, or says why not; blocks until it has.
-pub(crate) type Apply = Box<dyn Fn(Change) -> Result<(), String> + Send>;
 
 /// Says what differs from what is in force.
 pub(super) struct Speaker {

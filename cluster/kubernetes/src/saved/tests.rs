@@ -1,5 +1,6 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use ringway_cluster::source::record;
 use ringway_packet::mac::MacAddr;
 
 use super::*;
@@ -75,7 +76,7 @@ fn what_is_written_is_read_again() {
     saved.nodes = nodes(3);
     saved.pods = pods(3);
     saved.net_conf = Some(r#"{"Network":"10.128.0.0/9"}"#.into());
-    saved.write(&settings.saved()).unwrap();
+    record::write(&settings.saved(), &saved).unwrap();
     assert_eq!(Saved::load(&settings).unwrap(), Some(saved.clone()));
     let contents = saved.contents(&settings);
     assert_eq!((contents.peers.len(), contents.routes.len()), (3, 3));
@@ -112,11 +113,11 @@ fn its_size() {
     let mut saved = Saved::new("n1", 0);
     saved.nodes = nodes(5000);
     saved.pods = pods(110);
-    saved.write(&settings.saved()).unwrap();
+    record::write(&settings.saved(), &saved).unwrap();
     let node_bytes = fs::metadata(settings.saved()).unwrap().len();
     saved.pods = pods(10_000);
     let begin = std::time::Instant::now();
-    saved.write(&settings.saved()).unwrap();
+    record::write(&settings.saved(), &saved).unwrap();
     let took = begin.elapsed();
     let bytes = fs::metadata(settings.saved()).unwrap().len();
     println!(

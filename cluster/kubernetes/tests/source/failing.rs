@@ -7,7 +7,7 @@ use ringway_cluster::source::State;
 use serde_json::{Value, json};
 
 use crate::agent::{Agent, local};
-use crate::faked::{bare, node, start};
+use crate::faked::{bare, node, start, two_nodes};
 use ringway_kubernetes::testing::Fake;
 
 #[test]
@@ -37,10 +37,7 @@ fn watches_that_are_cut_go_on_where_they_were() {
 
 #[test]
 fn a_server_that_has_nothing_to_say_is_there_again() {
-    let mut fake = Fake::start();
-    (1..=2).for_each(|i| fake.put("nodes", node(i)));
-    let agent = start(&fake);
-    agent.until_via("10.128.2.9", Some("peer n2"));
+    let (mut fake, agent) = two_nodes();
     fake.go_away();
     agent.until("it is stale", |a| a.status().state == State::Stale);
     fake.come_back();
@@ -68,10 +65,7 @@ fn a_server_that_hangs_is_not_waited_for() {
 
 #[test]
 fn another_token_under_a_running_agent() {
-    let fake = Fake::start();
-    (1..=2).for_each(|i| fake.put("nodes", node(i)));
-    let agent = start(&fake);
-    agent.until_via("10.128.2.9", Some("peer n2"));
+    let (fake, agent) = two_nodes();
     // The kubelet has written another, and the old one is not taken any more.
     fake.state().token = "other".into();
     fake.cut();
@@ -116,10 +110,7 @@ fn a_node_that_cannot_be_read_any_more_stays_what_it_was() {
 
 #[test]
 fn what_no_server_should_say() {
-    let fake = Fake::start();
-    (1..=2).for_each(|i| fake.put("nodes", node(i)));
-    let agent = start(&fake);
-    agent.until_via("10.128.2.9", Some("peer n2"));
+    let (fake, agent) = two_nodes();
     let lies: [(&'static str, Value); 9] = [
         ("ADDED", json!({})),
         ("MODIFIED", json!(null)),

@@ -14,6 +14,15 @@ pub(crate) fn start(fake: &Fake) -> Agent {
     start_in(fake, Arc::new(tempfile::tempdir().unwrap()))
 }
 
+/// Nodes n1 and n2, and the agent of n1 once it knows n2.
+pub(crate) fn two_nodes() -> (Fake, Agent) {
+    let fake = Fake::start();
+    (1..=2).for_each(|i| fake.put("nodes", node(i)));
+    let agent = start(&fake);
+    agent.until_via("10.128.2.9", Some("peer n2"));
+    (fake, agent)
+}
+
 pub(crate) fn start_in(fake: &Fake, dir: Arc<tempfile::TempDir>) -> Agent {
     let kubeconfig = fake.kubeconfig(dir.path());
     Agent::start_in(dir, "n1", kubeconfig)
@@ -102,10 +111,7 @@ fn what_was_too_long_ago_is_listed_anew() {
 
 #[test]
 fn the_server_goes_and_what_it_said_stays() {
-    let mut fake = Fake::start();
-    (1..=2).for_each(|i| fake.put("nodes", node(i)));
-    let agent = start(&fake);
-    agent.until_via("10.128.2.9", Some("peer n2"));
+    let (mut fake, agent) = two_nodes();
     fake.go_away();
     agent.until("it is stale", |a| a.status().state == State::Stale);
     let status = agent.status();
@@ -123,10 +129,7 @@ fn the_server_goes_and_what_it_said_stays() {
 
 #[test]
 fn a_server_that_fails_and_one_that_refuses_change_nothing() {
-    let fake = Fake::start();
-    (1..=2).for_each(|i| fake.put("nodes", node(i)));
-    let agent = start(&fake);
-    agent.until_via("10.128.2.9", Some("peer n2"));
+    let (fake, agent) = two_nodes();
     fake.state().failing = true;
     fake.compact();
     agent.until("it is stale", |a| a.status().state == State::Stale);
