@@ -6,6 +6,7 @@
 
 pub mod addr;
 pub mod arp;
+pub mod bpf;
 pub mod buffers;
 pub mod bytes;
 pub mod checksum;

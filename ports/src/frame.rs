@@ -5,9 +5,9 @@
 //! [`Batch::recycle`]; frames and slices only point into them. All capacity is reserved when the batch is
 //! made, and a batch that is full says so instead of growing.
 
-use ringway_packet::offload::Offload;
+use ringway_packet::offload::{Checksum, Gso, Offload};
 
-use crate::pool::{Buf, BufId, Pool};
+use crate::pool::{Buf, BufId, HEADROOM, Pool};
 
 /// Slices of the tail: `first..first + count` of [`Batch::slices`].
 #[derive(Copy, Clone, Default, Eq, PartialEq, Debug)]
@@ -23,7 +23,7 @@ pub struct Tail {
 pub struct Frame {
     /// Buffer of the linear head.
     pub buf: BufId,
-    /// Offset of the Ethernet header in the buffer; at least [`HEADROOM`](crate::HEADROOM) when received.
+    /// Offset of the Ethernet header in the buffer; at least [`HEADROOM`] when received.
     pub start: u32,
     /// Bytes in the buffer from `start`; holds every header.
     pub linear: u32,
@@ -42,6 +42,28 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// A frame of `len` bytes that lies whole in a buffer, behind the [headroom](HEADROOM): one packet that
+    /// asks for nothing, of port 0.
+    #[inline]
+    pub const fn whole(buf: BufId, len: u32) -> Frame {
+        Frame {
+            buf,
+            start: HEADROOM as u32,
+            linear: len,
+            len,
+            tail: Tail { first: 0, count: 0 },
+            offload: Offload {
+                checksum: Checksum::Complete,
+                gso: Gso::None,
+                gso_size: 0,
+                ecn: false,
+            },
+            packets: 1,
+            port: 0,
+            slot: SHARED,
+        }
+    }
+
     /// Bytes on the wire, each segment of a superframe with headers of its own. `head`: its bytes at
     /// hand. No preamble, frame check sequence or padding.
     pub fn wire_len(&self, head: &[u8]) -> u64 {

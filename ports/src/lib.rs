@@ -11,6 +11,7 @@
 pub mod ethtool;
 pub mod fault;
 pub mod frame;
+pub mod libpcap;
 pub mod memory;
 pub mod pcap;
 pub mod pool;

@@ -21,6 +21,7 @@ use std::fmt;
 
 use ringway_packet::buffers::Buffers;
 
+use crate::frame::{Frame, Slice};
 use crate::sys::Mapping;
 
 /// Bytes before the Ethernet header of every received frame: room for outer headers and the vnet header.
@@ -336,6 +337,18 @@ impl Pool {
             return None;
         }
         self.bytes(id).get(off as usize..)?.get(..len as usize)
+    }
+
+    /// The bytes of a frame in the pieces in which they lie, `tail` behind its head; `None` for a piece that is not
+    /// all there.
+    pub fn pieces<'a>(
+        &'a self,
+        frame: &Frame,
+        tail: &'a [Slice],
+    ) -> impl Iterator<Item = Option<&'a [u8]>> {
+        let head = self.slice(frame.buf, frame.start, frame.linear);
+        let tail = tail.iter().map(|s| self.slice(s.buf, s.off, s.len));
+        std::iter::once(head).chain(tail)
     }
 
     /// Copies `len` bytes between two buffers (or within one); `false`, and nothing done, if either

@@ -64,6 +64,23 @@ fn a_persistent_tap_survives_its_descriptor_and_reopens() {
 }
 
 #[test]
+fn a_queue_that_is_about_to_be_closed_is_waited_for() {
+    let ns = Netns::new();
+    let opened = create(&ns, "t0");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(opened);
+        });
+        ns.enter(|| delete("t0")).expect("free after 100 ms");
+    });
+    let opened = create(&ns, "t0");
+    let refused = ns.enter(|| delete("t0")).unwrap_err();
+    assert!(matches!(refused, TapError::Busy { .. }), "{refused}");
+    drop(opened);
+}
+
+#[test]
 fn every_mistake_has_its_own_error() {
     let ns = Netns::new();
     ns.ip("link add d0 type veth peer name d1");

@@ -16,7 +16,8 @@ use common::{Netns, collect, eventually, pool, veth_pair};
 use ringway_ports::Pool;
 use ringway_ports::socket::{
     Dest, GsoDisabled, PathMtu, PathMtuNews, Piece, PortHolder, Received, SocketConfig,
-    SocketError, SocketFds, Src, TxDrops, TxReport, UdpChecksum, UdpUnderlay, open_fds,
+    SocketError, SocketFds, Src, TxDrops, TxReport, UdpChecksum, UdpUnderlay, UnreachableNews,
+    open_fds,
 };
 
 const PORT: u16 = 8472;
@@ -524,6 +525,11 @@ fn icmp_port_unreachable_kills_nothing() {
             pair.report
         );
         assert!(pair.report.icmp_errors > 0, "the errors really came");
+        let news = UnreachableNews {
+            dest: open.into(),
+            errno: libc::ECONNREFUSED,
+        };
+        assert_eq!(pair.report.unreachable, [news]);
     }
 }
 
@@ -538,6 +544,11 @@ fn no_route_is_counted_and_passes() {
         (0, 2)
     );
     assert_eq!(pair.report.last_errno, libc::ENETUNREACH);
+    let news = UnreachableNews {
+        dest: pair.dest.into(),
+        errno: libc::ENETUNREACH,
+    };
+    assert_eq!(pair.report.unreachable, [news]);
     pair.dest = open;
     let sent = pair.send(&[100], 3, 0);
     pair.expect(&sent);

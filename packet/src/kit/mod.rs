@@ -1,5 +1,5 @@
-//! Test packet kit: literal frames with good lengths and checksums, for the tests and benches of
-//! every crate. Not for the data path: it allocates, and panics on texts that are no addresses.
+//! Packet kit: literal frames with good lengths and checksums, for the tests and benches of every
+//! crate and for packets that `ringway trace` describes. Not for the data path: it allocates, and panics on texts that are no addresses.
 //!
 //! ```
 //! use ringway_packet::kit;

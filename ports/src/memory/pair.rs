@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ringway_packet::offload::Offload;
 
-use crate::frame::{Batch, Frame, SHARED, Tail};
+use crate::frame::{Batch, Frame};
 use crate::pool::{HEADROOM, Pool};
 use crate::port::{Port, TransmitError};
 
@@ -114,15 +114,10 @@ impl Port for Memory {
             queue.spare.push(stored.bytes);
             let len = len as u32;
             let frame = Frame {
-                buf: buf.id(),
-                start: HEADROOM as u32,
-                linear: len,
-                len,
-                tail: Tail::default(),
                 offload,
                 packets,
                 port: self.port,
-                slot: SHARED,
+                ..Frame::whole(buf.id(), len)
             };
             let left = if fits {
                 batch.push(frame, buf).err()
@@ -156,12 +151,7 @@ impl Port for Memory {
         }
         let mut bytes = queue.spare.pop().unwrap_or_default();
         bytes.clear();
-        let head = pool.slice(frame.buf, frame.start, frame.linear);
-        let tail = batch
-            .tail(frame)
-            .iter()
-            .map(|slice| pool.slice(slice.buf, slice.off, slice.len));
-        for part in std::iter::once(head).chain(tail) {
+        for part in pool.pieces(frame, batch.tail(frame)) {
             let Some(part) = part else {
                 queue.spare.push(bytes);
                 return Err(malformed);
@@ -224,17 +214,12 @@ mod tests {
             },
         ];
         let tail = batch.push_tail(&slices).unwrap();
-        let offload = Offload::default();
         let frame = Frame {
-            buf: head,
             start: 200,
             linear: 4,
-            len: 10,
             tail,
-            offload,
             packets: 3,
-            port: 0,
-            slot: SHARED,
+            ..Frame::whole(head, 10)
         };
         a.transmit(&mut near, &batch, &frame).unwrap();
         assert_eq!(b.waiting(), 1);
@@ -268,18 +253,7 @@ mod tests {
         let (mut a, mut b) = pair(2, 0, 0);
         let (mut pool, batch) = (Pool::heap(4, 512), Batch::new());
         let buf = pool.alloc().unwrap().id();
-        let tail = Tail::default();
-        let frame = Frame {
-            buf,
-            start: 192,
-            linear: 60,
-            len: 60,
-            tail,
-            offload: Offload::default(),
-            packets: 1,
-            port: 0,
-            slot: SHARED,
-        };
+        let frame = Frame::whole(buf, 60);
         let results: Vec<_> = (0..3)
             .map(|_| a.transmit(&mut pool, &batch, &frame))
             .collect();
@@ -293,18 +267,7 @@ mod tests {
         let (mut a, mut b) = pair(2, 0, 0);
         let (mut pool, mut small, batch) = (Pool::heap(1, 1024), Pool::heap(1, 256), Batch::new());
         let buf = pool.alloc().unwrap().id();
-        let tail = Tail::default();
-        let frame = Frame {
-            buf,
-            start: 192,
-            linear: 600,
-            len: 600,
-            tail,
-            offload: Offload::default(),
-            packets: 1,
-            port: 0,
-            slot: SHARED,
-        };
+        let frame = Frame::whole(buf, 600);
         a.transmit(&mut pool, &batch, &frame).unwrap();
         assert_eq!(
             (

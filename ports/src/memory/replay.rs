@@ -4,7 +4,7 @@ use std::io;
 
 use ringway_packet::offload::Offload;
 
-use crate::frame::{Batch, Frame, SHARED, Tail};
+use crate::frame::{Batch, Frame};
 use crate::pool::{HEADROOM, Pool};
 use crate::port::{Port, TransmitError};
 
@@ -97,17 +97,11 @@ impl Port for Replay {
                 )));
             };
             room.copy_from_slice(&source.bytes);
-            let len = len as u32;
             let frame = Frame {
-                buf: buf.id(),
-                start: HEADROOM as u32,
-                linear: len,
-                len,
-                tail: Tail::default(),
                 offload: source.offload,
                 packets: source.packets,
                 port: source.port,
-                slot: SHARED,
+                ..Frame::whole(buf.id(), len as u32)
             };
             if let Err(buf) = batch.push(frame, buf) {
                 pool.free(buf);

@@ -1,9 +1,12 @@
-//! Capture files in the classic pcap format (draft-ietf-opsawg-pcap), Ethernet link type.
+//! Capture files, Ethernet link type: the classic pcap format (draft-ietf-opsawg-pcap) is written and read, pcapng
+//! read; how a capture writes that: [`ng`].
 //!
-//! A file begins with 24 bytes: magic (0xa1b2c3d4 = microseconds, 0xa1b23c4d = nanoseconds, in the byte
+//! A classic file begins with 24 bytes: magic (0xa1b2c3d4 = microseconds, 0xa1b23c4d = nanoseconds, in the byte
 //! order of the writer), version 2.4, two zeroes, snap length, link type. Each packet has 16 bytes before
 //! it: seconds, fraction, bytes captured, bytes on the wire.
 
+pub mod ng;
+mod ng_reader;
 mod reader;
 mod writer;
 

@@ -3,6 +3,8 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
+use super::ng::SECTION;
+use super::ng_reader::Blocks;
 use super::{FILE_HEADER, LINKTYPE_ETHERNET, MAGIC_MICROS, MAGIC_NANOS, MAX_PACKET, PACKET_HEADER};
 
 /// One packet of a file.
@@ -20,9 +22,7 @@ pub struct Packet<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum PcapError {
     /// Not a pcap file.
-    #[error(
-        "magic number {0:#010x} is not that of a pcap file (pcapng is not supported; `editcap -F pcap` converts)"
-    )]
+    #[error("magic number {0:#010x} is that of neither a pcap nor a pcapng file")]
     Magic(
         /// As read, little endian.
         u32,
@@ -49,6 +49,12 @@ pub enum PcapError {
         /// What it claims.
         claimed: u32,
     },
+    /// A block of a pcapng file is not as it should be.
+    #[error("the block of packet {index} is damaged")]
+    Block {
+        /// Number of the packet from 0.
+        index: u64,
+    },
     /// The file ends within a packet (or its file header).
     #[error("the file ends within packet {index}")]
     Truncated {
@@ -60,10 +66,21 @@ pub enum PcapError {
     Io(#[from] io::Error),
 }
 
-/// Reads packets from a pcap file of either byte order and time unit.
+/// Reads packets from a pcap or pcapng file of either byte order and any time unit.
 #[derive(Debug)]
 pub struct Reader<R> {
     input: R,
+    format: Format,
+}
+
+#[derive(Debug)]
+enum Format {
+    Classic(Classic),
+    Blocks(Blocks),
+}
+
+#[derive(Debug)]
+struct Classic {
     big_endian: bool,
     nanos: bool,
     index: u64,
@@ -77,7 +94,15 @@ impl<R: Read> Reader<R> {
     /// The input is not a pcap file of Ethernet frames, or cannot be read.
     pub fn new(mut input: R) -> Result<Reader<R>, PcapError> {
         let mut header = [0u8; FILE_HEADER];
-        if fill(&mut input, &mut header)? != FILE_HEADER {
+        let (magic, rest) = header.split_at_mut(4);
+        if fill(&mut input, magic)? != 4 {
+            return Err(PcapError::Truncated { index: 0 });
+        }
+        if word(magic, 0, false) == SECTION {
+            let format = Format::Blocks(Blocks::default());
+            return Ok(Reader { input, format });
+        }
+        if fill(&mut input, rest)? != rest.len() {
             return Err(PcapError::Truncated { index: 0 });
         }
         let little = word(&header, 0, false);
@@ -103,13 +128,13 @@ impl<R: Read> Reader<R> {
         if link != LINKTYPE_ETHERNET {
             return Err(PcapError::LinkType(link));
         }
-        Ok(Reader {
-            input,
+        let format = Format::Classic(Classic {
             big_endian,
             nanos,
             index: 0,
             buffer: Vec::new(),
-        })
+        });
+        Ok(Reader { input, format })
     }
 
     /// The next packet; `None` at the end of the file.
@@ -117,8 +142,17 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// The file is damaged or cannot be read; what follows is lost.
     pub fn next_packet(&mut self) -> Result<Option<Packet<'_>>, PcapError> {
+        match &mut self.format {
+            Format::Classic(classic) => classic.next(&mut self.input),
+            Format::Blocks(blocks) => blocks.next(&mut self.input),
+        }
+    }
+}
+
+impl Classic {
+    fn next(&mut self, input: &mut impl Read) -> Result<Option<Packet<'_>>, PcapError> {
         let mut header = [0u8; PACKET_HEADER];
-        match fill(&mut self.input, &mut header)? {
+        match fill(input, &mut header)? {
             0 => return Ok(None),
             PACKET_HEADER => {}
             _ => return Err(PcapError::Truncated { index: self.index }),
@@ -136,7 +170,7 @@ impl<R: Read> Reader<R> {
             Duration::from_secs(field(0).into()) + Duration::from_nanos(u64::from(field(4)) * unit);
         let original_len = field(12);
         self.buffer.resize(claimed as usize, 0);
-        if fill(&mut self.input, &mut self.buffer)? != self.buffer.len() {
+        if fill(input, &mut self.buffer)? != self.buffer.len() {
             return Err(PcapError::Truncated { index: self.index });
         }
         self.index += 1;
@@ -148,7 +182,7 @@ impl<R: Read> Reader<R> {
     }
 }
 
-fn word(bytes: &[u8], at: usize, big_endian: bool) -> u32 {
+pub(super) fn word(bytes: &[u8], at: usize, big_endian: bool) -> u32 {
     let word = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
     if big_endian {
         u32::from_be_bytes(word)
@@ -157,8 +191,13 @@ fn word(bytes: &[u8], at: usize, big_endian: bool) -> u32 {
     }
 }
 
+pub(super) fn half(bytes: &[u8], at: usize, big_endian: bool) -> u16 {
+    let half = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    if big_endian { half } else { half.swap_bytes() }
+}
+
 /// Reads until `buffer` is full or the input ends; returns the bytes read.
-fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+pub(super) fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match input.read(&mut buffer[filled..]) {
@@ -240,7 +279,7 @@ mod tests {
     #[test]
     fn refuses_what_is_not_ethernet_pcap() {
         let refused = |bytes: &[u8]| Reader::new(bytes).expect_err("refused").to_string();
-        assert!(refused(&file(false, 0x0a0d_0d0a, 1, &[])).contains("0x0a0d0d0a"));
+        assert!(refused(&file(false, 0x0a0d_0d0b, 1, &[])).contains("0x0a0d0d0b"));
         assert!(refused(&file(false, MAGIC_MICROS, 101, &[])).contains("link type 101"));
         assert!(refused(&[0xd4, 0xc3]).contains("ends"));
         let mut old = file(true, MAGIC_MICROS, 1, &[]);
@@ -259,7 +298,10 @@ mod tests {
                 claimed: u32::MAX
             })
         ));
-        assert!(reader.buffer.capacity() < 1000);
+        let Format::Classic(classic) = &reader.format else {
+            panic!("{reader:?}");
+        };
+        assert!(classic.buffer.capacity() < 1000);
     }
 
     #[test]

@@ -19,7 +19,8 @@ struct Entry {
     name: Name,
 }
 
-/// Empties the error queue of `socket`: counts ICMP errors and learns path MTUs. Returns the entries read.
+/// Empties the error queue of `socket`: counts ICMP errors, learns path MTUs and who is unreachable. Returns the
+/// entries read.
 pub(super) fn drain(socket: &OwnedFd, report: &mut TxReport) -> usize {
     for count in 0..MAX_ENTRIES {
         let Some(entry) = next(socket) else {
@@ -31,10 +32,10 @@ pub(super) fn drain(socket: &OwnedFd, report: &mut TxReport) -> usize {
         ) {
             report.icmp_errors += 1;
         }
-        if entry.errno == libc::EMSGSIZE
-            && let Some(dest) = entry.name.dest()
-        {
-            report.learn(dest.into(), entry.info);
+        match entry.name.dest() {
+            Some(dest) if entry.errno == libc::EMSGSIZE => report.learn(dest.into(), entry.info),
+            Some(dest) => report.heard(dest.into(), entry.errno),
+            None => {}
         }
     }
     MAX_ENTRIES

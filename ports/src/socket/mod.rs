@@ -23,6 +23,7 @@ mod cmsg;
 mod config;
 mod errors;
 mod holder;
+mod meminfo;
 mod open;
 mod queue;
 mod receive;
@@ -34,10 +35,11 @@ use std::os::fd::OwnedFd;
 
 pub use config::{Granted, PathMtu, SocketConfig, SocketError, UdpChecksum};
 pub use holder::PortHolder;
+pub use meminfo::dropped;
 pub use open::{MAX_TX_PORTS, open_fds, probe};
 pub use queue::{MAX_DATAGRAMS_PER_MESSAGE, MAX_MESSAGE_BYTES, Piece, QueueFull, Src};
 pub use receive::{Datagrams, Received, RxCounters};
-pub use report::{GsoDisabled, PathMtuNews, TxDrops, TxReport, least_mtu};
+pub use report::{GsoDisabled, PathMtuNews, TxDrops, TxReport, UnreachableNews, least_mtu};
 
 use crate::pool::Pool;
 

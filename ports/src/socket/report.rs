@@ -23,6 +23,15 @@ pub struct PathMtuNews {
     pub mtu: u32,
 }
 
+/// A destination that is said to be unreachable.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct UnreachableNews {
+    /// Address of the peer.
+    pub dest: IpAddr,
+    /// The error number: of ICMP (`ECONNREFUSED`, `EHOSTUNREACH`, …), or of a send for which there is no route.
+    pub errno: i32,
+}
+
 /// Segmentation offload was switched off.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct GsoDisabled {
@@ -74,6 +83,8 @@ pub struct TxReport {
     pub path_mtu: Vec<PathMtuNews>,
     /// Path MTUs claimed that no path has ([`least_mtu`]), and that were therefore not believed.
     pub path_mtu_ignored: u64,
+    /// Destinations that are said to be unreachable, each once; at most 64 are kept.
+    pub unreachable: Vec<UnreachableNews>,
     /// Set when segmentation offload was switched off, once in the life of an underlay.
     pub gso_disabled: Option<GsoDisabled>,
     /// The error number of the latest `unreachable` or `other` drop; 0 = none.
@@ -93,6 +104,7 @@ impl TxReport {
             icmp_errors: 0,
             path_mtu: Vec::with_capacity(Self::MAX_NEWS),
             path_mtu_ignored: 0,
+            unreachable: Vec::with_capacity(Self::MAX_NEWS),
             gso_disabled: None,
             last_errno: 0,
         }
@@ -102,9 +114,12 @@ impl TxReport {
     pub fn clear(&mut self) {
         let mut path_mtu = std::mem::take(&mut self.path_mtu);
         path_mtu.clear();
+        let mut unreachable = std::mem::take(&mut self.unreachable);
+        unreachable.clear();
         *self = TxReport {
             path_mtu,
             path_mtu_ignored: 0,
+            unreachable,
             messages: 0,
             datagrams: 0,
             bytes: 0,
@@ -132,6 +147,14 @@ impl TxReport {
             known.mtu = mtu;
         } else if self.path_mtu.len() < Self::MAX_NEWS {
             self.path_mtu.push(PathMtuNews { dest, mtu });
+        }
+    }
+
+    /// Notes what an error says of a destination, if it says that it is unreachable.
+    pub(super) fn heard(&mut self, dest: IpAddr, errno: i32) {
+        let known = self.unreachable.iter().any(|news| news.dest == dest);
+        if is_unreachable(errno) && !known && self.unreachable.len() < Self::MAX_NEWS {
+            self.unreachable.push(UnreachableNews { dest, errno });
         }
     }
 

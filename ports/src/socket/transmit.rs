@@ -291,7 +291,10 @@ impl Transmitter {
             report.sent(std::slice::from_ref(message));
             return None;
         };
-        errors::drain(socket, report);
+        // An ICMP error names its destination itself; it may be another than this message's.
+        if errors::drain(socket, report) == 0 {
+            report.heard(message.dest.into(), errno);
+        }
         report.lost(errno, u64::from(message.datagrams));
         Some(errno)
     }

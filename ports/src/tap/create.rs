@@ -4,12 +4,17 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ringway_packet::offload::VNET_HDR_LEN;
 
 use crate::sys;
 
 const DEVICE: &str = "/dev/net/tun";
+/// How long [`delete`] waits for others to let go, and between its tries.
+const PATIENCE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// How a TAP is made.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
@@ -172,14 +177,22 @@ pub fn open_queue(name: &str, multi_queue: bool) -> Result<Opened, TapError> {
 }
 
 /// Deletes the persistent TAP `name` of the calling thread's network namespace, once no other queue of it
-/// is attached.
+/// is attached. One that is in use is waited for half a second: a process that has just ended has its
+/// descriptors closed a little later, and a child of it has them all until it runs its own program.
 ///
 /// # Errors
 /// As [`open_queue`]: the interface must be there, be a TAP and not be in use.
 pub fn delete(name: &str) -> Result<(), TapError> {
-    let opened = match open_queue(name, false) {
-        Err(TapError::QueueMode { .. }) => open_queue(name, true)?,
-        other => other?,
+    let begin = Instant::now();
+    let opened = loop {
+        let opened = match open_queue(name, false) {
+            Err(TapError::QueueMode { .. }) => open_queue(name, true),
+            other => other,
+        };
+        match opened {
+            Err(TapError::Busy { .. }) if begin.elapsed() < PATIENCE => thread::sleep(PAUSE),
+            other => break other?,
+        }
     };
     unpersist(opened.fd.as_fd()).map_err(request("TUNSETPERSIST", name))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ringway_packet::offload::{Gso, Offload, VNET_HDR_LEN};
 
-use crate::frame::{Batch, Frame, SHARED, Tail};
+use crate::frame::{Batch, Frame};
 use crate::pool::{HEADROOM, Pool};
 use crate::port::{Port, TransmitError};
 use crate::sys;
@@ -123,15 +123,10 @@ impl Port for Tap {
             };
             let len = (length - VNET_HDR_LEN) as u32;
             let frame = Frame {
-                buf: buf.id(),
-                start: HEADROOM as u32,
-                linear: len,
-                len,
-                tail: Tail::default(),
                 offload,
                 packets,
                 port: self.port,
-                slot: SHARED,
+                ..Frame::whole(buf.id(), len)
             };
             if let Err(buf) = batch.push(frame, buf) {
                 pool.free(buf);
