@@ -3,11 +3,12 @@
 //! who calls says what shall be.
 
 pub mod before;
+pub mod bridge;
 pub mod gso;
 pub mod mac;
 pub mod netlink;
 pub mod netns;
-mod network;
+pub mod network;
 pub mod next_hop;
 pub mod node;
 pub mod pod;

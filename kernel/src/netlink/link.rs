@@ -109,6 +109,23 @@ fn xdp_program(attributes: &[LinkXdp]) -> Option<u32> {
     attributes.iter().filter_map(rank).min().map(|(_, id)| id)
 }
 
+/// What a link has lost, in packets (`IFLA_STATS64`, linux/if_link.h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkLosses {
+    /// Received, and dropped for want of room or of anybody who wants it.
+    pub rx_dropped: u64,
+    /// Received by the device, for which its host had no buffer.
+    pub rx_missed: u64,
+    /// Lost in the device's receive queue.
+    pub rx_fifo: u64,
+    /// Received broken: checksum, length, line.
+    pub rx_errors: u64,
+    /// To be sent, and dropped for want of room.
+    pub tx_dropped: u64,
+    /// Not sent for an error of the device.
+    pub tx_errors: u64,
+}
+
 /// Settings to change on a link; `None` leaves one as it is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LinkChange<'a> {
@@ -174,6 +191,38 @@ impl Netlink {
             Err(e) if e.errno() == Some(libc::ENODEV) => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// What the link called `name` has lost, or [`NetlinkError::NoLink`].
+    pub fn link_losses(&mut self, name: &str) -> Result<LinkLosses, NetlinkError> {
+        let no_link = || NetlinkError::NoLink {
+            name: name.to_owned(),
+        };
+        let mut message = LinkMessage::default();
+        message
+            .attributes
+            .push(LinkAttribute::IfName(name.to_owned()));
+        let what = || format!("reading the statistics of interface {name}");
+        let answers = match self.request(what, RouteNetlinkMessage::GetLink(message), 0) {
+            Err(e) if e.errno() == Some(libc::ENODEV) => return Err(no_link()),
+            answers => answers?,
+        };
+        let mut attributes = answers.into_iter().flat_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => link.attributes,
+            _ => Vec::new(),
+        });
+        let losses = attributes.find_map(|attribute| match attribute {
+            LinkAttribute::Stats64(stats) => Some(LinkLosses {
+                rx_dropped: stats.rx_dropped,
+                rx_missed: stats.rx_missed_errors,
+                rx_fifo: stats.rx_fifo_errors,
+                rx_errors: stats.rx_errors,
+                tx_dropped: stats.tx_dropped,
+                tx_errors: stats.tx_errors,
+            }),
+            _ => None,
+        });
+        losses.ok_or_else(no_link)
     }
 
     /// Every link of the namespace.

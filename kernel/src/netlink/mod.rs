@@ -15,6 +15,7 @@ mod error;
 mod exchange;
 mod link;
 mod neighbour;
+mod overlay;
 mod qdisc;
 mod route;
 mod route_to;
@@ -29,8 +30,9 @@ use exchange::Exchange;
 
 pub use address::{Address, Lifetime};
 pub use error::NetlinkError;
-pub use link::{Link, LinkChange, OperState};
+pub use link::{Link, LinkChange, LinkLosses, OperState};
 pub use neighbour::{Neighbour, NeighbourState};
+pub use overlay::{Overlay, OverlayKind};
 pub use route::{Foreign, Route, STATIC};
 pub use route_to::{RouteTo, Unroutable};
 pub use tap::Tap;

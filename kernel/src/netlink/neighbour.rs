@@ -20,10 +20,10 @@
 use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use ringway_packet::mac::MacAddr;
 
 use super::address::family;
@@ -161,5 +161,56 @@ impl Netlink {
         let what = || format!("probing neighbour {ip} on interface {index}");
         let message = RouteNetlinkMessage::NewNeighbour(message);
         self.request(what, message, NLM_F_CREATE).map(drop)
+    }
+
+    /// IPv6 addresses for which a link answers neighbour discovery although it does not have them, where its
+    /// `proxy_ndp` is on.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn proxies(&mut self, index: u32) -> Result<Vec<IpAddr>, NetlinkError> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Inet6;
+        // Has the kernel list these instead of neighbours (`neigh_dump_info`, net/core/neighbour.c).
+        message.header.flags = NeighbourFlags::Proxy;
+        let message = RouteNetlinkMessage::GetNeighbour(message);
+        let answers = self.request(|| "listing proxied addresses".into(), message, NLM_F_DUMP)?;
+        Ok(answers
+            .iter()
+            .filter_map(|m| match m {
+                RouteNetlinkMessage::NewNeighbour(n) if n.header.ifindex == index => {
+                    Neighbour::from_message(n).map(|n| n.ip)
+                }
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Has a link answer for one more.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_proxy(&mut self, index: u32, ip: IpAddr) -> Result<(), NetlinkError> {
+        let mut message = message(index, ip);
+        message.header.flags = NeighbourFlags::Proxy;
+        let what = || format!("answering for {ip} on interface {index}");
+        let message = RouteNetlinkMessage::NewNeighbour(message);
+        self.request(what, message, NLM_F_CREATE | NLM_F_REPLACE)
+            .map(drop)
+    }
+
+    /// Has it no longer do so; nothing happens when it did not.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn remove_proxy(&mut self, index: u32, ip: IpAddr) -> Result<(), NetlinkError> {
+        let mut message = message(index, ip);
+        message.header.flags = NeighbourFlags::Proxy;
+        let what = || format!("no longer answering for {ip} on interface {index}");
+        let message = RouteNetlinkMessage::DelNeighbour(message);
+        match self.request(what, message, 0) {
+            Err(e) if e.errno() == Some(libc::ENOENT) => Ok(()),
+            other => other.map(drop),
+        }
     }
 }

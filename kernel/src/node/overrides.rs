@@ -20,7 +20,7 @@ use ringway_tables::Cidr;
 
 use super::routes::{Destination, Lead};
 use crate::netlink::{Foreign, Netlink, NetlinkError};
-use crate::reconcile::{By, Condition, Wanted};
+use crate::reconcile::{By, Condition, OWNER, Wanted};
 
 /// How often it is looked although nobody has told of a change.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -28,6 +28,8 @@ const PERIOD: Duration = Duration::from_secs(30);
 /// million routes.
 const SHARE: u32 = 100;
 const IDLE_SHARE: u32 = 1000;
+/// `RTPROT_KERNEL`, linux/rtnetlink.h: made by the kernel for an address.
+const KERNEL: u8 = 2;
 /// Routes that are named one by one.
 const LISTED: usize = 16;
 
@@ -136,8 +138,19 @@ fn find(
         ours.next()
     };
     let mut inside = Vec::new();
+    // Ours to pods that are still on another plugin's bridge (`crate::bridge`).
+    let ours_by_bridge = |route: &Foreign| {
+        route.protocol == OWNER && route.prefix_len == host_len(route.destination)
+    };
+    // Of an address that the node itself has, which the local table leads to before any other.
+    let nodes_own = |route: &Foreign| {
+        route.protocol == KERNEL && route.prefix_len == host_len(route.destination)
+    };
     netlink.each_foreign(index, |route| {
-        if let Some(ours) = around(&route) {
+        if !ours_by_bridge(&route)
+            && !nodes_own(&route)
+            && let Some(ours) = around(&route)
+        {
             inside.push((route, ours));
         }
     })?;
@@ -146,6 +159,11 @@ fn find(
         !same || route.tos != 0 || goes_first(netlink, route, *ours)
     });
     Ok(inside)
+}
+
+/// Prefix length of a single address.
+fn host_len(ip: IpAddr) -> u8 {
+    if ip.is_ipv6() { 128 } else { 32 }
 }
 
 /// Whether a route to the same network goes before ours, by the kernel's own word. The address that is asked for

@@ -428,6 +428,12 @@ fn a_route_of_somebody_else_that_goes_before_ours_is_named() {
         );
         ip("addr del 10.77.1.77/25 dev under0");
         assert_eq!(named(Change::Addresses), []);
+        // One without others beside it is the node's own, and local before anything: a bridge that was narrowed.
+        ip("addr add fd77:1::77/128 dev under0 nodad");
+        ip("addr add 10.77.1.77/32 dev under0");
+        assert_eq!(named(Change::Addresses), []);
+        ip("addr del fd77:1::77/128 dev under0");
+        ip("addr del 10.77.1.77/32 dev under0");
         // What is wider, elsewhere, or behind ours takes nothing.
         for route in [
             "default dev under0",

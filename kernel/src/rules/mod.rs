@@ -41,6 +41,7 @@ use ringway_tables::Cidr;
 pub use desired::{Desired, TABLE};
 pub use error::RulesError;
 pub use listeners::find as listener;
+pub use nft::printed;
 pub use ports::{HostPort, HostPorts, Mapping, PortError, Protocol};
 pub use render::render;
 use watch::{Changed, Watch};

@@ -43,7 +43,12 @@ pub(super) fn list(table: &str) -> Option<String> {
 
 /// What `nft ARGUMENTS` prints.
 pub(super) fn output(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("nft")
+    printed("nft", arguments)
+}
+
+/// What a program prints; `None` if it cannot be run, or fails.
+pub fn printed(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::null())
