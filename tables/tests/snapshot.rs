@@ -644,3 +644,51 @@ fn beyond_the_limits_there_is_a_refusal_and_no_shared_number() {
     s.remove_port(PortId(77));
     assert_eq!(s.free_port(), Ok(PortId(77)));
 }
+
+#[test]
+fn pods_behind_the_node_lead_to_its_stack_and_take_nothing_from_anybody() {
+    let mut s = cluster();
+    let before = contents(&s);
+    let behind = ["10.77.1.7", "fd77:1::7"].map(addr);
+    // A pod's, the gateway's, a peer's, and one of no network are left out.
+    let others = [
+        "10.77.1.2",
+        "10.77.1.1",
+        "10.77.1.0",
+        "10.77.2.7",
+        "192.0.2.1",
+    ]
+    .map(addr);
+    let all: Vec<u128> = behind.iter().chain(&others).copied().collect();
+    assert!(s.set_behind(&all));
+    assert!(!s.set_behind(&all));
+    assert_eq!(s.behind(), behind);
+    for at in behind {
+        assert_eq!(s.route(at), NODE);
+        assert_eq!(s.neighbours.get(at), Some(GATEWAY_MAC));
+    }
+    assert_eq!(s.route(addr("10.77.1.2")), Some(Target::Port(PortId(1))));
+    assert_eq!(s.route(addr("10.77.2.7")), path(PathId(0)));
+    // No pod of ours gets the address meanwhile.
+    let mut taken = pod(7);
+    taken.mac = MacAddr([0x0e, 0, 0, 0, 0, 7]);
+    let refused = s.add_port(PortId(9), taken.clone()).unwrap_err();
+    assert!(
+        matches!(refused, TableError::DuplicateAddress { .. }),
+        "{refused}"
+    );
+    // What the node is may change under them.
+    let mut node = node1();
+    node.vtep_mac = MacAddr([0x0e, 0, 0, 0, 0, 1]);
+    s.set_node(node).unwrap();
+    assert_eq!(s.route(behind[0]), NODE);
+    s.set_node(node1()).unwrap();
+    assert!(s.set_behind(&behind[..1]));
+    assert_eq!(s.route(behind[1]), Some(Target::Unreachable));
+    assert!(s.set_behind(&[]));
+    assert_eq!(contents(&s), before);
+    s.add_port(PortId(9), taken).unwrap();
+    // A port that came first keeps its address.
+    assert!(!s.set_behind(&[addr("10.77.1.7")]));
+    assert_eq!(s.route(addr("10.77.1.7")), Some(Target::Port(PortId(9))));
+}

@@ -8,12 +8,14 @@
 //! |----------|------|--------|------------|---------|
 //! | node     |      | its CIDRs → unreachable; gateways, the link-local one too, network addresses → port 0 | the same addresses → gateway MAC | |
 //! | port     | MAC → port | each address → port | each address → MAC | |
+//! | behind   |      | each address → port 0 | each address → gateway MAC | |
 //! | peer     |      | its CIDRs → path of that family | | each underlay address → peer |
 //! | routes   |      | prefix → path of that family | | |
 //!
 //! Prefixes may lie in one another, and the longest decides. Each has one target: a node's CIDR of a peer, a
 //! borrowed address in our own, one in another peer's.
 
+mod behind;
 mod node;
 mod peers;
 mod ports;
@@ -68,6 +70,8 @@ pub struct Snapshot {
     peer_paths: Chunked<[Option<PathId>; 2]>,
     /// Peers by name.
     names: Arc<BTreeMap<Arc<str>, PeerId>>,
+    /// Addresses of pods behind the node's stack.
+    behind: Arc<[u128]>,
     /// Outer addresses in use.
     outer: Claims,
     least_mtu: u16,
