@@ -1,7 +1,7 @@
 //! Stage 2. Admission: is the sender who it says it is?
 
 use ringway_encap::{Carries, Encap};
-use ringway_packet::addr::unmap;
+use ringway_packet::addr::{mapped, unmap};
 use ringway_packet::offload::{Checksum, Offload};
 use ringway_packet::parse::{L3, Parsed};
 use ringway_packet::proto;
@@ -10,6 +10,7 @@ use ringway_tables::{PeerId, Port, Snapshot, Target};
 use crate::bytes::{be32, is_link_local, is_multicast6, mac};
 use crate::frame::Origin;
 use crate::reason::{DropReason, IgnoreReason};
+use crate::trace::Step;
 use crate::verdict::Stage;
 
 /// A frame from a pod: from the pod's own MAC and address. Admitted besides: `::` to
@@ -58,6 +59,25 @@ pub(crate) fn pod(port: &Port, head: &[u8], parsed: &Parsed) -> Stage<()> {
         }
         L3::Other => Err(DropReason::UnknownEthertype.into()),
     }
+}
+
+/// Who a frame says it is from, as [`pod`] looks at it.
+pub(crate) fn sender(head: &[u8], parsed: &Parsed) -> Step {
+    let arp = || be32(head, usize::from(parsed.l3_off) + 14);
+    let address = match parsed.l3 {
+        L3::Arp => Some(mapped(arp())),
+        _ => parsed.addresses().map(|(from, _)| from),
+    };
+    Step::Sender(mac(head, 6), address)
+}
+
+/// To which VTEP a peer has sent a frame, as [`peer`] looks at it.
+pub(crate) fn vtep(snapshot: &Snapshot, head: &[u8], parsed: &Parsed) -> Step {
+    let own = match parsed.l3 {
+        L3::Ipv6 => snapshot.node.vtep_mac6,
+        _ => snapshot.node.vtep_mac,
+    };
+    Step::Vtep(mac(head, 0), own)
 }
 
 /// Offload metadata, which whoever has a raw socket in a pod chooses freely. A checksum to be done

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::counters::Counters;
 use crate::limiter::Limiter;
 use crate::outbox::Outbox;
+use crate::probe::answers::Probes;
 use crate::returns::Returns;
 
 /// What stages read and write besides the frame and the tables.
@@ -13,6 +14,7 @@ pub(crate) struct Context {
     pub(crate) outbox: Outbox,
     /// Of the ICMP errors among them.
     pub(crate) limiter: Limiter,
+    pub(crate) probes: Probes,
     pub(crate) counters: Arc<Counters>,
     /// Flows whose answers return to the node.
     pub(crate) returns: Arc<Returns>,

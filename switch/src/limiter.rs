@@ -1,9 +1,9 @@
-//! Rate limit of the ICMP errors that the switch sends.
+//! Rate limits of what the switch sends by itself: ICMP errors, answers to probes.
 //!
 //! Token buckets in a small fixed table, chosen by where the offending frame came from, so that
 //! one pod's scan does not silence the errors that another pod's path-MTU discovery needs.
 
-/// Buckets; sources that fall into the same one share it.
+/// Buckets of ICMP errors; sources that fall into the same one share it.
 const BUCKETS: usize = 256;
 /// Errors that may be sent at once.
 const BURST: u32 = 50;
@@ -18,31 +18,42 @@ struct Bucket {
 
 /// The table of buckets.
 pub(crate) struct Limiter {
-    buckets: [Bucket; BUCKETS],
+    buckets: Box<[Bucket]>,
+    burst: u32,
+    interval_ns: u64,
 }
 
 impl Default for Limiter {
     fn default() -> Self {
-        Limiter {
-            buckets: [Bucket {
-                tokens: BURST,
-                refilled: 0,
-            }; BUCKETS],
-        }
+        Limiter::new(BUCKETS, BURST, INTERVAL_NS)
     }
 }
 
 impl Limiter {
-    /// Whether one more error may be sent because of `source` at `now` (nanoseconds, monotonic).
+    /// So many buckets; `burst` at once, and one more in each `interval_ns` nanoseconds.
+    pub(crate) fn new(buckets: usize, burst: u32, interval_ns: u64) -> Self {
+        let full = Bucket {
+            tokens: burst,
+            refilled: 0,
+        };
+        Limiter {
+            buckets: vec![full; buckets].into(),
+            burst,
+            interval_ns,
+        }
+    }
+
+    /// Whether one more may be sent because of `source` at `now` (nanoseconds, monotonic).
     pub(crate) fn allow(&mut self, source: u32, now: u64) -> bool {
-        let bucket = &mut self.buckets[source as usize % BUCKETS];
-        let earned = now.saturating_sub(bucket.refilled) / INTERVAL_NS;
+        let at = source as usize % self.buckets.len();
+        let bucket = &mut self.buckets[at];
+        let earned = now.saturating_sub(bucket.refilled) / self.interval_ns;
         if earned > 0 {
             bucket.tokens = bucket
                 .tokens
-                .saturating_add(earned.min(u64::from(BURST)) as u32)
-                .min(BURST);
-            bucket.refilled += earned * INTERVAL_NS;
+                .saturating_add(earned.min(u64::from(self.burst)) as u32)
+                .min(self.burst);
+            bucket.refilled += earned * self.interval_ns;
         }
         if bucket.tokens == 0 {
             return false;

@@ -27,6 +27,25 @@ pub(crate) fn by_address<S: Sink>(
         L3::Ipv4 => snapshot.routes4.lookup(parsed.dst4()),
         _ => snapshot.routes6.lookup(parsed.dst6()),
     };
-    sink.step(|| Step::Route(parsed.addresses().map_or(0, |(_, to)| to), target));
+    sink.step(|| {
+        let to = parsed.addresses().map_or(0, |(_, to)| to);
+        let found = match parsed.l3 {
+            L3::Ipv4 => snapshot.routes4.lookup_prefix(parsed.dst4()),
+            _ => snapshot.routes6.lookup_prefix(parsed.dst6()),
+        };
+        debug_assert_eq!(found.map(|(_, target)| target), target);
+        Step::Route(to, found)
+    });
     target
+}
+
+/// The way back to a packet's source.
+pub(crate) fn back(snapshot: &Snapshot, parsed: &Parsed) -> Step {
+    let from = parsed.addresses().map_or(0, |(from, _)| from);
+    let found = match parsed.l3 {
+        L3::Ipv4 => snapshot.routes4.lookup_prefix(parsed.src4()),
+        L3::Ipv6 => snapshot.routes6.lookup_prefix(parsed.src6()),
+        L3::Arp | L3::Other => None,
+    };
+    Step::Back(from, found)
 }

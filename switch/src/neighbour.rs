@@ -95,6 +95,7 @@ fn answer_arp<S: Sink>(
         return IgnoreReason::DuplicateAddressProbe.into();
     }
     let known = snapshot.neighbours.get(addr::mapped(target));
+    sink.step(|| Step::Neighbour(addr::mapped(target), known));
     let beyond = sender != 0
         && entry.kind == PortKind::Pod
         && is_beyond(snapshot, addr::mapped(target))
@@ -130,6 +131,7 @@ fn answer_solicitation<S: Sink>(
         && !is_link_local(target)
         && !is_martian6(target);
     let known = snapshot.neighbours.get(target);
+    sink.step(|| Step::Neighbour(target, known));
     let Some(answer) = known.or(beyond.then_some(snapshot.node.gateway_mac)) else {
         // Nobody else has a link-local address that the tables know; probes for one are unanswered.
         return if source == 0 || is_link_local(target) {

@@ -16,6 +16,7 @@
 
 use std::sync::Arc;
 
+use ringway_encap::Carries;
 use ringway_packet::buffers::Buffers;
 use ringway_packet::mac::MacAddr;
 use ringway_packet::offload::Offload;
@@ -30,11 +31,13 @@ use crate::frame::{Frame, Origin};
 use crate::limiter::Limiter;
 use crate::outbox::Outbox;
 use crate::packet::Packet;
+use crate::probe;
+use crate::probe::answers::Probes;
 use crate::reason::{DropReason, reason_of};
 use crate::returns::Returns;
 use crate::trace::{Sink, Step};
 use crate::verdict::{Stage, Verdict};
-use crate::{admit, icmp, judge, neighbour, priority, rewrite};
+use crate::{admit, icmp, judge, lookup, neighbour, priority, rewrite};
 
 /// The pipeline of one worker.
 pub struct Pipeline {
@@ -69,6 +72,7 @@ impl Pipeline {
         let cx = Context {
             outbox: Outbox::default(),
             limiter: Limiter::default(),
+            probes: Probes::default(),
             counters,
             returns: Arc::default(),
             now: 0,
@@ -92,6 +96,17 @@ impl Pipeline {
         &mut self.cx.outbox
     }
 
+    /// Answers to this node's probes that have come.
+    #[inline]
+    pub fn has_probe_answers(&self) -> bool {
+        self.cx.probes.has_answers()
+    }
+
+    /// Takes them.
+    pub fn take_probe_answers(&mut self, each: impl FnMut(probe::Answer)) {
+        self.cx.probes.take(each);
+    }
+
     /// Leaves a frame in the outbox that tells the port `to` that `ip` (IPv4 mapped) is at `mac` from now on;
     /// `false` when there is no room.
     pub fn announce(&mut self, to: PortId, ip: u128, mac: MacAddr) -> bool {
@@ -109,6 +124,7 @@ impl Pipeline {
         sink: &mut S,
     ) -> Verdict {
         self.cx.now = now;
+        sink.arrived(|| (packet.head(), packet.len));
         sink.step(|| Step::FromPort(port));
         let bytes = packet.len;
         let verdict = self
@@ -151,6 +167,7 @@ impl Pipeline {
         sink: &mut S,
     ) -> Stage<Verdict> {
         snapshot.port(port).ok_or(DropReason::UnknownPort)?;
+        sink.step(|| Step::Untagged(parsed.vlan_tags));
         match packet.head()[..6] == snapshot.node.gateway_mac.0 {
             true => priority::untag(packet, &mut parsed)?,
             false => priority::accept(packet.head(), &mut parsed)?,
@@ -170,6 +187,7 @@ impl Pipeline {
         // 2. Admit: is this frame the port's own?
         let entry = snapshot.port(port).ok_or(DropReason::UnknownPort)?;
         if entry.kind == PortKind::Pod {
+            sink.step(|| admit::sender(packet.head(), parsed));
             admit::pod(entry, packet.head(), parsed)?;
         }
         admit::offload(&packet.offload, parsed)?;
@@ -246,6 +264,7 @@ impl Pipeline {
             packets: inner.packets,
             offload: inner.offload,
         };
+        sink.arrived(|| (packet.head(), packet.len));
         let verdict = self
             .peer_stages(snapshot, inner, &mut packet, sink)
             .unwrap_or_else(|v| v);
@@ -286,10 +305,16 @@ impl Pipeline {
         }
         if let Some(parsed) = inner.parsed {
             sink.step(|| Step::Parsed(parsed));
+            if inner.carries == Carries::Frames {
+                sink.step(|| admit::vtep(snapshot, packet.head(), &parsed));
+            }
+            sink.step(|| lookup::back(snapshot, &parsed));
         }
         let (origin, parsed) = match (inner.fate, &inner.parsed) {
             (Fate::Admitted(origin), Some(parsed)) => (origin, parsed),
-            (Fate::Refused(reason) | Fate::Unopened(reason), _) => return Err(reason.into()),
+            (Fate::Refused(reason) | Fate::Unopened(reason), _) => {
+                return self.refused(snapshot, inner, packet.head(), reason);
+            }
             // Cannot be: what was not parsed was refused.
             (Fate::Admitted(_), None) => return Err(DropReason::MalformedEthernet.into()),
         };
@@ -301,6 +326,26 @@ impl Pipeline {
         };
         // 4 to 7.
         route(&mut self.cx, snapshot, &mut frame, sink)
+    }
+
+    /// A frame from a peer that was not admitted: a probe has nobody's source, and may have come by the path of the
+    /// other family.
+    #[cold]
+    #[inline(never)]
+    fn refused<I>(
+        &mut self,
+        snapshot: &Snapshot,
+        inner: &Inner<I>,
+        head: &[u8],
+        reason: DropReason,
+    ) -> Stage<Verdict> {
+        let may_be = matches!(reason, DropReason::ForeignInnerSource | DropReason::VtepMac);
+        if let (true, Some(peer), Some(parsed)) = (may_be, inner.peer, &inner.parsed)
+            && probe::is_one(snapshot, inner.carries, head, parsed)
+        {
+            return Ok(probe::handle(&mut self.cx, snapshot, peer, head, parsed));
+        }
+        Err(reason.into())
     }
 }
 
@@ -338,7 +383,9 @@ fn settle<S: Sink>(
     // 6. Answers to what the node has translated go back to it.
     let decision = judge::judge(cx, snapshot, frame, decision, sink);
     // 7. Nothing was written before.
-    rewrite::rewrite(snapshot, frame, decision)
+    let verdict = rewrite::rewrite(snapshot, frame, decision)?;
+    sink.step(|| rewrite::written(frame));
+    Ok(verdict)
 }
 
 /// Counts a frame that has its verdict: as received, by its verdict, and where it came from and goes to.

@@ -101,6 +101,31 @@ impl Returns {
         }
     }
 
+    /// A copy as it stands now: what a trace asks and changes in place of the table itself.
+    pub fn copy(&self) -> Self {
+        let copy = Self {
+            buckets: (0..self.buckets.len())
+                .map(|_| Default::default())
+                .collect(),
+            key: self.key,
+            used: AtomicBool::new(self.in_use()),
+            ports: self.ports.each_ref().map(|ports| {
+                let ports = ports.iter();
+                ports
+                    .map(|used| AtomicBool::new(used.load(Relaxed)))
+                    .collect()
+            }),
+        };
+        if self.in_use() {
+            let entries = self.buckets.iter().zip(&copy.buckets);
+            for (from, to) in entries.flat_map(|(from, to)| from.iter().zip(to)) {
+                to.tag.store(from.tag.load(Relaxed), Relaxed);
+                to.seen.store(from.seen.load(Relaxed), Relaxed);
+            }
+        }
+        copy
+    }
+
     /// Whether there ever was a flow.
     #[inline]
     pub fn in_use(&self) -> bool {

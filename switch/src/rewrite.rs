@@ -7,12 +7,13 @@ use ringway_packet::offload::{Checksum, Gso, complete_checksum};
 use ringway_packet::parse::{L3, Parsed};
 use ringway_tables::{PortId, Snapshot};
 
-use crate::bytes::be16;
+use crate::bytes::{be16, mac};
 use crate::decide::Decision;
 use crate::frame::{Frame, Origin};
 use crate::inner_sum::InnerSum;
 use crate::packet::Packet;
 use crate::reason::DropReason;
+use crate::trace::Step;
 use crate::verdict::{Stage, Tunnel, Verdict};
 
 /// Carries a decision out on the frame's headers.
@@ -69,6 +70,16 @@ pub(crate) fn rewrite(
     } else {
         Verdict::Tunnel(tunnel)
     })
+}
+
+/// What a frame's headers say now.
+pub(crate) fn written(frame: &Frame<'_, '_>) -> Step {
+    let (head, l3) = (frame.head(), usize::from(frame.parsed.l3_off));
+    let ttl = match frame.parsed.l3 {
+        L3::Ipv4 => head[l3 + 8],
+        _ => head[l3 + 7],
+    };
+    Step::Rewritten(mac(head, 0), mac(head, 6), ttl)
 }
 
 /// Whether a checksum to be completed is that of the L4 header, begins with the sum of the pseudo-header, and

@@ -305,6 +305,15 @@ fn every_drop_reason_has_a_packet() {
     assert_eq!(o.verdict, Verdict::Drop(R::AnswerQueueFull));
     saw(R::AnswerQueueFull);
 
+    // A kind of probe that is not known, and one after too many.
+    saw(node2_drops(&probe(3, 7, 64, 64), R::MalformedProbe));
+    let mut stage = Stage::vxlan();
+    let flood = in_vxlan(&probe(1, 7, 64, 64));
+    let verdicts = (0..100).map(|_| stage.from_frame(&flood).verdict);
+    let limited = verdicts.filter(|v| *v == Verdict::Drop(R::ProbeLimited));
+    assert_eq!(limited.count(), 90);
+    saw(R::ProbeLimited);
+
     // No room for the Ethernet header that a bare packet needs.
     let mut stage = Stage::new(Encap::Udp);
     let mut buffers = vec![carol_to_alice(32).split_off(14)];
@@ -448,6 +457,9 @@ fn every_ignore_reason_has_a_packet() {
         ]);
         seen.insert(reason);
     }
+    let o = Stage::vxlan().from_frame(&in_vxlan(&probe(2, 7, 64, 64)));
+    assert_eq!(o.verdict, Verdict::Ignore(I::ProbeAnswer));
+    seen.insert(I::ProbeAnswer);
     assert_eq!(seen.len(), I::COUNT, "every reason has a packet");
     // Link-local probes, gratuitous ARP and mDNS over IPv6 are as harmless.
     for frame in [

@@ -439,7 +439,9 @@ fn a_trace_is_the_pipeline_itself() {
             Step::FromPort(PortId(1)) => "from alice",
             Step::Parsed(p) if p.ttl == 64 => "parsed",
             Step::Admitted => "admitted",
-            Step::Route(_, Some(_)) => "route",
+            Step::Sender(..) => "sender",
+            Step::Route(_, Some((24, _))) => "route",
+            Step::Rewritten(_, _, 63) => "rewritten",
             Step::Size(60, 1450) => "size",
             Step::Ttl(64) => "ttl",
             Step::Verdict(Verdict::Tunnel(t)) if t.path == PathId(0) => "tunnel",
@@ -451,10 +453,12 @@ fn a_trace_is_the_pipeline_itself() {
         [
             "from alice",
             "parsed",
+            "sender",
             "admitted",
             "route",
             "size",
             "ttl",
+            "rewritten",
             "tunnel"
         ]
     );
@@ -468,7 +472,11 @@ fn a_trace_of_what_a_peer_sent() {
             Step::FromPeer(PeerId(0)) => "from node2",
             Step::Parsed(p) if p.ttl == 63 => "parsed",
             Step::Admitted => "admitted",
-            Step::Route(_, Some(Target::Port(ALICE))) => "route",
+            Step::Vtep(found, own) if found == own => "to our VTEP",
+            Step::Back(_, Some((24, Target::Path(_)))) => "back",
+            Step::Back(_, None) => "from nowhere",
+            Step::Route(_, Some((32, Target::Port(ALICE)))) => "route",
+            Step::Rewritten(_, _, 62) => "rewritten",
             Step::Ttl(63) => "ttl",
             Step::Verdict(Verdict::Deliver(ALICE)) => "to alice",
             Step::Verdict(Verdict::Drop(reason)) => reason.name(),
@@ -480,14 +488,23 @@ fn a_trace_of_what_a_peer_sent() {
     let way = [
         "from node2",
         "parsed",
+        "to our VTEP",
+        "back",
         "admitted",
         "route",
         "ttl",
+        "rewritten",
         "to alice",
     ];
     assert_eq!(kinds(&good), way);
     let foreign = udp4((VTEP2, VTEP1), ([10, 77, 3, 2], alice4()), 63, 32);
-    let refused = ["from node2", "parsed", "foreign_inner_source"];
+    let refused = [
+        "from node2",
+        "parsed",
+        "to our VTEP",
+        "from nowhere",
+        "foreign_inner_source",
+    ];
     assert_eq!(kinds(&in_vxlan(&foreign)), refused);
     let other_vni = in_outer([192, 168, 77, 2], 8472, 2, &carol_to_alice(32));
     assert_eq!(kinds(&other_vni), ["from node2", "unknown_vni"]);

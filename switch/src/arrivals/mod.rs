@@ -62,6 +62,19 @@ pub struct Run<I> {
     pub len: u32,
 }
 
+/// What the bytes of something that came from a peer are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Contents {
+    /// An Ethernet frame.
+    #[default]
+    Frame,
+    /// A bare IP packet: it was dropped before it got an Ethernet header.
+    Packet,
+    /// What was not opened: a datagram's payload, from the tunnel's own header on. A ring's whole outer frame,
+    /// whose outer headers were not understood, is a frame.
+    Datagram,
+}
+
 /// A batch of what came from peers, and the scratch for it. After [`new`](Self::new) nothing is allocated.
 pub struct Arrivals<I> {
     inners: Vec<Inner<I>>,
@@ -124,6 +137,16 @@ impl<I: Copy> Arrivals<I> {
     #[inline]
     pub fn tail(&self) -> &[Run<I>] {
         &self.tail
+    }
+
+    /// What the bytes of the frame asked for last are.
+    pub fn contents(&self) -> Contents {
+        let inner = self.next.checked_sub(1).and_then(|at| self.inners.get(at));
+        match inner.map(|inner| (inner.fate, inner.carries)) {
+            Some((Fate::Unopened(_), Carries::Packets)) => Contents::Datagram,
+            Some((Fate::Refused(_), Carries::Packets)) => Contents::Packet,
+            _ => Contents::Frame,
+        }
     }
 
     pub(crate) fn begin(&mut self) {
@@ -221,6 +244,12 @@ impl<I: Copy> Arrivals<I> {
         let payload = buffer.get_mut(start..start + len).unwrap_or(&mut []);
         if let Err(fate) = open::open(snapshot, payload, datagram, unfinished, inner) {
             inner.fate = fate;
+            if let Fate::Refused(_) = fate {
+                let header = (datagram.encap.header_len() as u32).min(inner.len);
+                inner.start += header;
+                inner.linear -= header;
+                inner.len -= header;
+            }
         }
         at
     }

@@ -59,7 +59,8 @@ impl<I: Copy> Datagram<I> {
             parsed: None,
             peer,
             fate: Fate::Unopened(reason),
-            carries: Carries::Frames,
+            // Neither, yet.
+            carries: Carries::Packets,
             place: Place::Alone,
             next: NONE,
             last: NONE,
@@ -87,7 +88,8 @@ pub(super) fn open<I: Copy>(
     let header = encap.header_len();
     let head = &payload[header..];
     let parsed = inner.parsed.insert(Parsed::default());
-    let result = encap.carries().parse_into(head, head.len(), parsed);
+    inner.carries = encap.carries();
+    let result = inner.carries.parse_into(head, head.len(), parsed);
     let partial = match result {
         Ok(()) if unfinished => unfinished_checksum(head, parsed),
         _ => None,
@@ -110,7 +112,6 @@ pub(super) fn open<I: Copy>(
         inner.offload.checksum = partial;
     }
     let head = &mut payload[header..];
-    inner.carries = encap.carries();
     let tunnel = Tunnel {
         peer,
         encap,
@@ -220,5 +221,8 @@ pub(super) fn no_datagram<I: Copy>(frame: &OuterFrame<I>, reason: DropReason) ->
         encap: Encap::Udp,
         outer: None,
     };
-    datagram.unopened(None, reason)
+    Inner {
+        carries: Carries::Frames,
+        ..datagram.unopened(None, reason)
+    }
 }

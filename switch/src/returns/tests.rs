@@ -253,3 +253,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_copy_knows_the_same_and_changes_nothing() {
+    let (a, b) = ENDS[0];
+    let table = Returns::default();
+    from_node(&table, &kit::tcp(a, b).frame(), 0);
+    let copy = table.copy();
+    assert!(takes(&copy, &kit::tcp(b, a).frame(), 1));
+    // What ends it there, or begins there, does not here.
+    let direct = kit::tcp(a, b).frame();
+    copy.direct(A, Role::Client, &direct, &parsed(&direct));
+    from_node(&copy, &kit::udp(a, b).frame(), 1);
+    assert!(!takes(&copy, &kit::tcp(b, a).frame(), 1));
+    assert!(takes(&table, &kit::tcp(b, a).frame(), 1));
+    assert!(!takes(&table, &kit::udp(b, a).frame(), 1));
+    assert!(!Returns::default().copy().in_use());
+}

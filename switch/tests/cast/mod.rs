@@ -538,6 +538,22 @@ pub fn in_udp(source: [u8; 4], port: u16, body: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A probe of node2, `len` bytes of IP packet, as it puts it into the tunnel: kind, token, what it says of its size.
+pub fn probe(kind: u8, token: u64, says: u16, len: usize) -> Vec<u8> {
+    let mut f = [&VTEP1[..], &VTEP2, &[0x86, 0xdd, 0x60, 0, 0, 0]].concat();
+    f.extend_from_slice(&((len - 40) as u16).to_be_bytes());
+    f.extend_from_slice(&[253, 1]);
+    f.extend_from_slice(&[0; 16]);
+    f.extend_from_slice(&[0xfe, 0x80, 0, 0, 0, 0, 0, 0]);
+    f.extend_from_slice(b"rwprobe\x01");
+    f.extend_from_slice(&[b'r', b'w', b'p', b'1', kind, 0]);
+    f.extend_from_slice(&says.to_be_bytes());
+    f.extend_from_slice(&token.to_be_bytes());
+    f.extend_from_slice(&400_000_000u64.to_be_bytes());
+    f.resize(14 + len, 0);
+    f
+}
+
 /// What carol sends to alice, as node2 puts it into the tunnel.
 pub fn carol_to_alice(payload: usize) -> Vec<u8> {
     udp4((VTEP2, VTEP1), (carol4(), alice4()), 63, payload)
