@@ -8,11 +8,12 @@ use crossbeam_channel::Sender;
 use ringway_encap::Encap;
 use ringway_packet::mac::MacAddr;
 use ringway_ports::xsk::{XskConfig, XskError};
+use ringway_switch::probe;
 use ringway_tables::PortId;
 
 use super::config::UnderlaySocket;
 use super::limits::RateLimits;
-use super::observe::Observer;
+use super::observe::{Observer, ObserverId};
 use super::ring_set::OpenedRing;
 
 /// What the control plane tells a worker.
@@ -30,8 +31,12 @@ pub enum Command {
         /// Bandwidth limits, the same for all workers.
         limits: Option<Arc<RateLimits>>,
     },
-    /// Have somebody observe every frame from now on, or nobody.
-    Observe(Option<Box<dyn Observer>>),
+    /// Have somebody observe every frame from now on, beside those who do.
+    Observe(ObserverId, Box<dyn Observer>),
+    /// Let that one go.
+    Unobserve(ObserverId),
+    /// Send these probes.
+    Probe(Vec<probe::Request>),
     /// Tell all other local ports that a pod's addresses are at its MAC address from now on.
     Announce {
         /// The pod's port.
@@ -96,6 +101,15 @@ pub enum Event {
         /// How many times.
         claims: u64,
     },
+    /// A peer's underlay address is said to be unreachable; the same once a second for as long as it is.
+    Unreachable {
+        /// The underlay address.
+        dest: IpAddr,
+        /// The error number.
+        errno: i32,
+    },
+    /// A peer has answered a probe, or somebody says so.
+    Probed(probe::Answer),
     /// Segmentation offload was refused and is off for an underlay socket from now on.
     GsoOff {
         /// The error number.

@@ -15,15 +15,17 @@ use super::activity::Activity;
 use super::budget::Budget;
 use super::command::{Command, Event};
 use super::config::{Polling, UnderlaySocket, WorkerConfig};
+use super::dropped::LastDropped;
 use super::limits::epoch;
 use super::local_ports::LocalQueue;
-use super::observe::Observer;
+use super::observe::Observers;
 use super::queue_id::QueueId;
 use super::queues::Queues;
 use super::ready::Ready;
 use super::spin::Spin;
 use super::stats::{BufferStats, Load};
 use super::timers::Due;
+use super::unreachable::Unreachable;
 use super::visit::{Outcome, Round};
 
 mod commands;
@@ -58,7 +60,7 @@ pub(super) struct Engine {
     reader: Reader,
     pipeline: Pipeline,
     queues: Queues,
-    observer: Option<Box<dyn Observer>>,
+    observers: Observers,
     ready: Ready,
     inbox: Receiver<Command>,
     shared: Shared,
@@ -70,6 +72,7 @@ pub(super) struct Engine {
     published: u64,
     nudged: Instant,
     nudge_after: Duration,
+    unreachable: Unreachable,
     started: Instant,
 }
 
@@ -91,7 +94,7 @@ impl Engine {
             reader,
             pipeline,
             queues,
-            observer: None,
+            observers: Observers::default(),
             ready,
             inbox,
             shared,
@@ -101,8 +104,14 @@ impl Engine {
             published: 0,
             nudged: Instant::now(),
             nudge_after: FIRST_NUDGE,
+            unreachable: Unreachable::default(),
             started: epoch(),
         }
+    }
+
+    /// The last frames that were dropped.
+    pub(super) fn dropped(&self) -> &Arc<LastDropped> {
+        self.queues.dropped()
     }
 
     /// Runs until told to stop.
@@ -149,9 +158,9 @@ impl Engine {
             }
             if self.round(now).context("epoll_wait failed")? {
                 self.shared.load.busy_rounds.fetch_add(1, Relaxed);
-                if self.config.polling == Polling::Adaptive {
-                    last_busy = Instant::now();
-                }
+                last_busy = Instant::now();
+                let end = last_busy.duration_since(self.started).as_nanos() as u64;
+                self.shared.load.busy_ns.add(end - now);
             }
         }
     }
@@ -253,7 +262,7 @@ impl Engine {
             reader,
             pipeline,
             queues,
-            observer,
+            observers,
             ready,
             shared,
             started,
@@ -264,13 +273,15 @@ impl Engine {
             snapshot: reader.load(),
             pipeline,
             queues,
-            observer: observer.as_deref_mut(),
+            observer: observers.some(),
             now,
         };
         let mut left = ready.len();
         let others = left > 1;
         let mut busy = false;
         let mut polled_sparse = now;
+        // When the visit before ended, and the frames until then.
+        let (mut ended, mut seen) = (now, round.pipeline.counters().received.frames.get());
         while left > 0 && !round.queues.buffers.batch.is_full() {
             left -= 1;
             let Some(queue) = ready.pop() else { break };
@@ -279,11 +290,15 @@ impl Engine {
             let budget = Budget::of(others, sparse, tap, ready.is_small(queue));
             round.queues.buffers.batch.allow(budget.bytes);
             let outcome = round.visit(queue, budget.frames);
+            let begun = std::mem::replace(&mut ended, started.elapsed().as_nanos() as u64);
             let queues = &mut *round.queues;
             queues.buffers.batch.allow(Batch::MAX_BYTES);
             match (outcome, queue) {
                 (Outcome::Served { activity, more }, _) => {
                     busy = true;
+                    let frames = round.pipeline.counters().received.frames.get();
+                    shared.load.visited(ended - begun, frames - seen);
+                    seen = frames;
                     let was_sparse = ready.is_sparse(queue);
                     if more {
                         ready.visited(queue, activity.and_more());
@@ -316,19 +331,22 @@ impl Engine {
                 }
                 (Outcome::Empty | Outcome::Throttled { .. } | Outcome::Gone, _) => {}
             }
-            if sparse {
-                let time = started.elapsed().as_nanos() as u64;
-                if time - polled_sparse >= SPARSE_POLL_PERIOD {
-                    let known = ready.len();
-                    ready.refresh_sparse()?;
-                    left += ready.len() - known;
-                    polled_sparse = time;
-                }
+            if sparse && ended - polled_sparse >= SPARSE_POLL_PERIOD {
+                let known = ready.len();
+                ready.refresh_sparse()?;
+                left += ready.len() - known;
+                polled_sparse = ended;
             }
         }
         if busy {
             self.queues.flush();
             self.report_transmissions();
+            if self.pipeline.has_probe_answers() {
+                let events = &self.shared.events;
+                self.pipeline.take_probe_answers(|answer| {
+                    let _ = events.send(Event::Probed(answer));
+                });
+            }
         }
         Ok(busy)
     }

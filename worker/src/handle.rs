@@ -10,6 +10,7 @@ use ringway_tables::Reader;
 
 use super::command::{Command, Event};
 use super::config::{UnderlaySocket, WorkerConfig};
+use super::dropped::LastDropped;
 use super::engine::{Engine, Shared};
 use super::queue_id::{MAX_SOCKETS, Watched};
 use super::ready::Ready;
@@ -23,6 +24,7 @@ pub struct Worker {
     load: Arc<Load>,
     buffers: Arc<BufferStats>,
     counters: Arc<Counters>,
+    dropped: Arc<LastDropped>,
     thread: JoinHandle<()>,
 }
 
@@ -58,6 +60,7 @@ impl Worker {
             events: events.clone(),
         };
         let engine = Engine::new(config, reader, underlays, ready, inbox, shared);
+        let dropped = engine.dropped().clone();
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
@@ -81,6 +84,7 @@ impl Worker {
             load,
             buffers,
             counters,
+            dropped,
             thread,
         })
     }
@@ -110,6 +114,11 @@ impl Worker {
     /// Its counters.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// The last frames it has dropped.
+    pub fn dropped(&self) -> &Arc<LastDropped> {
+        &self.dropped
     }
 
     /// Stops the thread and waits for it.

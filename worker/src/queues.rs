@@ -1,11 +1,14 @@
 //! All that a worker reads and writes, and the buffers between.
 
+use std::sync::Arc;
+
 use ringway_ports::Pool;
 use ringway_tables::PortId;
 
 use super::buffers::Buffers;
 use super::config::UnderlaySocket;
 use super::devices::{Devices, Kernel};
+use super::dropped::{DropKeeper, LastDropped};
 use super::identification::Identifications;
 use super::local_ports::{LocalPorts, LocalQueue};
 use super::receive::Scratch;
@@ -20,6 +23,7 @@ pub struct Queues<D: Devices = Kernel> {
     pub(crate) ports: LocalPorts<D::Port>,
     pub(crate) uplink: Uplink<D::Ring>,
     pub(crate) scratch: Scratch,
+    pub(crate) dropped: DropKeeper,
 }
 
 impl<D: Devices> Queues<D> {
@@ -36,6 +40,7 @@ impl<D: Devices> Queues<D> {
             ports: LocalPorts::new(),
             uplink: Uplink::new(sockets, ids),
             scratch: Scratch::new(),
+            dropped: DropKeeper::new(),
         }
     }
 
@@ -80,6 +85,11 @@ impl<D: Devices> Queues<D> {
     pub fn ring(&mut self, at: usize) -> (&mut Pool, Option<&mut D::Ring>) {
         let rings = &mut self.uplink.rings.open;
         (&mut self.buffers.pool, rings.get_mut(at))
+    }
+
+    /// The last frames that were dropped.
+    pub fn dropped(&self) -> &Arc<LastDropped> {
+        self.dropped.kept()
     }
 
     /// Hands everything queued to the underlay.

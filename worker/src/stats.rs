@@ -2,6 +2,15 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use ringway_switch::counters::Cell;
+
+use super::histogram::Histogram;
+
+/// Nanoseconds of a visit: up to 2^10 (a microsecond), and each next bucket twice that, up to 2^24 (17 ms).
+pub type VisitTimes = Histogram<10, 16>;
+/// Frames of a visit: 1, 2, 4, up to 256.
+pub type VisitFrames = Histogram<0, 10>;
+
 /// How busy a worker is; load cannot be told from CPU time when it polls.
 #[derive(Debug, Default)]
 pub struct Load {
@@ -11,6 +20,21 @@ pub struct Load {
     pub busy_rounds: AtomicU64,
     /// Times the worker slept.
     pub sleeps: AtomicU64,
+    /// Nanoseconds in rounds that brought at least one frame, from the look at the clock to the last flush.
+    pub busy_ns: Cell,
+    /// How long visits to queues took that brought something.
+    pub visit_ns: VisitTimes,
+    /// How many frames they brought.
+    pub visit_frames: VisitFrames,
+}
+
+impl Load {
+    /// Enters a visit that brought something; only the worker may call it.
+    #[inline]
+    pub(super) fn visited(&self, took_ns: u64, frames: u64) {
+        self.visit_ns.add(took_ns);
+        self.visit_frames.add(frames);
+    }
 }
 
 /// Where a worker's packet buffers are, and what its rings and sockets did; written by the worker, read by anybody.

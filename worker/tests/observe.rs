@@ -2,6 +2,9 @@
 
 mod node;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -10,9 +13,13 @@ use ringway_packet::offload::VNET_HDR_LEN;
 use ringway_switch::trace::Step;
 use ringway_switch::{DropReason, Verdict};
 use ringway_tables::PortId;
-use ringway_worker::{Command, Entry, Observed, Observer, Outer, Polling};
+use ringway_worker::observe::capture::Selection;
+use ringway_worker::observe::steps::{Item, Steps, Wanted};
+use ringway_worker::{Command, Entry, Observed, Observer, ObserverId, Outer};
 
 use node::*;
+
+const OBSERVER: ObserverId = ObserverId(7);
 
 /// What was seen of one frame.
 #[derive(Debug)]
@@ -30,8 +37,8 @@ struct Teller {
 }
 
 impl Observer for Teller {
-    fn step(&mut self, step: Step) {
-        self.steps.push(step);
+    fn step(&mut self, step: &Step) {
+        self.steps.push(*step);
     }
 
     fn verdict(&mut self, frame: &Observed<'_>) {
@@ -50,7 +57,7 @@ fn observe(node: &Node) -> Receiver<Seen> {
     let (to, seen) = unbounded();
     let steps = Vec::new();
     let teller = Teller { steps, to };
-    node.workers[0].send(Command::Observe(Some(Box::new(teller))));
+    node.workers[0].send(Command::Observe(OBSERVER, Box::new(teller)));
     seen
 }
 
@@ -60,10 +67,7 @@ fn next(seen: &Receiver<Seen>) -> Seen {
 
 #[test]
 fn every_frame_is_seen_at_its_verdict_and_so_is_what_the_switch_makes() {
-    let mut node = Node::new(1, Polling::Interrupt);
-    let ((one, a), (two, b)) = (queue(), queue());
-    node.attach(2, &one, 0, None);
-    node.attach(3, &two, 0, None);
+    let (node, a, b) = Node::with_two_pods();
     let seen = observe(&node);
     // Switched untouched: what is seen is what arrives.
     let switched = frame(2, 3, 1000, 1);
@@ -93,9 +97,68 @@ fn every_frame_is_seen_at_its_verdict_and_so_is_what_the_switch_makes() {
     let dropped = next(&seen);
     assert_eq!(dropped.verdict, Verdict::Drop(DropReason::SpoofedMac));
     // Nobody any more: what comes now goes its way, and the observer is gone.
-    node.workers[0].send(Command::Observe(None));
+    node.workers[0].send(Command::Unobserve(OBSERVER));
     send(&a, &frame(2, 3, 1000, 3));
     eventually("it arrives", || received(&b) == [3]);
     assert!(seen.recv().is_err());
+    node.stop();
+}
+
+#[test]
+fn a_live_trace_has_the_steps_of_so_many_frames_and_no_more() {
+    let (node, a, b) = Node::with_two_pods();
+    let selection = Selection::default();
+    selection.set_port(PortId(2), true);
+    let left = Arc::new(AtomicU32::new(2));
+    let wanted = Wanted {
+        selection: Arc::new(selection),
+        filter: None,
+        left: left.clone(),
+    };
+    let (steps, mut reader) = Steps::new(wanted, 2);
+    node.workers[0].send(Command::Observe(OBSERVER, Box::new(steps)));
+    // From pod 2, to it, and once more.
+    let first = frame(2, 3, 1000, 1);
+    send(&a, &first);
+    eventually("it arrives", || received(&b) == [1]);
+    send(&b, &frame(3, 2, 1000, 2));
+    eventually("it arrives", || received(&a) == [2]);
+    send(&a, &frame(2, 3, 1000, 3));
+    eventually("it arrives", || received(&b) == [3]);
+    assert_eq!(left.load(Relaxed), 0);
+    let mut next = || match reader.take() {
+        Some(Item::Frame(seen)) => Some(seen),
+        other => {
+            assert!(other.is_none(), "{other:?}");
+            None
+        }
+    };
+    let (seen, answer) = (next().unwrap(), next().unwrap());
+    assert!(next().is_none());
+    assert_eq!(seen.entry, Entry::Port(PortId(2)));
+    assert_eq!(seen.verdict, Verdict::Deliver(PortId(3)));
+    assert_eq!(
+        (seen.len, seen.head()),
+        (1000, &first[VNET_HDR_LEN..][..128])
+    );
+    let kinds: Vec<&Step> = seen.steps().collect();
+    assert!(
+        matches!(
+            kinds[..],
+            [
+                Step::FromPort(PortId(2)),
+                Step::Parsed(_),
+                Step::Sender(..),
+                Step::Admitted,
+                Step::Mac(_, Some(PortId(3))),
+                Step::Rewritten(..),
+                Step::Verdict(_)
+            ]
+        ),
+        "{kinds:?}"
+    );
+    assert_eq!(answer.entry, Entry::Port(PortId(3)));
+    node.workers[0].send(Command::Unobserve(OBSERVER));
+    eventually("the observer is gone", || reader.is_over());
     node.stop();
 }

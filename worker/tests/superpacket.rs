@@ -23,7 +23,7 @@ use ringway_packet::offload::VNET_HDR_LEN;
 use ringway_ports::socket::{SocketConfig, UdpUnderlay};
 use ringway_switch::Verdict;
 use ringway_tables::PortId;
-use ringway_worker::{Command, Observed, Observer, Outer, Polling, UnderlaySocket};
+use ringway_worker::{Command, Observed, Observer, ObserverId, Outer, Polling, UnderlaySocket};
 
 use node::*;
 
@@ -93,7 +93,7 @@ fn cut_for_a_limited_pod(encap: Encap, v6: bool) {
         limits: Some(ingress(800_000, 16_000)),
     });
     let (to, seen) = unbounded();
-    node.workers[0].send(Command::Observe(Some(Box::new(Teller(to)))));
+    node.workers[0].send(Command::Observe(ObserverId(1), Box::new(Teller(to))));
     node.workers[0].send(Command::Listen);
 
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -47,16 +47,18 @@ impl Engine {
                     self.queues.ports.add(port, queue);
                 }
                 Command::Announce { port, ips, mac } => {
-                    let mut round = Round {
-                        snapshot: self.reader.load(),
-                        pipeline: &mut self.pipeline,
-                        queues: &mut self.queues,
-                        observer: self.observer.as_deref_mut(),
-                        now: self.started.elapsed().as_nanos() as u64,
-                    };
-                    round.announce(port, &ips, mac);
+                    self.acting().announce(port, &ips, mac);
                 }
-                Command::Observe(observer) => self.observer = observer,
+                Command::Probe(requests) => {
+                    let mut round = self.acting();
+                    requests
+                        .iter()
+                        .for_each(|request| round.send_probe(request));
+                    self.queues.flush();
+                    self.report_transmissions();
+                }
+                Command::Observe(id, observer) => self.observers.add(id, observer),
+                Command::Unobserve(id) => self.observers.remove(id),
                 Command::RemoveTap { port, done } => {
                     self.remove(port);
                     let _ = done.send(());
@@ -98,6 +100,17 @@ impl Engine {
             }
         }
         true
+    }
+
+    /// A round for what is not read from a queue.
+    fn acting(&mut self) -> Round<'_> {
+        Round {
+            snapshot: self.reader.load(),
+            pipeline: &mut self.pipeline,
+            queues: &mut self.queues,
+            observer: self.observers.some(),
+            now: self.started.elapsed().as_nanos() as u64,
+        }
     }
 
     fn set_socket(&mut self, at: usize, new: Option<UnderlaySocket>) {

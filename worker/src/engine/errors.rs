@@ -4,6 +4,7 @@
 //! send, the next send there finds it out; a ring's packets carry the same ports, and epoll reports.
 
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Instant;
 
 use ringway_switch::DropReason;
 
@@ -64,6 +65,18 @@ impl Engine {
             let _ = self.shared.events.try_send(Event::PathMtuIgnored {
                 claims: report.path_mtu_ignored,
             });
+        }
+        if !report.unreachable.is_empty() {
+            let now = Instant::now();
+            for news in &report.unreachable {
+                let (dest, errno) = (news.dest, news.errno);
+                if self.unreachable.may(dest, now) {
+                    let _ = self
+                        .shared
+                        .events
+                        .try_send(Event::Unreachable { dest, errno });
+                }
+            }
         }
         if let Some(off) = report.gso_disabled {
             let _ = self.shared.events.try_send(Event::GsoOff {

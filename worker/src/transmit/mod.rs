@@ -18,7 +18,7 @@ use ringway_ports::{BufId, Frame, Pool};
 use ringway_switch::{Counters, DropReason, Tunnel};
 use ringway_tables::{Path, Snapshot};
 
-use cut::Cut;
+pub(crate) use cut::Cut;
 pub(crate) use ring::RingCarrier;
 pub(crate) use socket::SocketCarrier;
 

@@ -9,16 +9,15 @@ use ringway_packet::addr::from_ip;
 use ringway_packet::kit::{self, Build};
 use ringway_packet::mac::MacAddr;
 use ringway_packet::offload::Offload;
+use ringway_ports::HEADROOM;
 use ringway_ports::socket::{SocketConfig, TxReport, UdpUnderlay};
-use ringway_ports::xsk::RxFrame;
-use ringway_ports::{Buf, HEADROOM, SHARED, Tail};
 use ringway_tables::{NodeInfo, PathId, Peer, PeerPaths, Target};
 
 use super::*;
 use crate::buffers::Buffers;
-use crate::devices::Ring;
 use crate::identification::Identifications;
 use crate::observe::{Observed, Observer, On, Outer};
+use crate::testing::MemoryRing;
 
 const ENCAPS: [Encap; 2] = [Encap::Vxlan { vni: 1 }, Encap::Udp];
 const MTU: u16 = 1450;
@@ -106,15 +105,9 @@ impl Wire {
         let buf = pool.alloc().unwrap();
         pool.bytes_mut(buf.id())[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(bytes);
         let frame = Frame {
-            buf: buf.id(),
-            start: HEADROOM as u32,
-            linear: bytes.len() as u32,
-            len: bytes.len() as u32,
-            tail: Tail::default(),
             offload,
             packets,
-            port: 0,
-            slot: SHARED,
+            ..Frame::whole(buf.id(), bytes.len() as u32)
         };
         batch.push(frame, buf).unwrap();
         batch.frames.pop().unwrap()
@@ -153,9 +146,9 @@ impl Wire {
         fragment: bool,
         room: usize,
     ) -> (Vec<Vec<u8>>, Option<Loss>, Seen) {
-        let mut ring = Shelf {
-            frames: Vec::new(),
-            room,
+        let mut ring = MemoryRing {
+            room: Some(room),
+            ..MemoryRing::default()
         };
         let mut seen = Seen::default();
         let mut ids = Identifications::new(0, 1);
@@ -171,39 +164,11 @@ impl Wire {
         };
         let loss = send(&mut carrier, &out.unwrap_or_else(|_| panic!())).err();
         self.buffers.recycle();
-        let got = ring.frames.iter().map(|bytes| {
+        let got = ring.sent.iter().map(|bytes| {
             let outer = pop_outer(bytes, bytes.len()).unwrap();
             bytes[outer.payload_off..][..outer.payload_len].to_vec()
         });
         (got.collect(), loss, seen)
-    }
-}
-
-/// A ring that keeps what it is given.
-struct Shelf {
-    frames: Vec<Vec<u8>>,
-    room: usize,
-}
-
-impl Ring for Shelf {
-    fn receive(&mut self, _: &mut Pool, _: &mut Vec<RxFrame>, _: usize) -> usize {
-        0
-    }
-
-    fn transmit(&mut self, pool: &mut Pool, buf: Buf, off: u32, len: u32) -> Result<(), Buf> {
-        if self.frames.len() == self.room {
-            return Err(buf);
-        }
-        let bytes = pool.slice(buf.id(), off, len).unwrap();
-        self.frames.push(bytes.to_vec());
-        pool.free(buf);
-        Ok(())
-    }
-
-    fn flush(&mut self, _: &mut Pool) {}
-
-    fn is_stalled(&self) -> bool {
-        false
     }
 }
 

@@ -10,8 +10,8 @@ mod ring;
 mod socket;
 mod tap;
 
-use ringway_switch::Pipeline;
 use ringway_switch::trace::Off;
+use ringway_switch::{Pipeline, probe};
 use ringway_tables::Snapshot;
 
 use super::activity::Activity;
@@ -102,6 +102,11 @@ impl<D: Devices> Round<'_, D> {
     /// Sends what the switch made by itself.
     pub(super) fn send_originated(&mut self) {
         observed!(self, visit => visit.send_originated());
+    }
+
+    /// Sends a probe.
+    pub(super) fn send_probe(&mut self, request: &probe::Request) {
+        observed!(self, visit => visit.send_probe(request));
     }
 }
 

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use ringway_encap::Encap;
 use ringway_ports::Batch;
 use ringway_ports::socket::{SocketConfig, UdpUnderlay};
-use ringway_switch::{Counters, DropReason, UdpPorts};
+use ringway_switch::{Contents, Counters, DropReason, UdpPorts};
 use ringway_tables::NodeInfo;
 
 use super::*;
-use crate::UnderlaySocket;
+use crate::{Entry, UnderlaySocket};
 
 /// A socket whose receive buffer holds next to nothing.
 fn narrow() -> (UnderlaySocket, SocketAddr) {
@@ -80,6 +80,13 @@ fn what_a_full_receive_buffer_lost_is_received_and_dropped() {
         (received.datagrams, received.overflow),
         (read + 1, 100 - read)
     );
+    // The first of one moment is kept, from whom is not known; of what was not read there is nothing.
+    let kept = queues.dropped().of(DropReason::UnknownPeer);
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].entry, Entry::Underlay);
+    assert_eq!((kept[0].contents, kept[0].len), (Contents::Datagram, 1000));
+    assert_eq!(kept[0].name, None);
+    assert!(queues.dropped().of(DropReason::SocketOverflow).is_empty());
     // A socket in its place has lost nothing yet, whatever this one had.
     let (other, address) = narrow();
     queues.uplink.set(0, Some(other));

@@ -38,6 +38,15 @@ impl Node {
         Node::with_sockets(polling, (0..workers).map(|_| Vec::new()).collect())
     }
 
+    /// One worker with pods 2 and 3, and the pods' ends of their queues.
+    pub fn with_two_pods() -> (Node, UnixDatagram, UnixDatagram) {
+        let mut node = Node::new(1, Polling::Interrupt);
+        let ((one, a), (two, b)) = (queue(), queue());
+        node.attach(2, &one, 0, None);
+        node.attach(3, &two, 0, None);
+        (node, a, b)
+    }
+
     /// With sockets of the underlay, of each worker.
     pub fn with_sockets(polling: Polling, sockets: Vec<Vec<UnderlaySocket>>) -> Node {
         let cidrs = ["10.77.1.0/24", "fd77:1::/64"];

@@ -1,6 +1,5 @@
 //! Rounds over memory in the place of TAPs and rings: from a peer to a pod, and back.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ringway_encap::Encap;
@@ -11,14 +10,14 @@ use ringway_packet::offload::Offload;
 use ringway_ports::memory::{Memory, pair};
 use ringway_ports::socket::{SocketConfig, UdpUnderlay};
 use ringway_ports::tap::TapCounters;
-use ringway_ports::xsk::RxFrame;
-use ringway_ports::{Batch, Buf, HEADROOM, Pool, Port, TransmitError};
+use ringway_ports::{Batch, HEADROOM, Pool, Port, TransmitError};
 use ringway_switch::{Counters, UdpPorts, Verdict};
 use ringway_tables::{NodeInfo, Path, Peer, PeerPaths, Port as Entry, PortId, PortKind};
 
 use super::*;
 use crate::observe::{Entry as Way, Observed, Outer};
-use crate::{LocalPort, Ring, UnderlaySocket};
+use crate::testing::MemoryRing;
+use crate::{LocalPort, UnderlaySocket};
 
 const VXLAN: Encap = Encap::Vxlan { vni: 1 };
 const VTEP1: MacAddr = MacAddr([0x0a, 0x58, 10, 77, 1, 0]);
@@ -30,7 +29,7 @@ enum InMemory {}
 
 impl Devices for InMemory {
     type Port = Memory;
-    type Ring = Wire;
+    type Ring = MemoryRing;
 }
 
 impl LocalPort for Memory {
@@ -41,39 +40,6 @@ impl LocalPort for Memory {
     fn send(&mut self, _: &Offload, room: &mut [u8]) -> Result<(), TransmitError> {
         let len = room.len() as u32;
         Err(TransmitError::Refused { len })
-    }
-}
-
-/// A ring that brings what was put in, and keeps what it is given.
-#[derive(Default)]
-struct Wire {
-    incoming: VecDeque<Vec<u8>>,
-    sent: Vec<Vec<u8>>,
-}
-
-impl Ring for Wire {
-    fn receive(&mut self, pool: &mut Pool, out: &mut Vec<RxFrame>, budget: usize) -> usize {
-        let count = budget.min(self.incoming.len());
-        for bytes in self.incoming.drain(..count) {
-            let buf = pool.alloc_frame().unwrap();
-            pool.bytes_mut(buf.id())[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(&bytes);
-            let (off, len) = (HEADROOM as u32, bytes.len() as u32);
-            out.push(RxFrame { buf, off, len });
-        }
-        count
-    }
-
-    fn transmit(&mut self, pool: &mut Pool, buf: Buf, off: u32, len: u32) -> Result<(), Buf> {
-        self.sent
-            .push(pool.slice(buf.id(), off, len).unwrap().to_vec());
-        pool.free(buf);
-        Ok(())
-    }
-
-    fn flush(&mut self, _: &mut Pool) {}
-
-    fn is_stalled(&self) -> bool {
-        false
     }
 }
 
@@ -187,9 +153,9 @@ fn a_ring_and_a_port_are_served_by_the_same_visits_as_on_a_node() {
     let mut queues = Queues::<InMemory>::new(vec![socket()], (0, 1), 1500);
     let (port, mut pod) = pair(16, POD.0, 0);
     queues.add_port(POD, port);
-    let wire = Wire {
+    let wire = MemoryRing {
         incoming: [b"one".as_slice(), b"two"].map(from_peer).into(),
-        ..Wire::default()
+        ..MemoryRing::default()
     };
     queues.add_ring(false, |_| Ok::<_, ()>(wire)).unwrap();
     let mut log = Log::default();
@@ -218,17 +184,7 @@ fn a_ring_and_a_port_are_served_by_the_same_visits_as_on_a_node() {
     let buf = pool.alloc().unwrap();
     let bytes = frame.payload(b"answer").frame();
     pool.bytes_mut(buf.id())[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(&bytes);
-    let answer = ringway_ports::Frame {
-        buf: buf.id(),
-        start: HEADROOM as u32,
-        linear: bytes.len() as u32,
-        len: bytes.len() as u32,
-        tail: Default::default(),
-        offload: Offload::default(),
-        packets: 1,
-        port: 0,
-        slot: ringway_ports::SHARED,
-    };
+    let answer = ringway_ports::Frame::whole(buf.id(), bytes.len() as u32);
     pod.transmit(&mut pool, &batch, &answer).unwrap();
     pool.free(buf);
     let outcome = visit(&mut queues, QueueId::Tap(POD));

@@ -2,11 +2,16 @@
 //! its buffer can be used again.
 //!
 //! A visit asks once whether anybody observes ([`Round`](crate::Round)). If not it runs code in which
-//! nothing of this is left: [`Off`] compiles to nothing.
+//! nothing of this is left: [`Off`] compiles to nothing. Several may observe, each by itself: a capture
+//! ([`capture`]), a live trace ([`steps`]).
+
+pub mod capture;
+mod saved;
+pub mod steps;
 
 use ringway_ports::{Frame, Pool, Slice};
 use ringway_switch::trace::{Off, Sink, Step};
-use ringway_switch::{Tunnel, Verdict};
+use ringway_switch::{Contents, Tunnel, Verdict};
 use ringway_tables::{Path, PeerId, PortId};
 
 /// Where a frame came in.
@@ -29,6 +34,10 @@ pub struct Observed<'a> {
     pub entry: Entry,
     /// What becomes of it.
     pub verdict: Verdict,
+    /// Whom it is sent to, if it is sent to a peer.
+    pub to: Option<PeerId>,
+    /// What its bytes are.
+    pub contents: Contents,
     /// Its length, packets and offloads.
     pub frame: &'a Frame,
     pub(crate) pool: &'a Pool,
@@ -38,12 +47,7 @@ pub struct Observed<'a> {
 impl<'a> Observed<'a> {
     /// Its bytes, from the Ethernet header on, in one piece or more.
     pub fn pieces(&self) -> impl Iterator<Item = &'a [u8]> {
-        let Observed {
-            pool, frame, tail, ..
-        } = *self;
-        let head = pool.slice(frame.buf, frame.start, frame.linear);
-        let tail = tail.iter().map(|s| pool.slice(s.buf, s.off, s.len));
-        std::iter::once(head).chain(tail).flatten()
+        self.pool.pieces(self.frame, self.tail).flatten()
     }
 }
 
@@ -63,10 +67,19 @@ pub struct Outer<'a> {
     pub pieces: &'a [&'a [u8]],
 }
 
+/// Names an observer among those of a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ObserverId(pub u64);
+
 /// Who observes. Called on the worker's thread: what it takes, packets wait for.
 pub trait Observer: Send {
+    /// A frame of `len` bytes, as it came in: those of its bytes that anything might rewrite.
+    fn arrived(&mut self, head: &[u8], len: usize) {
+        let _ = (head, len);
+    }
+
     /// The pipeline has found something out about the frame whose verdict comes next.
-    fn step(&mut self, step: Step) {
+    fn step(&mut self, step: &Step) {
         let _ = step;
     }
 
@@ -97,12 +110,63 @@ impl Watch for Off {
     fn outer(&mut self, _: &Outer<'_>) {}
 }
 
+/// Those who observe a worker.
+#[derive(Default)]
+pub(crate) struct Observers(Vec<(ObserverId, Box<dyn Observer>)>);
+
+impl Observers {
+    pub(crate) fn add(&mut self, id: ObserverId, observer: Box<dyn Observer>) {
+        self.remove(id);
+        self.0.push((id, observer));
+    }
+
+    pub(crate) fn remove(&mut self, id: ObserverId) {
+        self.0.retain(|(known, _)| *known != id);
+    }
+
+    /// None, if nobody does.
+    #[inline]
+    pub(crate) fn some(&mut self) -> Option<&mut (dyn Observer + 'static)> {
+        match self.0.is_empty() {
+            true => None,
+            false => Some(self),
+        }
+    }
+
+    fn each(&mut self) -> impl Iterator<Item = &mut Box<dyn Observer>> {
+        self.0.iter_mut().map(|(_, observer)| observer)
+    }
+}
+
+impl Observer for Observers {
+    fn arrived(&mut self, head: &[u8], len: usize) {
+        self.each().for_each(|observer| observer.arrived(head, len));
+    }
+
+    fn step(&mut self, step: &Step) {
+        self.each().for_each(|observer| observer.step(step));
+    }
+
+    fn verdict(&mut self, frame: &Observed<'_>) {
+        self.each().for_each(|observer| observer.verdict(frame));
+    }
+
+    fn outer(&mut self, outer: &Outer<'_>) {
+        self.each().for_each(|observer| observer.outer(outer));
+    }
+}
+
 /// Somebody observes.
 pub(crate) struct On<'a>(pub(crate) &'a mut dyn Observer);
 
 impl Sink for On<'_> {
     fn step(&mut self, step: impl FnOnce() -> Step) {
-        self.0.step(step());
+        self.0.step(&step());
+    }
+
+    fn arrived<'a>(&mut self, frame: impl FnOnce() -> (&'a [u8], usize)) {
+        let (head, len) = frame();
+        self.0.arrived(head, len);
     }
 }
 
