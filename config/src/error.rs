@@ -60,6 +60,8 @@ pub enum Problem {
     NoEndpoint,
     #[error("{missing} is missing")]
     Alone { missing: String },
+    #[error("{value:?} is neither empty, nor an address and a port, nor auto and a port")]
+    BadListen { value: String },
     #[error("{value:?} is not the address of a server")]
     BadUrl { value: String, scheme: &'static str },
     #[error("{file} cannot be read: {why}")]
@@ -261,6 +263,9 @@ impl Problem {
             Self::TwoDeciders => "remove one of the two sections".into(),
             Self::NoEndpoint => "write endpoints = [\"https://192.168.77.1:2379\"]".into(),
             Self::Alone { missing } => format!("set {missing}, too, or leave out both"),
+            Self::BadListen { .. } => {
+                "write 127.0.0.1:9472, [::1]:9472, or auto:9472 for the address in $NODE_IP".into()
+            }
             Self::BadUrl { scheme, .. } => {
                 let scheme = if *scheme == "http" { "https://" } else { scheme };
                 format!("write {scheme}192.168.77.1:6443, or another host and port, without a user")

@@ -11,6 +11,7 @@ mod error;
 pub mod ipam;
 mod live;
 mod locate;
+mod metrics;
 pub mod names;
 mod networks;
 mod number;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::ipam::Range;
 pub use error::{ConfigError, Problem};
 pub use live::{Difference, differences, in_force};
+pub use metrics::{Listen, Metrics, NODE_IP};
 pub use networks::nested;
 pub use ringway_cluster::EncapKind;
 pub use ringway_worker::Polling;
@@ -52,6 +54,13 @@ pub const DEFAULT_SOCKET: &str = "/run/ringway/ringway.sock";
 /// What [`UnderlayConfig::interface`] is where the machine decides.
 pub const AUTO: &str = "auto";
 
+/// Where container runtimes look for plugins.
+pub const CNI_BIN_DIR: &str = "/opt/cni/bin";
+/// Where they look for network configurations.
+pub const CNI_CONF_DIR: &str = "/etc/cni/net.d";
+/// Where the plugin host-local keeps which address which container has.
+pub const CNI_BOOKS: &str = "/var/lib/cni/networks";
+
 /// The effective configuration: every default filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -65,8 +74,12 @@ pub struct Config {
     pub workers: Workers,
     /// Addresses that pods get.
     pub ipam: Ipam,
+    /// Folders of container runtimes.
+    pub cni: Cni,
     /// Between pods and the world outside.
     pub egress: Egress,
+    /// Who can read the metrics.
+    pub metrics: Metrics,
     /// Other nodes.
     pub peers: Vec<Peer>,
     /// The Kubernetes API as a source, if it is one.
@@ -99,6 +112,8 @@ pub struct Node {
     pub vtep_mac: MacAddr,
     /// Inner MAC of tunnelled IPv6 packets to this node.
     pub vtep_mac_v6: MacAddr,
+    /// The node is taken over from Flannel.
+    pub takeover: bool,
 }
 
 /// `[underlay]`
@@ -135,6 +150,10 @@ pub struct UnderlayConfig {
     pub source_ports: usize,
     /// "Don't fragment" of outer IPv4 packets.
     pub dont_fragment: bool,
+    /// A path on which large packets vanish without an ICMP error gets a smaller MTU, 1280 bytes at least.
+    pub lower_mtu: bool,
+    /// Probes of peers a second, at most, and as many times 10,000 bit/s; 0: none. Answers to others' have as much.
+    pub probes: u32,
 }
 
 /// `[workers]`
@@ -158,6 +177,19 @@ pub struct Ipam {
     pub ranges: Vec<Range>,
     /// Never given out, unless asked for by name.
     pub exclude: Vec<Range>,
+}
+
+/// `[cni]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cni {
+    /// The agent installs plugin and network configuration once it forwards.
+    pub install: bool,
+    /// Folder of plugins.
+    pub bin_dir: PathBuf,
+    /// Folder of network configurations.
+    pub conf_dir: PathBuf,
+    /// Folder of the plugin host-local, one folder in it for each network.
+    pub books: PathBuf,
 }
 
 /// `[egress]`
@@ -190,9 +222,11 @@ pub struct Peer {
     pub vtep_mac_v6: MacAddr,
 }
 
-/// What packets between the nodes are like where the file does not say: all nodes of a cluster have to agree.
+/// What the cluster's network is like where the file does not say: all nodes of a cluster have to agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkDefaults {
+    /// Networks that hold all pod networks; none: not known.
+    pub cluster_cidrs: Vec<Cidr>,
     /// Encapsulation.
     pub encap: EncapKind,
     /// VXLAN network identifier, 24 bits.
@@ -207,6 +241,7 @@ impl Default for NetworkDefaults {
     /// As Flannel has them; VXLAN's port is Linux' (IANA's is 4789).
     fn default() -> Self {
         Self {
+            cluster_cidrs: Vec::new(),
             encap: EncapKind::Vxlan,
             vni: 1,
             vxlan_port: 8472,

@@ -32,6 +32,11 @@ pub fn pod_name(name: &str) -> Result<(), &'static str> {
     plain(name, "-._/@:+")
 }
 
+/// The command that has Kubernetes make a pod anew.
+pub fn deletion(namespace: &str, pod: &str) -> String {
+    format!("kubectl -n {namespace} delete pod {pod}")
+}
+
 fn plain(name: &str, extra: &str) -> Result<(), &'static str> {
     if name.is_empty() {
         Err("it is empty")

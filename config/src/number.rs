@@ -9,18 +9,22 @@ use super::Problem;
 use super::validate::Located;
 
 /// Every key that is a number, with its least and its greatest value.
-pub(super) const RANGES: [(&str, i128, i128); 9] = [
+pub(super) const RANGES: [(&str, i128, i128); 11] = [
     ("underlay.vni", 1, 0xff_ffff),
     ("underlay.vxlan_port", 1, 65_535),
     ("underlay.udp_port", 1, 65_535),
     ("underlay.xdp_busy_poll_us", 0, 10_000),
     // `MAX_TX_PORTS`; several workers may have as many each.
     ("underlay.source_ports", 1, 64),
+    // 1 Mbit/s, and as much again for answers, is what nobody should miss.
+    ("underlay.probes", 0, 1000),
     // One worker per queue of a TAP at most (`MAX_TAP_QUEUES` is 256); more than this has never been tried.
     ("workers.count", 1, 64),
     // CPU_SETSIZE of sched_setaffinity(2).
     ("workers.cpus", 0, 1023),
     ("workers.idle_spin_us", 0, 1_000_000),
+    // Some 22 series each.
+    ("metrics.peers", 0, 1024),
     // What every IPv4 host takes (RFC 791); 1280 where the peer has IPv6 addresses only (RFC 8200).
     ("peers.mtu", 576, 65_535),
 ];

@@ -17,7 +17,11 @@ pub(super) struct Raw {
     #[serde(default)]
     pub ipam: Ipam,
     #[serde(default)]
+    pub cni: Cni,
+    #[serde(default)]
     pub egress: Egress,
+    #[serde(default)]
+    pub metrics: Metrics,
     #[serde(default)]
     pub peers: Vec<Peer>,
     pub kubernetes: Option<Kubernetes>,
@@ -42,6 +46,8 @@ pub(super) struct Node {
     pub subnet_env: Option<String>,
     pub vtep_mac: Option<String>,
     pub vtep_mac_v6: Option<String>,
+    #[serde(default)]
+    pub takeover: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -71,6 +77,10 @@ pub(super) struct Underlay {
     pub source_ports: Number,
     #[serde(default = "dont_fragment")]
     pub dont_fragment: bool,
+    #[serde(default)]
+    pub lower_mtu: bool,
+    #[serde(default = "probes")]
+    pub probes: Number,
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,6 +112,26 @@ pub(super) struct Ipam {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct Cni {
+    pub install: bool,
+    pub bin_dir: String,
+    pub conf_dir: String,
+    pub books: String,
+}
+
+impl Default for Cni {
+    fn default() -> Self {
+        Self {
+            install: false,
+            bin_dir: super::CNI_BIN_DIR.into(),
+            conf_dir: super::CNI_CONF_DIR.into(),
+            books: super::CNI_BOOKS.into(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct Egress {
     pub masquerade: bool,
     pub masquerade_exclude: Vec<String>,
@@ -114,6 +144,26 @@ impl Default for Egress {
             masquerade: true,
             masquerade_exclude: Vec::new(),
             accept_forward: true,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Metrics {
+    pub listen: String,
+    pub peers: Number,
+    pub cert_file: Option<String>,
+    pub key_file: Option<String>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            listen: String::new(),
+            peers: Number::Whole(64),
+            cert_file: None,
+            key_file: None,
         }
     }
 }
@@ -187,6 +237,9 @@ fn checksum() -> Checksum {
 }
 fn source_ports() -> Number {
     Number::Whole(64)
+}
+fn probes() -> Number {
+    Number::Whole(50)
 }
 fn dont_fragment() -> bool {
     true

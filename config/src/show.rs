@@ -47,7 +47,7 @@ pub const KEYS: &[KeyDoc] = &[
     ),
     live(
         "node.cluster_cidrs",
-        "networks that hold all pod networks; checked when given",
+        "networks that hold all pod networks; checked when given; default: Network of Flannel's net-conf.json, if there is one",
     ),
     key("node.interface", "name of the node port"),
     key(
@@ -68,6 +68,10 @@ pub const KEYS: &[KeyDoc] = &[
         "inner MAC of IPv4 packets to this node; default: from the pod network",
     ),
     live("node.vtep_mac_v6", "the same for IPv6; default: vtep_mac"),
+    key(
+        "node.takeover",
+        "take the node over from Flannel: wait until it has left, remove its overlay, keep its MAC address",
+    ),
     key(
         "underlay.interface",
         "interface that leads to the other nodes; auto: that of the address $NODE_IP, else of the default route",
@@ -121,6 +125,14 @@ pub const KEYS: &[KeyDoc] = &[
         "underlay.dont_fragment",
         "false: outer IPv4 packets may be fragmented, where the underlay loses ICMP",
     ),
+    key(
+        "underlay.lower_mtu",
+        "true: a path on which large packets vanish gets a smaller MTU, 1280 at least",
+    ),
+    key(
+        "underlay.probes",
+        "probes of peers a second, at most, and as many times 10 kbit/s; 0: none",
+    ),
     key("workers.count", "data-path threads"),
     key("workers.cpus", "one processor per worker, or empty"),
     key("workers.polling", "spin | adaptive | interrupt"),
@@ -133,6 +145,16 @@ pub const KEYS: &[KeyDoc] = &[
         "addresses pods get, first-last or networks; default: all of the pod networks",
     ),
     live("ipam.exclude", "addresses of them that are never given out"),
+    key(
+        "cni.install",
+        "install plugin and network configuration at every start, once the agent forwards",
+    ),
+    key("cni.bin_dir", "folder of CNI plugins"),
+    key("cni.conf_dir", "folder of CNI configurations"),
+    key(
+        "cni.books",
+        "folder in which the plugin host-local keeps addresses; read when a node is taken over",
+    ),
     live(
         "egress.masquerade",
         "packets of pods to outside the cluster get the node's address, and those of others to remote pods the gateway's",
@@ -145,6 +167,19 @@ pub const KEYS: &[KeyDoc] = &[
         "egress.accept_forward",
         "let pods' packets through a firewall that forwards nothing by default",
     ),
+    key(
+        "metrics.listen",
+        "ADDRESS:PORT where metrics are served, beside the API socket; auto:PORT: at $NODE_IP, else on loopback; empty: nowhere",
+    ),
+    key(
+        "metrics.peers",
+        "peers that have series of their own; when there are more, the 32 worst of them have",
+    ),
+    key(
+        "metrics.cert_file",
+        "certificate of metrics.listen, which speaks HTTPS then; read again each minute",
+    ),
+    key("metrics.key_file", "its key"),
     live("peers.name", "name of the node"),
     live("peers.addresses", "its outer addresses"),
     live("peers.pod_cidrs", "its pod networks"),
@@ -206,6 +241,7 @@ pub fn show(config: &Config) -> String {
         ("socket", quote(&n.socket.display())),
         ("sysctl_root", quote(&n.sysctl_root.display())),
         ("subnet_env", path(n.subnet_env.as_ref())),
+        ("takeover", n.takeover.to_string()),
     ];
     if config.decider() == Decider::File {
         node.insert(1, ("pod_cidrs", list(&n.pod_cidrs)));
@@ -233,6 +269,8 @@ pub fn show(config: &Config) -> String {
             ("xdp_busy_poll_us", u.xdp_busy_poll_us.to_string()),
             ("source_ports", u.source_ports.to_string()),
             ("dont_fragment", u.dont_fragment.to_string()),
+            ("lower_mtu", u.lower_mtu.to_string()),
+            ("probes", u.probes.to_string()),
         ],
     );
     let w = &config.workers;
@@ -254,6 +292,18 @@ pub fn show(config: &Config) -> String {
         "ipam",
         &[("ranges", list(&i.ranges)), ("exclude", list(&i.exclude))],
     );
+    let c = &config.cni;
+    section(
+        &mut out,
+        "[cni]",
+        "cni",
+        &[
+            ("install", c.install.to_string()),
+            ("bin_dir", quote(&c.bin_dir.display())),
+            ("conf_dir", quote(&c.conf_dir.display())),
+            ("books", quote(&c.books.display())),
+        ],
+    );
     let e = &config.egress;
     section(
         &mut out,
@@ -263,6 +313,19 @@ pub fn show(config: &Config) -> String {
             ("masquerade", e.masquerade.to_string()),
             ("masquerade_exclude", list(&e.masquerade_exclude)),
             ("accept_forward", e.accept_forward.to_string()),
+        ],
+    );
+    let m = &config.metrics;
+    let listen = m.listen.map(|listen| listen.to_string());
+    section(
+        &mut out,
+        "[metrics]",
+        "metrics",
+        &[
+            ("listen", quote(&listen.unwrap_or_default())),
+            ("peers", m.peers.to_string()),
+            ("cert_file", path(m.identity.as_ref().map(|(cert, _)| cert))),
+            ("key_file", path(m.identity.as_ref().map(|(_, key)| key))),
         ],
     );
     if let Some(k) = &config.kubernetes {

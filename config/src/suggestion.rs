@@ -9,12 +9,14 @@ use super::number::RANGES;
 use super::{Problem, raw::Raw};
 
 /// The sections there is one of each.
-const SINGLE: [&str; 7] = [
+const SINGLE: [&str; 9] = [
     "node",
     "underlay",
     "workers",
     "ipam",
+    "cni",
     "egress",
+    "metrics",
     "kubernetes",
     "etcd",
 ];

@@ -118,11 +118,11 @@ fn a_key_is_live_if_its_new_value_is_in_force_and_only_then() {
     // Every key once more with another value.
     let text = SAMPLE
         .replace("10.77.1.0/24", "10.77.5.0/24")
-        .replace("name = \"node1\"", "name = \"n9\"\ncluster_cidrs = [\"10.77.0.0/16\", \"fd77::/16\"]\ninterface = \"rw9\"\nstate_dir = \"/s\"\nsocket = \"/k\"\nsysctl_root = \"/y\"\nsubnet_env = \"/e\"\nvtep_mac = \"0e:00:00:00:00:09\"\nvtep_mac_v6 = \"0e:00:00:00:06:09\"")
-        .replace("interface = \"eth0\"", "interface = \"eth9\"\naddresses = [\"192.168.77.1\"]\nvxlan_port = 4789\nudp_port = 9\nio = \"socket\"\nfamily = \"ipv4\"\nudp_checksum = \"on\"\ngro = \"keep\"\nunfinished_checksums = \"refuse\"\nxdp_busy_poll_us = 9\nsource_ports = 9\ndont_fragment = false")
+        .replace("name = \"node1\"", "name = \"n9\"\ncluster_cidrs = [\"10.77.0.0/16\", \"fd77::/16\"]\ninterface = \"rw9\"\nstate_dir = \"/s\"\nsocket = \"/k\"\nsysctl_root = \"/y\"\nsubnet_env = \"/e\"\nvtep_mac = \"0e:00:00:00:00:09\"\nvtep_mac_v6 = \"0e:00:00:00:06:09\"\ntakeover = true")
+        .replace("interface = \"eth0\"", "interface = \"eth9\"\naddresses = [\"192.168.77.1\"]\nvxlan_port = 4789\nudp_port = 9\nio = \"socket\"\nfamily = \"ipv4\"\nudp_checksum = \"on\"\ngro = \"keep\"\nunfinished_checksums = \"refuse\"\nxdp_busy_poll_us = 9\nsource_ports = 9\ndont_fragment = false\nlower_mtu = true\nprobes = 9")
         .replace("encap = \"vxlan\"", "encap = \"udp\"")
         .replace("vni = 1", "vni = 9")
-        + "mtu = 1400\n[workers]\ncount = 2\ncpus = [0, 1]\npolling = \"spin\"\nidle_spin_us = 9\n[ipam]\nranges = [\"10.77.5.0/25\"]\nexclude = [\"10.77.5.9\"]\n[egress]\nmasquerade = false\nmasquerade_exclude = [\"192.0.2.0/24\"]\naccept_forward = false\n";
+        + "mtu = 1400\n[workers]\ncount = 2\ncpus = [0, 1]\npolling = \"spin\"\nidle_spin_us = 9\n[ipam]\nranges = [\"10.77.5.0/25\"]\nexclude = [\"10.77.5.9\"]\n[cni]\ninstall = true\nbin_dir = \"/b\"\nconf_dir = \"/c\"\nbooks = \"/o\"\n[egress]\nmasquerade = false\nmasquerade_exclude = [\"192.0.2.0/24\"]\naccept_forward = false\n[metrics]\nlisten = \"[::1]:9472\"\npeers = 9\ncert_file = \"/m\"\nkey_file = \"/n\"\n";
     let new = parse(&text).unwrap();
     let force = in_force(&old, &new);
     let now = differences(&old, &force);
@@ -500,6 +500,26 @@ fn each_mistake_is_found_at_its_place() {
             &["twice"],
         ),
         (
+            format!("{SAMPLE}\n[metrics]\nlisten = \"9472\""),
+            "metrics.listen",
+            &["\"9472\"", "auto:9472"],
+        ),
+        (
+            format!("{SAMPLE}\n[metrics]\nlisten = \"auto:0\""),
+            "metrics.listen",
+            &["auto:0"],
+        ),
+        (
+            format!("{SAMPLE}\n[metrics]\nlisten = \"node1:9472\""),
+            "metrics.listen",
+            &["node1:9472"],
+        ),
+        (
+            format!("{SAMPLE}\n[metrics]\nkey_file = \"/k\""),
+            "metrics.key_file",
+            &["metrics.cert_file is missing"],
+        ),
+        (
             format!("{SAMPLE}\n[workers]\nidle_spin_us = 1000001"),
             "workers.idle_spin_us",
             &["1000001"],
@@ -572,7 +592,7 @@ fn every_number_tells_its_range() {
             };
             let line = format!("{name} = {value}");
             let text = match section {
-                "workers" => format!("{SAMPLE}\n[workers]\n{line}\n"),
+                "workers" | "metrics" => format!("{SAMPLE}\n[{section}]\n{line}\n"),
                 "peers" => with("name = \"node2\"", &format!("name = \"node2\"\n{line}")),
                 _ => with("vni = 1", &line),
             };

@@ -11,12 +11,13 @@ use ringway_packet::mac::MacAddr;
 use ringway_ports::socket::{MAX_TX_PORTS, least_mtu};
 use ringway_tables::Cidr;
 
+use super::metrics::metrics;
 use super::networks::{Networks, in_cluster, overlaps};
 use super::number::Number;
 use super::pods::{egress, ipam};
 use super::raw::{self, Raw};
 use super::{
-    Checksum, Config, Decider, Family, NetworkDefaults, Node, Peer, Problem, UnderlayConfig,
+    Checksum, Cni, Config, Decider, Family, NetworkDefaults, Node, Peer, Problem, UnderlayConfig,
     Workers, sources,
 };
 use crate::names::{interface_name, node_name};
@@ -45,7 +46,9 @@ pub(super) fn validate(file: &Path, raw: Raw, defaults: &NetworkDefaults) -> Loc
     let underlay = underlay(raw.underlay, &node, count, defaults)?;
     let workers = workers(raw.workers)?;
     let ipam = ipam(&raw.ipam, &node, decider)?;
+    let cni = cni(&raw.cni)?;
     let egress = egress(&raw.egress)?;
+    let metrics = metrics(raw.metrics)?;
     let mut peers = Vec::with_capacity(raw.peers.len());
     for (i, one) in raw.peers.into_iter().enumerate() {
         peers.push(peer(i, one, &node, &underlay)?);
@@ -54,18 +57,27 @@ pub(super) fn validate(file: &Path, raw: Raw, defaults: &NetworkDefaults) -> Loc
         .kubernetes
         .map(|raw| sources::kubernetes(raw, &node.name));
     let etcd = raw.etcd.map(sources::etcd);
-    let config = Config {
+    let mut config = Config {
         file: file.to_owned(),
         node,
         underlay,
         workers,
         ipam,
+        cni,
         egress,
+        metrics,
         peers,
         kubernetes: kubernetes.transpose()?,
         etcd: etcd.transpose()?,
     };
     against_each_other(&config)?;
+    // What the file says is not held against what the cluster happens to say now.
+    if config.node.cluster_cidrs.is_empty() {
+        config
+            .node
+            .cluster_cidrs
+            .clone_from(&defaults.cluster_cidrs);
+    }
     Ok(config)
 }
 
@@ -104,7 +116,8 @@ fn node(raw: raw::Node, decider: Decider, usual_name: Option<String>) -> Located
         Some(text) => mac_address("node.vtep_mac_v6", text)?,
     };
     let subnet_env = raw.subnet_env.filter(|path| !path.is_empty());
-    if subnet_env.is_some() && cluster_cidrs.is_empty() {
+    // Who decides may know them later.
+    if subnet_env.is_some() && cluster_cidrs.is_empty() && decider == Decider::File {
         return Err(("node.subnet_env".into(), Problem::SubnetEnv));
     }
     let subnet_env = subnet_env.map(|path| absolute("node.subnet_env", &path));
@@ -119,6 +132,16 @@ fn node(raw: raw::Node, decider: Decider, usual_name: Option<String>) -> Located
         subnet_env: subnet_env.transpose()?,
         vtep_mac,
         vtep_mac_v6,
+        takeover: raw.takeover,
+    })
+}
+
+fn cni(raw: &raw::Cni) -> Located<Cni> {
+    Ok(Cni {
+        install: raw.install,
+        bin_dir: absolute("cni.bin_dir", &raw.bin_dir)?,
+        conf_dir: absolute("cni.conf_dir", &raw.conf_dir)?,
+        books: absolute("cni.books", &raw.books)?,
     })
 }
 
@@ -177,6 +200,7 @@ fn underlay(
     }
     let xdp_busy_poll_us = raw.xdp_busy_poll_us.read("underlay.xdp_busy_poll_us")?;
     let most = (MAX_TX_PORTS * workers) as i128;
+    let probes = raw.probes.read("underlay.probes")?;
     let source_ports = raw
         .source_ports
         .read_within("underlay.source_ports", 1, most)?;
@@ -201,6 +225,8 @@ fn underlay(
         xdp_busy_poll_us,
         source_ports,
         dont_fragment: raw.dont_fragment,
+        lower_mtu: raw.lower_mtu,
+        probes,
     })
 }
 

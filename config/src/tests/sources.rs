@@ -149,7 +149,9 @@ fn each_mistake_is_named_with_its_remedy() {
 /// What a cluster's Flannel has goes before our defaults, and what the file says before both.
 #[test]
 fn the_cluster_may_have_other_defaults() {
+    let network: Vec<Cidr> = vec!["10.244.0.0/16".parse().unwrap()];
     let cluster = NetworkDefaults {
+        cluster_cidrs: network.clone(),
         encap: EncapKind::Udp,
         vni: 7,
         vxlan_port: 4789,
@@ -164,6 +166,13 @@ fn the_cluster_may_have_other_defaults() {
         (u.encap, u.vni, u.vxlan_port, u.udp_port),
         (EncapKind::Udp, 1, 4789, 9999)
     );
+    let node = |text: &str| Config::parse_with(file, text, &cluster).unwrap().node;
+    assert_eq!(node(&text).cluster_cidrs, network);
+    let own = text.replace("[node]", "[node]\ncluster_cidrs = [\"10.77.0.0/16\"]");
+    assert_eq!(node(&own).cluster_cidrs[0].to_string(), "10.77.0.0/16");
+    // Which networks that is, the cluster may say later.
+    let env = text.replace("[node]", "[node]\nsubnet_env = \"/run/e\"");
+    assert!(parse(&env).unwrap().node.subnet_env.is_some());
     let u = with(&text.replace("vni = 1", "vxlan_port = 8472"));
     assert_eq!((u.vni, u.vxlan_port), (7, 8472));
     let text = text.replace("vni = 1", "vxlan_port = 9999");
