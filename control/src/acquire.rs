@@ -16,6 +16,7 @@ use super::node_port::{Node, Pace};
 use super::sources::recall;
 use super::{Descriptors, SocketDescriptors, desired, rings, saving};
 use crate::state::{State, StateDir};
+use crate::takeover::{self, Former};
 use crate::underlay::Underlay;
 use crate::view::SocketStatus;
 use ringway_config::{Checksum, Config, EncapKind, Gro};
@@ -44,6 +45,8 @@ pub struct Acquired {
     pub(super) node: Node,
     pub(super) node_queues: Queues,
     pub(super) ledger: Ledger,
+    /// Pods of the network before.
+    pub(super) left: takeover::Left,
 }
 
 impl Acquired {
@@ -54,13 +57,17 @@ impl Acquired {
     /// # Errors
     /// Another agent is at work, or something of it cannot be had.
     pub fn open(config: &Config, saved: Vec<(Source, Contents)>) -> anyhow::Result<Acquired> {
-        let (mut cluster, _) = config.cluster()?;
         let state_dir = StateDir::lock(&config.node.state_dir)?;
         let mut state = state_dir.load()?;
         let mut netlink = Netlink::open()?;
+        let former = former(config, &mut netlink, &state_dir, &mut state)?;
+        let mut config = config.clone();
+        state.takeover.complete(&mut config);
+        let config = &config;
+        let (mut cluster, _) = config.cluster()?;
         Underlay::await_addresses(config, &mut netlink);
         let mut underlay = Underlay::examine(config, cluster.state(), &mut netlink)?;
-        let config = &settled(config, &underlay);
+        let config = &settled(config, &underlay, &state);
         let any = !saved.is_empty();
         for (source, contents) in saved {
             recall(&mut cluster, (config, &underlay), &source, contents);
@@ -80,6 +87,18 @@ impl Acquired {
             );
         }
         receive_offload(config, &underlay, &mut state.before);
+        let mut left = takeover::Left::default();
+        let networks = desired::networks(wanted);
+        if config.node.takeover {
+            let read = takeover::Left::read(&mut netlink, config, &state, &networks);
+            read.map_err(anyhow::Error::msg).context("take-over")?;
+        }
+        // All that may be refused was; from here to our sockets the node has no overlay.
+        takeover::remove(&former, &mut netlink).context("take-over")?;
+        if config.node.takeover {
+            let settled = left.settle(&mut netlink, config, &mut state, &networks);
+            settled.map_err(anyhow::Error::msg).context("take-over")?;
+        }
         let encaps = wanted.encaps(config.underlay.encap);
         let mut descriptors = Descriptors::default();
         let (mut sockets, mut socket_status) = (Vec::new(), Vec::new());
@@ -115,13 +134,38 @@ impl Acquired {
             node,
             node_queues,
             ledger,
+            left,
         })
     }
 }
 
+/// The overlay that is to make way, with its MAC addresses on disk: they are read before it goes. Whoever comes
+/// here has a node that is not given back, or is taken again.
+fn former(
+    config: &Config,
+    netlink: &mut Netlink,
+    state_dir: &StateDir,
+    state: &mut State,
+) -> anyhow::Result<Vec<Former>> {
+    let mut changed = std::mem::take(&mut state.takeover.given_back);
+    let mut former = Vec::new();
+    if config.node.takeover {
+        former = takeover::former(config, netlink).context("take-over")?;
+        changed |= takeover::note(&mut state.takeover, &former);
+    }
+    if changed {
+        let saved = state_dir.save(state);
+        saved.context(
+            "take-over: the MAC address of Flannel's overlay has to be on disk before it goes",
+        )?;
+    }
+    Ok(former)
+}
+
 /// The configuration with the interface that was found: while the agent runs it stays the same one.
-pub(super) fn settled(config: &Config, underlay: &Underlay) -> Config {
+pub(super) fn settled(config: &Config, underlay: &Underlay, state: &State) -> Config {
     let mut config = config.clone();
+    state.takeover.complete(&mut config);
     config.underlay.interface.clone_from(&underlay.interface);
     config
 }

@@ -22,6 +22,8 @@ impl Control {
         let records = self.state.pods.values();
         let taken: HashSet<IpAddr> = records
             .flat_map(|record| record.ips.iter().copied())
+            // So have those that are still on the bridge of the network before.
+            .chain(self.left.addresses())
             .collect();
         for pool in &self.pools {
             let v6 = pool.is_ipv6();

@@ -91,6 +91,9 @@ impl Control {
         new: NewPod,
         answer: Reply<Result<view::Pod, ControlError>>,
     ) {
+        if let Err(e) = self.may_attach() {
+            return answer(Err(e));
+        }
         let closing = self.closing.attaching();
         let (netns, addresses, record, limits) = match self.prepare(&new) {
             Ok(prepared) => prepared,
@@ -258,11 +261,12 @@ impl Control {
             ..self.pod_view(name, &attached)
         };
         // The tables first: what the pod says as soon as it is read must not be a stranger's.
-        self.publisher.publish(next);
+        self.publish(next);
         self.hand_to_workers(port, making.queues(), limits);
         if !moved.is_empty() {
             self.announce(port, moved, mac);
         }
+        self.announce_on_bridge(&attached.record.ips);
         making.keep();
         self.pods.insert(name.to_owned(), attached);
         answer(Ok(view));
@@ -290,6 +294,13 @@ impl Control {
         // Addresses before the MAC, which mostly follows from them: whoever asks
         // for a taken address has not heard of the MAC.
         for ip in &record.ips {
+            if let Some(container) = self.left.holder(*ip) {
+                return Err(ControlError::AddressKept {
+                    ip: *ip,
+                    holder: container.to_owned(),
+                    why: "is still on the bridge of the network before",
+                });
+            }
             if let Some(Target::Port(holder)) = next.route(from_ip(*ip))
                 && let Some(holder) = next.port(holder)
             {

@@ -120,7 +120,7 @@ impl Control {
         self.use_sockets(sockets);
         tables.accepted = accepted(&self.config, self.descriptors.encaps());
         if other || !plan.is_empty() {
-            self.publisher.publish(tables);
+            self.publish(tables);
         }
         self.follow_plan(&plan, other);
         self.tell_sources();

@@ -99,6 +99,10 @@ impl Control {
     /// Detaches one. Succeeds if there is none.
     pub(super) fn cni_detach(&mut self, attachment: &Attachment, answer: Reply<Done>) {
         let Some(name) = self.state.by_attachment(attachment).map(str::to_owned) else {
+            if self.release_left(attachment) {
+                let note = "it was a pod of the network before; its address is free".into();
+                return answer(Done { note: Some(note) });
+            }
             let note = format!(
                 "there is no {} of container {}; nothing had to be done",
                 attachment.ifname, attachment.container_id
@@ -233,6 +237,8 @@ impl Control {
                 Ok(attachment) => {
                     if let Some(name) = self.state.by_attachment(&attachment).map(str::to_owned) {
                         self.remove(&name);
+                    } else {
+                        self.release_left(&attachment);
                     }
                     let Attachment {
                         container_id,

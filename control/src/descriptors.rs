@@ -11,13 +11,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use ringway_kernel::pod::interface::Queues;
-use ringway_ports::socket::{SocketFds, UdpUnderlay};
+use ringway_ports::socket::{SocketFds, UdpUnderlay, dropped};
 use ringway_ports::xdp::{Attachment, XskMap};
 use ringway_tables::PortId;
 
+use crate::SocketDrops;
 use ringway_config::EncapKind;
 use ringway_worker::OpenedRing;
 
@@ -91,6 +92,17 @@ impl Descriptors {
             }
         }
         kinds.into_iter()
+    }
+
+    /// What the kernel dropped at each receive socket.
+    pub fn socket_drops(&self) -> Vec<SocketDrops> {
+        let all = self.sockets.iter().chain(&self.former);
+        let one = |socket: &SocketDescriptors| SocketDrops {
+            worker: socket.worker,
+            local: socket.local,
+            dropped: dropped(socket.fds.rx.as_fd()).map_err(|e| e.to_string()),
+        };
+        all.map(one).collect()
     }
 
     /// Keeps duplicates of a worker's sockets.

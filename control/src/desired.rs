@@ -40,7 +40,8 @@ fn of_peers(state: &State) -> impl Iterator<Item = Cidr> + '_ {
     routes.filter_map(|route| matches!(route.via, Via::Peer(_)).then_some(route.prefix))
 }
 
-fn networks(state: &State) -> Vec<Network> {
+/// This node's pod networks.
+pub(super) fn networks(state: &State) -> Vec<Network> {
     let own = state.node.cidrs.iter();
     own.map(|cidr| Network {
         cidr: *cidr,

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ringway_tables::{Cidr, TableError};
 use ringway_worker::limits::LimitError;
 
+use crate::captures::NoPoint;
 use crate::request_values::ValueError;
 
 use ringway_kernel::netns::NetnsError;
@@ -111,6 +112,14 @@ pub enum ControlError {
     Node { why: String },
     #[error("{what}")]
     Unsaved { what: String },
+    #[error(transparent)]
+    NoPoint(#[from] NoPoint),
+    #[error("{most} captures and live traces are running, more are not allowed")]
+    Captures { most: usize },
+    #[error("no pod is attached now: {why}")]
+    NotNow { why: String },
+    #[error("pods of this node would lose their network ({count}): {some}")]
+    PodsHere { count: usize, some: String },
 }
 
 /// Host ports are one thing of two that the rules are about.
@@ -159,6 +168,8 @@ impl ControlError {
             | Self::AttachedByAdd { .. }
             | Self::AddressTaken { .. }
             | Self::AddressKept { .. }
+            | Self::PodsHere { .. }
+            | Self::Captures { .. }
             | Self::SecondInterface { .. }
             | Self::Table(_)
             | Self::Broken(_) => Kind::Taken,
@@ -169,9 +180,9 @@ impl ControlError {
             Self::Rules(RulesError::Port(_)) => Kind::Invalid,
             Self::Rules(RulesError::Nft(_)) | Self::Node { .. } => Kind::Failed,
             Self::Full { .. } => Kind::Full,
-            Self::Unknown { .. } => Kind::Unknown,
+            Self::Unknown { .. } | Self::NoPoint(_) => Kind::Unknown,
             Self::Gone(_) => Kind::NoNetns,
-            Self::Unsaved { .. } | Self::NoNetwork { .. } => Kind::Later,
+            Self::Unsaved { .. } | Self::NoNetwork { .. } | Self::NotNow { .. } => Kind::Later,
         }
     }
 
@@ -189,6 +200,10 @@ impl ControlError {
             Self::Limit(_) => "see the message",
             Self::AddressTaken { holder, .. } | Self::AddressKept { holder, .. } => {
                 return format!("choose another, or detach {holder}");
+            }
+            Self::PodsHere { .. } => {
+                "drain the node: kubectl drain NODE --ignore-daemonsets --delete-emptydir-data; then, if only pods \
+                 are left that may lose it: ringway give-back --yes"
             }
             Self::SecondInterface { .. } => {
                 "attach the second interface to another network, or leave it out"
@@ -237,6 +252,9 @@ impl ControlError {
             Self::Node { .. } => {
                 "see `ringway status`; what can be set is tried again once a second"
             }
+            Self::NoPoint(error) => error.remedy(),
+            Self::Captures { .. } => "end one: each runs as long as the command that began it",
+            Self::NotNow { .. } => "see `ringway status`; what can be is tried again by itself",
             Self::Unsaved { .. } => UNSAVED,
         };
         text.to_owned()

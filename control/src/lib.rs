@@ -17,6 +17,9 @@
 mod acquire;
 mod addresses;
 mod attach;
+mod attaches;
+mod bereft;
+pub mod captures;
 mod change;
 mod closing;
 mod cni;
@@ -25,6 +28,7 @@ mod descriptors;
 mod desired;
 mod error;
 pub mod health;
+pub mod losses;
 mod neighbours;
 mod node_port;
 mod outer;
@@ -32,6 +36,7 @@ mod path_mtu;
 mod paths;
 mod pod_jobs;
 mod pods;
+mod probing;
 pub mod processors;
 mod reload;
 mod relocated;
@@ -44,13 +49,14 @@ mod start;
 pub mod state;
 mod subnet_env;
 mod tables;
+pub mod takeover;
 pub mod totals;
 pub mod underlay;
-pub mod view;
+mod unreachable;
 mod watchdog;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,17 +70,25 @@ use ringway_kernel::reconcile::{Ledger, PauseTooLong};
 use ringway_kernel::rules::Rules;
 use ringway_packet::mac::MacAddr;
 use ringway_switch::{Counters, Returns};
-use ringway_tables::{Publisher, Snapshot};
+use ringway_tables::{PeerId, Publisher, Snapshot};
 
+use crate::captures::{
+    CaptureRequest, CaptureSession, Captures, LiveRequest, LiveSession, TraceBasis,
+};
 use crate::health::Health;
 use crate::state::{State, StateDir};
 use crate::underlay::Underlay;
+/// What the API answers.
+pub use ringway_view as view;
+
 use crate::view::SocketStatus;
 use ringway_config::ipam::AddressPool;
 use ringway_config::{Config, ConfigError};
-use ringway_worker::{Event, Worker};
+use ringway_worker::dropped::LastDropped;
+use ringway_worker::{Event, Load, ObserverId, Worker};
 
 pub use acquire::Acquired;
+pub use attaches::{AttachTimes, Attaches};
 pub use change::ChangeError;
 use closing::Closing;
 pub use cni::PENDING;
@@ -84,7 +98,8 @@ use path_mtu::PathMtus;
 use pod_jobs::PodJobs;
 pub use reload::Reloaded;
 pub use request::{Attach, Detach};
-pub use sources::{Notice, Sources};
+pub use sources::{Notice, Sources, Subject};
+use unreachable::Unreachable;
 
 /// How often the pods' namespaces are looked at.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
@@ -116,8 +131,21 @@ pub enum Request {
     Configure(Result<Box<Config>, ConfigError>, Reply<Reloaded>),
     /// A source has news of the cluster.
     Change(Source, Box<cluster::Change>, Reply<Result<(), ChangeError>>),
+    /// Give the node back to the network before, pods or not.
+    GiveBack(bool, Reply<Result<Vec<view::MadeAnew>, ControlError>>),
     /// All there is to see.
     View(Reply<View>),
+    /// Begin to capture.
+    BeginCapture(
+        Box<CaptureRequest>,
+        Reply<Result<CaptureSession, ControlError>>,
+    ),
+    /// What a trace runs on.
+    TraceBasis(Reply<TraceBasis>),
+    /// Begin a live trace.
+    BeginLive(Box<LiveRequest>, Reply<Result<LiveSession, ControlError>>),
+    /// End a capture or a live trace.
+    EndCapture(ObserverId),
     /// End, leaving pods and the node port in place.
     Stop,
 }
@@ -126,12 +154,35 @@ pub enum Request {
 pub struct View {
     /// The tables.
     pub snapshot: Arc<Snapshot>,
+    /// How long ago they were seen to change, within a second.
+    pub snapshot_age: Duration,
     /// Counters of every worker.
     pub counters: Vec<Arc<Counters>>,
+    /// How busy each worker is.
+    pub loads: Vec<Arc<Load>>,
+    /// How attaching went.
+    pub attaches: Arc<Attaches>,
+    /// The last frames that each worker has dropped.
+    pub dropped: Vec<Arc<LastDropped>>,
+    /// What the kernel dropped at each receive socket of the underlay.
+    pub sockets: Vec<SocketDrops>,
     /// Pods, by name.
     pub pods: Vec<view::Pod>,
+    /// What probes say of peers.
+    pub peers: BTreeMap<PeerId, view::PeerHealth>,
     /// Everything else.
     pub status: view::Status,
+}
+
+/// What the kernel dropped at a receive socket.
+#[derive(Clone, Debug)]
+pub struct SocketDrops {
+    /// Number of its worker.
+    pub worker: usize,
+    /// Where it receives.
+    pub local: SocketAddr,
+    /// Datagrams, or why that is not known.
+    pub dropped: Result<u32, String>,
 }
 
 /// The control plane.
@@ -164,9 +215,14 @@ pub struct Control {
     former_macs: HashMap<IpAddr, MacAddr>,
     /// What was said of the plugin.
     cni: cni::Said,
+    /// Pods of the network that was here before.
+    left: takeover::Left,
     /// Flows whose answers return to the node, shared with the workers.
     returns: Arc<Returns>,
     path_mtus: PathMtus,
+    unreachable: Unreachable,
+    bereft: bereft::Bereft,
+    probing: probing::Probing,
     node: node_port::Node,
     /// What others have changed in the kernel, and what cannot be had.
     ledger: Ledger,
@@ -176,12 +232,16 @@ pub struct Control {
     told: Option<Local>,
     health: Arc<Health>,
     subnet_env: subnet_env::Said,
+    captures: Captures,
     /// Index of the underlay interface.
     interface: u32,
     changes: Watch,
     next_hops: NextHops,
     rings: rings::Rings,
     sockets: Vec<SocketStatus>,
+    attaches: Arc<Attaches>,
+    /// The version of the tables that was seen last, and since when.
+    seen: (u64, Instant),
     started: Instant,
 }
 
@@ -204,6 +264,10 @@ impl Control {
     /// (`Err` with the reason).
     pub fn run(mut self, requests: &Receiver<Request>) -> Result<(), String> {
         let watch = tick(WATCH_PERIOD);
+        let probes = match self.config.underlay.probes {
+            0 => never(),
+            _ => tick(probing::PERIOD),
+        };
         let events = self.events.clone();
         let outcomes = self.pod_jobs.outcomes().clone();
         let mut changes = self.changes.changes().clone();
@@ -239,6 +303,7 @@ impl Control {
                 },
                 recv(deferred) -> _ => self.handle_changes(Vec::new()),
                 recv(watch) -> _ => self.tick(),
+                recv(probes) -> _ => self.probe(Instant::now()),
             }
             self.serve_deferred();
         }
@@ -254,8 +319,9 @@ impl Control {
         match request {
             Request::Attach(attach, reply) => {
                 let (started, name) = (Instant::now(), attach.name.clone());
+                let attaches = self.attaches.clone();
                 let answer: Reply<Result<view::Pod, ControlError>> = Box::new(move |outcome| {
-                    let elapsed_us = started.elapsed().as_micros() as u64;
+                    let elapsed_us = attaches.enter(started, outcome.is_ok());
                     match &outcome {
                         Ok(pod) => {
                             tracing::info!(pod = pod.name, ips = ?pod.ips, elapsed_us, "attached");
@@ -274,8 +340,9 @@ impl Control {
                     ifname,
                 } = add.attachment.clone();
                 let (pod, notice) = (add.pod.clone(), self.sources.notice.clone());
+                let attaches = self.attaches.clone();
                 let answer: Reply<Result<Added, ControlError>> = Box::new(move |outcome| {
-                    let elapsed_us = started.elapsed().as_micros() as u64;
+                    let elapsed_us = attaches.enter(started, outcome.is_ok());
                     match &outcome {
                         Ok(added) => {
                             let ips: Vec<&str> =
@@ -301,7 +368,12 @@ impl Control {
             Request::ResumeReconciling(reply) => reply(self.resume_reconciling()),
             Request::Configure(read, reply) => reply(self.configure(read)),
             Request::Change(source, change, reply) => reply(self.change(&source, *change)),
+            Request::GiveBack(pods_too, reply) => reply(self.give_back(pods_too)),
             Request::View(reply) => reply(self.view()),
+            Request::BeginCapture(wanted, reply) => reply(self.begin_capture(*wanted)),
+            Request::TraceBasis(reply) => reply(self.trace_basis()),
+            Request::BeginLive(wanted, reply) => reply(self.begin_live(*wanted)),
+            Request::EndCapture(id) => self.end_capture(id),
             Request::Stop => {}
         }
     }
@@ -316,6 +388,10 @@ impl Control {
                 }
             }
             Event::PathMtuIgnored { claims } => self.path_mtus.ignore(claims),
+            Event::Unreachable { dest, errno } => {
+                self.note_unreachable(dest, errno, Instant::now());
+            }
+            Event::Probed(answer) => self.probed(&answer, Instant::now()),
             Event::GsoOff {
                 errno,
                 zero_checksum,
@@ -346,24 +422,52 @@ impl Control {
             tracing::info!(%dest, "learnt path MTU expired");
             self.refresh_paths();
         }
+        self.forget_unreachable(Instant::now());
+        self.forget_bereft();
+        self.see_peers(Instant::now());
         self.look_at_underlay();
         self.look_at_outer_addresses();
+        self.look_at_left(Instant::now());
         self.reconcile();
         self.tell_sources();
         self.publisher.reclaim();
+        self.see_snapshot();
+    }
+
+    /// Notes when the tables have changed.
+    fn see_snapshot(&mut self) {
+        let version = self.publisher.current().version;
+        if self.seen.0 != version {
+            self.seen = (version, Instant::now());
+        }
     }
 
     fn view(&self) -> View {
         let snapshot = self.publisher.current();
+        let (version, since) = self.seen;
+        let peers = self.probing.view(Instant::now());
         View {
+            snapshot_age: match snapshot.version == version {
+                true => since.elapsed(),
+                false => Duration::ZERO,
+            },
             counters: self.counters.clone(),
+            loads: self.workers.iter().map(|w| w.load().clone()).collect(),
+            attaches: self.attaches.clone(),
+            dropped: self.workers.iter().map(|w| w.dropped().clone()).collect(),
+            sockets: self.descriptors.socket_drops(),
             pods: self.pods.iter().map(|(n, p)| self.pod_view(n, p)).collect(),
-            status: self.status(&snapshot),
+            status: self.status(&snapshot, &peers),
+            peers,
             snapshot,
         }
     }
 
-    fn status(&self, snapshot: &Snapshot) -> view::Status {
+    fn status(
+        &self,
+        snapshot: &Snapshot,
+        peers: &BTreeMap<PeerId, view::PeerHealth>,
+    ) -> view::Status {
         let (c, cluster) = (&self.config, self.cluster.state());
         let own = &cluster.node;
         view::Status {
@@ -398,7 +502,9 @@ impl Control {
             log_lines_lost: 0,
             pods: self.pods.len(),
             not_served: self.not_served(),
+            left_pods: self.left.view(),
             peers: cluster.peers.len(),
+            peer_states: probing::states(peers),
             snapshot: snapshot.version,
             totals: crate::totals::totals(&self.counters),
         }

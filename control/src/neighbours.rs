@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use ringway_kernel::bridge;
 use ringway_kernel::netlink::{Netlink, NetlinkError};
 use ringway_kernel::pod::interface;
 use ringway_kernel::rules::conntrack;
@@ -78,6 +79,23 @@ impl Control {
     pub(super) fn announce(&self, port: PortId, ips: Vec<IpAddr>, mac: MacAddr) {
         if let Some(worker) = self.workers.first() {
             worker.send(Command::Announce { port, ips, mac });
+        }
+    }
+
+    /// Tells pods that are still on the bridge of the network before that these addresses are a new pod's: there they
+    /// may have been another's.
+    pub(super) fn announce_on_bridge(&mut self, ips: &[IpAddr]) {
+        if self.left.addresses().next().is_none() {
+            return;
+        }
+        let Some((name, _)) = self.state.takeover.bridge() else {
+            return;
+        };
+        if let Err(e) = bridge::announce(&mut self.netlink, name, ips) {
+            tracing::warn!(
+                bridge = name,
+                "its pods may not reach a new one for half a minute: {e}"
+            );
         }
     }
 

@@ -64,6 +64,11 @@ impl Control {
     /// Hands what is asked of the node's kernel to it, at once: the node port with its routes, and
     /// the rules.
     pub(super) fn want_node(&mut self) {
+        // What is on the bridge comes before what the node port takes from it.
+        self.follow_left(Instant::now());
+        if self.left.failure().is_some() {
+            return;
+        }
         let state = self.cluster.state();
         let mtu = self.underlay.pod_mtu(&self.config, state);
         let spec = desired::node_spec(&self.config, state, mtu);
@@ -175,6 +180,10 @@ impl Control {
         let now = Instant::now();
         let outdated = self.outer.condition(&self.underlay);
         let all = self.ledger.conditions(now).into_iter().chain(outdated);
+        let all = all.chain(self.left.conditions());
+        let all = all.chain(self.unreachable.conditions());
+        let all = all.chain(self.bereft.conditions());
+        let all = all.chain(self.peer_conditions());
         let all = all.chain(self.node.port.overrides());
         let all = all.chain(self.rules.conditions().iter().cloned());
         all.map(|condition| shown(condition, now)).collect()

@@ -172,7 +172,7 @@ impl Control {
         self.sockets.extend(moved.status);
         self.underlay = next;
         self.close_unused(former);
-        self.publisher.publish(tables);
+        self.publish(tables);
         self.find_next_hops();
         // Their program takes packets to the old addresses; they are opened anew within a second.
         self.rings.close(&self.workers, &mut self.descriptors);

@@ -49,6 +49,16 @@ impl PathMtus {
         self.learnt.get(&dest).map(|(mtu, _)| *mtu)
     }
 
+    /// What was learnt of a destination does not hold any more.
+    pub(super) fn forget(&mut self, dest: IpAddr) {
+        self.learnt.remove(&dest);
+    }
+
+    /// The link is another: whatever is on the way says so again.
+    pub(super) fn forget_all(&mut self) {
+        self.learnt.clear();
+    }
+
     /// Destinations whose knowledge is too old now; they are forgotten.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<IpAddr> {
         let old: Vec<IpAddr> = self
@@ -79,6 +89,13 @@ mod tests {
         assert_eq!(mtus.expire(later + EXPIRY), [dest]);
         assert!(mtus.expire(later + EXPIRY).is_empty());
         assert_eq!(mtus.report(dest, 1400, later), Some(1400));
+        mtus.forget(dest);
+        assert_eq!(
+            (mtus.get(dest), mtus.report(dest, 1400, later)),
+            (None, Some(1400))
+        );
+        mtus.forget_all();
+        assert_eq!(mtus.get(dest), None);
     }
 
     #[test]

@@ -85,6 +85,8 @@ impl Control {
                 self.underlay.mtu
             );
             self.underlay.mtu = link.mtu;
+            // A packet that was made before may have met the link as it was for a moment.
+            self.path_mtus.forget_all();
         } else if changed.destinations.is_empty() {
             return;
         }
@@ -139,7 +141,7 @@ impl Control {
             }
         }
         if different {
-            self.publisher.publish(next);
+            self.publish(next);
         }
     }
 

@@ -64,6 +64,7 @@ impl Control {
                 .map(|(name, _)| name.clone()),
         };
         let Some(name) = name else {
+            self.bereft.forget(request);
             let name = match request {
                 Detach::Name(name) => name.clone(),
                 Detach::Interface { netns, ifname } => format!("{}:{ifname}", netns.display()),
@@ -289,7 +290,7 @@ impl Control {
             );
         }
         set_node_neighbours(&self.config.node.interface, record, true);
-        self.publisher.publish(next);
+        self.publish(next);
         let record = record.clone();
         self.pods.insert(name.to_owned(), Attached { port, record });
         Ok((port, queues))
@@ -330,6 +331,9 @@ impl Control {
             return;
         };
         tracing::warn!(pod = name, "forgotten: {reason}");
+        if let Some(pod) = self.pods.get(&name) {
+            self.bereft.note(&name, &pod.record, Instant::now());
+        }
         self.begin_removal(&name, Box::new(drop));
     }
 
@@ -341,7 +345,7 @@ impl Control {
         self.note_macs(&pod.record);
         let mut next = Snapshot::clone(&self.publisher.current());
         next.remove_port(pod.port);
-        self.publisher.publish(next);
+        self.publish(next);
         self.take_from_workers(pod.port)
     }
 

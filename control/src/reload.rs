@@ -69,6 +69,7 @@ impl Control {
                 let now = &self.config.underlay.interface;
                 new.underlay.interface.clone_from(now);
             }
+            self.state.takeover.complete(&mut new);
             let (live, waiting): (Vec<_>, Vec<_>) = differences(&self.config, &new)
                 .into_iter()
                 .partition(|d| d.when == When::Live);

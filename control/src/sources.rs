@@ -30,19 +30,28 @@ pub struct Sources {
     pub tell: Box<dyn Fn(Local) + Send>,
     /// How each stands.
     pub status: Box<dyn Fn() -> Vec<Status> + Send>,
-    /// Takes what an operator should know of a pod.
+    /// Takes what an operator should know of the node or of a pod.
     pub notice: Arc<dyn Fn(Notice) + Send + Sync>,
 }
 
 /// Something that an operator should know of, beside the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Which pod, as Kubernetes knows it.
-    pub pod: PodIdentity,
+    /// What it is about.
+    pub about: Subject,
     /// In a word, as `AttachFailed`.
     pub reason: &'static str,
     /// What, and the remedy.
     pub note: String,
+}
+
+/// What a notice is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// This node.
+    Node,
+    /// A pod, as Kubernetes knows it.
+    Pod(PodIdentity),
 }
 
 impl Notice {
@@ -53,7 +62,11 @@ impl Notice {
             _ => "AttachFailed",
         };
         let note = format!("{error}; to do: {}", error.remedy());
-        Self { pod, reason, note }
+        Self {
+            about: Subject::Pod(pod),
+            reason,
+            note,
+        }
     }
 }
 

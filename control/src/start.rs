@@ -14,14 +14,17 @@ use ringway_tables::{PortId, Publisher, Snapshot};
 use ringway_worker::{self as worker, Worker, WorkerConfig};
 
 use super::acquire::{Acquired, settled};
+use super::bereft::Bereft;
 use super::closing::Closing;
 use super::outer::Outer;
 use super::path_mtu::PathMtus;
 use super::pod_jobs::PodJobs;
+use super::probing::Probing;
 use super::reload::Reload;
 use super::rings::Rings;
 use super::sources::Sources;
 use super::tables::{Known, Surroundings, accepted};
+use super::unreachable::Unreachable;
 use super::{Control, desired};
 use ringway_config::Config;
 use ringway_config::ipam::AddressPool;
@@ -59,8 +62,10 @@ impl Control {
             node,
             node_queues,
             ledger,
+            left,
         } = acquired;
-        let config = settled(&config, &underlay);
+        let config = settled(&config, &underlay, &state);
+        let probing = Probing::new(config.underlay.probes);
         let mut tables = Snapshot::default();
         let around = Surroundings {
             config: &config,
@@ -124,21 +129,29 @@ impl Control {
             cni: Default::default(),
             returns,
             path_mtus: PathMtus::default(),
+            unreachable: Unreachable::default(),
+            bereft: Bereft::default(),
+            probing,
             node,
             ledger,
+            left,
             outer: Outer::default(),
             sources,
             told: None,
             health: Arc::default(),
             subnet_env: Default::default(),
+            captures: Default::default(),
             interface: link.index,
             changes: Watch::open()?,
             next_hops: NextHops::new(link.index),
             sockets: socket_status,
+            attaches: Arc::default(),
+            seen: (0, Instant::now()),
             started: Instant::now(),
         };
         control.find_next_hops();
         control.restore();
+        control.follow_left(Instant::now());
         control.apply_pending();
         control.await_all_jobs();
         control.hand_to_workers(PortId::NODE, node_queues, None);
@@ -157,12 +170,17 @@ fn worker_config(config: &Config, index: usize, returns: &Arc<Returns>, mtu: u16
         cpu: config.workers.cpus.get(index).copied(),
         polling: config.workers.polling,
         idle_spin_us: config.workers.idle_spin_us,
-        ports: UdpPorts {
-            vxlan: config.underlay.vxlan_port,
-            udp: config.underlay.udp_port,
-        },
+        ports: tunnel_ports(config),
         returns: returns.clone(),
         largest: usize::from(mtu) + 14,
+    }
+}
+
+/// UDP ports of tunnels, as workers know them: they do not change in a running agent.
+pub(super) fn tunnel_ports(config: &Config) -> UdpPorts {
+    UdpPorts {
+        vxlan: config.underlay.vxlan_port,
+        udp: config.underlay.udp_port,
     }
 }
 

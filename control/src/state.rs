@@ -30,6 +30,7 @@ use ringway_kernel::netns::Identity;
 use ringway_packet::mac::MacAddr;
 use serde::{Deserialize, Serialize};
 
+use crate::takeover::Record;
 use ringway_config::ipam::Order;
 
 mod lock;
@@ -163,6 +164,9 @@ pub struct State {
     /// What was changed on the machine.
     #[serde(default)]
     pub before: Before,
+    /// What a take-over found, and whether the node is given back.
+    #[serde(default, skip_serializing_if = "Record::is_empty")]
+    pub takeover: Record,
 }
 
 impl State {
@@ -174,6 +178,7 @@ impl State {
             pods: BTreeMap::new(),
             ipam: Orders::default(),
             before: Before::default(),
+            takeover: Record::default(),
         }
     }
 
@@ -209,6 +214,19 @@ pub fn boot_id() -> String {
         .unwrap_or_default()
         .trim()
         .to_owned()
+}
+
+/// The state of an agent that may not run, as it stands on disk; none if there is none, or it is damaged.
+///
+/// # Errors
+/// It cannot be read.
+pub fn peek(dir: &Path) -> Result<Option<State>, StateError> {
+    let path = dir.join(FILE);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(error("reading", &path)(e)),
+    }
 }
 
 /// The state directory, locked.

@@ -30,8 +30,13 @@ impl Control {
         }
         let networks = &config.node.cluster_cidrs;
         let masquerades = config.egress.masquerade;
-        let text = SubnetEnv::of(&local.node, networks, local.pod_mtu, masquerades).to_string();
-        let failure = keep(&path, &text).err().map(|e| e.to_string());
+        let failure = if networks.is_empty() {
+            // Plugins that read it refuse a file without them.
+            Some("the cluster's networks are not known: write node.cluster_cidrs".to_owned())
+        } else {
+            let env = SubnetEnv::of(&local.node, networks, local.pod_mtu, masquerades);
+            keep(&path, &env.to_string()).err().map(|e| e.to_string())
+        };
         if failure != self.subnet_env.failure {
             match &failure {
                 Some(e) => tracing::error!(

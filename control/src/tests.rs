@@ -9,6 +9,8 @@ mod relocated;
 mod saving;
 mod scale;
 mod sources;
+mod takeover;
+mod unreachable;
 
 use std::path::Path;
 
@@ -516,8 +518,18 @@ fn an_interface_deleted_inside_a_living_pod_is_noticed() {
         assert!(control.pods.is_empty());
         assert_eq!(node.saved(), [""; 0]);
         assert_eq!(target(&control, "10.77.1.2"), Some(Target::Unreachable));
+        // Its runtime thinks that it has a network: it is named until it has one.
+        let named = |control: &Control| {
+            let all = control.view().status.conditions;
+            let named = all.iter().find(|c| c.what == "pod a");
+            named.map(|c| c.found.clone())
+        };
+        control.tick();
+        assert!(named(&control).unwrap().contains("deleted"));
         // The number has another holder by the time a late event comes.
         control.attach(&request(&pod, "b", &["10.77.1.2"])).unwrap();
+        control.tick();
+        assert_eq!(named(&control), None);
         let reason = "late".to_owned();
         let (port, queue) = (PortId(1), stale);
         let late = Event::PortGone {

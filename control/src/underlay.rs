@@ -18,7 +18,7 @@ mod interface;
 mod source;
 
 pub use interface::interface;
-pub use source::{Choice, PassedOver};
+pub use ringway_view::{Choice, PassedOver};
 
 /// How long duplicate address detection may take: one probe a second apart by default (RFC 4862).
 const TENTATIVE: Duration = Duration::from_secs(4);

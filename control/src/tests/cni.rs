@@ -11,7 +11,7 @@ fn attachment(container: &str) -> Attachment {
     }
 }
 
-fn add(pod: &Pod, container: &str) -> Add {
+pub(super) fn add(pod: &Pod, container: &str) -> Add {
     Add {
         attachment: attachment(container),
         netns: pod.path().display().to_string(),

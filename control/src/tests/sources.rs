@@ -10,14 +10,14 @@ use ringway_packet::mac::MacAddr;
 use super::*;
 use crate::error::Kind;
 
-const NETWORKS: [&str; 2] = ["10.77.1.0/24", "fd77:1::/64"];
+pub(super) const NETWORKS: [&str; 2] = ["10.77.1.0/24", "fd77:1::/64"];
 
 fn kubernetes() -> Source {
     Source::new("kubernetes")
 }
 
 /// What a source says of this node, and of one peer.
-fn contents(cidrs: &[&str]) -> Contents {
+pub(super) fn contents(cidrs: &[&str]) -> Contents {
     let route = |prefix: &str, via: Via| Route {
         prefix: prefix.parse().unwrap(),
         via,
@@ -52,14 +52,14 @@ fn contents(cidrs: &[&str]) -> Contents {
 
 /// What the control plane has told, and how the source stands.
 #[derive(Clone, Default)]
-struct Toy {
+pub(super) struct Toy {
     told: Arc<Mutex<Vec<Local>>>,
     status: Arc<Mutex<Status>>,
     notices: Arc<Mutex<Vec<Notice>>>,
 }
 
 impl Toy {
-    fn sources(&self) -> Sources {
+    pub(super) fn sources(&self) -> Sources {
         let (told, status) = (self.told.clone(), self.status.clone());
         let notices = self.notices.clone();
         Sources {
@@ -69,6 +69,10 @@ impl Toy {
         }
     }
 
+    pub(super) fn notices(&self) -> Vec<Notice> {
+        self.notices.lock().unwrap().clone()
+    }
+
     fn told(&self) -> Vec<Local> {
         std::mem::take(&mut self.told.lock().unwrap())
     }
@@ -76,7 +80,7 @@ impl Toy {
 
 impl Node {
     /// Its configuration where Kubernetes decides what it is.
-    fn decided(&self, more: &str) -> Config {
+    pub(super) fn decided(&self, more: &str) -> Config {
         let text = include_str!("../../../config/ringway.toml");
         let state = self.dir.path().join("state");
         let text = text.replace("pod_cidrs = [\"10.77.1.0/24\", \"fd77:1::/64\"]", "#");
@@ -94,7 +98,7 @@ impl Node {
 }
 
 impl Control {
-    fn learns(&mut self, change: Change) -> Result<(), ChangeError> {
+    pub(super) fn learns(&mut self, change: Change) -> Result<(), ChangeError> {
         self.ask(|reply| Request::Change(kubernetes(), Box::new(change), reply))
     }
 
@@ -116,7 +120,7 @@ fn add(pod: &Pod, container: &str) -> Add {
 }
 
 /// Global addresses of the node port.
-fn node_addresses(control: &mut Control) -> Vec<String> {
+pub(super) fn node_addresses(control: &mut Control) -> Vec<String> {
     let index = control.netlink.link("ringway0").unwrap().index;
     let all = control.netlink.addresses(index).unwrap();
     let all = all.iter().filter(|a| a.global);
@@ -233,7 +237,7 @@ fn a_pod_that_is_not_attached_is_noticed() {
             ["AttachFailed", "AddressesExhausted"],
             "{notices:?}"
         );
-        assert_eq!(notices[0].pod.name, "web-1");
+        assert!(matches!(&notices[0].about, Subject::Pod(pod) if pod.name == "web-1"));
         assert!(notices[0].note.contains("; to do: "), "{notices:?}");
         drop(notices);
         control.stop();

@@ -7,13 +7,10 @@
 
 use std::net::IpAddr;
 
-use ringway_config::{AUTO, Config, ConfigError, Problem};
+use ringway_config::{AUTO, Config, ConfigError, NODE_IP, Problem};
 use ringway_kernel::netlink::{Netlink, NetlinkError, RouteTo};
 
 use super::source::OUTSIDE;
-
-/// The variable of the environment.
-const NODE_IP: &str = "NODE_IP";
 
 /// The name of the underlay interface. That it exists is known only where the machine decided.
 ///

@@ -15,9 +15,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ringway_kernel::netlink::{Address, Lifetime, Netlink, RouteTo};
-use serde::{Deserialize, Serialize};
 
 use ringway_cluster::State;
+use ringway_view::{Choice, PassedOver};
 
 /// Somewhere out there, of each family: where a packet goes that only the default route leads. Both are for
 /// documentation (RFC 5737, RFC 3849), so that nobody has a route of his own for them.
@@ -25,26 +25,6 @@ pub(super) const OUTSIDE: [&str; 2] = ["198.51.100.1", "2001:db8::1"];
 
 /// Peers for which the kernel is asked: each takes some 50 µs, and the control thread does nothing else meanwhile.
 const MOST_PEERS: usize = 256;
-
-/// The outer address of a family, and why it is that one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Choice {
-    /// The address.
-    pub address: IpAddr,
-    /// What spoke for it.
-    pub why: String,
-    /// The interface's other addresses of the family.
-    pub passed_over: Vec<PassedOver>,
-}
-
-/// An address that was not chosen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PassedOver {
-    /// The address.
-    pub address: IpAddr,
-    /// What spoke against it.
-    pub why: String,
-}
 
 /// What the kernel sends from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
