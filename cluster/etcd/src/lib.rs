@@ -17,12 +17,14 @@
 
 pub mod layout;
 mod members;
+mod once;
 mod own;
 mod rpc;
 mod saved;
 mod settings;
 mod source;
 
+pub use once::net_conf;
 pub use rpc::RpcError;
 pub use saved::Saved;
 pub use settings::Settings;

@@ -86,6 +86,11 @@ impl Saved {
         Ok(None)
     }
 
+    /// The net-conf, as it was read; nothing if it is of another prefix.
+    pub fn net_conf(&self, settings: &Settings) -> Option<&str> {
+        (self.prefix == settings.prefix).then_some(&*self.config)
+    }
+
     /// What it comes to; nothing if it is of another prefix.
     pub fn contents(&self, settings: &Settings) -> Contents {
         self.members(settings).contents()

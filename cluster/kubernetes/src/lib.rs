@@ -22,8 +22,11 @@
 //! | create | events (events.k8s.io) | what an operator should know |
 #![forbid(unsafe_code)]
 
+mod alert;
 mod connection;
+mod kinds;
 pub mod members;
+mod once;
 mod publish;
 mod report;
 mod saved;
@@ -35,22 +38,18 @@ pub mod testing;
 mod watch;
 
 use std::net::IpAddr;
-use std::time::Duration;
 
-use kube::Api;
-use kube::api::ListParams;
 use ringway_cluster::flannel::{BackendConf, NetConf};
 use ringway_cluster::source::{Apply, Local, Status};
-use tokio::sync::{mpsc, watch as value};
+use tokio::sync::watch as value;
 
+pub use once::{net_conf, own_pods};
 pub use publish::{GONE, UP, set_unavailable};
 pub use report::{About, Report, Reporter};
 pub use saved::{Saved, source};
 pub use settings::{ConnectError, Settings};
 
 use members::Rules;
-use settings::chain;
-use slim::{ConfigMap, Object};
 
 /// Where Flannel's ConfigMap is: today, and in older installations.
 pub(crate) const CONFIG_MAP: &str = "kube-flannel-cfg";
@@ -95,6 +94,7 @@ pub fn spawn(
         local,
         apply,
         status,
+        reporter: reporter.clone(),
         reports,
         stopped,
     };
@@ -113,46 +113,6 @@ pub fn spawn(
         thread: Some(thread),
         reporter,
     })
-}
-
-/// Asks for Flannel's `net-conf.json` once, before anything is opened: VNI and port of the sockets are in it. `None`
-/// where there is no Flannel.
-///
-/// # Errors
-/// The API server does not answer in time; the reason in words.
-pub fn net_conf(settings: &Settings, patience: Duration) -> Result<Option<String>, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(|e| e.to_string())?;
-    let ask = async {
-        let client = connection::connect(settings)
-            .await
-            .map_err(|e| e.to_string())?;
-        for namespace in CONFIG_NAMESPACES {
-            let api: Api<Object<ConfigMap>> = Api::namespaced(client.clone(), namespace);
-            let wanted = ListParams::default().fields(&format!("metadata.name={CONFIG_MAP}"));
-            let found = match api.list(&wanted).await {
-                Ok(list) => list.items,
-                // Without Flannel nobody has to grant it.
-                Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => continue,
-                Err(e) => return Err(chain(&e)),
-            };
-            let map = found.into_iter().find_map(|object| object.value.ok());
-            if let Some(text) = map.and_then(|map| map.net_conf) {
-                return Ok(Some(text));
-            }
-        }
-        Ok(None)
-    };
-    let late = |_| Err(format!("no answer within {} s", patience.as_secs()));
-    let answer = runtime.block_on(async {
-        tokio::time::timeout(patience, ask)
-            .await
-            .unwrap_or_else(late)
-    });
-    runtime.shutdown_background();
-    answer
 }
 
 /// What Nodes are held against, and what is wrong with `net-conf.json`, if anything.
@@ -200,6 +160,3 @@ fn unlike(settings: &Settings, conf: &NetConf) -> Option<String> {
         _ => None,
     }
 }
-
-/// Where the source's parts send what they hear.
-pub(crate) type Heard = mpsc::Sender<source::Heard>;

@@ -172,18 +172,32 @@ pub async fn set_unavailable(settings: &Settings) -> Result<(), String> {
     let node = list.map_err(|e| chain(&e))?.items.pop();
     let node = node.ok_or_else(|| format!("there is no Node {}", settings.node))?;
     let node = node.value.map_err(|e| e.to_string())?;
-    if let Some(other) = node.network.as_ref().and_then(foreign) {
-        return Err(format!(
-            "the condition NetworkUnavailable is {other:?}'s and is left to it"
-        ));
+    // What another keeps is right, be it Flannel's: it may serve the node already.
+    let ours = |c: &NetworkCondition| [UP, GONE].contains(&c.reason.as_str());
+    let other = node.network.as_ref().filter(|c| !ours(c));
+    let mut patch = json!({});
+    if node.annotations.contains_key(VERSION_KEY) {
+        // The others look for an agent there.
+        patch["metadata"] = json!({ "annotations": { VERSION_KEY: null } });
     }
-    let gone = NetworkCondition {
-        status: "True".into(),
-        reason: GONE.into(),
-    };
-    let condition = condition(&gone, "Ringway was taken from this node");
-    let patch = json!({ "status": { "conditions": [condition] } });
-    write(&connection, &settings.node, &patch).await.map(|_| ())
+    if other.is_none() {
+        let gone = NetworkCondition {
+            status: "True".into(),
+            reason: GONE.into(),
+        };
+        let condition = condition(&gone, "Ringway was taken from this node");
+        patch["status"] = json!({ "conditions": [condition] });
+    }
+    if patch != json!({}) {
+        write(&connection, &settings.node, &patch).await?;
+    }
+    match other {
+        None => Ok(()),
+        Some(other) => Err(format!(
+            "the condition is {:?} by the word of {:?}, and is left to it",
+            other.status, other.reason
+        )),
+    }
 }
 
 /// Whose the condition is, if it may not be replaced.

@@ -14,7 +14,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter as Who};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::connection::{Connection, Made};
+use crate::connection::Connection;
 use crate::settings::chain;
 use crate::slim::{PodRef, shortened};
 
@@ -33,8 +33,8 @@ const REMEMBERED: usize = 1024;
 /// What an Event is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum About {
-    /// This node.
-    Node,
+    /// A node, by its name.
+    Node(String),
     /// One of its pods, with its UID.
     Pod(PodRef, String),
 }
@@ -75,22 +75,18 @@ impl Reporter {
 
 /// Writes what comes.
 pub(crate) async fn run(connection: Arc<Connection>, node: String, mut queue: Queue) {
-    let mut recorder: Option<(Recorder, Made)> = None;
     let mut pace = Pace::new(Instant::now());
     while let Some(report) = queue.recv().await {
         if !pace.may(&report, Instant::now()) {
             continue;
         }
-        // The recorder is kept: it knows the series that it has begun.
-        let (to, made) = match recorder.take() {
-            Some(known) => known,
-            None => match connection.client().await {
-                Ok((client, made)) => (recorder_of(client, &node), made),
-                Err(e) => {
-                    tracing::debug!("an Event cannot be written: {e}");
-                    continue;
-                }
-            },
+        // One that is kept makes a series of what differs in its note alone, which is a patch of the first.
+        let (to, made) = match connection.client().await {
+            Ok((client, made)) => (recorder_of(client, &node), made),
+            Err(e) => {
+                tracing::debug!("an Event cannot be written: {e}");
+                continue;
+            }
         };
         let event = Event {
             type_: if report.warning {
@@ -103,12 +99,9 @@ pub(crate) async fn run(connection: Arc<Connection>, node: String, mut queue: Qu
             action: report.action.into(),
             secondary: None,
         };
-        let about = reference(&report.about, &node);
+        let about = reference(&report.about);
         let why = match timeout(ANSWER, to.publish(&event, &about)).await {
-            Ok(Ok(())) => {
-                recorder = Some((to, made));
-                continue;
-            }
+            Ok(Ok(())) => continue,
             Ok(Err(e)) => chain(&e),
             Err(_) => format!("no answer for {} s", ANSWER.as_secs()),
         };
@@ -125,14 +118,14 @@ fn recorder_of(client: Client, node: &str) -> Recorder {
     Recorder::new(client, who)
 }
 
-fn reference(about: &About, node: &str) -> ObjectReference {
+fn reference(about: &About) -> ObjectReference {
     match about {
         // The kubelet names its node by name and UID alike, and `kubectl describe node` looks for that.
-        About::Node => ObjectReference {
+        About::Node(node) => ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Node".into()),
-            name: Some(node.into()),
-            uid: Some(node.into()),
+            name: Some(node.clone()),
+            uid: Some(node.clone()),
             ..ObjectReference::default()
         },
         About::Pod(pod, uid) => ObjectReference {
@@ -191,7 +184,7 @@ mod tests {
 
     fn report(note: u32) -> Report {
         Report {
-            about: About::Node,
+            about: About::Node("n1".into()),
             warning: true,
             reason: "RangeFull",
             action: "Attaching",

@@ -37,9 +37,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Name of the file in the state directory.
+    pub const SAVED: &str = "kubernetes.json";
+
     /// The file of the last good state.
     pub fn saved(&self) -> PathBuf {
-        self.state_dir.join("kubernetes.json")
+        self.state_dir.join(Self::SAVED)
     }
 
     /// Name of this node, to share.

@@ -5,21 +5,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use kube::Api;
 use ringway_cluster::Change;
 use ringway_cluster::source::{Apply, Local, State, Status, record};
 use tokio::sync::{mpsc, watch as value};
 use tokio::task::JoinHandle;
 
+use crate::CONFIG_NAMESPACES;
+use crate::alert::Alerts;
 use crate::connection::Connection;
+use crate::kinds::{Heard, watches};
 use crate::members::{Members, NodeChange};
 use crate::publish::{self, Publisher};
-use crate::report::{self, Queue};
+use crate::report::{self, Queue, Reporter};
 use crate::saved::{Saved, source};
 use crate::settings::Settings;
-use crate::slim::{ConfigMap, Invalid, Kind, Namespace, Node, Object, Pod, PodRef, shortened};
-use crate::watch::{Follow, News};
-use crate::{CONFIG_MAP, CONFIG_NAMESPACES, Heard as Sender};
+use crate::slim::{Invalid, Kind, Namespace, Node, Object, Pod, PodRef, shortened};
+use crate::watch::News;
 
 /// News are gathered for so long before they are applied: a thousand a second are fifty changes.
 const GATHER: Duration = Duration::from_millis(20);
@@ -37,17 +38,9 @@ pub(crate) struct Ends {
     pub(crate) local: value::Receiver<Local>,
     pub(crate) apply: Apply,
     pub(crate) status: value::Sender<Status>,
+    pub(crate) reporter: Reporter,
     pub(crate) reports: Queue,
     pub(crate) stopped: value::Receiver<bool>,
-}
-
-/// News of one of the kinds.
-pub(crate) enum Heard {
-    Nodes(News<Node>),
-    Pods(News<Pod>),
-    Namespaces(News<Namespace>),
-    /// By which of the two namespaces.
-    Config(usize, News<ConfigMap>),
 }
 
 /// What was heard, and what has become of it.
@@ -55,6 +48,7 @@ struct Source {
     settings: Settings,
     apply: Apply,
     members: Members,
+    alerts: Alerts,
     pods: BTreeMap<PodRef, Pod>,
     namespaces: BTreeMap<String, Namespace>,
     /// `net-conf.json` of each namespace.
@@ -77,6 +71,8 @@ struct Source {
     unsaved_problem: Option<String>,
 }
 
+/// The ConfigMap in each of the two namespaces.
+const CONFIGS: [&str; 2] = ["configmaps in kube-flannel", "configmaps in kube-system"];
 /// Kinds without which the cluster is not known.
 const NEEDED: [&str; 1] = ["nodes"];
 
@@ -86,16 +82,19 @@ pub(crate) async fn run(settings: Settings, saved: Option<Saved>, ends: Ends) {
         mut local,
         apply,
         status,
+        reporter,
         reports,
         mut stopped,
     } = ends;
-    let mut this = Source::new(settings, saved, apply);
+    let alerts = Alerts::new(&settings.node, reporter);
+    let mut this = Source::new(settings, saved, (apply, alerts));
     // What is there already is news to it.
     local.mark_changed();
     this.tell(&status);
     let connection = Arc::new(Connection::new(this.settings.clone()));
     let (sender, mut heard) = mpsc::channel(QUEUE);
-    let watches = watches(&this.settings, &connection, &sender);
+    let (flannel, has_flannel) = value::channel(false);
+    let watches = watches(&this.settings, &connection, &sender, has_flannel);
     drop(sender);
     let node = this.settings.node.clone();
     let reporting = tokio::spawn(report::run(connection.clone(), node, reports));
@@ -106,6 +105,7 @@ pub(crate) async fn run(settings: Settings, saved: Option<Saved>, ends: Ends) {
     loop {
         let publish_at = this.publisher.due().unwrap_or(now);
         let wake = apply_at.into_iter().chain(this.unsaved.then_some(save_at));
+        let wake = wake.chain(this.alerts.due());
         let wake = wake
             .chain((publishing.is_none() && this.wants_to_publish(&local)).then_some(publish_at))
             .min();
@@ -116,6 +116,11 @@ pub(crate) async fn run(settings: Settings, saved: Option<Saved>, ends: Ends) {
                 this.hear(news);
                 while let Ok(more) = heard.try_recv() {
                     this.hear(more);
+                }
+                let has = this.namespaces.contains_key(CONFIG_NAMESPACES[0]);
+                flannel.send_if_modified(|had| std::mem::replace(had, has) != has);
+                if !has && this.listed.contains("namespaces") {
+                    this.forget_flannel();
                 }
                 apply_at = apply_at.min(Some(Instant::now() + GATHER)).or(Some(Instant::now() + GATHER));
             }
@@ -139,7 +144,13 @@ pub(crate) async fn run(settings: Settings, saved: Option<Saved>, ends: Ends) {
         if apply_at.is_some_and(|at| at <= Instant::now()) {
             apply_at = None;
             this.apply_pending();
+            if this.listed.contains("nodes") {
+                this.alerts.look(&this.members, Instant::now());
+            }
             this.tell(&status);
+        }
+        if this.alerts.due().is_some_and(|at| at <= Instant::now()) {
+            this.alerts.look(&this.members, Instant::now());
         }
         if publishing.is_none() && this.publisher.due().is_none_or(|at| at <= Instant::now()) {
             publishing = this.publish(&connection, &local);
@@ -168,44 +179,14 @@ async fn finished(task: &mut Option<Written>) -> Result<Object<Node>, String> {
     }
 }
 
-/// The table of what is watched: another kind is an entry here.
-fn watches(settings: &Settings, connection: &Arc<Connection>, to: &Sender) -> Vec<JoinHandle<()>> {
-    const NEW: &str = CONFIG_NAMESPACES[0];
-    const OLD: &str = CONFIG_NAMESPACES[1];
-    let own = format!("spec.nodeName={}", settings.node);
-    let flannels = format!("metadata.name={CONFIG_MAP}");
-    let nodes = Follow::new(Api::all, to, Heard::Nodes);
-    let namespaces = Follow::new(Api::all, to, Heard::Namespaces);
-    let pods = Follow::new(Api::all, to, Heard::Pods).fields(&own);
-    // Without Flannel nobody has to grant it.
-    let new = Follow::new(
-        |client| Api::namespaced(client, NEW),
-        to,
-        |news| Heard::Config(0, news),
-    );
-    let new = new.fields(&flannels).optional();
-    let old = Follow::new(
-        |client| Api::namespaced(client, OLD),
-        to,
-        |news| Heard::Config(1, news),
-    );
-    let old = old.fields(&flannels).optional();
-    vec![
-        tokio::spawn(nodes.run(connection.clone())),
-        tokio::spawn(namespaces.run(connection.clone())),
-        tokio::spawn(pods.run(connection.clone())),
-        tokio::spawn(new.run(connection.clone())),
-        tokio::spawn(old.run(connection.clone())),
-    ]
-}
-
 impl Source {
-    fn new(settings: Settings, saved: Option<Saved>, apply: Apply) -> Self {
+    fn new(settings: Settings, saved: Option<Saved>, (apply, alerts): (Apply, Alerts)) -> Self {
         let (rules, problem) = crate::rules(&settings, None, &[]);
         let mut this = Self {
             members: Members::new(source(), rules, settings.vtep_default),
             settings,
             apply,
+            alerts,
             pods: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             net_conf: [None, None],
@@ -225,7 +206,12 @@ impl Source {
             // The agent has started with it.
             this.members.all_done();
             this.confirmed_s = Some(saved.confirmed_s);
-            this.net_conf[0] = saved.net_conf;
+            // Which of the two it was is not on record; the one that is followed in any case says soon what it is.
+            let has_flannel = saved
+                .namespaces
+                .iter()
+                .any(|s| s.name == CONFIG_NAMESPACES[0]);
+            this.net_conf[usize::from(!has_flannel)] = saved.net_conf;
             let pods = saved.pods.into_iter();
             this.pods = pods.map(|pod| (pod.id.clone(), pod)).collect();
             let spaces = saved.namespaces.into_iter();
@@ -269,8 +255,7 @@ impl Source {
                 self.unsaved |= enter(spaces, |space| space.name.clone(), |_, name| name, news);
             }
             Heard::Config(which, news) => {
-                let kind = ["configmaps in kube-flannel", "configmaps in kube-system"][which];
-                let text = match self.judge(kind, news) {
+                let text = match self.judge(CONFIGS[which], news) {
                     Some(News::All(all, _)) => all.into_iter().find_map(|map| map.net_conf),
                     Some(News::Set(map)) => map.net_conf,
                     Some(News::Gone(..)) => None,
@@ -352,6 +337,15 @@ impl Source {
         }
         self.net_conf_problem = problem;
         self.members.set_rules(rules);
+    }
+
+    /// Flannel's own namespace is not there: nobody follows what was in it.
+    fn forget_flannel(&mut self) {
+        self.failing.remove(CONFIGS[0]);
+        if self.net_conf[0].take().is_some() {
+            self.unsaved = true;
+            self.follow_rules();
+        }
     }
 
     /// The text that counts, of the two that there may be.
@@ -508,7 +502,7 @@ impl Source {
         problems.extend(self.publisher.problems().cloned());
         problems.extend(self.unsaved_problem.clone());
         problems.extend(refused);
-        problems.extend(self.members.problems().map(str::to_owned));
+        problems.extend(self.members.problems().map(|(_, p)| p.text.clone()));
         problems.extend(self.unreadable.values().cloned());
         let more = problems.len().saturating_sub(NAMED);
         if more > 0 {

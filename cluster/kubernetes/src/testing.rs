@@ -62,6 +62,8 @@ pub struct State {
     pub requests: Vec<String>,
     /// Each patch of a Node's status.
     pub patches: Vec<Value>,
+    /// Each Event that was written.
+    pub events_written: Vec<Value>,
 }
 
 impl Fake {
@@ -87,6 +89,7 @@ impl Fake {
             forbidden: Vec::new(),
             requests: Vec::new(),
             patches: Vec::new(),
+            events_written: Vec::new(),
         };
         let mut fake = Self {
             address,
@@ -131,7 +134,19 @@ impl Fake {
     }
 
     /// Makes an object, or changes it.
-    pub fn put(&self, plural: &str, mut object: Value) {
+    pub fn put(&self, plural: &str, object: Value) {
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+        let key = |name: &str| ("namespaces".to_owned(), String::new(), name.to_owned());
+        // Nothing is in a namespace that is not there.
+        if !namespace.is_empty() && !self.state().objects.contains_key(&key(namespace)) {
+            let uid = format!("uid-{namespace}");
+            let made = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": namespace, "uid": uid}});
+            self.enter("namespaces", made);
+        }
+        self.enter(plural, object);
+    }
+
+    fn enter(&self, plural: &str, mut object: Value) {
         let meta = &object["metadata"];
         let text = |key: &str| meta[key].as_str().unwrap_or_default().to_owned();
         let key = (plural.to_owned(), text("namespace"), text("name"));
@@ -283,6 +298,7 @@ async fn answer(
         (&Method::POST, ["apis", "events.k8s.io", "v1", "namespaces", _, "events"]) => {
             let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
             let event: Value = serde_json::from_slice(&body).unwrap();
+            state.lock().unwrap().events_written.push(event.clone());
             axum::Json(event).into_response()
         }
         _ => refuse(404, "NotFound"),

@@ -1,6 +1,7 @@
 //! Passwords and certificates.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use ringway_cluster::source::State;
@@ -8,7 +9,7 @@ use ringway_etcd::Settings;
 use serde_json::json;
 
 use super::eventually;
-use super::node::Node;
+use super::node::{Node, settings};
 use super::server::{Etcd, free_address};
 
 const VXLAN: &str = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
@@ -74,6 +75,22 @@ fn with_users_the_password_is_shown_again_whenever_that_is_needed() {
     node.wait_for_error("the user needs readwrite on the prefix");
     assert_eq!(node.status().state, State::Stale);
     assert_eq!(node.cidrs().len(), 1);
+}
+
+#[test]
+fn the_net_conf_is_asked_for_once_at_one_server_after_the_other() {
+    let Some(etcd) = Etcd::start() else {
+        return;
+    };
+    let mut settings = settings(&etcd, etcd.folder().join("none"));
+    let ask = |settings: &Settings| ringway_etcd::net_conf(settings, Duration::from_secs(20));
+    assert_eq!(ask(&settings), Ok(None));
+    etcd.put("config", VXLAN);
+    let nobody = format!("http://{}", free_address());
+    settings.endpoints.insert(0, nobody);
+    assert_eq!(ask(&settings), Ok(Some(VXLAN.to_owned())));
+    settings.endpoints.truncate(1);
+    ask(&settings).unwrap_err();
 }
 
 /// An authority, a server's and a client's certificate, as files.

@@ -8,7 +8,7 @@ use ringway_packet::addr::from_ip;
 use ringway_packet::mac::MacAddr;
 use ringway_tables::Cidr;
 
-use super::Rules;
+use super::{Problem, ProblemKind, Rules};
 use crate::slim::{Node, VERSION_KEY, shortened};
 
 /// Networks and addresses that a Node may have, and more would be a mistake or worse.
@@ -28,7 +28,7 @@ pub(super) struct Claims {
     /// MACs of its VTEPs for IPv4 and IPv6 pods, if it says so.
     pub(super) vteps: [Option<MacAddr>; 2],
     /// One line each.
-    pub(super) problems: Vec<String>,
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Claims {
@@ -51,6 +51,7 @@ impl Claims {
         if own && claims.networks.is_empty() && node.pod_cidrs.is_empty() {
             claims.problem(
                 node,
+                ProblemKind::Waiting,
                 "it has no pod network yet: spec.podCIDRs is empty. The controller manager gives one with \
                  --allocate-node-cidrs; or write node.pod_cidrs into the configuration",
             );
@@ -65,8 +66,13 @@ impl Claims {
         all.into_iter()
     }
 
-    fn problem(&mut self, node: &Node, what: impl std::fmt::Display) {
-        self.problems.push(format!("node {}: {what}", node.name));
+    fn problem(&mut self, node: &Node, kind: ProblemKind, what: impl std::fmt::Display) {
+        let text = format!("node {}: {what}", node.name);
+        self.problems.push(Problem { kind, text });
+    }
+
+    fn invalid(&mut self, node: &Node, what: impl std::fmt::Display) {
+        self.problem(node, ProblemKind::Invalid, what);
     }
 
     fn read_annotations(&mut self, node: &Node, rules: &Rules) {
@@ -74,7 +80,7 @@ impl Claims {
             // Neither Flannel nor Ringway is there, or not yet.
             Ok(None) => return,
             Ok(Some(said)) => said,
-            Err(e) => return self.problem(node, e),
+            Err(e) => return self.invalid(node, e),
         };
         let path = |encap, mac| PathSpec {
             encap,
@@ -88,6 +94,7 @@ impl Claims {
                     let (theirs, ours) = (other.vni, rules.vni);
                     self.problem(
                         node,
+                        ProblemKind::Encapsulation,
                         format!(
                             "its VNI is {theirs} and ours {ours}; pods there cannot be reached until both are the \
                              same (underlay.vni here, Backend.VNI in Flannel's net-conf.json)"
@@ -107,6 +114,7 @@ impl Claims {
                 let name = shortened(name);
                 self.problem(
                     node,
+                    ProblemKind::Encapsulation,
                     format!("its backend is {name:?}; Ringway speaks vxlan and udp, its pods cannot be reached"),
                 );
                 None
@@ -121,12 +129,12 @@ impl Claims {
                 continue;
             }
             if rules.reserved.contains(&address) {
-                self.problem(
+                self.invalid(
                     node,
                     format!("its address {address} is this node's or the API server's"),
                 );
             } else if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
-                self.problem(
+                self.invalid(
                     node,
                     format!("its address {address} is no address of a node"),
                 );
@@ -143,7 +151,7 @@ impl Claims {
                 Ok(_) => {}
                 Err(why) => {
                     let text = shortened(text);
-                    self.problem(node, format!("its pod network {text:?} is refused: {why}"));
+                    self.invalid(node, format!("its pod network {text:?} is refused: {why}"));
                 }
             }
         }
@@ -154,7 +162,7 @@ impl Claims {
         let wrong: Vec<(Cidr, IpAddr)> = self.networks.iter().filter_map(around).collect();
         for (cidr, ip) in wrong {
             self.networks.retain(|c| *c != cidr);
-            self.problem(
+            self.invalid(
                 node,
                 format!("its pod network {cidr} is refused: its own address {ip} is in it"),
             );

@@ -19,6 +19,7 @@
 
 mod claim;
 mod index;
+mod problem;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -28,7 +29,9 @@ use ringway_cluster::{Change, Contents, Node as OwnNode, Peer, Route, Source, Vi
 use ringway_packet::mac::MacAddr;
 use ringway_tables::Cidr;
 
-use crate::slim::Node;
+use crate::slim::{Node, VERSION_KEY};
+pub use problem::{Problem, ProblemKind};
+
 use claim::{Claims, host};
 use index::{Index, Rank};
 
@@ -74,7 +77,7 @@ struct Said {
     own: Option<OwnNode>,
     peer: Option<Peer>,
     networks: BTreeSet<Cidr>,
-    problems: Vec<String>,
+    problems: Vec<Problem>,
 }
 
 /// Changes of one Node. Those of several may be applied together, and if that is refused, one by one.
@@ -234,11 +237,32 @@ impl Members {
         self.touched.clear();
     }
 
-    /// What of the Nodes is not followed, and why: one line each.
-    pub fn problems(&self) -> impl Iterator<Item = &str> {
-        self.said
-            .values()
-            .flat_map(|said| said.problems.iter().map(String::as_str))
+    /// What of the Nodes is not followed, and why: by Node.
+    pub fn problems(&self) -> impl Iterator<Item = (&Arc<str>, &Problem)> {
+        let all = self.said.iter();
+        all.flat_map(|(name, said)| said.problems.iter().map(move |problem| (name, problem)))
+    }
+
+    /// The same of one Node.
+    pub fn problems_of(&self, name: &str) -> &[Problem] {
+        self.said.get(name).map_or(&[], |said| &said.problems)
+    }
+
+    /// Whether an agent of Ringway runs there, or ran there last.
+    pub fn has_agent(&self, name: &str) -> bool {
+        let node = self.node(name);
+        node.is_some_and(|node| node.annotations.contains_key(VERSION_KEY))
+    }
+
+    /// The two oldest Nodes with an agent, the older one first; this one has one.
+    pub fn oldest_agents(&self) -> [Option<Arc<str>>; 2] {
+        let own = &self.rules.own;
+        let with = self.nodes.iter();
+        let with = with.filter(|(name, _)| *name == own || self.has_agent(name));
+        let mut all: Vec<_> = with.map(|(n, m)| (Rank::of(&m.node), n)).collect();
+        all.sort();
+        let mut names = all.into_iter().map(|(_, name)| name.clone());
+        [names.next(), names.next()]
     }
 
     fn settle(&mut self, name: Arc<str>, next: Option<Said>) {
@@ -273,9 +297,12 @@ impl Members {
             Some(member) => Some(self.judge(name, member)),
             None if *name == self.rules.own => Some(Said {
                 own: Some(self.own_node(None)),
-                problems: vec![format!(
-                    "there is no Node {name}, which this node should be; set kubernetes.node to its name"
-                )],
+                problems: vec![Problem {
+                    kind: ProblemKind::Waiting,
+                    text: format!(
+                        "there is no Node {name}, which this node should be; set kubernetes.node to its name"
+                    ),
+                }],
                 ..Said::default()
             }),
             None => None,
@@ -292,10 +319,13 @@ impl Members {
         let mut holds = |what: Cidr, what_it_is: &str| match self.index.earlier(what, &rank) {
             None => true,
             Some((other, theirs)) => {
-                said.problems.push(format!(
-                    "node {name}: its {what_it_is} overlaps {theirs} of node {other}, which is older and keeps it; \
-                     give one of them another, or delete the Node that is not in use"
-                ));
+                said.problems.push(Problem {
+                    kind: ProblemKind::Conflict,
+                    text: format!(
+                        "node {name}: its {what_it_is} overlaps {theirs} of node {other}, which is older and keeps \
+                         it; give one of them another, or delete the Node that is not in use"
+                    ),
+                });
                 false
             }
         };
@@ -318,9 +348,12 @@ impl Members {
             return said;
         };
         if addresses.is_empty() {
-            said.problems.push(format!(
-                "node {name}: no outer address of its own is left, its pods cannot be reached"
-            ));
+            said.problems.push(Problem {
+                kind: ProblemKind::Invalid,
+                text: format!(
+                    "node {name}: no outer address of its own is left, its pods cannot be reached"
+                ),
+            });
             return said;
         }
         let (v4, v6) = (paths[0].clone(), paths[1].clone());

@@ -112,7 +112,11 @@ impl Two {
     }
 
     fn problem(&self, wanted: &str) {
-        let all: Vec<&str> = self.members.problems().collect();
+        let all: Vec<&str> = self
+            .members
+            .problems()
+            .map(|(_, p)| p.text.as_str())
+            .collect();
         assert!(
             all.iter().any(|p| p.contains(wanted)),
             "{wanted} is not in {all:#?}"
@@ -340,7 +344,11 @@ fn networks_that_no_node_may_have_are_refused_and_named() {
         node.pod_cidrs = vec![text.into(), "10.244.2.0/24".into()];
         let two = Two::of(vec![bare(1), node]);
         two.problem(wanted);
-        assert!(two.members.problems().all(|p| !p.contains('\u{1b}')));
+        assert!(
+            two.members
+                .problems()
+                .all(|(_, p)| !p.text.contains('\u{1b}'))
+        );
         // What is right of it holds.
         assert_eq!(two.via("10.244.2.7").as_deref(), Some("peer n2"));
         two.check();

@@ -97,11 +97,15 @@ impl Agent {
     }
 
     pub(crate) fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let end = Instant::now() + Duration::from_secs(60);
+        self.until_within(Duration::from_secs(60), what, holds);
+    }
+
+    pub(crate) fn until_within(&self, limit: Duration, what: &str, holds: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + limit;
         while !holds(self) {
             assert!(
                 Instant::now() < end,
-                "not within 60 s: {what}; {:#?}",
+                "not within {limit:?}: {what}; {:#?}",
                 self.status()
             );
             std::thread::sleep(Duration::from_millis(5));

@@ -135,6 +135,11 @@ impl Api {
         }
     }
 
+    /// Another authority, other certificates and another key that signs tokens, for when it is started again.
+    pub(crate) fn renew_certificates(&self) {
+        certificates(self.dir.path());
+    }
+
     /// As an administrator: whether it succeeded, and what it printed.
     pub(crate) fn kubectl(&self, arguments: &[&str], input: Option<&Value>) -> (bool, String) {
         let mut child = Command::new(self.assets.join("kubectl"))

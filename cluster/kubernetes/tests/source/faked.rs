@@ -308,6 +308,27 @@ fn flannels_configuration_in_either_namespace() {
 }
 
 #[test]
+fn where_there_is_no_flannel_its_namespace_is_not_asked_for() {
+    let fake = Fake::start();
+    (1..=2).for_each(|i| fake.put("nodes", node(i)));
+    let agent = start(&fake);
+    agent.until_via("10.128.2.9", Some("peer n2"));
+    let asked = || fake.asked("/namespaces/kube-flannel/configmaps");
+    let old = || fake.asked("/namespaces/kube-system/configmaps");
+    agent.until("the other is", |_| old() > 0);
+    let text = ringway_kubernetes::net_conf(&agent.settings, Duration::from_secs(5));
+    assert_eq!(text, Ok(None));
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(asked(), 0);
+    let space = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "kube-flannel", "uid": "u"}});
+    fake.put("namespaces", space);
+    agent.until("it is followed", |_| asked() > 0);
+    fake.delete("namespaces", "", "kube-flannel");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(agent.status().error, None);
+}
+
+#[test]
 fn a_kind_that_the_server_lacks_is_no_failure() {
     let fake = Fake::start();
     fake.state().missing = vec!["configmaps", "namespaces"];
@@ -353,7 +374,7 @@ fn events_are_written() {
     let agent = start(&fake);
     agent.until_via("10.128.1.9", Some("this node"));
     let report = Report {
-        about: About::Node,
+        about: About::Node("n1".into()),
         warning: true,
         reason: "RangeFull",
         action: "Attaching",
@@ -422,4 +443,28 @@ pub(crate) fn thread_cpu(name: &str) -> f64 {
         (comm.trim() == name).then_some(ticks)
     });
     ticks.sum::<u64>() as f64 / 100.0
+}
+
+#[test]
+fn the_pods_of_a_node_are_asked_for_once() {
+    let fake = Fake::start();
+    let pod = |name: &str, on: &str, phase: &str| {
+        json!({
+            "kind": "Pod", "apiVersion": "v1",
+            "metadata": {"namespace": "kube-flannel", "name": name, "uid": name, "labels": {"app": "flannel"}},
+            "spec": {"nodeName": on, "hostNetwork": true, "containers": []},
+            "status": {"phase": phase, "podIPs": [{"ip": "10.77.0.1"}]},
+        })
+    };
+    fake.put("pods", pod("kube-flannel-ds-a", "n1", "Running"));
+    fake.put("pods", pod("kube-flannel-ds-b", "n2", "Running"));
+    fake.put("pods", pod("kube-flannel-ds-c", "n1", "Succeeded"));
+    let agent = start(&fake);
+    let patience = Duration::from_secs(5);
+    let pods = ringway_kubernetes::own_pods(&agent.settings, patience).unwrap();
+    let names: Vec<&str> = pods.iter().map(|pod| pod.id.name.as_str()).collect();
+    assert_eq!(names, ["kube-flannel-ds-a"]);
+    assert_eq!(pods[0].labels["app"], "flannel");
+    fake.state().forbidden = vec!["pods"];
+    assert!(ringway_kubernetes::own_pods(&agent.settings, patience).is_err());
 }

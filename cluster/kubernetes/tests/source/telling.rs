@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::agent::local;
-use crate::faked::{bare, start};
+use crate::agent::{Agent, local};
+use crate::faked::{bare, node, start};
 use ringway_kubernetes::testing::Fake;
 
 /// The condition as the server has it.
@@ -96,4 +96,73 @@ fn a_patch_that_is_refused_is_named() {
     fake.state().refuse_patches = None;
     agent.until("no problem is left", |a| a.status().problems.is_empty());
     assert_eq!(condition(&fake)["reason"], "RingwayIsUp");
+}
+
+/// Reason, Node and writer of each Event, in order.
+fn events(fake: &Fake) -> Vec<[String; 3]> {
+    let written = fake.state().events_written.clone();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let of = |e: &Value| {
+        [
+            text(&e["reason"]),
+            text(&e["regarding"]["name"]),
+            text(&e["reportingInstance"]),
+        ]
+    };
+    let mut all: Vec<_> = written.iter().map(of).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn what_is_wrong_with_nodes_is_an_event_by_one_of_them() {
+    let fake = Fake::start();
+    (1..=3).for_each(|i| fake.put("nodes", bare(i)));
+    let dir = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let third = Agent::start_in(dir.clone(), "n3", fake.kubeconfig(dir.path()));
+    let first = start(&fake);
+    let version = |name: &str| {
+        let annotations = fake.node(name)["metadata"]["annotations"].clone();
+        annotations["ringway.io/version"].is_string()
+    };
+    let mut three = local("n3", &["10.128.3.0/24"]);
+    three.addresses = vec!["10.77.0.3".parse().unwrap()];
+    third.local.send_replace(three);
+    first.local.send_replace(local("n1", &["10.128.1.0/24"]));
+    first.until("both have said who they are", |_| {
+        version("n1") && version("n3")
+    });
+    third.until_via("10.128.1.9", Some("peer n1"));
+    first.until_via("10.128.3.9", Some("peer n3"));
+    // A node without an agent: the oldest that has one speaks.
+    let mut other = node(2);
+    let data = "flannel.alpha.coreos.com/backend-data";
+    other["metadata"]["annotations"][data] = json!("{\"VNI\":7,\"VtepMAC\":\"12:c6:65:89:00:02\"}");
+    fake.put("nodes", other.clone());
+    let mut same = node(5);
+    same["spec"] = bare(3)["spec"].clone();
+    fake.put("nodes", same);
+    let event = |reason: &str, about: &str, by: &str| [reason, about, by].map(str::to_owned);
+    let mut wanted = vec![
+        event("EncapsulationMismatch", "n2", "n1"),
+        event("NetworkConflict", "n5", "n1"),
+    ];
+    first.until("two Events", |_| events(&fake) == wanted);
+    // A node with an agent says itself what is wrong with it, but for what its peers see alone.
+    let mut third_node = fake.node("n3");
+    third_node["spec"] = bare(1)["spec"].clone();
+    fake.put("nodes", third_node);
+    wanted.push(event("NetworkConflict", "n3", "n3"));
+    wanted.sort();
+    first.until("three Events", |_| events(&fake) == wanted);
+    // Its own agent would have it right again at once.
+    fake.state().refuse_patches = Some(403);
+    let mut third_node = fake.node("n3");
+    third_node["metadata"]["annotations"][data] = other["metadata"]["annotations"][data].clone();
+    fake.put("nodes", third_node);
+    wanted.push(event("EncapsulationMismatch", "n3", "n1"));
+    wanted.sort();
+    first.until("four Events", |_| events(&fake) == wanted);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(events(&fake), wanted);
 }
