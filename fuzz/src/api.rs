@@ -1,10 +1,10 @@
 //! Any request body through the API's parsers: what passes is fit to be acted on.
 
-use ringway_agent::api::{
-    parse_attach, parse_cni_add, parse_cni_check, parse_cni_del, parse_cni_gc, parse_detach,
-    parse_pause,
-};
 use ringway_control::Detach;
+use ringway_requests::{
+    parse_attach, parse_capture, parse_cni_add, parse_cni_check, parse_cni_del, parse_cni_gc,
+    parse_detach, parse_pause, parse_trace,
+};
 use std::path::{Component, Path};
 
 /// One input: the body.
@@ -25,6 +25,19 @@ pub fn run(data: &[u8]) {
             assert!(attach.mtu.is_none_or(|mtu| mtu >= 68));
         }
         Err(error) => assert!((400..500).contains(&error.status) && !error.remedy.is_empty()),
+    }
+    match parse_capture(data) {
+        Ok((request, described)) => {
+            assert!(request.snap_len > 0 && request.snap_len == described.snap_len);
+            assert!((1 << 17..=64 << 20).contains(&request.ring_bytes));
+            if let Some(filter) = request.filter {
+                filter.run(data);
+            }
+        }
+        Err(error) => assert!((400..500).contains(&error.status) && !error.remedy.is_empty()),
+    }
+    if let Err(error) = parse_trace(data) {
+        assert!((400..500).contains(&error.status) && !error.remedy.is_empty());
     }
     if let Ok(pause) = parse_pause(data) {
         assert!(!pause.is_zero());

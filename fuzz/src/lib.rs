@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod arrivals;
+pub mod bpf;
 pub mod config;
 pub mod fragment;
 pub mod gro;
@@ -33,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     ("split", split::run),
     ("pipeline", pipeline::run),
     ("arrivals", arrivals::run),
+    ("bpf", bpf::run),
     ("api", api::run),
     ("config", config::run),
     ("pcap", pcap::run),

@@ -268,6 +268,19 @@ fn arrivals() -> Vec<(&'static str, u8, Vec<(u8, Vec<Vec<u8>>)>)> {
     ]
 }
 
+/// A probe of a path (`ringway_switch::probe`), as a peer puts it into the tunnel.
+fn probe(kind: u8, payload: u16) -> Vec<u8> {
+    let mut frame = [&VTEP1.0[..], &VTEP2.0, &[0x86, 0xdd, 0x60, 0, 0, 0]].concat();
+    frame.extend_from_slice(&payload.to_be_bytes());
+    frame.extend_from_slice(&[253, 1]);
+    frame.extend_from_slice(&[0; 16]);
+    frame.extend_from_slice(&[0xfe, 0x80, 0, 0, 0, 0, 0, 0]);
+    frame.extend_from_slice(b"rwprobe\x01rwp1");
+    frame.extend_from_slice(&[kind, 0, 0, 64, 1, 2, 3, 4, 5, 6, 7, 8]);
+    frame.resize(54 + usize::from(payload), 0);
+    frame
+}
+
 /// Frames on their way through the pipeline, each with the side it enters by (see `pipeline`).
 #[allow(clippy::type_complexity)]
 fn journeys() -> Vec<(&'static str, Vec<(u8, Vec<u8>)>)> {
@@ -367,6 +380,15 @@ fn journeys() -> Vec<(&'static str, Vec<(u8, Vec<u8>)>)> {
                 (7, node4().packet()),
                 (6, node6().frame()),
                 (7, node6().packet()),
+            ],
+        ),
+        (
+            "probes",
+            vec![
+                (6, probe(1, 1000)),
+                (7, probe(1, 24)[14..].to_vec()),
+                (6, probe(2, 24)),
+                (UNDERLAY, in_vxlan(&probe(3, 24))),
             ],
         ),
         // Carol asks the node for a port that leads to Alice, whose answers the node gets.
