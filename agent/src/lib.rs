@@ -15,4 +15,9 @@ pub mod api;
 pub mod cli;
 pub mod install;
 pub mod log;
+pub mod metrics;
+mod reasons;
 pub mod sources;
+pub mod summary;
+
+pub use ringway_trace as trace;

@@ -7,13 +7,19 @@
 
 use std::io;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crossbeam_channel::bounded;
+use ringway_cluster::flannel::{BackendConf, NetConf};
 use ringway_cluster::source::{Apply, Local, State, Status};
 use ringway_cluster::{Contents, Source};
-use ringway_config::{Config, NetworkDefaults};
+use ringway_config::{Config, EncapKind, NetworkDefaults};
+use ringway_control::takeover::Names;
 use ringway_control::{Notice, Reply, Request, Requests};
 use tokio::sync::watch;
+
+/// How long a start waits for Flannel's `net-conf.json`, where none is on record.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Takes what an operator should know.
 type Notify = Box<dyn Fn(Notice) + Send + Sync>;
@@ -167,31 +173,108 @@ fn apply(source: Source, requests: Requests) -> Apply {
     })
 }
 
-/// What the Kubernetes API said last, if it is a source: read once, for two who need it.
-pub struct Recorded(Option<ringway_kubernetes::Saved>);
+/// What the sources said last: read once, for two who need it.
+pub struct Recorded {
+    kubernetes: Option<ringway_kubernetes::Saved>,
+    etcd: Option<ringway_etcd::Saved>,
+}
+
+impl Recorded {
+    /// Flannel had the node since: what the API said of it then, the MAC address of its overlay above all, is old.
+    pub fn forget_node(&mut self) {
+        self.kubernetes = None;
+    }
+}
+
+/// Names of the files in the state directory that they may leave.
+pub fn files() -> impl Iterator<Item = String> {
+    let all = [ringway_kubernetes::Settings::SAVED, etcd::SAVED];
+    all.into_iter()
+        .flat_map(|name| ["", ".tmp", ".refused", ".damaged"].map(|end| format!("{name}{end}")))
+}
 
 /// Reads it.
 pub fn recorded(config: &Config) -> Recorded {
-    let kubernetes = config.kubernetes.as_ref();
-    Recorded(kubernetes.and_then(|section| kubernetes::recorded(config, section)))
+    let (kubernetes, etcd) = (config.kubernetes.as_ref(), config.etcd.as_ref());
+    Recorded {
+        kubernetes: kubernetes.and_then(|section| kubernetes::recorded(config, section)),
+        etcd: etcd.and_then(|section| etcd::recorded(config, section)),
+    }
 }
 
 /// The sources of a configuration, with what each knew last.
-pub fn prepare(config: &Config, Recorded(recorded): Recorded) -> Sources {
+pub fn prepare(config: &Config, recorded: Recorded) -> Sources {
     let kubernetes = config.kubernetes.as_ref();
-    let kubernetes = kubernetes.map(|section| kubernetes::prepare(config, section, recorded));
+    let kubernetes =
+        kubernetes.map(|section| kubernetes::prepare(config, section, recorded.kubernetes));
     let etcd = config.etcd.as_ref();
-    let etcd = etcd.map(|section| etcd::prepare(config, section));
+    let etcd = etcd.map(|section| etcd::prepare(config, section, recorded.etcd));
     Sources::new(kubernetes.into_iter().chain(etcd).collect())
 }
 
-/// What the cluster decides of the network between its nodes where the file does not say. May ask, and wait a moment
-/// for the answer.
-pub fn defaults(config: &Config, Recorded(recorded): &Recorded) -> NetworkDefaults {
-    let kubernetes = config.kubernetes.as_ref();
-    kubernetes.map_or_else(NetworkDefaults::default, |section| {
-        kubernetes::defaults(config, section, recorded.as_ref())
-    })
+/// What the cluster decides of its network where the file does not say: Flannel's, as it is on record or is said now,
+/// for sockets have to be opened at its port. May ask, and wait a moment for the answer.
+pub fn defaults(config: &Config, recorded: &Recorded) -> NetworkDefaults {
+    let asked = match (&config.kubernetes, &config.etcd) {
+        (Some(section), _) => kubernetes::net_conf(config, section, recorded.kubernetes.as_ref()),
+        (None, Some(section)) => etcd::net_conf(config, section, recorded.etcd.as_ref()),
+        (None, None) => Ok(None),
+    };
+    let text = asked.unwrap_or_else(|e| {
+        tracing::info!("Flannel's net-conf.json is not known, the usual network is taken: {e}");
+        None
+    });
+    // What is wrong with it is a problem of the source, which names it.
+    let conf = text.and_then(|text| NetConf::parse(&text).ok());
+    conf.map_or_else(NetworkDefaults::default, |conf| flannels(&conf))
+}
+
+fn flannels(conf: &NetConf) -> NetworkDefaults {
+    let usual = NetworkDefaults {
+        cluster_cidrs: conf.networks().collect(),
+        ..NetworkDefaults::default()
+    };
+    match conf.backend {
+        BackendConf::Vxlan { vni, port, .. } => NetworkDefaults {
+            encap: EncapKind::Vxlan,
+            vni,
+            vxlan_port: port,
+            ..usual
+        },
+        BackendConf::Udp { port } => NetworkDefaults {
+            encap: EncapKind::Udp,
+            udp_port: port,
+            ..usual
+        },
+        BackendConf::Other(_) => usual,
+    }
+}
+
+/// Names Flannel's pods on this node. It may take its time.
+pub type FlannelPods = Arc<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>;
+
+/// Who can be asked for Flannel's pods on this node, if anybody.
+pub fn flannel_pods(config: &Config) -> Option<FlannelPods> {
+    let kubernetes = config.kubernetes.as_ref()?;
+    Some(kubernetes::flannel_pods(config, kubernetes))
+}
+
+/// Who names pods of the network before, if that is of use and anybody can.
+pub fn pod_names(config: &Config) -> Option<Names> {
+    let kubernetes = config.kubernetes.as_ref()?;
+    let useful = config.node.takeover;
+    useful.then(|| kubernetes::pod_names(config, kubernetes))
+}
+
+/// Tells the cluster that this node has no network any more; its source has been stopped.
+///
+/// # Errors
+/// It cannot be told, and what that means.
+pub async fn give_up(config: &Config) -> Result<(), String> {
+    match &config.kubernetes {
+        Some(section) => kubernetes::give_up(config, section).await,
+        None => Ok(()),
+    }
 }
 
 mod etcd;

@@ -189,23 +189,28 @@ fn what_agent_and_plugin_share_is_mounted_where_it_is_on_the_node() {
     same(&of_agent, &["/dev/net/tun", "/run/xtables.lock"]);
     assert_eq!(of_agent["/run/netns"].1, "HostToContainer");
     let of_install = mounts(pod, install);
-    same(
-        &of_install,
-        &["/var/lib/ringway", "/opt/cni/bin", "/etc/cni/net.d"],
-    );
+    same(&of_install, &["/var/lib/ringway", "/opt/cni/bin"]);
+    let runtimes = ["/opt/cni/bin", "/etc/cni/net.d", "/var/lib/cni/networks"];
+    same(&of_agent, &runtimes);
 
     // What the configuration leaves at its default lies in them.
     let config = ringway_config::Config::parse(
         Path::new("ringway.toml"),
         "[node]\npod_cidrs = [\"10.77.1.0/24\"]\n[underlay]\n",
     );
-    let node = config.unwrap().node;
+    let config = config.unwrap();
+    let (node, cni) = (config.node, config.cni);
+    let folders = [cni.bin_dir, cni.conf_dir, cni.books];
+    assert_eq!(folders, runtimes.map(std::path::PathBuf::from));
     assert_eq!(node.state_dir, Path::new(shared[0]));
     assert_eq!(node.socket.parent(), Some(Path::new(shared[1])));
 
     let file = find(&all, "ConfigMap", "ringway");
     let text = file["data"]["ringway.toml"].as_str().unwrap();
     let file: toml::Value = toml::from_str(text).unwrap();
+    // Only who forwards may have runtimes call the plugin.
+    assert_eq!(file["cni"]["install"].as_bool(), Some(true));
+    assert!(strings(&install["command"]).contains(&"--plugin-only"));
     let root = file["node"]["sysctl_root"].as_str().unwrap();
     assert_eq!(of_agent[root].0, "/proc/sys/net");
     assert_eq!(of_agent["/etc/ringway"].0, "", "the ConfigMap");

@@ -3,18 +3,15 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
-
-use common::{Files, output, ringway};
-use ringway_agent::api::ApiError;
+use common::{Files, answering, output, ringway};
 use ringway_control::underlay::{Choice, PassedOver};
 use ringway_control::view::{
-    BandwidthLimits, Buffers, Condition, Count, Detached, Drop, DropCount, Drops, HostPort, MacRow,
-    NeighbourRow, NextHopStatus, NotServed, PathRow, PeerRow, Pod, ReconcileStatus, RingStatus,
-    RouteRow, SocketCounts, SocketStatus, SourceStatus, Status, Totals, Traffic, UnderlayStatus,
-    WorkerStatus,
+    BandwidthLimits, Buffers, Condition, Count, Detached, Drop, DropAt, DropCount, Drops, HostPort,
+    KernelLoss, LastDrop, LeftPod, MacRow, NeighbourRow, NextHopStatus, NotServed, PathRow,
+    PeerHealth, PeerRow, PeerState, Pod, ReconcileStatus, RingStatus, RouteRow, SocketCounts,
+    SocketStatus, SourceStatus, Status, Totals, Traffic, UnderlayStatus, WorkerStatus,
 };
+use ringway_requests::ApiError;
 use serde_json::{Value, json};
 
 const MANY: u64 = 18_446_744_073_709;
@@ -171,6 +168,12 @@ fn status() -> Status {
             why: "firewall-cmd --permanent --zone=trusted --add-interface=ringway0".into(),
             since_s: 90_061,
         }],
+        left_pods: vec![LeftPod {
+            ips: vec!["10.77.1.7".parse().unwrap(), v6(7).parse().unwrap()],
+            container_id: "9f2c".repeat(16),
+            pod: Some("kube-system/coredns-5d78c9869d-x2x9p".into()),
+            remedy: "kubectl -n kube-system delete pod coredns-5d78c9869d-x2x9p".into(),
+        }],
         not_served: vec![NotServed {
             pod: LONG.into(),
             why: "its interface is in use by another process".into(),
@@ -180,6 +183,7 @@ fn status() -> Status {
         log_lines_lost: 12,
         pods: 110,
         peers: 1000,
+        peer_states: [(PeerState::Reached, 1), (PeerState::Mute, 1)].into(),
         snapshot: 77,
         totals: Totals {
             received: count,
@@ -197,17 +201,28 @@ fn status() -> Status {
 }
 
 fn drops() -> Drops {
+    let at = |kind: &str, name: String, direction: &str| DropAt {
+        kind: kind.into(),
+        name,
+        direction: direction.into(),
+        packets: MANY,
+        rate: None,
+    };
     let drop = |reason: &str| {
+        let pods = (0..110).map(|n| at("pod", format!("{LONG}{n}"), "from"));
+        let peer = at("peer", "node-0002.example.com".into(), "to");
         Drop {
-        reason: reason.into(),
-        frames: MANY,
-        lost_packets: MANY,
-        cause: "a frame came from a pod with a source address that is not the pod's own, which is what a \
-                misconfigured or malicious container sends"
-            .into(),
-        remedy: "see the addresses of the pod (ip addr) and those it was attached with (ringway pods)".into(),
-        at: vec![(format!("pod {LONG}"), MANY), ("peer node-0002.example.com".into(), 1)],
-    }
+            reason: reason.into(),
+            frames: MANY,
+            lost_packets: MANY,
+            rate: None,
+            last_ago_ms: Some(MANY),
+            cause: "a frame came from a pod with a source address that is not the pod's own, which is what a \
+                    misconfigured or malicious container sends"
+                .into(),
+            remedy: "see the addresses of the pod (ip addr) and those it was attached with (ringway pods)".into(),
+            at: pods.chain([peer, at("node", "ringway0".into(), "from")]).collect(),
+        }
     };
     let ignored = [
         "router_solicitation",
@@ -215,15 +230,54 @@ fn drops() -> Drops {
         "duplicate_address_detection",
         "lldp",
     ];
+    let kernel = |counter: &str, at: String| KernelLoss {
+        counter: counter.into(),
+        at,
+        count: MANY,
+        rate: None,
+        cause: "a pod sent, and the queue of its interface was full: nobody read it fast enough"
+            .into(),
+        remedy: "give the workers processors of their own, or raise `workers.count`".into(),
+    };
+    let taps = (0..110).map(|n| kernel("tap_tx_dropped", format!("pod {LONG}{n}")));
+    let socket = kernel("socket_dropped", format!("[{}]:8472, worker 11", v6(1)));
+    let nowhere = Drop {
+        reason: "not_forwarded_inner".into(),
+        frames: 1,
+        ..Drop::default()
+    };
     Drops {
-        drops: vec![drop("foreign_inner_source"), drop("unknown_vni")],
+        drops: vec![drop("foreign_inner_source"), drop("unknown_vni"), nowhere],
         ignored: ignored
             .map(|reason| DropCount {
                 reason: reason.into(),
                 count: MANY,
             })
             .to_vec(),
+        kernel: taps.chain([socket]).collect(),
+        unread: vec![format!(
+            "pod {LONG}: network namespace /run/netns/gone: No such file or directory (os error 2)"
+        )],
     }
+}
+
+fn last_drops() -> Vec<LastDrop> {
+    let frame = |n: usize| LastDrop {
+        reason: "duplicate_address_detection".into(),
+        time_ns: MANY * 1000 + n as u64,
+        kind: "pod".into(),
+        name: format!("{LONG}{n}"),
+        length: 65_000,
+        packets: 44,
+        contents: "datagram".into(),
+        summary: format!(
+            "[{}]:65535 > [{}]:65535 TCP [SFRPU.] 65000 bytes",
+            v6(1),
+            v6(n)
+        ),
+        bytes: "0a580a4d0102ffee".repeat(16),
+    };
+    (0..20).map(frame).collect()
 }
 
 /// Every answer there is, by path.
@@ -238,6 +292,15 @@ fn answers() -> Vec<(&'static str, Value)> {
         pod_cidrs: vec![format!("10.77.{n}.0/24"), format!("2001:db8:1:{n:x}::/64")],
         from_peer: traffic(),
         to_peer: traffic(),
+        health: Some(PeerHealth {
+            state: [PeerState::Mute, PeerState::BlackHole][n % 2],
+            since_s: 86_400,
+            address: v6(n).parse().unwrap(),
+            round_trip_us: Some(12_345),
+            probes: 123_456,
+            lost: 789,
+            verified_mtu: Some(1430),
+        }),
     };
     let path = |n: usize| PathRow {
         path: n as u32,
@@ -259,6 +322,9 @@ fn answers() -> Vec<(&'static str, Value)> {
         ("/v1/status", json!(status())),
         ("/v1/pods", json!(pods())),
         ("/v1/drops", json!(drops())),
+        ("/v1/drops?all=true", json!(drops())),
+        ("/v1/drops/last", json!(last_drops())),
+        ("/v1/drops/last?reason=no_route", json!(last_drops())),
         (
             "/v1/tables/mac",
             json!([MacRow { mac: "0a:58:0a:4d:01:02".into(), port: 1, name: LONG.into() }]),
@@ -283,10 +349,16 @@ fn answers() -> Vec<(&'static str, Value)> {
     ]
 }
 
-const VERBS: [(&str, &str); 10] = [
+const VERBS: [(&str, &str); 16] = [
     ("/v1/status", "status"),
     ("/v1/pods", "pods"),
     ("/v1/drops", "drops"),
+    ("/v1/drops", "drops --by pod"),
+    ("/v1/drops?all=true", "drops --by peer --all"),
+    ("/v1/drops/last", "drops --last"),
+    ("/v1/drops/last", "drops --last --hex"),
+    ("/v1/drops/last?reason=no_route", "drops --last no_route"),
+    ("", "drops --explain socket_dropped"),
     ("/v1/tables/mac", "tables mac"),
     ("/v1/tables/routes", "tables routes"),
     ("/v1/tables/peers", "tables peers"),
@@ -296,23 +368,9 @@ const VERBS: [(&str, &str); 10] = [
     ("/v1/detach", "detach --netns a"),
 ];
 
-/// Answers each path; ends with the test's process.
+/// Answers each path.
 fn agent(files: &Files) {
-    let listener = UnixListener::bind(files.socket()).unwrap();
-    std::thread::spawn(move || {
-        let answers = answers();
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut request = [0; 8192];
-            let len = stream.read(&mut request).unwrap();
-            let request = String::from_utf8_lossy(&request[..len]).into_owned();
-            let path = request.split(' ').nth(1).unwrap();
-            let found = answers.iter().find(|(known, _)| *known == path);
-            let body = found.unwrap_or_else(|| panic!("{path}")).1.to_string();
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-            stream.write_all((head + &body).as_bytes()).unwrap();
-        }
-    });
+    answering(files, answers());
 }
 
 fn without_space(text: &str) -> String {

@@ -4,95 +4,17 @@
 //! curl --unix-socket /run/ringway/ringway.sock http://ringway/v1/status
 //! ```
 //!
-//! [`request`] turns bodies into requests (pure), [`serve`] is the socket with
+//! [`ringway_requests`] turns bodies into requests (pure), [`serve`] is the socket with
 //! its limits, [`ringway_control::view`] the shapes of the answers, which the command line reads
 //! too. The work is done by [`ringway_control`] on its own thread.
 
-pub mod request;
+pub mod capture;
+pub mod connection;
+pub mod drops;
+pub mod idle;
+pub mod scrape;
 pub mod serve;
+mod streamed;
 pub mod tables;
-
-use ringway_cni::api::{
-    CODE_FAILED, CODE_FULL, CODE_INVALID, CODE_LATER, CODE_NO_NETNS, CODE_TAKEN, CODE_UNKNOWN,
-};
-use serde::{Deserialize, Serialize};
-
-pub use request::{
-    parse_attach, parse_cni_add, parse_cni_check, parse_cni_del, parse_cni_gc, parse_detach,
-    parse_pause,
-};
-use ringway_control::request_values::ValueError;
-use ringway_control::{ControlError, Kind};
-
-/// An answer that says no: what is wrong and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{error}")]
-pub struct ApiError {
-    /// HTTP status, 4xx: the caller's; 5xx: ours.
-    #[serde(skip)]
-    pub status: u16,
-    /// What was tried and what was found.
-    pub error: String,
-    /// What to do.
-    pub remedy: String,
-    /// Error code for a container runtime, see [`ringway_cni::api::Refusal`]; 0: none of its own.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub code: u32,
-}
-
-fn is_zero(code: &u32) -> bool {
-    *code == 0
-}
-
-impl ApiError {
-    /// An error with any status.
-    pub fn new(status: u16, error: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            status,
-            error: error.into(),
-            remedy: remedy.into(),
-            code: 0,
-        }
-    }
-
-    /// The same with a code for a container runtime.
-    pub fn with_code(self, code: u32) -> Self {
-        Self { code, ..self }
-    }
-
-    /// 400: the request makes no sense.
-    pub fn bad_request(error: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(400, error, remedy).with_code(CODE_INVALID)
-    }
-
-    /// 409: it contradicts what is.
-    pub fn conflict(error: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(409, error, remedy).with_code(CODE_TAKEN)
-    }
-
-    /// 500: something on this machine failed.
-    pub fn internal(error: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(500, error, remedy).with_code(CODE_FAILED)
-    }
-}
-
-impl From<ValueError> for ApiError {
-    fn from(error: ValueError) -> Self {
-        Self::bad_request(error.to_string(), error.remedy())
-    }
-}
-
-impl From<ControlError> for ApiError {
-    fn from(error: ControlError) -> Self {
-        let (status, code) = match error.kind() {
-            Kind::Invalid => (400, CODE_INVALID),
-            Kind::Taken => (409, CODE_TAKEN),
-            Kind::Unknown => (404, CODE_UNKNOWN),
-            Kind::NoNetns => (404, CODE_NO_NETNS),
-            Kind::Full => (507, CODE_FULL),
-            Kind::Later => (500, CODE_LATER),
-            Kind::Failed => (500, CODE_FAILED),
-        };
-        Self::new(status, error.to_string(), error.remedy()).with_code(code)
-    }
-}
+mod tls;
+pub mod trace;

@@ -4,45 +4,47 @@
 //! connected (`SO_PEERCRED`) is checked on top: a socket file may be copied by
 //! a mount or opened up by mistake. At most [`CONCURRENT`] connections are
 //! served; the next waits in the listen queue. A connection lives at most
-//! [`CONNECTION_LIMIT`], whatever it does, so that none can hold its place for
-//! ever by sending slowly.
+//! [`CONNECTION_LIMIT`](super::connection::CONNECTION_LIMIT), whatever it does.
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, FromRef, State};
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, FromRef, Query, State};
 use axum::http::{Request as HttpRequest, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::Listener;
+use axum::serve::{IncomingStream, Listener};
 use axum::{Json, Router};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream, unix};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval, sleep_until, timeout};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use ringway_cni::api as cni;
 
-use super::request::{self, BODY_MAX, GC_MAX};
-use super::{ApiError, parse_attach, parse_detach, tables};
+use super::connection::{Connection, Endless};
+use super::scrape::{self, Scrapes};
+use super::{capture, tables, trace};
+use crate::reasons;
 use ringway_control::config_file::Reloads;
 use ringway_control::health::Health;
 use ringway_control::{Reply, Request, Requests, View};
+use ringway_requests::{
+    ApiError, BODY_MAX, GC_MAX, Wanted, parse_attach, parse_capture, parse_cni_add,
+    parse_cni_check, parse_cni_del, parse_cni_gc, parse_detach, parse_give_back, parse_pause,
+    parse_trace,
+};
 
 /// Connections served at the same time.
 pub const CONCURRENT: usize = 32;
 /// Longest a request may take.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(10);
-/// Longest a connection may live.
-pub const CONNECTION_LIMIT: Duration = Duration::from_secs(12);
 
 /// How often it is made sure that the socket is still where clients look for it.
 const LOOK: Duration = Duration::from_secs(1);
@@ -109,11 +111,34 @@ pub struct Asked {
     pub reloads: Reloads,
     /// Whether the agent is well.
     pub health: Arc<Health>,
+    /// What makes the metrics.
+    pub scrapes: Scrapes,
+    /// Who gives the node back.
+    pub give_back: mpsc::Sender<GiveBack>,
+    /// Whether the agent ends: what would go on for as long as a client reads ends too.
+    pub ending: watch::Receiver<bool>,
 }
+
+/// The node is to be given back.
+pub struct GiveBack {
+    /// Although it has pods.
+    pub pods_too: bool,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Answered>,
+}
+
+/// What came of it.
+pub type Answered = Result<ringway_control::view::GivenBack, ApiError>;
 
 impl FromRef<Asked> for Requests {
     fn from_ref(asked: &Asked) -> Self {
         asked.requests.clone()
+    }
+}
+
+impl FromRef<Asked> for Scrapes {
+    fn from_ref(asked: &Asked) -> Self {
+        asked.scrapes.clone()
     }
 }
 
@@ -123,7 +148,8 @@ pub async fn serve(
     asked: Asked,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(asked))
+    let service = router(asked).into_make_service_with_connect_info::<Endless>();
+    axum::serve(listener, service)
         .with_graceful_shutdown(stop)
         .await
 }
@@ -138,11 +164,13 @@ fn body_max(path: &str) -> usize {
 
 fn router(asked: Asked) -> Router {
     Router::new()
+        .route("/metrics", get(scrape::now))
         .route("/v1/status", get(status))
         .route("/v1/health/live", get(live))
         .route("/v1/health/ready", get(ready))
         .route("/v1/pods", get(pods))
         .route("/v1/drops", get(drops))
+        .route("/v1/drops/last", get(last_drops))
         .route("/v1/tables/{table}", get(table))
         .route("/v1/attach", post(attach))
         .route("/v1/detach", post(detach))
@@ -154,6 +182,9 @@ fn router(asked: Asked) -> Router {
         .route(GC, post(cni_gc).layer(DefaultBodyLimit::max(GC_MAX)))
         .route("/v1/cni/status", get(cni_status))
         .route("/v1/config/reload", post(reload))
+        .route("/v1/give-back", post(give_back))
+        .route("/v1/capture", post(begin_capture))
+        .route("/v1/trace", post(trace_packets))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn(limit))
@@ -195,10 +226,10 @@ impl Limited {
 }
 
 impl Listener for Limited {
-    type Io = Connection;
+    type Io = Connection<UnixStream>;
     type Addr = unix::SocketAddr;
 
-    async fn accept(&mut self) -> (Connection, unix::SocketAddr) {
+    async fn accept(&mut self) -> (Connection<UnixStream>, unix::SocketAddr) {
         loop {
             // The semaphore is never closed.
             let Ok(place) = self.places.clone().acquire_owned().await else {
@@ -214,12 +245,7 @@ impl Listener for Limited {
             };
             match accepted {
                 Ok((stream, address)) if permitted(&stream) => {
-                    let connection = Connection {
-                        stream,
-                        deadline: Box::pin(sleep_until(Instant::now() + CONNECTION_LIMIT)),
-                        _place: place,
-                    };
-                    return (connection, address);
+                    return (Connection::new(stream, place), address);
                 }
                 Ok(_) => {}
                 Err(e) => {
@@ -252,62 +278,15 @@ fn permitted(stream: &UnixStream) -> bool {
     }
 }
 
-/// A connection with its place and its deadline.
-pub struct Connection {
-    stream: UnixStream,
-    deadline: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Connection {
-    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.deadline.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(()),
-        }
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.check(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.check(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, Json(self)).into_response()
+impl Connected<IncomingStream<'_, Limited>> for Endless {
+    fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
+        stream.io().endless()
     }
 }
 
 /// Time, and a length that is too much by the client's own word: reading it
 /// would only end at the time limit.
-async fn limit(request: HttpRequest<Body>, next: Next) -> Response {
+pub(super) async fn limit(request: HttpRequest<Body>, next: Next) -> Response {
     let claimed = request.headers().get(header::CONTENT_LENGTH);
     let claimed = claimed
         .and_then(|v| v.to_str().ok())
@@ -328,7 +307,7 @@ async fn limit(request: HttpRequest<Body>, next: Next) -> Response {
 }
 
 /// Asks the control thread and waits for its answer.
-async fn ask<T: Send + 'static>(
+pub async fn ask<T: Send + 'static>(
     requests: &Requests,
     make: impl FnOnce(Reply<T>) -> Request,
 ) -> Result<T, ApiError> {
@@ -379,9 +358,57 @@ async fn pods(State(requests): State<Requests>) -> Answer<Vec<ringway_control::v
     Ok(Json(view(&requests).await?.pods))
 }
 
-async fn drops(State(requests): State<Requests>) -> Answer<ringway_control::view::Drops> {
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhichDrops {
+    #[serde(default)]
+    all: bool,
+}
+
+async fn drops(
+    State(requests): State<Requests>,
+    which: Result<Query<WhichDrops>, QueryRejection>,
+) -> Answer<ringway_control::view::Drops> {
+    let Query(WhichDrops { all }) = which.map_err(|e| not_asked_so(&e))?;
     let view = view(&requests).await?;
-    Ok(Json(tables::drops(&view.snapshot, &view.counters)))
+    // It waits for the kernel, in the namespaces of pods.
+    let drops = tokio::task::spawn_blocking(move || super::drops::drops(&view, all)).await;
+    drops.map(Json).map_err(|e| {
+        ApiError::new(
+            500,
+            format!("reading the counters: {e}"),
+            "see the agent's log",
+        )
+    })
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhichLast {
+    reason: Option<String>,
+}
+
+async fn last_drops(
+    State(requests): State<Requests>,
+    which: Result<Query<WhichLast>, QueryRejection>,
+) -> Answer<Vec<ringway_control::view::LastDrop>> {
+    let Query(WhichLast { reason }) = which.map_err(|e| not_asked_so(&e))?;
+    let reason = reason.as_deref().map(|name| {
+        reasons::drop_reason(name).map_err(|near| {
+            let near = near.join(", ");
+            let error = format!("there is no drop reason {name:?}");
+            ApiError::new(404, error, format!("the nearest names: {near}"))
+        })
+    });
+    let reason = reason.transpose()?;
+    Ok(Json(super::drops::last(&view(&requests).await?, reason)))
+}
+
+fn not_asked_so(e: &QueryRejection) -> ApiError {
+    ApiError::bad_request(
+        e.body_text(),
+        "GET /v1/drops?all=true, GET /v1/drops/last?reason=NAME",
+    )
 }
 
 async fn table(
@@ -392,7 +419,7 @@ async fn table(
     Ok(match table.as_str() {
         "mac" => Json(tables::macs(&view.snapshot)).into_response(),
         "routes" => Json(tables::routes(&view.snapshot)).into_response(),
-        "peers" => Json(tables::peers(&view.snapshot, &view.counters)).into_response(),
+        "peers" => Json(tables::peers(&view.snapshot, &view.counters, &view.peers)).into_response(),
         "neighbours" => Json(tables::neighbours(&view.snapshot)).into_response(),
         "paths" => Json(tables::paths(&view.snapshot)).into_response(),
         _ => {
@@ -430,6 +457,20 @@ async fn reload(State(asked): State<Asked>) -> Answer<ringway_control::view::Rel
     }
 }
 
+/// Gives the node back. 409: it has pods.
+async fn give_back(
+    State(asked): State<Asked>,
+    body: ReadBody,
+) -> Answer<ringway_control::view::GivenBack> {
+    let pods_too = parse_give_back(&whole(body)?)?;
+    let (reply, answer) = oneshot::channel();
+    let stopping = || ApiError::new(503, "the agent is stopping", "try again when it is back");
+    let wanted = GiveBack { pods_too, reply };
+    let sent = asked.give_back.send(wanted).await;
+    sent.map_err(|_| stopping())?;
+    Ok(Json(answer.await.map_err(|_| stopping())??))
+}
+
 async fn attach(
     State(requests): State<Requests>,
     body: ReadBody,
@@ -454,7 +495,7 @@ async fn pause(
     State(requests): State<Requests>,
     body: ReadBody,
 ) -> Answer<ringway_control::view::Paused> {
-    let duration = request::parse_pause(&whole(body)?)?;
+    let duration = parse_pause(&whole(body)?)?;
     let paused = ask(&requests, |reply| {
         Request::PauseReconciling(duration, reply)
     })
@@ -474,29 +515,63 @@ async fn resume(State(requests): State<Requests>) -> Answer<ringway_control::vie
     }))
 }
 
+async fn begin_capture(
+    State(asked): State<Asked>,
+    ConnectInfo(endless): ConnectInfo<Endless>,
+    body: ReadBody,
+) -> Result<Response, ApiError> {
+    let (wanted, described) = parse_capture(&whole(body)?)?;
+    let wanted = Box::new(wanted);
+    let session = ask(&asked.requests, |reply| {
+        Request::BeginCapture(wanted, reply)
+    })
+    .await??;
+    endless.set();
+    Ok(capture::answer(
+        session,
+        described,
+        asked.requests,
+        asked.ending,
+    ))
+}
+
+async fn trace_packets(
+    State(asked): State<Asked>,
+    ConnectInfo(endless): ConnectInfo<Endless>,
+    body: ReadBody,
+) -> Result<Response, ApiError> {
+    let wanted = match parse_trace(&whole(body)?)? {
+        Wanted::Packet(wanted) => return trace::packet(&asked.requests, wanted).await,
+        Wanted::Live(wanted) => Box::new(wanted),
+    };
+    let session = ask(&asked.requests, |reply| Request::BeginLive(wanted, reply)).await??;
+    endless.set();
+    Ok(trace::live(session, asked.requests, asked.ending))
+}
+
 async fn cni_add(State(requests): State<Requests>, body: ReadBody) -> Answer<cni::Added> {
-    let add = request::parse_cni_add(&whole(body)?)?;
+    let add = parse_cni_add(&whole(body)?)?;
     Ok(Json(
         ask(&requests, |reply| Request::CniAdd(add, reply)).await??,
     ))
 }
 
 async fn cni_del(State(requests): State<Requests>, body: ReadBody) -> Answer<cni::Done> {
-    let attachment = request::parse_cni_del(&whole(body)?)?;
+    let attachment = parse_cni_del(&whole(body)?)?;
     Ok(Json(
         ask(&requests, |reply| Request::CniDel(attachment, reply)).await?,
     ))
 }
 
 async fn cni_check(State(requests): State<Requests>, body: ReadBody) -> Answer<cni::Done> {
-    let check = request::parse_cni_check(&whole(body)?)?;
+    let check = parse_cni_check(&whole(body)?)?;
     Ok(Json(
         ask(&requests, |reply| Request::CniCheck(check, reply)).await??,
     ))
 }
 
 async fn cni_gc(State(requests): State<Requests>, body: ReadBody) -> Answer<cni::Collected> {
-    let gc = request::parse_cni_gc(&whole_within(body, GC_MAX)?)?;
+    let gc = parse_cni_gc(&whole_within(body, GC_MAX)?)?;
     Ok(Json(
         ask(&requests, |reply| Request::CniGc(gc, reply)).await?,
     ))
@@ -533,13 +608,13 @@ async fn no_route() -> ApiError {
     ApiError::new(
         404,
         "there is no such resource",
-        "GET /v1/status, /v1/health/live, /v1/health/ready, /v1/pods, /v1/drops, /v1/tables/<table>; POST /v1/attach, /v1/detach, \
-         /v1/reconcile/pause, /v1/reconcile/resume; \
+        "GET /metrics, /v1/status, /v1/health/live, /v1/health/ready, /v1/pods, /v1/drops, /v1/drops/last, /v1/tables/<table>; POST /v1/attach, /v1/detach, \
+         /v1/reconcile/pause, /v1/reconcile/resume, /v1/give-back, /v1/capture, /v1/trace; \
          for the CNI plugin /v1/cni/…",
     )
 }
 
-async fn no_method() -> ApiError {
+pub(super) async fn no_method() -> ApiError {
     ApiError::new(
         405,
         "this resource does not know that method",

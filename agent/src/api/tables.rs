@@ -1,18 +1,17 @@
 //! Tables and counters as rows.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ringway_encap::Encap;
 use ringway_encap::outer::TransportSpec;
 use ringway_packet::addr::to_ip;
 use ringway_packet::mac::MacAddr;
-use ringway_switch::{Counters, DropReason, IgnoreReason};
+use ringway_switch::Counters;
 use ringway_tables::{Cidr, PathId, PeerId, PortId, Snapshot, Target};
 
 use ringway_control::totals::traffic;
-use ringway_control::view::{
-    Drop, DropCount, Drops, MacRow, NeighbourRow, PathRow, PeerRow, RouteRow,
-};
+use ringway_control::view::{MacRow, NeighbourRow, PathRow, PeerHealth, PeerRow, RouteRow};
 
 /// MAC table, sorted.
 pub fn macs(snapshot: &Snapshot) -> Vec<MacRow> {
@@ -60,7 +59,11 @@ pub fn routes(snapshot: &Snapshot) -> Vec<RouteRow> {
 }
 
 /// Peers by number.
-pub fn peers(snapshot: &Snapshot, counters: &[Arc<Counters>]) -> Vec<PeerRow> {
+pub fn peers(
+    snapshot: &Snapshot,
+    counters: &[Arc<Counters>],
+    health: &BTreeMap<PeerId, PeerHealth>,
+) -> Vec<PeerRow> {
     snapshot
         .peers
         .iter()
@@ -73,6 +76,7 @@ pub fn peers(snapshot: &Snapshot, counters: &[Arc<Counters>]) -> Vec<PeerRow> {
                 pod_cidrs: peer.cidrs.iter().map(ToString::to_string).collect(),
                 from_peer: traffic(sides().map(|s| &s.rx)),
                 to_peer: traffic(sides().map(|s| &s.tx)),
+                health: health.get(&PeerId(number)).cloned(),
             }
         })
         .collect()
@@ -118,51 +122,6 @@ pub fn paths(snapshot: &Snapshot) -> Vec<PathRow> {
             dst_mac: path.dst_mac.to_string(),
         })
         .collect()
-}
-
-/// Drops with cause and remedy, most frequent first.
-pub fn drops(snapshot: &Snapshot, counters: &[Arc<Counters>]) -> Drops {
-    let mut drops: Vec<Drop> = DropReason::ALL
-        .iter()
-        .map(|reason| {
-            let i = reason.index();
-            let sum = |f: &dyn Fn(&Counters) -> u64| counters.iter().map(|c| f(c)).sum::<u64>();
-            let mut at: Vec<(String, u64)> = Vec::new();
-            for (number, port) in snapshot.ports.iter() {
-                let n = sum(&|c| c.port(PortId(number)).drops[i].get());
-                let kind = if number == 0 { "node" } else { "pod" };
-                at.push((format!("{kind} {}", port.name), n));
-            }
-            for (number, peer) in snapshot.peers.iter() {
-                let n = sum(&|c| c.peer(PeerId(number)).drops[i].get());
-                at.push((format!("peer {}", peer.name), n));
-            }
-            at.retain(|(_, n)| *n > 0);
-            at.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
-            Drop {
-                reason: reason.name().into(),
-                frames: sum(&|c| c.drops[i].get()),
-                lost_packets: sum(&|c| c.lost[i].get()),
-                cause: reason.cause().into(),
-                remedy: reason.remedy().into(),
-                at,
-            }
-        })
-        .filter(|d| d.frames + d.lost_packets > 0)
-        .collect();
-    drops.sort_by_key(|d| std::cmp::Reverse(d.frames + d.lost_packets));
-    let ignored = IgnoreReason::ALL
-        .iter()
-        .map(|reason| DropCount {
-            reason: reason.name().into(),
-            count: counters
-                .iter()
-                .map(|c| c.ignores[reason.index()].get())
-                .sum(),
-        })
-        .filter(|d| d.count > 0)
-        .collect();
-    Drops { drops, ignored }
 }
 
 fn port_name(snapshot: &Snapshot, port: PortId) -> String {

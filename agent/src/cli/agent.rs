@@ -1,7 +1,8 @@
 //! `ringway agent`: from start to stop.
 //!
 //! ```text
-//! acquire (lock, underlay, sockets, node port) ─▶ assemble (tables, workers, pods) ─▶ serve (control, API, file)
+//! (take-over: Flannel leaves) ─▶ acquire (lock, underlay, sockets, node port) ─▶ assemble (tables, workers, pods)
+//!                             ─▶ serve (control, API, file) ─▶ (give-back: all of it goes, idle)
 //! ```
 //!
 //! main thread: tokio, the API socket and the signals. `control` thread: all
@@ -17,14 +18,16 @@ use anyhow::Context;
 use crossbeam_channel::unbounded;
 use ringway_kernel::netlink::Netlink;
 use sd_notify::NotifyState;
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::{oneshot, watch};
 
-use super::{Failure, kernel, output, privileges, settings, signals};
-use crate::api::serve;
+use super::{Failure, kernel, output, privileges, settings, signals, takeover};
+use crate::api::scrape::{self, Scrapes};
+use crate::api::serve::{self, GiveBack};
+use crate::install::{self, Places};
 use crate::log::Log;
-use crate::sources::{self, Sources};
-use ringway_config::{Config, NetworkDefaults};
+use crate::sources;
+use ringway_config::{Config, NODE_IP, NetworkDefaults};
 use ringway_control::config_file::{self, Reloads, Said};
 use ringway_control::processors;
 use ringway_control::underlay::Underlay;
@@ -50,22 +53,22 @@ pub(super) fn run(file: &Path, socket: Option<&Path>, wait: bool) -> Result<(), 
     let defaults = sources::defaults(&config, &recorded);
     if defaults != NetworkDefaults::default() {
         // The text is the same: what it says is right, and what it does not say is the cluster's.
-        config = Config {
-            node: config.node,
-            ..Config::parse_with(file, &text, &defaults)?
-        };
+        let socket = config.node.socket;
+        config = Config::parse_with(file, &text, &defaults)?;
+        config.node.socket = socket;
     }
-    let sources = sources::prepare(&config, recorded);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the runtime of the API")?;
-    let said = Said {
-        socket: socket.map(Path::to_owned),
-        defaults,
+    let follow = |requests| {
+        let said = Said {
+            socket: socket.map(Path::to_owned),
+            defaults: defaults.clone(),
+        };
+        config_file::follow(file.to_owned(), text.clone(), said, requests)
     };
-    let follow = |requests| config_file::follow(file.to_owned(), text, said, requests);
-    let outcome = runtime.block_on(serve_until_stopped(config, wait, sources, follow));
+    let outcome = runtime.block_on(serve_until_stopped(&config, recorded, wait, follow));
     output::finish_log();
     Ok(outcome?)
 }
@@ -118,23 +121,67 @@ async fn stop_wanted(signals: &mut UnboundedReceiver<i32>) {
     }
 }
 
+/// Why serving ended.
+enum Ended {
+    /// Somebody wanted the agent to stop.
+    Stopped,
+    /// The node is given back.
+    GivenBack,
+}
+
 async fn serve_until_stopped(
-    config: Config,
+    config: &Config,
+    recorded: sources::Recorded,
     wait: bool,
-    mut sources: Sources,
-    follow: impl FnOnce(Requests) -> std::io::Result<Reloads>,
+    follow: impl Fn(Requests) -> std::io::Result<Reloads>,
 ) -> anyhow::Result<()> {
     // Before anything is made, so that an early signal is not lost.
     let mut signals = signals::catch().context("catching signals")?;
-    if wait {
-        tokio::select! {
-            ready = await_underlay(&config) => ready?,
-            () = stop_wanted(&mut signals) => return Ok(()),
+    let mut recorded = Some(recorded);
+    loop {
+        if wait {
+            tokio::select! {
+                ready = await_underlay(config) => ready?,
+                () = stop_wanted(&mut signals) => return Ok(()),
+            }
+        }
+        // The last to be waited for: Flannel may come back, and its overlay is removed next.
+        let pods = sources::flannel_pods(config);
+        let flannel_was_here = takeover::overlay(config)?.is_some();
+        if !takeover::await_node(config, pods, stop_wanted(&mut signals)).await? {
+            return Ok(());
+        }
+        // What was read at the start is old once the node was given back.
+        let mut recorded = recorded.take().unwrap_or_else(|| sources::recorded(config));
+        if flannel_was_here {
+            recorded.forget_node();
+        }
+        let sources = sources::prepare(config, recorded);
+        match serve_node(config.clone(), sources, &mut signals, &follow).await? {
+            Ended::Stopped => return Ok(()),
+            Ended::GivenBack => {
+                supervisor(&[NotifyState::Status("given back")]);
+                if takeover::idle_until(config, stop_wanted(&mut signals)).await? {
+                    return Ok(());
+                }
+            }
         }
     }
+}
+
+/// Serves the node until somebody wants the agent to stop, or the node back.
+async fn serve_node(
+    config: Config,
+    mut sources: sources::Sources,
+    signals: &mut UnboundedReceiver<i32>,
+    follow: &impl Fn(Requests) -> std::io::Result<Reloads>,
+) -> anyhow::Result<Ended> {
     let (node, path) = (config.node.name.clone(), config.node.socket.clone());
     let acquired = Acquired::open(&config, sources.saved())?;
-    let control = Control::assemble(config, acquired, sources.for_control())?;
+    let mut control = Control::assemble(config.clone(), acquired, sources.for_control())?;
+    if let Some(names) = sources::pod_names(&config) {
+        control.name_left_pods(names);
+    }
     let health = control.health();
     let listener = serve::bind(&path)?;
 
@@ -159,10 +206,19 @@ async fn serve_until_stopped(
 
     let reloads = follow(requests.clone()).context("following the configuration file")?;
     let (stop, stopped) = oneshot::channel::<()>();
+    let (give_back, mut given_back) = mpsc::channel(1);
+    let (ends, ending) = watch::channel(false);
+    let scrapes = Scrapes::new(requests.clone(), health.clone(), config.metrics.peers);
+    let node_ip = std::env::var(NODE_IP).ok();
+    let metrics = scrape::serve(scrapes.clone(), config.metrics.clone(), node_ip);
+    let metrics = tokio::spawn(metrics);
     let asked = serve::Asked {
+        ending,
+        scrapes,
         requests: requests.clone(),
         reloads: reloads.clone(),
         health,
+        give_back,
     };
     let api = tokio::spawn(serve::serve(listener, asked, async {
         let _ = stopped.await;
@@ -170,6 +226,7 @@ async fn serve_until_stopped(
     let sources = sources.start(&requests)?;
     tracing::info!(node, socket = %path.display(), "ready");
     supervisor(&[NotifyState::Ready, NotifyState::Status("ready")]);
+    let mut installing = std::pin::pin!(takeover::install(&config, &requests));
 
     let mut end = end;
     // Nothing comes of a watchdog that has ended by itself.
@@ -179,17 +236,28 @@ async fn serve_until_stopped(
             Err(_) => std::future::pending().await,
         }
     });
-    loop {
+    let given_back = loop {
         let number = tokio::select! {
             outcome = &mut end => fail(&reason(outcome)),
             reason = &mut hang => fail(&reason),
+            never = &mut installing => match never {},
+            Some(GiveBack { pods_too, reply }) = given_back.recv() => {
+                let pods = serve::ask(&requests, |reply| Request::GiveBack(pods_too, reply)).await;
+                match pods.and_then(|pods| Ok(pods?)) {
+                    Ok(pods) => break Some((pods, reply)),
+                    Err(refused) => {
+                        let _ = reply.send(Err(refused));
+                        continue;
+                    }
+                }
+            }
             Some(number) = signals.recv() => number,
         };
         let name = signals::name(number);
         match number {
             libc::SIGTERM | libc::SIGINT => {
                 tracing::info!("{name}: stopping");
-                break;
+                break None;
             }
             libc::SIGHUP => {
                 tracing::info!("{name}");
@@ -197,8 +265,30 @@ async fn serve_until_stopped(
             }
             _ => tracing::info!("{name} is ignored; SIGTERM stops the agent"),
         }
+    };
+    metrics.abort();
+    if let Some((pods, reply)) = given_back {
+        // No runtime may call the plugin from here on.
+        let mut report = install::withdraw(&config, &Places::of(&config));
+        tokio::task::spawn_blocking(|| sources.stop()).await?;
+        report.left.extend(sources::give_up(&config).await.err());
+        let _ = requests.send(Request::Stop);
+        match tokio::time::timeout(STOP_LIMIT, &mut end).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(outcome) => fail(&reason(outcome)),
+            // What was made is taken away by the next start: the node is marked.
+            Err(_) => fail("the control plane does not end"),
+        }
+        let answer = takeover::take_away(&config, pods, report);
+        ends.send_replace(true);
+        let _ = reply.send(answer);
+        let _ = stop.send(());
+        let _ = api.await;
+        let _ = std::fs::remove_file(&path);
+        return Ok(Ended::GivenBack);
     }
     supervisor(&[NotifyState::Stopping]);
+    ends.send_replace(true);
     let _ = stop.send(());
     // While control still answers: one may wait for it.
     let stopped_sources = tokio::task::spawn_blocking(|| sources.stop());
@@ -216,7 +306,7 @@ async fn serve_until_stopped(
         // Nothing is lost: interfaces are persistent and the state is on disk.
         Err(_) => tracing::warn!("stopped without waiting for everything to end"),
     }
-    Ok(())
+    Ok(Ended::Stopped)
 }
 
 /// All else is said by who puts it into force.

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use ringway_cluster::Cluster;
 use ringway_kernel::netlink::{Netlink, NetlinkError, RouteTo};
 
 use super::client::Client;
-use super::{Failure, output, show};
+use super::{Failure, output, show, units};
 use ringway_config::{Config, ConfigError, Problem};
 use ringway_control::processors;
 use ringway_control::underlay::Underlay;
@@ -15,14 +16,29 @@ use ringway_control::view::Status;
 /// Warnings that are printed; a route that is missing concerns a thousand peers alike.
 const PRINTED: usize = 8;
 
+/// What would keep the agent from starting with a configuration.
+pub(super) fn obstacle(config: &Config) -> Option<Failure> {
+    let netlink = Netlink::open().map_err(anyhow::Error::from);
+    let examined = netlink.map_err(Failure::from);
+    examined
+        .and_then(|mut netlink| examine(config, &mut netlink))
+        .err()
+}
+
+/// Fails with that; the underlay, and what all of the cluster is.
+fn examine(config: &Config, netlink: &mut Netlink) -> Result<(Underlay, Cluster), Failure> {
+    let (cluster, _) = config.cluster()?;
+    let underlay = Underlay::examine(config, cluster.state(), netlink)?;
+    processors::check(config)?;
+    readable(config)?;
+    Ok((underlay, cluster))
+}
+
 /// Fails with what would keep the agent from starting; warns of what would keep packets from peers, or take them
 /// to another than was meant.
 pub(super) fn check(config: &Config) -> Result<(), Failure> {
     let mut netlink = Netlink::open().map_err(anyhow::Error::from)?;
-    let (cluster, _) = config.cluster()?;
-    let underlay = Underlay::examine(config, cluster.state(), &mut netlink)?;
-    processors::check(config)?;
-    readable(config)?;
+    let (underlay, cluster) = examine(config, &mut netlink)?;
     let mut warnings = ringway_config::nested(config);
     warnings.extend(peers(config, &underlay, &mut netlink).map_err(anyhow::Error::from)?);
     for (key, problem) in warnings.iter().take(PRINTED) {
@@ -40,7 +56,7 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
         config.file.display(),
         config.peers.len(),
         underlay.interface,
-        show::join(underlay.addresses()),
+        units::join(underlay.addresses()),
         underlay.pod_mtu(config, cluster.state())
     )))
 }

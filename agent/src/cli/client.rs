@@ -9,7 +9,7 @@ use ringway_cni::http;
 use serde::de::DeserializeOwned;
 
 use super::{Failure, output};
-use crate::api::ApiError;
+use ringway_requests::ApiError;
 
 /// A little more than the agent allows itself.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -58,6 +58,16 @@ impl Client {
         Ok(self.understand(&answer)?)
     }
 
+    /// Posts a body and reads the answer.
+    pub(super) fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Result<T, Failure> {
+        let answer = self.exchange("POST", path, body.to_string().as_bytes())?;
+        Ok(self.understand(&answer)?)
+    }
+
     /// Prints a resource.
     pub(super) fn print<T: DeserializeOwned>(
         &self,
@@ -81,6 +91,13 @@ impl Client {
         self.output(&answer, json, show)
     }
 
+    /// Prints a resource that is text.
+    pub(super) fn print_text(&self, path: &str) -> Result<(), Failure> {
+        let answer = self.exchange("GET", path, b"")?;
+        let text = String::from_utf8(answer).map_err(|e| self.not_understood(&e))?;
+        output::print(&text)
+    }
+
     fn output<T: DeserializeOwned>(
         &self,
         answer: &[u8],
@@ -100,22 +117,32 @@ impl Client {
         serde_json::from_slice(answer).map_err(|e| self.not_understood(&e))
     }
 
-    fn not_understood(&self, why: &impl ToString) -> ClientError {
+    pub(super) fn socket(&self) -> &std::path::Path {
+        &self.socket
+    }
+
+    /// The agent cannot be reached.
+    pub(super) fn absent(&self, source: io::Error) -> ClientError {
+        let socket = self.socket.clone();
+        ClientError::Connect { socket, source }
+    }
+
+    /// The connection to it broke.
+    pub(super) fn broken(&self, source: io::Error) -> ClientError {
+        let socket = self.socket.clone();
+        ClientError::Io { socket, source }
+    }
+
+    pub(super) fn not_understood(&self, why: &impl ToString) -> ClientError {
         let (socket, why) = (self.socket.clone(), why.to_string());
         ClientError::Answer { socket, why }
     }
 
     fn exchange(&self, method: &str, path: &str, body: &[u8]) -> Result<Vec<u8>, ClientError> {
-        let mut stream = UnixStream::connect(&self.socket).map_err(|source| {
-            let socket = self.socket.clone();
-            ClientError::Connect { socket, source }
-        })?;
+        let mut stream = UnixStream::connect(&self.socket).map_err(|e| self.absent(e))?;
         let request = (method, path);
         let answer = http::send(&mut stream, request, body, TIMEOUT, ANSWER_MAX);
-        let answer = answer.map_err(|source| {
-            let socket = self.socket.clone();
-            ClientError::Io { socket, source }
-        })?;
+        let answer = answer.map_err(|e| self.broken(e))?;
         let (status, body) =
             http::split(&answer).ok_or_else(|| self.not_understood(&"not HTTP"))?;
         if (200..300).contains(&status) {

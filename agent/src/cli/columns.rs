@@ -140,6 +140,17 @@ impl Fields {
         }
     }
 
+    /// A line without a label; what does not fit goes on below.
+    pub(super) fn heading(&mut self, text: &str) {
+        let mut heading = Fields {
+            text: String::new(),
+            label: 0,
+            width: self.width,
+        };
+        heading.push("", text);
+        self.text.push_str(&heading.text);
+    }
+
     /// A line as it is.
     pub(super) fn line(&mut self, text: &str) {
         self.text.push_str(text);

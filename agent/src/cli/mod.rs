@@ -1,9 +1,12 @@
 //! The command line.
 
 mod agent;
+mod capture;
 mod check;
 mod client;
 mod columns;
+mod doctor;
+mod drops;
 mod health;
 mod kernel;
 mod manual;
@@ -12,6 +15,9 @@ mod privileges;
 mod reconcile;
 mod show;
 mod signals;
+mod takeover;
+mod trace;
+mod units;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,7 +27,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use anyhow::Context;
 use ringway_kernel::sysctl;
 
-use crate::install;
+use crate::{install, metrics, sources};
 use client::{Client, ClientError};
 use ringway_config::{Config, KEYS, When};
 use ringway_control::view;
@@ -31,7 +37,8 @@ use ringway_control::view;
 #[command(name = "ringway", version, disable_help_subcommand = true)]
 #[command(
     after_help = "Start with `ringway config check`, then `ringway agent`.\n\
-    Where a packet went: `ringway drops`, `ringway pods`, `ringway tables routes`."
+    What is wrong: `ringway doctor`. Where a packet went: `ringway trace`, `ringway drops`,\n\
+    `ringway capture`."
 )]
 struct Arguments {
     /// Configuration file [default: /etc/ringway/ringway.toml]
@@ -77,8 +84,52 @@ enum Verb {
         #[command(flatten)]
         json: Json,
     },
-    /// List dropped packets by reason, with cause and remedy
-    Drops(Json),
+    /// List what was lost by reason, pod or peer, with cause and remedy
+    #[command(
+        after_help = "Counts since the agent started, and, of the kernel's own losses on the way to the switch\n\
+        and from it, since the interface was made. Rates are of the last half second, with\n\
+        --watch since the look before. With --watch --json: an object a line.\n\
+        ringway drops --watch --by pod\n\
+        ringway drops --last spoofed_ipv4 --hex\n\
+        ringway drops --explain too_big"
+    )]
+    Drops(drops::DropsOptions),
+    /// Capture packets at pods, peers, the underlay, and where they are dropped
+    #[command(
+        after_help = "Without points: everywhere. A packet is seen where it comes in, as it came, and\n\
+        where it goes out, as it goes; each says what became of it.\n\
+        ringway capture --pod default/web --drops tcp port 80\n\
+        ringway capture --peer node2 -w - | wireshark -k -i -\n\
+        kubectl exec ... -- ringway capture --pod default/web -w - >web.pcapng"
+    )]
+    Capture(Box<capture::Capture>),
+    /// Print the metrics, as Prometheus reads them
+    #[command(
+        after_help = "OpenMetrics 1.0.0. docs/metrics.md lists every name; metrics.listen of the\n\
+        configuration has them served by HTTP as well."
+    )]
+    Metrics {
+        /// Print docs/metrics.md instead; asks no agent
+        #[arg(long, hide = true)]
+        table: bool,
+    },
+    /// Say what becomes of a packet: each step, the verdict, and where to look
+    #[command(
+        after_help = "The packet runs through the pipeline on the tables as they are, without effect.\n\
+        ringway trace --from default/web --to 10.77.2.2 --tcp 443\n\
+        ringway trace --from default/web --pcap web.pcapng --frame 3\n\
+        ringway trace --live --pod default/web --filter 'tcp port 443' --count 5"
+    )]
+    Trace(Box<trace::Trace>),
+    /// Say what is wrong with this node, the most likely cause first, and what cures it
+    #[command(
+        after_help = "Run it on the node, as root: it looks at links, routes, firewall and into pods, and\n\
+        changes nothing. Exit status 0: nothing is wrong; 1: something is.\n\
+        ringway doctor\n\
+        ringway doctor --from default/web --to 10.77.2.2\n\
+        ringway doctor --bundle report.tar"
+    )]
+    Doctor(doctor::Doctor),
     /// Give a network namespace an interface in the pod network
     Attach(Attach),
     /// Remove a pod's interface; succeeds if there is none
@@ -91,6 +142,24 @@ enum Verb {
         /// What to do
         #[command(subcommand)]
         verb: reconcile::ReconcileVerb,
+    },
+    /// Give this node back to Flannel: the agent takes all of Ringway away and idles
+    #[command(
+        after_help = "Drain the node first: kubectl drain NODE --ignore-daemonsets. Pods that stay lose\n\
+        their network and have to be made anew; each is listed with the command. Flannel\n\
+        finds its MAC address in the node's annotations. An agent that is started again\n\
+        stays idle until Flannel's overlay was here, the machine was started anew, or\n\
+        --undo."
+    )]
+    GiveBack {
+        /// Although there are pods, which lose their network
+        #[arg(long)]
+        yes: bool,
+        /// Serve a node again that was given back
+        #[arg(long, conflicts_with = "yes")]
+        undo: bool,
+        #[command(flatten)]
+        json: Json,
     },
     /// Remove all that Ringway has made or changed on this node; the agent must be stopped
     #[command(
@@ -185,6 +254,9 @@ struct InstallCni {
     /// The plugin [default: ringway-cni beside this program]
     #[arg(long, value_name = "PATH")]
     plugin: Option<PathBuf>,
+    /// Without its configuration, which an agent with cni.install writes
+    #[arg(long)]
+    plugin_only: bool,
     #[command(flatten)]
     folders: Folders,
 }
@@ -226,12 +298,25 @@ enum Failure {
     Client(#[from] ClientError),
     #[error("{0}")]
     Install(#[from] install::InstallError),
+    #[error("{0}")]
+    Capture(#[from] capture::CaptureError),
+    #[error("{0}")]
+    Trace(#[from] trace::TraceError),
+    #[error("{}", found(*.0))]
+    Unwell(usize),
     #[error(
         "the answer cannot be written: {0}\n  to do: see where stdout leads to, a full disk perhaps"
     )]
     Output(std::io::Error),
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
+}
+
+fn found(findings: usize) -> String {
+    match findings {
+        1 => "1 finding".into(),
+        n => format!("{n} findings, the most likely cause first"),
+    }
 }
 
 /// Runs the command line of this process.
@@ -273,9 +358,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Agent { wait } => agent::run(arguments.file(), arguments.socket.as_deref(), *wait),
         Verb::Completions { shell } => manual::completions(*shell),
         Verb::Man { folder } => manual::pages(folder),
+        Verb::Metrics { table: true } => output::print(&metrics::table::page()),
         Verb::Config { verb } => configuration(arguments, verb),
         Verb::InstallCni(how) => install_cni(arguments, how),
         Verb::Uninstall(folders) => uninstall(arguments, folders),
+        Verb::Doctor(wanted) => {
+            let client = Client::new(socket(arguments)?);
+            doctor::run(&client, arguments.file(), wanted)
+        }
+        Verb::Drops(options) if let Some(explained) = drops::explained(options) => explained,
         verb => remote(&Client::new(socket(arguments)?), verb),
     }
 }
@@ -355,6 +446,7 @@ fn install_cni(arguments: &Arguments, how: &InstallCni) -> Result<(), Failure> {
         plugin: how.plugin.clone().unwrap_or(usual.plugin),
         bin_dir: how.folders.bin_dir.clone(),
         conf_dir: how.folders.conf_dir.clone(),
+        list: !how.plugin_only,
     };
     let (installed, preferred) = install::install(&config, &places)?;
     for other in preferred {
@@ -379,6 +471,21 @@ fn settings(config: &Config) -> Result<(), Failure> {
     set.context("node.sysctl_root").map_err(Failure::Other)
 }
 
+/// Tells the cluster that this node has no network any more; why that is not known there, if it is not.
+fn untold(config: &Config) -> Option<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => return Some(e.to_string()),
+    };
+    let untold = runtime.block_on(sources::give_up(config)).err();
+    // Whatever hangs in a look-up of a name is not waited for.
+    runtime.shutdown_background();
+    untold
+}
+
 fn uninstall(arguments: &Arguments, folders: &Folders) -> Result<(), Failure> {
     let config = Config::load(arguments.file())?;
     settings(&config)?;
@@ -388,7 +495,9 @@ fn uninstall(arguments: &Arguments, folders: &Folders) -> Result<(), Failure> {
         ..install::Places::usual()
     };
     let report = install::uninstall(&config, &places)?;
-    for note in &report.notes {
+    let none = report == install::Report::default();
+    let untold = (!none).then(|| untold(&config)).flatten();
+    for note in report.notes.iter().chain(&untold) {
         output::complain(&format!("ringway: warning: {note}"));
     }
     let mut text: String = report
@@ -396,7 +505,7 @@ fn uninstall(arguments: &Arguments, folders: &Folders) -> Result<(), Failure> {
         .iter()
         .map(|done| format!("removed or put back: {done}\n"))
         .collect();
-    if report == install::Report::default() {
+    if none {
         text.push_str("nothing of Ringway was found\n");
     }
     if !report.pods.is_empty() {
@@ -422,7 +531,7 @@ fn remote(client: &Client, verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Status(json) => client.print("/v1/status", json.json, show::status),
         Verb::Pods(json) => client.print("/v1/pods", json.json, show::pods),
-        Verb::Drops(json) => client.print("/v1/drops", json.json, show::drops),
+        Verb::Drops(options) => drops::run(client, options),
         Verb::Tables { table, json } => {
             let json = json.json;
             match table {
@@ -433,6 +542,9 @@ fn remote(client: &Client, verb: &Verb) -> Result<(), Failure> {
                 Table::Paths => client.print("/v1/tables/paths", json, show::paths),
             }
         }
+        Verb::Capture(wanted) => capture::run(client, wanted),
+        Verb::Metrics { .. } => client.print_text("/metrics"),
+        Verb::Trace(wanted) => trace::run(client, wanted),
         Verb::Attach(a) => {
             let mut body = serde_json::json!({
                 "netns": a.netns, "ifname": a.ifname, "ips": a.ips,
@@ -458,8 +570,19 @@ fn remote(client: &Client, verb: &Verb) -> Result<(), Failure> {
         }
         Verb::Reconcile { verb } => reconcile::run(client, verb),
         Verb::Health { probe } => health::probe(client, *probe),
+        Verb::GiveBack {
+            undo: true, json, ..
+        } => {
+            let nothing = serde_json::json!({});
+            client.post("/v1/take-over", &nothing, json.json, show::taken_again)
+        }
+        Verb::GiveBack { yes, json, .. } => {
+            let body = serde_json::json!({ "pods_too": yes });
+            client.post("/v1/give-back", &body, json.json, show::given_back)
+        }
         Verb::Agent { .. }
         | Verb::Config { .. }
+        | Verb::Doctor(_)
         | Verb::InstallCni(_)
         | Verb::Uninstall(_)
         | Verb::Completions { .. }

@@ -16,13 +16,18 @@ const LOG_LIMIT: Duration = Duration::from_secs(1);
 
 /// Writes an answer to stdout.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    print_on(text).map(drop)
+}
+
+/// The same for one of many; false: nobody reads any more.
+pub(super) fn print_on(text: &str) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
     match written {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(e)),
-        _ => Ok(()),
+        written => Ok(written.is_ok()),
     }
 }
 

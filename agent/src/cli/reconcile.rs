@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::Failure;
 use super::client::Client;
-use super::show::duration;
+use super::units::duration;
 use ringway_control::view::Paused;
 
 /// What to do about what others change in the node's kernel.

@@ -1,60 +1,13 @@
 //! Answers for people: aligned columns, units, nothing that is zero by nature.
 
 use super::columns::{Fields, Rows};
+use super::units::{amount, bytes, duration, join};
 use ringway_cluster::source::State;
 use ringway_control::view::{
-    Buffers, Condition, ConfigStatus, Detached, Drops, MacRow, NeighbourRow, NotServed, PathRow,
-    PeerRow, Pod, Reloaded, RingStatus, RouteRow, SourceStatus, Status, UnderlayStatus,
+    Buffers, Condition, ConfigStatus, Detached, GivenBack, LeftPod, MacRow, MadeAnew, NeighbourRow,
+    NotServed, PathRow, PeerHealth, PeerRow, PeerState, Pod, Reloaded, RingStatus, RouteRow,
+    SourceStatus, Status, UnderlayStatus,
 };
-
-/// Values separated by a space.
-pub(super) fn join<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
-    let all: Vec<String> = values.into_iter().map(|v| v.to_string()).collect();
-    all.join(" ")
-}
-
-/// `1.23 M` and the like: three significant figures.
-fn amount(n: u64) -> String {
-    const UNITS: [&str; 5] = ["k", "M", "G", "T", "P"];
-    if n < 10_000 {
-        return n.to_string();
-    }
-    let mut value = n as f64 / 1000.0;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let digits = if value < 10.0 {
-        2
-    } else {
-        usize::from(value < 100.0)
-    };
-    format!("{value:.digits$} {}", UNITS[unit])
-}
-
-fn bytes(n: u64) -> String {
-    if n < 10_000 {
-        format!("{n} B")
-    } else {
-        format!("{}B", amount(n))
-    }
-}
-
-pub(super) fn duration(seconds: u64) -> String {
-    let (d, h, m, s) = (
-        seconds / 86_400,
-        seconds / 3600 % 24,
-        seconds / 60 % 60,
-        seconds % 60,
-    );
-    match (d, h, m) {
-        (0, 0, 0) => format!("{s} s"),
-        (0, 0, _) => format!("{m} min {s} s"),
-        (0, _, _) => format!("{h} h {m} min"),
-        _ => format!("{d} d {h} h"),
-    }
-}
 
 fn ring_line(ring: &RingStatus) -> String {
     let mut line = format!(
@@ -118,6 +71,30 @@ pub(super) fn reloaded(r: &Reloaded) -> String {
     lines.concat()
 }
 
+/// What came of giving the node back.
+pub(super) fn given_back(g: &GivenBack) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    lines.extend(
+        g.done
+            .iter()
+            .map(|what| format!("removed or put back: {what}\n")),
+    );
+    lines.extend(g.left.iter().map(|what| format!("STILL THERE: {what}\n")));
+    for MadeAnew { pod, command } in &g.pods {
+        lines.push(format!("{pod} has no network any more: {command}\n"));
+    }
+    lines.push(format!("now: {}\n", g.next));
+    lines.concat()
+}
+
+/// That the node is served again.
+pub(super) fn taken_again(answer: &serde_json::Value) -> String {
+    format!(
+        "{}\n",
+        answer["next"].as_str().unwrap_or("the agent starts again")
+    )
+}
+
 /// The line of `ringway status` about the configuration file.
 fn config_line(c: &ConfigStatus) -> String {
     match (&c.error, c.needs_restart.len()) {
@@ -173,8 +150,28 @@ pub(super) fn status(s: &Status) -> String {
             ),
         );
     }
-    out.push("peers", &s.peers.to_string());
+    let states = s.peer_states.iter();
+    let states = states.map(|(state, n)| format!(", {n} {}", state_name(*state)));
+    out.push(
+        "peers",
+        &format!("{}{}", s.peers, states.collect::<String>()),
+    );
     out.push("firewall", &s.rules);
+    for LeftPod {
+        ips,
+        container_id,
+        pod,
+        remedy,
+    } in &s.left_pods
+    {
+        let short: String = container_id.chars().take(12).collect();
+        let name = pod.clone().unwrap_or_else(|| format!("container {short}"));
+        let ips = join(ips);
+        out.push(
+            "on bridge",
+            &format!("{name} ({ips}) keeps its network until it is made anew: {remedy}"),
+        );
+    }
     for NotServed { pod, why } in &s.not_served {
         out.push("unserved", &format!("{pod}: {why}"));
     }
@@ -391,37 +388,6 @@ pub(super) fn sentence(text: &str) -> String {
     out.finish()
 }
 
-pub(super) fn drops(drops: &Drops) -> String {
-    let mut out = Fields::new(LABEL);
-    if drops.drops.is_empty() {
-        out.line("no packet was dropped since the agent started");
-    }
-    for drop in &drops.drops {
-        let mut counts = Vec::new();
-        if drop.frames > 0 {
-            counts.push(format!("{} frames", amount(drop.frames)));
-        }
-        if drop.lost_packets > 0 {
-            counts.push(format!("{} packets at transmit", amount(drop.lost_packets)));
-        }
-        out.line(&format!("{}: {}", drop.reason, counts.join(", ")));
-        for (place, n) in drop.at.iter().take(5) {
-            out.push("  at", &format!("{place}: {} packets", amount(*n)));
-        }
-        out.push("  cause", &drop.cause);
-        out.push("  to do", &drop.remedy);
-    }
-    if !drops.ignored.is_empty() {
-        let all = drops
-            .ignored
-            .iter()
-            .map(|d| format!("{} {}", d.reason, amount(d.count)));
-        let all: Vec<String> = all.collect();
-        out.push("ignored", &format!("(no fault): {}", all.join(", ")));
-    }
-    out.finish()
-}
-
 #[allow(clippy::ptr_arg, reason = "the shape the API answers with")]
 pub(super) fn macs(table: &Vec<MacRow>) -> String {
     let mut rows = Rows::new(&["MAC", "PORT", "NAME"]);
@@ -449,6 +415,7 @@ pub(super) fn peers(table: &Vec<PeerRow>) -> String {
         "POD NETWORKS",
         "SENT",
         "RECEIVED",
+        "PROBES",
     ]);
     for r in table {
         rows.push([
@@ -466,9 +433,36 @@ pub(super) fn peers(table: &Vec<PeerRow>) -> String {
                 amount(r.from_peer.packets),
                 bytes(r.from_peer.bytes)
             ),
+            r.health.as_ref().map_or_else(|| "-".into(), probed),
         ]);
     }
     rows.to_string()
+}
+
+/// What probes of a path say.
+fn probed(health: &PeerHealth) -> String {
+    let mut text = state_name(health.state).to_owned();
+    if let Some(us) = health.round_trip_us {
+        text.push_str(&format!(", {:.2} ms", us as f64 / 1e3));
+    }
+    if health.lost > 0 {
+        text.push_str(&format!(", {} of {} lost", health.lost, health.probes));
+    }
+    if let Some(mtu) = health.verified_mtu {
+        text.push_str(&format!(", {mtu} bytes pass"));
+    }
+    text
+}
+
+fn state_name(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Unknown => "not asked yet",
+        PeerState::Mute => "answers no probes (Flannel, or an older agent)",
+        PeerState::Reached => "reached",
+        PeerState::BlackHole => "MTU BLACK HOLE",
+        PeerState::NotHeard => "NOT HEARD THERE",
+        PeerState::Silent => "SILENT",
+    }
 }
 
 #[allow(clippy::ptr_arg, reason = "the shape the API answers with")]
@@ -507,35 +501,4 @@ pub(super) fn paths(table: &Vec<PathRow>) -> String {
         ]);
     }
     rows.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_have_three_figures_and_a_unit() {
-        for (n, text) in [
-            (0, "0"),
-            (9_999, "9999"),
-            (10_000, "10.0 k"),
-            (123_456, "123 k"),
-            (999_499, "999 k"),
-            (999_500, "1.00 M"),
-            (12_345_678_901, "12.3 G"),
-            (u64::MAX, "18447 P"),
-        ] {
-            assert_eq!(amount(n), text, "{n}");
-        }
-        assert_eq!(bytes(1500), "1500 B");
-        assert_eq!(bytes(65_536), "65.5 kB");
-    }
-
-    #[test]
-    fn durations() {
-        assert_eq!(duration(59), "59 s");
-        assert_eq!(duration(61), "1 min 1 s");
-        assert_eq!(duration(3_660), "1 h 1 min");
-        assert_eq!(duration(90_000), "1 d 1 h");
-    }
 }

@@ -10,6 +10,8 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::Failure;
+
 const UNTOUCHED: [i32; 14] = [
     libc::SIGKILL,
     libc::SIGSTOP,
@@ -43,6 +45,23 @@ pub(super) fn catch() -> io::Result<UnboundedReceiver<i32>> {
         });
     }
     Ok(numbers)
+}
+
+/// Runs what goes on until it is done, or until SIGINT or SIGTERM, which is as good an end.
+pub(super) fn until_signal(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let other = |e: io::Error| Failure::Other(e.into());
+    runtime.map_err(other)?.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
+        tokio::select! {
+            done = work => done,
+            _ = interrupt.recv() => Ok(()),
+            _ = terminate.recv() => Ok(()),
+        }
+    })
 }
 
 /// `SIGHUP`, or the number of one without a name.

@@ -12,6 +12,7 @@
 //! changed on the node.
 
 mod conflist;
+mod give_back;
 mod search;
 mod uninstall;
 
@@ -25,12 +26,10 @@ use serde::{Deserialize, Serialize};
 use ringway_config::Config;
 
 pub use conflist::{CONFLIST, conflist};
+pub use give_back::{give_back, withdraw};
 pub use uninstall::{Report, uninstall};
 
-/// Where runtimes look for plugins.
-pub const BIN_DIR: &str = "/opt/cni/bin";
-/// Where runtimes look for network configurations.
-pub const CONF_DIR: &str = "/etc/cni/net.d";
+pub use ringway_config::{CNI_BIN_DIR as BIN_DIR, CNI_CONF_DIR as CONF_DIR};
 /// Name of the plugin.
 pub const PLUGIN: &str = "ringway-cni";
 const INSTALLED: &str = "installed.json";
@@ -101,6 +100,8 @@ pub struct Places {
     pub bin_dir: PathBuf,
     /// Folder of network configurations.
     pub conf_dir: PathBuf,
+    /// The configuration is written, too.
+    pub list: bool,
 }
 
 impl Places {
@@ -111,6 +112,16 @@ impl Places {
             plugin: own.with_file_name(PLUGIN),
             bin_dir: BIN_DIR.into(),
             conf_dir: CONF_DIR.into(),
+            list: true,
+        }
+    }
+
+    /// Those of the configuration.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            bin_dir: config.cni.bin_dir.clone(),
+            conf_dir: config.cni.conf_dir.clone(),
+            ..Self::usual()
         }
     }
 }
@@ -129,13 +140,20 @@ pub fn install(config: &Config, places: &Places) -> Result<(Installed, Vec<Strin
         Err(e) => return Err(io_error("reading", &places.plugin)(e)),
     };
     let binary = places.bin_dir.join(PLUGIN);
-    let list = places.conf_dir.join(CONFLIST);
+    // The folder may be one that only whoever has put it there can write.
+    let runs = |m: fs::Metadata| m.permissions().mode() & 0o777 == 0o755;
+    let there = fs::metadata(&binary).is_ok_and(runs);
+    if !there || fs::read(&binary).ok().as_ref() != Some(&plugin) {
+        write(&binary, &plugin, 0o755)?;
+    }
+    let mut installed = Installed::default();
     // The list last: as soon as it is there, the plugin is called.
-    write(&binary, &plugin, 0o755)?;
-    write(&list, conflist(config).as_bytes(), 0o644)?;
-    let installed = Installed {
-        files: vec![list, binary],
-    };
+    if places.list {
+        let list = places.conf_dir.join(CONFLIST);
+        write(&list, conflist(config).as_bytes(), 0o644)?;
+        installed.files.push(list);
+    }
+    installed.files.push(binary);
     // What an earlier one has put elsewhere is ours as well.
     let mut all = installed.clone();
     let earlier = self::installed(&config.node.state_dir).files;
@@ -198,7 +216,7 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), InstallError> {
 }
 
 /// Configurations that sort before ours: a runtime takes the first.
-fn preferred(conf_dir: &Path) -> Vec<String> {
+pub(crate) fn preferred(conf_dir: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(conf_dir) else {
         return Vec::new();
     };

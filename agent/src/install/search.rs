@@ -8,6 +8,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ringway_kernel::netlink::{Netlink, NetlinkError, Tap};
 use ringway_kernel::netns::{Identity, Netns, run_in};
@@ -20,6 +22,8 @@ use ringway_control::PENDING;
 
 /// Folders of named namespaces: of `ip netns`, containerd and CRI-O; of Docker.
 const NAMED: [&str; 2] = [ringway_kernel::netns::NAMED, "/run/docker/netns"];
+/// How long a TAP may be in use after its agent has ended.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// What the plugin says of itself in its help.
 const HELP: &[u8] = b"CNI plugin of Ringway";
 
@@ -44,12 +48,20 @@ pub(super) fn pods(config: &Config) -> Vec<Found> {
     found
 }
 
-/// TAPs of this agent in the calling thread's namespace.
+/// TAPs of this agent in the calling thread's namespace. The descriptors of an agent that has just ended are
+/// waited for.
 pub(super) fn ours(config: &Config) -> Result<Vec<Tap>, NetlinkError> {
     let alias = alias(&config.node.state_dir);
-    let mut taps = Netlink::open()?.taps()?;
-    taps.retain(|tap| tap.owner == Some(TAP_OWNER_UID) && tap.alias.as_ref() == Some(&alias));
-    Ok(taps)
+    let mut netlink = Netlink::open()?;
+    let begin = Instant::now();
+    loop {
+        let mut taps = netlink.taps()?;
+        taps.retain(|tap| tap.owner == Some(TAP_OWNER_UID) && tap.alias.as_ref() == Some(&alias));
+        if begin.elapsed() > PATIENCE || !taps.iter().any(|tap| tap.in_use) {
+            return Ok(taps);
+        }
+        thread::sleep(PATIENCE / 50);
+    }
 }
 
 fn namespaces() -> Vec<Netns> {

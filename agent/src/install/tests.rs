@@ -1,5 +1,6 @@
 use std::thread::JoinHandle;
 
+use nix::mount::{MsFlags, mount};
 use ringway_cni::api::{Add, Attachment};
 use ringway_control::{Control, Request, Requests};
 use ringway_kernel::testing::{Pod, in_netns};
@@ -35,6 +36,7 @@ impl Machine {
             plugin: self.dir.path().join("plugin"),
             bin_dir: self.dir.path().join("bin"),
             conf_dir: self.dir.path().join("net.d"),
+            list: true,
         }
     }
 
@@ -55,6 +57,34 @@ impl Machine {
         all.sort();
         all
     }
+}
+
+#[test]
+fn what_lies_there_already_is_not_written_and_the_list_only_if_asked_for() {
+    use std::os::unix::fs::MetadataExt;
+    let machine = Machine::new();
+    let config = machine.config();
+    let only = Places {
+        list: false,
+        ..machine.places()
+    };
+    let (installed, _) = install(&config, &only).unwrap();
+    let binary = machine.dir.path().join("bin").join(PLUGIN);
+    assert_eq!(installed.files, std::slice::from_ref(&binary));
+    let inode = || fs::metadata(&binary).unwrap().ino();
+    let before = inode();
+    let list = machine.dir.path().join("net.d").join(CONFLIST);
+    assert!(!list.exists());
+    install(&config, &machine.places()).unwrap();
+    assert!(list.exists());
+    assert_eq!(inode(), before);
+    // Given back, runtimes find no configuration; the plugin stays, and so does the record of both.
+    let report = withdraw(&config, &machine.places());
+    assert_eq!(report.done, [list.display().to_string()]);
+    assert!(binary.exists() && !list.exists());
+    fs::write(machine.dir.path().join("plugin"), "two").unwrap();
+    install(&config, &machine.places()).unwrap();
+    assert_ne!(inode(), before);
 }
 
 #[test]
@@ -197,6 +227,31 @@ impl Agent {
 }
 
 #[test]
+fn a_state_directory_that_is_a_mount_stays_and_is_no_failure() {
+    in_netns(|| {
+        // Mounts of this thread alone.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+        mount(none, "/", none, private, none).unwrap();
+        let machine = Machine::new();
+        let (config, places) = (machine.config(), machine.places());
+        let state = &config.node.state_dir;
+        fs::create_dir_all(state).unwrap();
+        mount(Some("none"), state, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        install(&config, &places).unwrap();
+        assert!(fs::read_dir(state).unwrap().count() > 0);
+        let report = uninstall(&config, &places).unwrap();
+        assert_eq!(report.left, [""; 0]);
+        assert!(
+            report.notes.iter().any(|n| n.contains("is a mount")),
+            "{report:?}"
+        );
+        assert_eq!(fs::read_dir(state).unwrap().count(), 0);
+        nix::mount::umount(state).unwrap();
+    });
+}
+
+#[test]
 fn uninstalled_the_machine_is_as_before() {
     use ringway_kernel::netlink::{LinkChange, Netlink};
     use ringway_ports::tap::{self, TapOptions};
@@ -245,6 +300,14 @@ fn uninstalled_the_machine_is_as_before() {
         );
         assert_ne!(look(), before);
         agent.stop();
+        // What sources know last, and what was set aside of it.
+        for name in [
+            "kubernetes.json",
+            "kubernetes.json.refused",
+            "etcd.json.tmp",
+        ] {
+            fs::write(config.node.state_dir.join(name), "{}").unwrap();
+        }
         let report = uninstall(&config, &places).unwrap();
         assert_eq!(report.left, [""; 0]);
         assert_eq!(report.pods, ["pod c1/eth0"]);
@@ -415,10 +478,15 @@ fn an_interface_in_use_stays_until_it_is_not() {
                 report.left[0].contains("renamed0 of this node is in use"),
                 "{report:?}"
             );
-            drop(open);
+            // A process that has just ended has it open for a moment.
+            let ends = std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                drop(open);
+            });
             let report = uninstall(&config, &places).unwrap();
             assert_eq!(report.left, [""; 0]);
             assert_eq!(links(), ["lo"]);
+            ends.join().unwrap();
         }
     });
 }

@@ -6,11 +6,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use ringway_kernel::before::{Before, CHANGED};
+use ringway_kernel::bridge::{self, BridgeError};
 use ringway_kernel::netlink::{Netlink, Tap};
 use ringway_kernel::netns::Netns;
 use ringway_kernel::pod::interface::{self, TAP_OWNER_UID};
 use ringway_kernel::sysctl;
 use ringway_ports::tap::{self, TapError};
+
+use crate::sources;
 
 use super::{INSTALLED, InstallError, Places, installed, io_error, search};
 use ringway_config::{AUTO, Config};
@@ -55,14 +58,13 @@ pub fn uninstall(config: &Config, places: &Places) -> Result<Report, InstallErro
     salvage(config, &mut state, &mut report);
     // No runtime may call the plugin from here on.
     files(config, places, &mut report);
-    pods(config, &state, &mut report);
-    node_port(config, &mut report);
-    let (done, failed) = state.before.put_back();
-    report.done.extend(done);
-    report.left.extend(failed);
+    network(config, &state, &mut report);
     report.file(&config.node.socket);
     if report.left.is_empty() {
         for name in ["state.json", "state.json.tmp", DAMAGED, INSTALLED] {
+            report.file(&directory.join(name));
+        }
+        for name in sources::files() {
             report.file(&directory.join(name));
         }
         // Nobody is left to apply them.
@@ -77,6 +79,9 @@ pub fn uninstall(config: &Config, places: &Places) -> Result<Report, InstallErro
                 Ok(()) if existed => report.done.push(folder.display().to_string()),
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) if e.kind() == io::ErrorKind::ResourceBusy => report
+                    .notes
+                    .push(format!("{} is a mount and stays, empty", folder.display())),
                 Err(e) => report.left.push(format!("{}: {e}", folder.display())),
             }
         }
@@ -84,8 +89,27 @@ pub fn uninstall(config: &Config, places: &Places) -> Result<Report, InstallErro
     Ok(report)
 }
 
+/// Pods' interfaces, the node port, what was changed of the machine, and of the bridge of the network before.
+pub(super) fn network(config: &Config, state: &State, report: &mut Report) {
+    pods(config, state, report);
+    node_port(config, report);
+    if let Some((name, networks)) = state.takeover.bridge() {
+        let widened = Netlink::open()
+            .map_err(BridgeError::from)
+            .and_then(|mut netlink| bridge::widen(&mut netlink, name, &networks));
+        match widened {
+            Ok(true) => report.done.push(format!("{name} as it was")),
+            Ok(false) => {}
+            Err(e) => report.left.push(format!("{name}: {e}")),
+        }
+    }
+    let (done, failed) = state.before.put_back();
+    report.done.extend(done);
+    report.left.extend(failed);
+}
+
 /// DELs that the plugin has left, those that it was writing included. What is no file is not its own, and stays.
-fn waiting(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn waiting(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
     files.map(|entry| entry.path()).collect()
@@ -122,7 +146,8 @@ fn salvage(config: &Config, state: &mut State, report: &mut Report) {
     }
 }
 
-fn files(config: &Config, places: &Places, report: &mut Report) {
+/// The plugin and its configuration.
+pub(super) fn files(config: &Config, places: &Places, report: &mut Report) {
     let directory = &config.node.state_dir;
     for file in installed(directory).files {
         report.file(&file);
@@ -157,8 +182,9 @@ fn node_port(config: &Config, report: &mut Report) {
     report.done.extend(done);
     report.left.extend(failed);
     let found = Netlink::open().and_then(|mut netlink| {
+        let ours = search::ours(config)?;
         let named = netlink.taps()?.into_iter().find(|tap| tap.name == *port);
-        Ok((named, search::ours(config)?))
+        Ok((named, ours))
     });
     let (named, mut taps) = match found {
         Ok(found) => found,
@@ -205,7 +231,7 @@ impl Report {
         tap.in_use
     }
 
-    fn file(&mut self, path: &Path) {
+    pub(super) fn file(&mut self, path: &Path) {
         match remove(path) {
             Ok(true) => self.done.push(path.display().to_string()),
             Ok(false) => {}

@@ -6,10 +6,10 @@ use ringway_config::{Config, Etcd};
 use ringway_etcd::{Saved, Settings, spawn};
 use ringway_kernel::mac;
 
-use super::{Prepared, Started};
+use super::{PATIENCE, Prepared, Started};
 
 /// File of what was known last, in the state directory.
-const SAVED: &str = "etcd.json";
+pub(super) const SAVED: &str = "etcd.json";
 /// Where flanneld writes the subnet that it has.
 const SUBNET_ENV: &str = "/run/flannel/subnet.env";
 
@@ -30,16 +30,34 @@ fn settings(config: &Config, etcd: &Etcd) -> Settings {
     }
 }
 
-/// The source, with what it knew last.
-pub(super) fn prepare(config: &Config, etcd: &Etcd) -> Prepared {
-    let settings = settings(config, etcd);
-    let saved = Saved::load(&settings.saved).unwrap_or_else(|e| {
+/// What etcd said last.
+pub(super) fn recorded(config: &Config, etcd: &Etcd) -> Option<Saved> {
+    let file = settings(config, etcd).saved;
+    Saved::load(&file).unwrap_or_else(|e| {
         tracing::warn!(
-            file = %settings.saved.display(),
+            file = %file.display(),
             "the record of etcd cannot be read, pods wait for etcd: {e}"
         );
         None
-    });
+    })
+}
+
+/// The net-conf, as it is on record or as etcd says now.
+pub(super) fn net_conf(
+    config: &Config,
+    etcd: &Etcd,
+    recorded: Option<&Saved>,
+) -> Result<Option<String>, String> {
+    let settings = settings(config, etcd);
+    match recorded.and_then(|saved| saved.net_conf(&settings)) {
+        Some(text) => Ok(Some(text.to_owned())),
+        None => ringway_etcd::net_conf(&settings, PATIENCE),
+    }
+}
+
+/// The source, with what it knew last.
+pub(super) fn prepare(config: &Config, etcd: &Etcd, saved: Option<Saved>) -> Prepared {
+    let settings = settings(config, etcd);
     let contents = saved.as_ref().map(|saved| saved.contents(&settings));
     let start = move |local, apply, status| {
         let handle = spawn(settings, saved, local, apply, status)?;

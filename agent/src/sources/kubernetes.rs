@@ -1,18 +1,25 @@
 //! The Kubernetes API as a source.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ringway_cluster::flannel::{BackendConf, NetConf};
-use ringway_config::{Config, EncapKind, Kubernetes, NetworkDefaults};
-use ringway_control::Notice;
+use ringway_config::{Config, Kubernetes};
+use ringway_control::takeover::Names;
+use ringway_control::{Notice, Subject};
 use ringway_kernel::mac;
-use ringway_kubernetes::slim::PodRef;
-use ringway_kubernetes::{About, Report, Saved, Settings, spawn};
+use ringway_kubernetes::slim::{Pod, PodRef};
+use ringway_kubernetes::{About, Report, Saved, Settings, own_pods, set_unavailable, spawn};
 
-use super::{Prepared, Started};
+use super::{FlannelPods, PATIENCE, Prepared, Started};
 
-/// How long a start waits for Flannel's `net-conf.json`, where none is on record.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the names of this node's pods may take, and how often they are asked for anew.
+const NAMES: Duration = Duration::from_secs(10);
+/// Where Flannel's DaemonSet is: today, and in older installations; and what its pods have for a label.
+const FLANNEL_NAMESPACES: [&str; 2] = ["kube-flannel", "kube-system"];
+const FLANNEL_LABELS: [&str; 2] = ["app", "k8s-app"];
+const FLANNEL_NAMES: [&str; 2] = ["flannel", "canal"];
 
 fn settings(config: &Config, kubernetes: &Kubernetes) -> Settings {
     Settings {
@@ -43,6 +50,7 @@ pub(super) fn recorded(config: &Config, kubernetes: &Kubernetes) -> Option<Saved
 pub(super) fn prepare(config: &Config, kubernetes: &Kubernetes, saved: Option<Saved>) -> Prepared {
     let settings = settings(config, kubernetes);
     let contents = saved.as_ref().map(|saved| saved.contents(&settings));
+    let node = kubernetes.node.clone();
     let start = move |local, apply, status| {
         let handle = spawn(settings, saved, local, apply, status)?;
         let reporter = handle.reporter();
@@ -50,57 +58,134 @@ pub(super) fn prepare(config: &Config, kubernetes: &Kubernetes, saved: Option<Sa
             stop: Box::new(move || handle.stop()),
             notify: Some(Box::new(move |notice| {
                 // One that finds no room is in the log all the same.
-                reporter.report(report(notice));
+                reporter.report(report(notice, &node));
             })),
         })
     };
     Prepared::new("kubernetes", contents, Box::new(start))
 }
 
-fn report(notice: Notice) -> Report {
-    let Notice { pod, reason, note } = notice;
-    let named = PodRef {
-        namespace: pod.namespace,
-        name: pod.name,
+fn report(notice: Notice, node: &str) -> Report {
+    let Notice {
+        about,
+        reason,
+        note,
+    } = notice;
+    let (about, action) = match about {
+        Subject::Node => (About::Node(node.to_owned()), "Forwarding"),
+        Subject::Pod(pod) => {
+            let named = PodRef {
+                namespace: pod.namespace,
+                name: pod.name,
+            };
+            (About::Pod(named, pod.uid), "Attaching")
+        }
     };
     Report {
-        about: About::Pod(named, pod.uid),
+        about,
         warning: true,
         reason,
-        action: "Attaching",
+        action,
         note,
     }
 }
 
-/// Flannel's network, as it is on record or as the API says now: sockets have to be opened at its port.
-pub(super) fn defaults(
+/// Flannel's `net-conf.json`, as it is on record or as the API says now.
+pub(super) fn net_conf(
     config: &Config,
     kubernetes: &Kubernetes,
     recorded: Option<&Saved>,
-) -> NetworkDefaults {
+) -> Result<Option<String>, String> {
+    match recorded {
+        Some(saved) => Ok(saved.net_conf().map(str::to_owned)),
+        None => ringway_kubernetes::net_conf(&settings(config, kubernetes), PATIENCE),
+    }
+}
+
+/// Asks for Flannel's pods on this node.
+pub(super) fn flannel_pods(config: &Config, kubernetes: &Kubernetes) -> FlannelPods {
     let settings = settings(config, kubernetes);
-    let text = match recorded {
-        Some(saved) => saved.net_conf().map(str::to_owned),
-        None => ringway_kubernetes::net_conf(&settings, PATIENCE).unwrap_or_else(|e| {
-            tracing::info!("Flannel's net-conf.json is not known, the usual network is taken: {e}");
-            None
-        }),
+    Arc::new(move || {
+        let pods = own_pods(&settings, PATIENCE)?;
+        let flannels = pods.iter().filter(|pod| is_flannels(pod));
+        Ok(flannels
+            .map(|pod| format!("{}/{}", pod.id.namespace, pod.id.name))
+            .collect())
+    })
+}
+
+fn is_flannels(pod: &Pod) -> bool {
+    let flannels = |value: &String| FLANNEL_NAMES.contains(&value.as_str());
+    let labelled = |key: &&str| pod.labels.get(*key).is_some_and(flannels);
+    FLANNEL_NAMESPACES.contains(&pod.id.namespace.as_str()) && FLANNEL_LABELS.iter().any(labelled)
+}
+
+/// Names the pods that are on this node now, as soon as the API has said which: later ones are ours.
+pub(super) fn pod_names(config: &Config, kubernetes: &Kubernetes) -> Names {
+    type Known = HashMap<IpAddr, (String, String)>;
+    let settings = settings(config, kubernetes);
+    let known: Arc<OnceLock<Known>> = Arc::default();
+    let learnt = known.clone();
+    let learn = move || {
+        let pods = loop {
+            match own_pods(&settings, NAMES) {
+                Ok(pods) => break pods,
+                Err(_) => std::thread::sleep(NAMES),
+            }
+        };
+        let mut all = Known::new();
+        for pod in pods.into_iter().filter(|pod| !pod.host_network) {
+            let name = (pod.id.namespace, pod.id.name);
+            all.extend(pod.ips.into_iter().map(|ip| (ip, name.clone())));
+        }
+        let _ = learnt.set(all);
     };
-    // What is wrong with it is a problem of the source, which names it.
-    let conf = text.and_then(|text| NetConf::parse(&text).ok());
-    let usual = NetworkDefaults::default();
-    match conf.map(|conf| conf.backend) {
-        Some(BackendConf::Vxlan { vni, port, .. }) => NetworkDefaults {
-            encap: EncapKind::Vxlan,
-            vni,
-            vxlan_port: port,
-            ..usual
-        },
-        Some(BackendConf::Udp { port }) => NetworkDefaults {
-            encap: EncapKind::Udp,
-            udp_port: port,
-            ..usual
-        },
-        Some(BackendConf::Other(_)) | None => usual,
+    let thread = std::thread::Builder::new().name("pod names".into());
+    if let Err(e) = thread.spawn(learn) {
+        tracing::warn!("pods of the network before are not named: {e}");
+    }
+    Box::new(move |ip| known.get()?.get(&ip).cloned())
+}
+
+/// Says that the node has no network any more.
+pub(super) async fn give_up(config: &Config, kubernetes: &Kubernetes) -> Result<(), String> {
+    let (node, settings) = (&kubernetes.node, settings(config, kubernetes));
+    let said = tokio::time::timeout(PATIENCE, set_unavailable(&settings)).await;
+    let said = said.unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())));
+    said.map_err(|e| {
+        format!(
+            "the condition NetworkUnavailable of {node} is not set ({e}): pods may be scheduled here before there \
+             is another network; kubectl cordon {node} keeps them off"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flannels_pods_are_known_by_namespace_and_label() {
+        let pod = |namespace: &str, key: &str, value: &str| Pod {
+            id: PodRef {
+                namespace: namespace.into(),
+                name: "kube-flannel-ds-x".into(),
+            },
+            labels: [(key.to_owned(), value.to_owned())].into(),
+            ..Pod::default()
+        };
+        for yes in [
+            pod("kube-flannel", "app", "flannel"),
+            pod("kube-system", "k8s-app", "flannel"),
+        ] {
+            assert!(is_flannels(&yes), "{yes:?}");
+        }
+        for no in [
+            pod("default", "app", "flannel"),
+            pod("kube-flannel", "app", "flanneld"),
+            pod("kube-system", "tier", "node"),
+        ] {
+            assert!(!is_flannels(&no), "{no:?}");
+        }
     }
 }

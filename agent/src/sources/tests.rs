@@ -6,6 +6,7 @@ use std::sync::{Arc, mpsc};
 use crossbeam_channel::unbounded;
 
 use ringway_cluster::Change;
+use ringway_control::Subject;
 
 use super::*;
 
@@ -40,6 +41,28 @@ fn told() -> Local {
 }
 
 #[test]
+fn flannels_network_is_the_default() {
+    let of = |text: &str| flannels(&NetConf::parse(text).unwrap());
+    let vxlan = of(
+        r#"{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd05::/48","Backend":{"Type":"vxlan","VNI":7,"Port":4789}}"#,
+    );
+    let networks: Vec<String> = vxlan.cluster_cidrs.iter().map(|c| c.to_string()).collect();
+    assert_eq!(networks, ["10.5.0.0/16", "fd05::/48"]);
+    assert_eq!(
+        (vxlan.encap, vxlan.vni, vxlan.vxlan_port),
+        (EncapKind::Vxlan, 7, 4789)
+    );
+    let udp = of(r#"{"Network":"10.5.0.0/16","Backend":{"Type":"udp","Port":9999}}"#);
+    assert_eq!((udp.encap, udp.udp_port), (EncapKind::Udp, 9999));
+    let other = of(r#"{"Network":"10.5.0.0/16","Backend":{"Type":"wireguard"}}"#);
+    let usual = NetworkDefaults {
+        cluster_cidrs: other.cluster_cidrs.clone(),
+        ..NetworkDefaults::default()
+    };
+    assert_eq!(other, usual);
+}
+
+#[test]
 fn nothing_starts_before_control_has_said_how_the_node_is() {
     let sources = Sources::new(Vec::new());
     let (requests, _inbox) = unbounded();
@@ -55,7 +78,7 @@ fn news_local_and_status_go_their_ways() {
     assert_eq!(sources.saved(), [(Source::new("toy"), Contents::default())]);
     let control = sources.for_control();
     let notice = Notice {
-        pod: ringway_cni::api::PodIdentity::default(),
+        about: Subject::Node,
         reason: "AttachFailed",
         note: "n".into(),
     };

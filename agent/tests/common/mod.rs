@@ -1,6 +1,8 @@
 //! The `ringway` program: run as a person runs it, and as an agent in a network namespace of its own.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -69,6 +71,24 @@ impl Files {
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
+}
+
+/// Stands for an agent: answers each path, to the end of the test's process.
+pub(crate) fn answering(files: &Files, answers: Vec<(&'static str, serde_json::Value)>) {
+    let listener = UnixListener::bind(files.socket()).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 8192];
+            let len = stream.read(&mut request).unwrap();
+            let request = String::from_utf8_lossy(&request[..len]).into_owned();
+            let path = request.split(' ').nth(1).unwrap();
+            let found = answers.iter().find(|(known, _)| *known == path);
+            let body = found.unwrap_or_else(|| panic!("{path}")).1.to_string();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all((head + &body).as_bytes()).unwrap();
+        }
+    });
 }
 
 /// An agent in a namespace of its own, whose eth0 is one end of a veth pair.

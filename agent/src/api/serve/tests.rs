@@ -2,7 +2,9 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream as Client;
 
 use crossbeam_channel::unbounded;
+use tokio::time::Instant;
 
+use super::super::connection::CONNECTION_LIMIT;
 use super::*;
 use ringway_control::ControlError;
 use ringway_control::config_file::{Said, follow};
@@ -33,10 +35,14 @@ fn served(control: impl Fn(Request) + Send + 'static) -> Served {
     let file = config.path().join("ringway.toml");
     std::fs::write(&file, "").unwrap();
     let reloads = follow(file, String::new(), Said::default(), requests.clone()).unwrap();
+    let (give_back, _) = mpsc::channel(1);
     let asked = Asked {
+        scrapes: Scrapes::new(requests.clone(), Arc::default(), 64),
         requests,
         reloads,
         health: Arc::default(),
+        give_back,
+        ending: tokio::sync::watch::channel(false).1,
     };
     std::thread::spawn(move || runtime.block_on(serve(listener, asked, std::future::pending())));
     Served {
@@ -100,6 +106,17 @@ fn errors_have_a_code_a_reason_and_a_remedy() {
         ("GET", "/v1/nothing", "", "404", "no such resource"),
         ("GET", "/v1/attach", "", "405", "method"),
         ("DELETE", "/v1/pods", "", "405", "method"),
+        ("GET", "/v1/drops?all=maybe", "", "400", "all"),
+        ("GET", "/v1/drops?every=true", "", "400", "every"),
+        ("GET", "/v1/drops/last?reason=no_rout", "", "404", "no_rout"),
+        (
+            "GET",
+            "/v1/drops/last?reason=%ff%00",
+            "",
+            "404",
+            "drop reason",
+        ),
+        ("GET", "/v1/drops/last?why=no_route", "", "400", "why"),
         // The control thread dropped the question.
         ("GET", "/v1/status", "", "503", "stopping"),
     ] {

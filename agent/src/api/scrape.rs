@@ -1,0 +1,233 @@
+//! `GET /metrics`: on the API socket, and on TCP where `metrics.listen` says so.
+//!
+//! Whoever reaches that address may read them, so it serves nothing else, at most [`CONCURRENT`] connections, each
+//! as short as one of the API socket, and one scrape a second is made however many ask. The port is shared
+//! (`SO_REUSEPORT`) with an agent of the same user that takes over. An address that is not there yet, or a port
+//! that somebody else has, is tried again: packets are forwarded without.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::Listener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, sleep};
+
+use super::connection::Connection;
+use super::serve::{ask, limit, no_method};
+use super::tls::{Stream, Tls};
+use crate::metrics::{self, Memory, Scrape};
+use ringway_config::Metrics;
+use ringway_control::health::Health;
+use ringway_control::{Request, Requests};
+use ringway_requests::ApiError;
+
+/// Connections served at the same time.
+pub const CONCURRENT: usize = 8;
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 16;
+/// How old an answer on TCP may be.
+const OLDEST: Duration = Duration::from_secs(1);
+/// How often an address that cannot be had is tried.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// What makes scrapes.
+#[derive(Clone)]
+pub struct Scrapes {
+    requests: Requests,
+    health: Arc<Health>,
+    started: SystemTime,
+    peers: usize,
+    memory: Arc<Mutex<Memory>>,
+    /// The last one that was made for TCP.
+    last: Arc<tokio::sync::Mutex<Option<(Instant, Bytes)>>>,
+}
+
+impl Scrapes {
+    /// Of an agent that serves the node from now on.
+    pub fn new(requests: Requests, health: Arc<Health>, peers: usize) -> Self {
+        Self {
+            requests,
+            health,
+            started: SystemTime::now(),
+            peers,
+            memory: Arc::default(),
+            last: Arc::default(),
+        }
+    }
+
+    /// As it is now.
+    async fn fresh(&self) -> Result<Bytes, ApiError> {
+        let mut view = ask(&self.requests, Request::View).await?;
+        view.status.log_lines_lost = crate::log::lost();
+        let scrape = Scrape {
+            view,
+            ready: self.health.ready().is_ok(),
+            started: self.started,
+            peers: self.peers,
+            memory: self.memory.clone(),
+        };
+        Ok(scrape.text().into())
+    }
+
+    /// As it was a second ago at most; those that ask meanwhile wait for one.
+    async fn recent(&self) -> Result<Bytes, ApiError> {
+        let mut last = self.last.lock().await;
+        if let Some((made, text)) = &*last
+            && made.elapsed() < OLDEST
+        {
+            return Ok(text.clone());
+        }
+        let text = self.fresh().await?;
+        *last = Some((Instant::now(), text.clone()));
+        Ok(text)
+    }
+}
+
+fn answer(text: Result<Bytes, ApiError>) -> Response {
+    match text {
+        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(refused) => refused.into_response(),
+    }
+}
+
+/// On the API socket.
+pub(super) async fn now(State(scrapes): State<Scrapes>) -> Response {
+    answer(scrapes.fresh().await)
+}
+
+async fn recently(State(scrapes): State<Scrapes>) -> Response {
+    answer(scrapes.recent().await)
+}
+
+async fn no_route() -> ApiError {
+    ApiError::new(404, "there is no such resource", "GET /metrics")
+}
+
+/// Serves on TCP for ever; at once over, if nobody wants that.
+pub async fn serve(scrapes: Scrapes, config: Metrics, node_ip: Option<String>) {
+    let Some(listen) = config.listen else {
+        return;
+    };
+    let at = listen.address(node_ip.as_deref());
+    let router = Router::new()
+        .route("/metrics", get(recently))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn(limit))
+        .with_state(scrapes);
+    let mut told = String::new();
+    loop {
+        let why = match open(at, config.identity.clone()) {
+            Ok(listener) => {
+                tracing::info!(%at, tls = config.identity.is_some(), "metrics are served");
+                match axum::serve(listener, router.clone()).await {
+                    Ok(()) => "it ended".to_owned(),
+                    Err(e) => e.to_string(),
+                }
+            }
+            Err(e) => format!("{e:#}"),
+        };
+        if why != told {
+            tracing::error!(%at, "metrics are not served, trying every 5 s: {why}");
+            told = why;
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+fn open(at: SocketAddr, identity: Option<(PathBuf, PathBuf)>) -> anyhow::Result<Limited> {
+    let tls = identity
+        .map(|(cert, key)| Tls::read(cert, key))
+        .transpose()?;
+    let socket = match at {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(at)?;
+    let listener = socket.listen(BACKLOG)?;
+    // A place is taken before a connection is, so that no more than these can be in it.
+    let (ready, accepted) = mpsc::channel(CONCURRENT);
+    let accepting = tokio::spawn(accept(listener, tls, ready));
+    Ok(Limited {
+        at,
+        accepted,
+        accepting,
+    })
+}
+
+/// Accepts connections; one that speaks TLS is handed on when both ends agree, and holds up no other.
+async fn accept(listener: TcpListener, mut tls: Option<Tls>, ready: mpsc::Sender<Accepted>) {
+    let places = Arc::new(Semaphore::new(CONCURRENT));
+    // The semaphore is never closed.
+    while let Ok(place) = places.clone().acquire_owned().await {
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(e) => {
+                // Out of descriptors, most likely: some will be closed.
+                tracing::warn!("metrics: accept: {e}");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let connection = Connection::new(stream, place);
+        let Some(tls) = &mut tls else {
+            let _ = ready.try_send((Stream::Plain(connection), from));
+            continue;
+        };
+        let (acceptor, ready) = (tls.acceptor(), ready.clone());
+        tokio::spawn(async move {
+            match acceptor.accept(connection).await {
+                Ok(stream) => drop(ready.try_send((Stream::Tls(Box::new(stream)), from))),
+                Err(e) => tracing::debug!(%from, "metrics: TLS: {e}"),
+            }
+        });
+    }
+}
+
+type Accepted = (Stream<Connection<TcpStream>>, SocketAddr);
+
+/// Connections that have a place.
+struct Limited {
+    at: SocketAddr,
+    accepted: mpsc::Receiver<Accepted>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Listener for Limited {
+    type Io = Stream<Connection<TcpStream>>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> Accepted {
+        match self.accepted.recv().await {
+            Some(accepted) => accepted,
+            // The other end lives as long as this one.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests;
