@@ -87,6 +87,8 @@ pub struct RingwayOptions {
     pub busy_poll_us: u32,
     /// `underlay.dont_fragment`.
     pub dont_fragment: bool,
+    /// `underlay.probes`.
+    pub probes: u32,
     /// `peers.mtu` of the other node.
     pub peer_mtu: Option<u32>,
     /// Peers besides the other node that do not exist ([`plan::crowd_cidr`]), with pod CIDRs.
@@ -113,6 +115,7 @@ impl Default for RingwayOptions {
             unfinished_checksums: "auto",
             busy_poll_us: 0,
             dont_fragment: true,
+            probes: 50,
             peer_mtu: None,
             crowd: Crowd::default(),
         }
@@ -163,6 +166,7 @@ io = "{io}"
 unfinished_checksums = "{unfinished}"
 xdp_busy_poll_us = {busy_poll_us}
 dont_fragment = {dont_fragment}
+probes = {probes}
 [workers]
 count = {workers}
 polling = "{polling}"
@@ -183,6 +187,7 @@ pod_cidrs = [{cidrs_peer}]
         unfinished = options.unfinished_checksums,
         busy_poll_us = options.busy_poll_us,
         dont_fragment = options.dont_fragment,
+        probes = options.probes,
         mtu = options
             .peer_mtu
             .map_or_else(String::new, |mtu| format!("mtu = {mtu}\n")),

@@ -27,11 +27,21 @@ pub(super) fn device(family: Family) -> &'static str {
 
 /// Bridge and VXLAN devices of node `i`.
 pub(super) fn set_up(ns: &Netns, i: u8, underlay: plan::Addresses) -> Result<()> {
+    bridge(ns, i)?;
+    devices(ns, i, underlay)
+}
+
+/// The bridge, as the plugin makes it for the first pod.
+fn bridge(ns: &Netns, i: u8) -> Result<()> {
     let (gw4, gw6) = (plan::gateway(i, Family::V4), plan::gateway(i, Family::V6));
     ns.ip_batch(&format!(
         "link add cni0 type bridge\naddr add {gw4}/24 dev cni0\naddr add {gw6}/64 dev cni0 nodad\n\
          link set cni0 mtu {POD_MTU} up\n"
-    ))?;
+    ))
+}
+
+/// The VXLAN devices, as flanneld makes them.
+pub(super) fn devices(ns: &Netns, i: u8, underlay: plan::Addresses) -> Result<()> {
     for family in Family::BOTH {
         let (dev, mac, local) = (
             device(family),

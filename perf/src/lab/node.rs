@@ -10,6 +10,7 @@ use super::netns::Netns;
 use super::plan::{self, Family};
 use super::{Lab, kernel};
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What a node's pod network is made of.
@@ -197,6 +198,41 @@ impl Node {
         );
         self.kind = NodeKind::Ringway(options);
         self.agent()?.write_config(&text)
+    }
+
+    /// Puts an agent on a node whose pod network is the kernel's, to take it over; the agent is not started.
+    /// `complete` gets the configuration that it would have from the beginning, and says what it has. Pods are
+    /// attached by it from then on.
+    pub fn put_agent(
+        &mut self,
+        options: RingwayOptions,
+        lab: &Lab,
+        peer: &NodeKind,
+        complete: impl FnOnce(&Path, String) -> String,
+    ) -> Result<&mut Agent> {
+        let folder = lab.folder().join(format!("n{}", self.number));
+        let name = format!("node{}", self.number);
+        let agent = Agent::new(&self.prefix, name, self.ns.clone(), folder.clone())?;
+        self.agent = Some(agent);
+        self.configure(options, lab, peer)?;
+        let agent = self.agent()?;
+        let text = std::fs::read_to_string(agent.config())
+            .map_err(LabError::io("read the configuration"))?;
+        agent.write_config(&complete(&folder, text))?;
+        Ok(agent)
+    }
+
+    /// Has Flannel back on a node that an agent has given back, with the MAC addresses of before.
+    pub fn put_flannel(&mut self, peer: &NodeKind) -> Result<()> {
+        if let Some(mut agent) = self.agent.take() {
+            agent.stop();
+        }
+        self.kind = NodeKind::KernelVxlan;
+        let other = 3 - self.number;
+        kernel::devices(&self.ns, self.number, self.addresses)?;
+        kernel::add_peer(&self.ns, other, self.addresses, |family| {
+            peer.vtep_mac(other, family)
+        })
     }
 
     /// What it was made of.

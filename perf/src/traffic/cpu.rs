@@ -63,6 +63,7 @@ fn busy(stat: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
 
     #[test]
     fn idle_and_stolen_time_is_not_work() {
@@ -75,14 +76,20 @@ mod tests {
 
     #[test]
     fn work_counts_and_sleep_does_not() {
-        let own = std::process::id();
-        // Other tests of this process run meanwhile: only the lower bound is certain.
-        let spin = || {
-            let begin = Instant::now();
-            while begin.elapsed() < Duration::from_millis(50) {}
-        };
-        let ((), _, used) = measure_cpu(own, spin).unwrap();
-        assert!(used > Duration::from_millis(2), "{used:?}");
+        // A process of its own: threads of this one end meanwhile, and take their time along.
+        let begin = |script| Command::new("sh").args(["-c", script]).spawn().unwrap();
+        let (mut works, mut sleeps) = (begin("while :; do :; done"), begin("exec sleep 60"));
+        // Both have begun what they do.
+        std::thread::sleep(Duration::from_millis(200));
+        let second = || std::thread::sleep(Duration::from_secs(1));
+        let worked = measure_cpu(works.id(), second).unwrap().2;
+        let slept = measure_cpu(sleeps.id(), second).unwrap().2;
+        for child in [&mut works, &mut sleeps] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert!(worked > Duration::from_millis(20), "{worked:?}");
+        assert!(slept < Duration::from_millis(20), "{slept:?}");
         assert!(cpu_time(u32::MAX).is_err());
     }
 }

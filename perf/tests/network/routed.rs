@@ -51,6 +51,8 @@ fn routed(io: Io) {
                 io,
                 encap,
                 family,
+                // Each packet is counted.
+                probes: 0,
                 ..RingwayOptions::default()
             };
             follow_gateways(&format!("{io}, {encap} over {family}"), underlay, &options);
