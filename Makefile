@@ -5,7 +5,7 @@
 FUZZ_SECONDS ?= 30
 export FUZZ_SECONDS
 MAKEFLAGS += --no-print-directory
-NEED_ROOT = demo test test-long fresh compare perf soak
+NEED_ROOT = demo test test-long fresh diagnose compare perf soak
 
 .PHONY: help $(NEED_ROOT) test-unit lint bench pipeline instructions instructions-update fuzz zerocopy man image
 
@@ -16,6 +16,7 @@ help:
 	@echo 'make test-long   1 GB transfers, more property cases, all of make test on a fresh machine, a'
 	@echo '                 mutation for each stage, ten minutes of fuzzing per target                     (root)'
 	@echo 'make fresh       make demo and make test-unit on a fresh Debian that debootstrap makes          (root)'
+	@echo 'make diagnose    breaks a node in a dozen ways and shows what ringway doctor says of each       (root)'
 	@echo 'make zerocopy    two nodes on virtio NICs (AF_XDP zero-copy) in a virtual machine; needs no KVM'
 	@echo 'make compare     throughput and latency beside the kernel bridge and kernel VXLAN, same run     (root)'
 	@echo 'make perf        the same in all underlay modes and under load, with plots, into perf/results     (root)'
@@ -42,12 +43,12 @@ demo:
 
 test:
 	@scripts/need-root.sh make test
-	@scripts/deps.sh cc ip ethtool iperf3 ping nft ip6tables
+	@scripts/deps.sh cc ip ethtool iperf3 ping nft ip6tables tcpdump
 	@scripts/test.sh all
 
 test-long:
 	@scripts/need-root.sh make test-long
-	@scripts/deps.sh cc c++ ip ethtool iperf3 ping nft ip6tables git debootstrap
+	@scripts/deps.sh cc c++ ip ethtool iperf3 ping nft ip6tables tcpdump git debootstrap
 	@RINGWAY_LONG=1 RINGWAY_TRANSFER_MB=1024 PROPTEST_CASES=20000 scripts/test.sh all
 	@RINGWAY_LONG=1 scripts/fresh.sh
 	@scripts/mutations.sh
@@ -63,6 +64,12 @@ compare:
 	@scripts/deps.sh cc ip ethtool iperf3 ping nft
 	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-perf
 	@scripts/perf.sh compare
+
+diagnose:
+	@scripts/need-root.sh make diagnose
+	@scripts/deps.sh cc ip ethtool iperf3 ping nft
+	@scripts/cargo.sh build --locked --release -p ringway-agent -p ringway-cni -p ringway-perf
+	@scripts/diagnose.sh
 
 # Under 15 minutes: a test of compare sums the plan of this line up.
 perf:
@@ -120,6 +127,6 @@ man:
 	@for shell in bash zsh fish; do target/release/ringway completions $$shell >target/completions/ringway.$$shell || exit 1; done
 
 image:
-	@scripts/deps.sh cc nft ip6tables
+	@scripts/deps.sh cc nft ip6tables tcpdump
 	@scripts/image.sh
 	@scripts/image-check.sh

@@ -11,7 +11,7 @@ for command in "$@"; do
     case $command in
     ip) packages+=(iproute2) ;;
     ping) packages+=(iputils-ping) ;;
-    iperf3 | ethtool | make | git | valgrind | debootstrap) packages+=("$command") ;;
+    iperf3 | ethtool | make | git | valgrind | debootstrap | tcpdump) packages+=("$command") ;;
     c++) packages+=(g++) ;;
     cc) packages+=(gcc libc6-dev) ;;
     qemu-system-x86_64) packages+=(qemu-system-x86) ;;

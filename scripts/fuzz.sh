@@ -7,10 +7,10 @@
 # is linked in, hence the target folder of their own; `--target` keeps them away
 # from build scripts.
 #
-# Each target runs for $FUZZ_SECONDS. The corpus grows in target/fuzz/corpus and
-# starts from fuzz/seeds; an input that crashes a target is written to
-# target/fuzz/crashes. Put it into fuzz/seeds/TARGET once fixed: `cargo test`
-# replays all of them.
+# Each target runs for $FUZZ_SECONDS, as many at once as there are processors.
+# The corpus grows in target/fuzz/corpus and starts from fuzz/seeds; an input that
+# crashes a target is written to target/fuzz/crashes. Put it into fuzz/seeds/TARGET
+# once fixed: `cargo test` replays all of them.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -35,12 +35,15 @@ RUSTFLAGS=$flags run_cargo build --locked --profile fuzz --target "$host" --targ
     -p ringway-fuzz --features libfuzzer "${bins[@]}"
 
 fuzz_one() {
-    local target=$1 log=$fuzz_dir/$1.log seeds=fuzz/seeds/$1 corpus=$fuzz_dir/corpus/$1 code=0 first last
+    local target=$1 seeds=fuzz/seeds/$1 corpus=$fuzz_dir/corpus/$1
     as_caller mkdir -p "$corpus" "$fuzz_dir/crashes" "$seeds"
     as_caller "$fuzz_dir/build/$host/fuzz/fuzz_$target" "$corpus" "$seeds" \
         -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=8192 -use_value_profile=1 \
-        -artifact_prefix="$fuzz_dir/crashes/$target-" -print_final_stats=1 </dev/null >"$log" 2>&1 &
-    local pid=$!
+        -artifact_prefix="$fuzz_dir/crashes/$target-" -print_final_stats=1 </dev/null >"$fuzz_dir/$target.log" 2>&1
+}
+
+finish() { # target pid
+    local target=$1 pid=$2 log=$fuzz_dir/$1.log corpus=$fuzz_dir/corpus/$1 code=0 first last
     # A sign of life every ten seconds.
     while sleep 1 && kill -0 "$pid" 2>/dev/null; do
         [ $((SECONDS % 10)) != 0 ] || say "   $(grep -E '^#[0-9]' "$log" | tail -1 | cut -c1-100)"
@@ -58,7 +61,13 @@ fuzz_one() {
     [ "${last:-0}" -gt 20 ] || { say "   no coverage feedback: are the RUSTFLAGS of this script in effect?"; return 1; }
 }
 
-for target in "${targets[@]}"; do
-    check "fuzz $target, $seconds s" fuzz_one "$target"
+processors=$(nproc)
+for ((first = 0; first < ${#targets[@]}; first += processors)); do
+    group=("${targets[@]:first:processors}") pids=()
+    for target in "${group[@]}"; do
+        fuzz_one "$target" &
+        pids+=($!)
+    done
+    for i in "${!group[@]}"; do check "fuzz ${group[i]}, $seconds s" finish "${group[i]}" "${pids[i]}"; done
 done
 [ "$failed" = 0 ] || die "$failed fuzz targets failed"

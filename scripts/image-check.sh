@@ -62,6 +62,13 @@ the_other_programs_run() {
         in_image iptables-legacy -V | grep -q legacy && in_image ip6tables-legacy -V | grep -q legacy
 }
 
+# Without an agent it gets as far as the socket.
+filters_are_compiled() {
+    local said
+    said=$(in_image /usr/local/bin/ringway --socket /none capture tcp port 80 2>&1) && return 1
+    grep -q '/none' <<<"$said" || { say "   $said"; return 1; }
+}
+
 # On a host with another C library, or none.
 the_plugin_runs_alone() {
     cp "$work/image/usr/local/bin/ringway-cni" "$work/empty/"
@@ -77,5 +84,6 @@ check "image: it unpacks" unpack
 check "image: digests are those of the blobs" digests_are_right
 check "image: every verb of ringway runs in it" every_verb_runs
 check "image: nft and iptables run in it" the_other_programs_run
+check "image: ringway capture compiles filters in it" filters_are_compiled
 check "image: the plugin runs where there is nothing else" the_plugin_runs_alone
 [ "$failed" = 0 ] || die "$failed checks of the image failed: ${archive#"$root_dir/"}"

@@ -2,8 +2,8 @@
 # Makes the container image as an OCI archive (target/image/ringway-VERSION-ARCH.tar), from scratch and without a
 # container tool. Needs no root.
 #
-# One layer: ringway, the static plugin, the programs the agent runs (nft, iptables), what those load, Mozilla's
-# certificates. Which libraries that takes is computed: what a file says it needs, and what that needs. Every file
+# One layer: ringway, the static plugin, the programs the agent runs (nft, iptables), libpcap for the filters of
+# captures, what those load, Mozilla's certificates. Which libraries that takes is computed: what a file says it needs, and what that needs. Every file
 # that is not ours is one of this machine's Debian packages, which are printed, and whose copyrights go along.
 # The same commit on the same machine gives the same bytes.
 set -euo pipefail
@@ -80,7 +80,7 @@ needs() { # file: takes what the dynamic linker would load for it, and the linke
         take "$needed"
     done < <(says "$file" | sed -n -e "s|.*(NEEDED).*\[\(.*\)\]|$libraries/\1|p" -e 's|.*interpreter: /lib\(.*\)\]|/usr/lib\1|p')
 }
-find_program() { realpath "$(command -v "$1")" || die "there is no $1 on this machine" "run:  scripts/deps.sh nft ip6tables"; }
+find_program() { realpath "$(command -v "$1")" || die "there is no $1 on this machine" "run:  scripts/deps.sh nft ip6tables tcpdump"; }
 
 install -m 755 "$ringway" "$plugin" "$root/usr/local/bin/"
 # Names stay, so that a backtrace can be read.
@@ -91,6 +91,8 @@ for family in iptables ip6tables; do
     ln -s xtables-nft-multi "$root/usr/sbin/$family"
     ln -s xtables-legacy-multi "$root/usr/sbin/$family-legacy"
 done
+# What `ringway capture` loads to compile a filter.
+take "$libraries/libpcap.so.0.8"
 # iptables loads a library for each kind of match and target that it meets in somebody's rules.
 for file in "$libraries"/xtables/lib{xt,ipt,ip6t}_*.so; do
     [ -L "$file" ] || take "$file"

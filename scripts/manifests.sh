@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Writes deploy/ringway.yaml, which is the parts of deploy/base one after the other, for those who apply one file.
-# A test of the agent (tests/deploy.rs) fails while the two differ.
+# Writes deploy/ringway.yaml, which is the parts of deploy/base one after the other, for those who apply one file, and
+# deploy/monitoring/prometheusrule.yaml, which is rules.yaml for the Prometheus operator. Tests of the agent
+# (tests/deploy.rs, tests/monitoring.rs) fail while they differ.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -14,3 +15,16 @@ parts() { sed -n 's/^  - \(.*\.yaml\)$/\1/p' deploy/base/kustomization.yaml; }
         cat "deploy/base/$part"
     done < <(parts)
 } >deploy/ringway.yaml
+
+{
+    say "# rules.yaml for the Prometheus operator, written by scripts/manifests.sh: change that."
+    say "apiVersion: monitoring.coreos.com/v1"
+    say "kind: PrometheusRule"
+    say "metadata:"
+    say "  name: ringway"
+    say "  namespace: ringway"
+    say "  labels:"
+    say "    app.kubernetes.io/name: ringway"
+    say "spec:"
+    sed -e '/^#/d' -e 's/^/  /' deploy/monitoring/rules.yaml
+} >deploy/monitoring/prometheusrule.yaml

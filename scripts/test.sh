@@ -22,7 +22,9 @@ passed=0 failed_tests=0 skipped=0 failed_suites=()
 
 pure="packet encap tables switch cluster config fuzz"
 # Needs no root either, but a TLS library and a client of Kubernetes and etcd, which take minutes to build.
-rootless="$pure kubernetes etcd benches"
+# These wait for servers and timers most of their time, and run beside the others.
+servers="kubernetes etcd"
+rootless="$pure $servers benches"
 [ "$what" = unit ] || need_root "make test"
 
 as_caller mkdir -p "$logs"
@@ -44,6 +46,8 @@ else
     export RINGWAY_DEBS
     # The same for the source that reads it; the others do not need it.
     scripts/unpack.sh etcd-server >/dev/null || true
+    # And for what scrapes an agent.
+    scripts/unpack.sh prometheus >/dev/null || true
     # What the DaemonSet runs.
     if scripts/image.sh >"$logs/image.log" 2>&1; then
         RINGWAY_IMAGE=$target_dir/image/$(sed -n '$s,.*/,,p' "$logs/image.log")
@@ -90,9 +94,17 @@ tally() { # suite log exit-code seconds
 now() { date +%s.%N; }
 since() { awk -v a="$1" -v b="$(now)" 'BEGIN {print b - a}'; }
 
+log_of() { printf '%s' "$logs/${1//[\/ ]/-}.log"; }
+
 run_suite() { # suite folder kind-of-run program
-    local suite=$1 folder=$2 kind=$3 program=$4 code=0 begin run=() args=(--show-output)
-    local log=$logs/${suite//[\/ ]/-}.log
+    execute "$@"
+    tally_suite "$1"
+}
+
+# Leaves a log, and beside it exit code and seconds.
+execute() { # suite folder kind-of-run program
+    local suite=$1 folder=$2 kind=$3 program=$4 code=0 begin run=() args=(--show-output) log
+    log=$(log_of "$suite")
     begin=$(now)
     case $kind in
     pure) run=(as_caller) ;;
@@ -100,21 +112,44 @@ run_suite() { # suite folder kind-of-run program
     esac
     (cd "$folder" && "${run[@]}" timeout --kill-after=10 "$limit" "$program" "${args[@]}") </dev/null 2>&1 |
         tee "$log" | show_progress "$kind" || code=$?
-    tally "$suite" "$log" "$code" "$(since "$begin")"
+    say "$code $(since "$begin")" >"$log.outcome"
+}
+
+tally_suite() { # suite
+    local log code seconds
+    log=$(log_of "$1")
+    read -r code seconds <"$log.outcome"
+    rm "$log.outcome"
+    tally "$1" "$log" "$code" "$seconds"
 }
 
 before=$(scripts/leftovers.sh list)
 begin_all=$(now)
 run_suite scripts "$root_dir" pure scripts/tests.sh
+declare -A suites=([here]='' [beside]='' [lab]='')
 while read -r manifest target_kind name program; do
     folder=$(dirname "$manifest")
     crate=$(basename "$folder")
-    kind=root
+    kind=root place=here
     case " $rootless " in *" $crate "*) kind=pure ;; esac
-    if [ "$crate" = perf ] && [ "$target_kind" = test ]; then kind=lab; fi
-    run_suite "$crate/$name" "$folder" "$kind" "$program"
+    case " $servers " in *" $crate "*) place=beside ;; esac
+    if [ "$crate" = perf ] && [ "$target_kind" = test ]; then kind=lab place=lab; fi
+    suites[$place]+="$crate/$name $folder $kind $program"$'\n'
+done < <(sort -k2,2 -k1,1 <<<"$programs")
+
+each() { # command place: the command for each suite of that place
+    local suite
+    while read -r -a suite; do
+        [ ${#suite[@]} = 0 ] || "$1" "${suite[@]}"
+    done <<<"${suites[$2]}"
+}
+each execute beside &
+beside=$!
+each run_suite here
+wait "$beside"
+each tally_suite beside
 # The lab last: what breaks a unit test breaks it too, and says so worse.
-done < <(sort -k2,2 -k1,1 <<<"$programs" | awk '/\/perf\/Cargo.toml test / {lab = lab $0 "\n"; next} {print} END {printf "%s", lab}')
+each run_suite lab
 
 begin=$(now) code=0
 doc_packages=()
