@@ -5,6 +5,8 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ringway_log::Format;
+
 /// A mistake in the configuration, with its place.
 #[derive(Debug)]
 pub struct ConfigError {
@@ -62,6 +64,10 @@ pub enum Problem {
     Alone { missing: String },
     #[error("{value:?} is neither empty, nor an address and a port, nor auto and a port")]
     BadListen { value: String },
+    #[error("{value:?} is no format of a log")]
+    BadFormat { value: String },
+    #[error("{why}")]
+    BadLevel { why: String },
     #[error("{value:?} is not the address of a server")]
     BadUrl { value: String, scheme: &'static str },
     #[error("{file} cannot be read: {why}")]
@@ -265,6 +271,12 @@ impl Problem {
             Self::Alone { missing } => format!("set {missing}, too, or leave out both"),
             Self::BadListen { .. } => {
                 "write 127.0.0.1:9472, [::1]:9472, or auto:9472 for the address in $NODE_IP".into()
+            }
+            Self::BadFormat { .. } => format!("write {}", Format::NAMES.join(", ")),
+            Self::BadLevel { .. } => {
+                "write error, warn, info, debug or trace, or a level for a part of the program: \
+                 info,ringway_control=debug"
+                    .into()
             }
             Self::BadUrl { scheme, .. } => {
                 let scheme = if *scheme == "http" { "https://" } else { scheme };

@@ -36,6 +36,7 @@ pub use live::{Difference, differences, in_force};
 pub use metrics::{Listen, Metrics, NODE_IP};
 pub use networks::nested;
 pub use ringway_cluster::EncapKind;
+pub use ringway_log::Format;
 pub use ringway_worker::Polling;
 pub use show::{KEYS, KeyDoc, When, show};
 pub use sources::{Decider, Etcd, Kubernetes, NODE_NAME, files};
@@ -80,6 +81,8 @@ pub struct Config {
     pub egress: Egress,
     /// Who can read the metrics.
     pub metrics: Metrics,
+    /// What is logged, and how.
+    pub log: Log,
     /// Other nodes.
     pub peers: Vec<Peer>,
     /// The Kubernetes API as a source, if it is one.
@@ -190,6 +193,15 @@ pub struct Cni {
     pub conf_dir: PathBuf,
     /// Folder of the plugin host-local, one folder in it for each network.
     pub books: PathBuf,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// A level, or parts of the program with a level each, as `RUST_LOG` has them.
+    pub level: String,
+    /// What its lines look like.
+    pub format: Format,
 }
 
 /// `[egress]`

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Value;
 
-use super::{Config, KEYS, Node, UnderlayConfig, When, show};
+use super::{Config, KEYS, Log, Node, UnderlayConfig, When, show};
 
 /// Keys of which who decides what the node is has the say.
 const DECIDED: [&str; 3] = ["node.pod_cidrs", "node.vtep_mac", "node.vtep_mac_v6"];
@@ -48,6 +48,10 @@ pub fn in_force(running: &Config, new: &Config) -> Config {
         cni: running.cni.clone(),
         egress: new.egress.clone(),
         metrics: running.metrics.clone(),
+        log: Log {
+            level: new.log.level.clone(),
+            ..running.log
+        },
         peers: new.peers.clone(),
         kubernetes: running.kubernetes.clone(),
         etcd: running.etcd.clone(),
@@ -140,6 +144,7 @@ fn values(config: &Config) -> BTreeMap<String, String> {
         cni: config.cni.clone(),
         egress: config.egress.clone(),
         metrics: config.metrics.clone(),
+        log: config.log.clone(),
         peers: Vec::new(),
         kubernetes: config.kubernetes.clone(),
         etcd: config.etcd.clone(),

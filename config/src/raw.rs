@@ -23,6 +23,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub metrics: Metrics,
     #[serde(default)]
+    pub log: Log,
+    #[serde(default)]
     pub peers: Vec<Peer>,
     pub kubernetes: Option<Kubernetes>,
     pub etcd: Option<Etcd>,
@@ -164,6 +166,22 @@ impl Default for Metrics {
             peers: Number::Whole(64),
             cert_file: None,
             key_file: None,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    pub level: String,
+    pub format: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".into(),
+            format: super::Format::Auto.name().into(),
         }
     }
 }

@@ -180,6 +180,14 @@ pub const KEYS: &[KeyDoc] = &[
         "certificate of metrics.listen, which speaks HTTPS then; read again each minute",
     ),
     key("metrics.key_file", "its key"),
+    live(
+        "log.level",
+        "error | warn | info | debug | trace, also for parts: info,ringway_control=debug; RUST_LOG and `ringway log` go before it",
+    ),
+    key(
+        "log.format",
+        "auto | text | json | journald; auto: journald where systemd has connected stderr to it, else text",
+    ),
     live("peers.name", "name of the node"),
     live("peers.addresses", "its outer addresses"),
     live("peers.pod_cidrs", "its pod networks"),
@@ -326,6 +334,16 @@ pub fn show(config: &Config) -> String {
             ("peers", m.peers.to_string()),
             ("cert_file", path(m.identity.as_ref().map(|(cert, _)| cert))),
             ("key_file", path(m.identity.as_ref().map(|(_, key)| key))),
+        ],
+    );
+    let l = &config.log;
+    section(
+        &mut out,
+        "[log]",
+        "log",
+        &[
+            ("level", quote(&l.level)),
+            ("format", quote(&l.format.name())),
         ],
     );
     if let Some(k) = &config.kubernetes {

@@ -17,8 +17,8 @@ use super::number::Number;
 use super::pods::{egress, ipam};
 use super::raw::{self, Raw};
 use super::{
-    Checksum, Cni, Config, Decider, Family, NetworkDefaults, Node, Peer, Problem, UnderlayConfig,
-    Workers, sources,
+    Checksum, Cni, Config, Decider, Family, Format, Log, NetworkDefaults, Node, Peer, Problem,
+    UnderlayConfig, Workers, sources,
 };
 use crate::names::{interface_name, node_name};
 
@@ -49,6 +49,7 @@ pub(super) fn validate(file: &Path, raw: Raw, defaults: &NetworkDefaults) -> Loc
     let cni = cni(&raw.cni)?;
     let egress = egress(&raw.egress)?;
     let metrics = metrics(raw.metrics)?;
+    let log = log(raw.log)?;
     let mut peers = Vec::with_capacity(raw.peers.len());
     for (i, one) in raw.peers.into_iter().enumerate() {
         peers.push(peer(i, one, &node, &underlay)?);
@@ -66,6 +67,7 @@ pub(super) fn validate(file: &Path, raw: Raw, defaults: &NetworkDefaults) -> Loc
         cni,
         egress,
         metrics,
+        log,
         peers,
         kubernetes: kubernetes.transpose()?,
         etcd: etcd.transpose()?,
@@ -134,6 +136,18 @@ fn node(raw: raw::Node, decider: Decider, usual_name: Option<String>) -> Located
         vtep_mac_v6,
         takeover: raw.takeover,
     })
+}
+
+fn log(raw: raw::Log) -> Located<Log> {
+    if let Err(wrong) = ringway_log::check_level(&raw.level) {
+        let why = wrong.to_string();
+        return Err(("log.level".into(), Problem::BadLevel { why }));
+    }
+    let value = raw.format;
+    let format = Format::named(&value)
+        .ok_or_else(|| ("log.format".to_owned(), Problem::BadFormat { value }))?;
+    let level = raw.level;
+    Ok(Log { level, format })
 }
 
 fn cni(raw: &raw::Cni) -> Located<Cni> {

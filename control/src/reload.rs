@@ -118,6 +118,9 @@ impl Control {
         if next == self.config {
             return Ok(());
         }
+        if let Some(levels) = ringway_log::levels() {
+            levels.configure(&next.log.level);
+        }
         let addresses = match next.underlay.addresses == self.config.underlay.addresses {
             true => None,
             false => Some(Underlay::examine(
