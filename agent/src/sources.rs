@@ -259,6 +259,32 @@ pub fn flannel_pods(config: &Config) -> Option<FlannelPods> {
     Some(kubernetes::flannel_pods(config, kubernetes))
 }
 
+/// Where a pod is that is not attached here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On that node.
+    On(String),
+    /// On this node, and not attached (yet).
+    Here,
+    /// With the network of that node, which no switch sees.
+    NodesOwn(String),
+    /// On no node yet.
+    Unscheduled,
+    /// It has ended.
+    Ended,
+    /// There is no pod of that name.
+    Nowhere,
+}
+
+/// Says where a pod `namespace/name` is, as long as it takes to ask; `None`: that is not known.
+pub type Whereabouts = Arc<dyn Fn(&str) -> Option<Place> + Send + Sync>;
+
+/// Who says that, if anybody can.
+pub fn whereabouts(config: &Config) -> Option<Whereabouts> {
+    let kubernetes = config.kubernetes.as_ref()?;
+    Some(kubernetes::whereabouts(config, kubernetes))
+}
+
 /// Who names pods of the network before, if that is of use and anybody can.
 pub fn pod_names(config: &Config) -> Option<Names> {
     let kubernetes = config.kubernetes.as_ref()?;

@@ -173,6 +173,11 @@ impl NoPoint {
         }
     }
 
+    /// The name, if it is a pod's.
+    pub fn pod(&self) -> Option<&str> {
+        (self.what == "pod").then_some(&self.name)
+    }
+
     /// What to do.
     pub fn remedy(&self) -> &'static str {
         match self.what {

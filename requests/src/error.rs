@@ -25,6 +25,9 @@ pub struct ApiError {
     /// Error code for a container runtime, see [`ringway_cni::api::Refusal`]; 0: none of its own.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub code: u32,
+    /// The pod that is not on this node: the cluster may know where it is.
+    #[serde(skip)]
+    pub unknown_pod: Option<String>,
 }
 
 fn is_zero(code: &u32) -> bool {
@@ -39,6 +42,7 @@ impl ApiError {
             error: error.into(),
             remedy: remedy.into(),
             code: 0,
+            unknown_pod: None,
         }
     }
 
@@ -80,13 +84,27 @@ impl From<ControlError> for ApiError {
             Kind::Later => (500, CODE_LATER),
             Kind::Failed => (500, CODE_FAILED),
         };
-        Self::new(status, error.to_string(), error.remedy()).with_code(code)
+        let unknown_pod = match &error {
+            ControlError::NoPoint(point) => point.pod().map(str::to_owned),
+            _ => None,
+        };
+        Self {
+            unknown_pod,
+            ..Self::new(status, error.to_string(), error.remedy()).with_code(code)
+        }
     }
 }
 
 impl From<TraceError> for ApiError {
     fn from(error: TraceError) -> Self {
-        Self::new(error.status(), error.to_string(), error.remedy())
+        let unknown_pod = match &error {
+            TraceError::Unknown(point) => point.pod().map(str::to_owned),
+            _ => None,
+        };
+        Self {
+            unknown_pod,
+            ..Self::new(error.status(), error.to_string(), error.remedy())
+        }
     }
 }
 

@@ -109,7 +109,7 @@ pub(super) fn next(
 }
 
 /// A command as it is given to the agent of another node.
-fn on_node(decider: Decider, node: &str, command: &str) -> String {
+pub fn on_node(decider: Decider, node: &str, command: &str) -> String {
     match decider {
         // As docs/operations.md has it.
         Decider::Kubernetes => format!(

@@ -10,9 +10,11 @@ use ringway_control::takeover::Names;
 use ringway_control::{Notice, Subject};
 use ringway_kernel::mac;
 use ringway_kubernetes::slim::{Pod, PodRef};
-use ringway_kubernetes::{About, Report, Saved, Settings, own_pods, set_unavailable, spawn};
+use ringway_kubernetes::{
+    About, Report, Saved, Settings, own_pods, placed, set_unavailable, spawn,
+};
 
-use super::{FlannelPods, PATIENCE, Prepared, Started};
+use super::{FlannelPods, PATIENCE, Place, Prepared, Started, Whereabouts};
 
 /// How long the names of this node's pods may take, and how often they are asked for anew.
 const NAMES: Duration = Duration::from_secs(10);
@@ -145,6 +147,28 @@ pub(super) fn pod_names(config: &Config, kubernetes: &Kubernetes) -> Names {
         tracing::warn!("pods of the network before are not named: {e}");
     }
     Box::new(move |ip| known.get()?.get(&ip).cloned())
+}
+
+/// Says where a pod of the cluster is, for who asks the wrong node; `None`: there is nothing to say.
+pub(super) fn whereabouts(config: &Config, kubernetes: &Kubernetes) -> Whereabouts {
+    let (own, settings) = (kubernetes.node.clone(), settings(config, kubernetes));
+    Arc::new(move |name| {
+        let (namespace, pod) = name.split_once('/')?;
+        let pod = PodRef {
+            namespace: namespace.to_owned(),
+            name: pod.to_owned(),
+        };
+        Some(match placed(&settings, &pod, PATIENCE).ok()? {
+            None => Place::Nowhere,
+            Some(placed) if placed.ended => Place::Ended,
+            Some(placed) if placed.host_network => Place::NodesOwn(placed.node?),
+            Some(placed) => match placed.node {
+                None => Place::Unscheduled,
+                Some(node) if node == own => Place::Here,
+                Some(node) => Place::On(node),
+            },
+        })
+    })
 }
 
 /// Says that the node has no network any more.

@@ -43,7 +43,7 @@ use ringway_cluster::flannel::{BackendConf, NetConf};
 use ringway_cluster::source::{Apply, Local, Status};
 use tokio::sync::watch as value;
 
-pub use once::{net_conf, own_pods};
+pub use once::{net_conf, own_pods, placed};
 pub use publish::{GONE, UP, set_unavailable};
 pub use report::{About, Report, Reporter};
 pub use saved::{Saved, source};

@@ -6,7 +6,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 
 use crate::settings::{Settings, chain};
-use crate::slim::{ConfigMap, Namespace, Object, Pod};
+use crate::slim::{ConfigMap, Namespace, Object, Placed, Pod, PodRef};
 use crate::{CONFIG_MAP, CONFIG_NAMESPACES, connection};
 
 /// Asks for Flannel's `net-conf.json`: VNI and port of the sockets are in it. `None` where there is no Flannel.
@@ -60,6 +60,26 @@ pub fn own_pods(settings: &Settings, patience: Duration) -> Result<Vec<Pod>, Str
         let pods = list.map_err(|e| chain(&e))?.items;
         let pods = pods.into_iter().filter_map(|object| object.value.ok());
         Ok(pods.filter(|pod| !pod.ended).collect())
+    })
+}
+
+/// Where a pod is, if there is one of that name.
+///
+/// # Errors
+/// The API server does not answer in time; the reason in words.
+pub fn placed(
+    settings: &Settings,
+    pod: &PodRef,
+    patience: Duration,
+) -> Result<Option<Placed>, String> {
+    once(settings, patience, |client| async move {
+        let api: Api<Object<Placed>> = Api::namespaced(client, &pod.namespace);
+        // A list, as the role grants it.
+        let wanted = ListParams::default().fields(&format!("metadata.name={}", pod.name));
+        match api.list(&wanted).await {
+            Ok(list) => Ok(list.items.into_iter().find_map(|object| object.value.ok())),
+            Err(e) => Err(chain(&e)),
+        }
     })
 }
 

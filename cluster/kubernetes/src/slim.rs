@@ -18,7 +18,7 @@ mod node;
 mod pod;
 
 pub use node::{NetworkCondition, Node, VERSION_KEY};
-pub use pod::{ConfigMap, NamedPort, Namespace, Pod, PodRef};
+pub use pod::{ConfigMap, NamedPort, Namespace, Placed, Pod, PodRef};
 
 /// Bytes of an object's name (RFC 1123 subdomain).
 const LONGEST_NAME: usize = 253;

@@ -57,6 +57,7 @@ pub struct RawPod {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Spec {
+    node_name: Option<String>,
     host_network: Option<bool>,
     containers: Option<Vec<Container>>,
     init_containers: Option<Vec<Container>>,
@@ -127,9 +128,46 @@ impl Kind for Pod {
                 .collect(),
             ports: named.collect(),
             host_network: spec.host_network.unwrap_or_default(),
-            ended: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+            ended: has_ended(status.phase.as_deref()),
         })
     }
+}
+
+/// Where a Pod is: of others' pods no more is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placed {
+    name: String,
+    /// The node that it is scheduled to, if it is.
+    pub node: Option<String>,
+    /// Whether it has the node's own network.
+    pub host_network: bool,
+    /// Whether it has ended.
+    pub ended: bool,
+}
+
+impl Kind for Placed {
+    const KIND: &'static str = "Pod";
+    const PLURAL: &'static str = "pods";
+    type Scope = NamespaceResourceScope;
+    type Raw = RawPod;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn of(raw: RawPod) -> Result<Self, String> {
+        let spec = raw.spec.unwrap_or_default();
+        Ok(Placed {
+            name: raw.metadata.checked_name()?,
+            node: spec.node_name.filter(|name| !name.is_empty()),
+            host_network: spec.host_network.unwrap_or_default(),
+            ended: has_ended(raw.status.unwrap_or_default().phase.as_deref()),
+        })
+    }
+}
+
+fn has_ended(phase: Option<&str>) -> bool {
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// A Namespace.

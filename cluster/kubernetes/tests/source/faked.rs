@@ -465,6 +465,25 @@ fn the_pods_of_a_node_are_asked_for_once() {
     let names: Vec<&str> = pods.iter().map(|pod| pod.id.name.as_str()).collect();
     assert_eq!(names, ["kube-flannel-ds-a"]);
     assert_eq!(pods[0].labels["app"], "flannel");
+    let placed = |namespace: &str, name: &str| {
+        let pod = ringway_kubernetes::slim::PodRef {
+            namespace: namespace.into(),
+            name: name.into(),
+        };
+        ringway_kubernetes::placed(&agent.settings, &pod, patience)
+    };
+    let found = placed("kube-flannel", "kube-flannel-ds-b")
+        .unwrap()
+        .unwrap();
+    assert_eq!(found.node.as_deref(), Some("n2"));
+    assert!(found.host_network && !found.ended);
+    let ended = placed("kube-flannel", "kube-flannel-ds-c")
+        .unwrap()
+        .unwrap();
+    assert!(ended.ended);
+    assert_eq!(placed("kube-flannel", "kube-flannel-ds-d"), Ok(None));
+    assert_eq!(placed("default", "kube-flannel-ds-b"), Ok(None));
     fake.state().forbidden = vec!["pods"];
+    assert!(placed("kube-flannel", "kube-flannel-ds-b").is_err());
     assert!(ringway_kubernetes::own_pods(&agent.settings, patience).is_err());
 }
