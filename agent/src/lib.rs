@@ -14,7 +14,6 @@
 pub mod api;
 pub mod cli;
 pub mod install;
-pub mod log;
 pub mod metrics;
 mod reasons;
 pub mod sources;

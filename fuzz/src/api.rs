@@ -3,7 +3,7 @@
 use ringway_control::Detach;
 use ringway_requests::{
     parse_attach, parse_capture, parse_cni_add, parse_cni_check, parse_cni_del, parse_cni_gc,
-    parse_detach, parse_pause, parse_trace,
+    parse_detach, parse_log, parse_pause, parse_trace,
 };
 use std::path::{Component, Path};
 
@@ -38,6 +38,12 @@ pub fn run(data: &[u8]) {
     }
     if let Err(error) = parse_trace(data) {
         assert!((400..500).contains(&error.status) && !error.remedy.is_empty());
+    }
+    if let Ok(log) = parse_log(data) {
+        assert!(
+            log.time
+                .is_none_or(|time| log.level.is_some() && !time.is_zero())
+        );
     }
     if let Ok(pause) = parse_pause(data) {
         assert!(!pause.is_zero());

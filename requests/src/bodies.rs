@@ -28,6 +28,8 @@ pub const GC_MAX: usize = 16 << 20;
 /// MTU below which IPv4 does not work (RFC 791); IPv6 needs 1280 (RFC 8200).
 const MTU_MIN: u16 = 68;
 const MTU_MIN_V6: u16 = 1280;
+/// A level that is asked for longer than a day is one for the configuration.
+const LOG_SECONDS_MAX: u64 = 86_400;
 /// Bytes a capture may set aside for each worker: room for one superframe, to what a node can spare.
 const BUFFER: RangeInclusive<usize> = 1 << 17..=64 << 20;
 
@@ -74,6 +76,48 @@ pub fn parse_pause(body: &[u8]) -> Result<Duration, ApiError> {
         ));
     }
     Ok(Duration::from_secs(seconds))
+}
+
+/// What is to be logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogWanted {
+    /// None: what is usual.
+    pub level: Option<String>,
+    /// For so long; none: until somebody says otherwise, or the agent ends.
+    pub time: Option<Duration>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLog {
+    level: Option<String>,
+    seconds: Option<u64>,
+}
+
+/// Reads the body of `POST /v1/log`: `{"level"?, "seconds"?}`, the seconds with a level only.
+pub fn parse_log(body: &[u8]) -> Result<LogWanted, ApiError> {
+    let RawLog { level, seconds } = json(body)?;
+    if let Some(level) = &level {
+        ringway_log::check_level(level).map_err(|wrong| {
+            let remedy = "give error, warn, info, debug or trace, or a level for a part of the \
+                          program: info,ringway_control=debug";
+            ApiError::bad_request(format!("no level: {wrong}"), remedy)
+        })?;
+    }
+    let time = match seconds {
+        None => None,
+        Some(1..=LOG_SECONDS_MAX) if level.is_some() => seconds.map(Duration::from_secs),
+        Some(seconds) => {
+            return Err(ApiError::bad_request(
+                format!(
+                    "{seconds} seconds of {} is nothing",
+                    level.as_deref().unwrap_or("the usual level")
+                ),
+                format!("give a level, and 1 to {LOG_SECONDS_MAX} seconds or none"),
+            ));
+        }
+    };
+    Ok(LogWanted { level, time })
 }
 
 #[derive(Deserialize)]
@@ -401,6 +445,31 @@ mod tests {
                 400,
                 "{bad}"
             );
+        }
+    }
+
+    #[test]
+    fn a_level_is_one_and_its_time_ends() {
+        let wanted = |text: &str| parse_log(text.as_bytes());
+        let debug = wanted(r#"{"level":"ringway_control=debug","seconds":600}"#).unwrap();
+        assert_eq!(debug.level.as_deref(), Some("ringway_control=debug"));
+        assert_eq!(debug.time, Some(Duration::from_secs(600)));
+        let usual = LogWanted {
+            level: None,
+            time: None,
+        };
+        assert_eq!(wanted("{}").unwrap(), usual);
+        for (bad, words) in [
+            (r#"{"level":"loud"}"#, "\"loud\" is no level"),
+            (r#"{"level":""}"#, "empty"),
+            (r#"{"level":"debug","seconds":0}"#, "0 seconds of debug"),
+            (r#"{"level":"debug","seconds":86401}"#, "86401 seconds"),
+            (r#"{"seconds":60}"#, "the usual level"),
+            (r#"{"levels":"debug"}"#, "levels"),
+        ] {
+            let refused = wanted(bad).unwrap_err();
+            assert_eq!(refused.status, 400, "{bad}");
+            assert!(refused.error.contains(words), "{}", refused.error);
         }
     }
 

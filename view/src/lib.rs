@@ -134,6 +134,24 @@ pub struct Paused {
     pub was_paused: bool,
 }
 
+/// `GET /v1/log`, and the answer to a change of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// What is logged: a level, or parts of the program with a level each.
+    pub level: String,
+    /// What is when nobody asks for more.
+    pub usual: String,
+    /// Seconds until the usual level is in force again, if that has been said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usual_in_s: Option<u64>,
+    /// What lines look like: `text`, `json` or `journald`.
+    pub format: String,
+    /// Lines that could not be written, since the agent began.
+    pub lines_lost: u64,
+    /// Lines that were left out because their place in the program logs too often.
+    pub lines_left_out: u64,
+}
+
 /// A pod that is recorded and cannot be served.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NotServed {

@@ -11,7 +11,9 @@
 pub mod capture;
 pub mod connection;
 pub mod drops;
+mod elsewhere;
 pub mod idle;
+mod log;
 pub mod scrape;
 pub mod serve;
 mod streamed;

@@ -69,7 +69,7 @@ impl Scrapes {
     /// As it is now.
     async fn fresh(&self) -> Result<Bytes, ApiError> {
         let mut view = ask(&self.requests, Request::View).await?;
-        view.status.log_lines_lost = crate::log::lost();
+        view.status.log_lines_lost = ringway_log::lost();
         let scrape = Scrape {
             view,
             ready: self.health.ready().is_ok(),

@@ -30,15 +30,16 @@ use ringway_cni::api as cni;
 
 use super::connection::{Connection, Endless};
 use super::scrape::{self, Scrapes};
-use super::{capture, tables, trace};
+use super::{capture, elsewhere, log, tables, trace};
 use crate::reasons;
+use crate::sources::Whereabouts;
 use ringway_control::config_file::Reloads;
 use ringway_control::health::Health;
 use ringway_control::{Reply, Request, Requests, View};
 use ringway_requests::{
     ApiError, BODY_MAX, GC_MAX, Wanted, parse_attach, parse_capture, parse_cni_add,
-    parse_cni_check, parse_cni_del, parse_cni_gc, parse_detach, parse_give_back, parse_pause,
-    parse_trace,
+    parse_cni_check, parse_cni_del, parse_cni_gc, parse_detach, parse_give_back, parse_log,
+    parse_pause, parse_trace,
 };
 
 /// Connections served at the same time.
@@ -113,6 +114,8 @@ pub struct Asked {
     pub health: Arc<Health>,
     /// What makes the metrics.
     pub scrapes: Scrapes,
+    /// Who knows where pods are that are not here.
+    pub whereabouts: Option<Whereabouts>,
     /// Who gives the node back.
     pub give_back: mpsc::Sender<GiveBack>,
     /// Whether the agent ends: what would go on for as long as a client reads ends too.
@@ -174,6 +177,7 @@ fn router(asked: Asked) -> Router {
         .route("/v1/tables/{table}", get(table))
         .route("/v1/attach", post(attach))
         .route("/v1/detach", post(detach))
+        .route("/v1/log", get(log_status).post(change_log))
         .route("/v1/reconcile/pause", post(pause))
         .route("/v1/reconcile/resume", post(resume))
         .route("/v1/cni/add", post(cni_add))
@@ -329,7 +333,7 @@ async fn view(requests: &Requests) -> Result<View, ApiError> {
 
 async fn status(State(requests): State<Requests>) -> Answer<ringway_control::view::Status> {
     let mut status = view(&requests).await?.status;
-    status.log_lines_lost = crate::log::lost();
+    status.log_lines_lost = ringway_log::lost();
     Ok(Json(status))
 }
 
@@ -491,6 +495,14 @@ async fn detach(
     ))
 }
 
+async fn log_status() -> Answer<ringway_control::view::LogStatus> {
+    log::status().map(Json)
+}
+
+async fn change_log(body: ReadBody) -> Answer<ringway_control::view::LogStatus> {
+    log::change(&parse_log(&whole(body)?)?)
+}
+
 async fn pause(
     State(requests): State<Requests>,
     body: ReadBody,
@@ -525,7 +537,13 @@ async fn begin_capture(
     let session = ask(&asked.requests, |reply| {
         Request::BeginCapture(wanted, reply)
     })
-    .await??;
+    .await?;
+    let session = match session {
+        Ok(session) => session,
+        Err(e) => {
+            return Err(elsewhere::told(e.into(), asked.whereabouts.as_ref(), "capture").await);
+        }
+    };
     endless.set();
     Ok(capture::answer(
         session,
@@ -540,7 +558,15 @@ async fn trace_packets(
     ConnectInfo(endless): ConnectInfo<Endless>,
     body: ReadBody,
 ) -> Result<Response, ApiError> {
-    let wanted = match parse_trace(&whole(body)?)? {
+    let whereabouts = asked.whereabouts.clone();
+    match traced(asked, &endless, parse_trace(&whole(body)?)?).await {
+        Ok(response) => Ok(response),
+        Err(e) => Err(elsewhere::told(e, whereabouts.as_ref(), "trace").await),
+    }
+}
+
+async fn traced(asked: Asked, endless: &Endless, wanted: Wanted) -> Result<Response, ApiError> {
+    let wanted = match wanted {
         Wanted::Packet(wanted) => return trace::packet(&asked.requests, wanted).await,
         Wanted::Live(wanted) => Box::new(wanted),
     };
@@ -608,7 +634,7 @@ async fn no_route() -> ApiError {
     ApiError::new(
         404,
         "there is no such resource",
-        "GET /metrics, /v1/status, /v1/health/live, /v1/health/ready, /v1/pods, /v1/drops, /v1/drops/last, /v1/tables/<table>; POST /v1/attach, /v1/detach, \
+        "GET /metrics, /v1/status, /v1/health/live, /v1/health/ready, /v1/log, /v1/pods, /v1/drops, /v1/drops/last, /v1/tables/<table>; POST /v1/attach, /v1/detach, /v1/log, \
          /v1/reconcile/pause, /v1/reconcile/resume, /v1/give-back, /v1/capture, /v1/trace; \
          for the CNI plugin /v1/cni/…",
     )

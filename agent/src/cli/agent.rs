@@ -10,7 +10,6 @@
 //! hanging worker at once and with the reason, since its queues are dead and a
 //! supervisor can start a new process faster than anything could be repaired.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,7 +24,6 @@ use super::{Failure, kernel, output, privileges, settings, signals, takeover};
 use crate::api::scrape::{self, Scrapes};
 use crate::api::serve::{self, GiveBack};
 use crate::install::{self, Places};
-use crate::log::Log;
 use crate::sources;
 use ringway_config::{Config, NODE_IP, NetworkDefaults};
 use ringway_control::config_file::{self, Reloads, Said};
@@ -46,7 +44,8 @@ pub(super) fn run(file: &Path, socket: Option<&Path>, wait: bool) -> Result<(), 
     }
     processors::check(&config)?;
     settings(&config)?;
-    Log::install(std::io::stderr().is_terminal()).context("starting the thread of the log")?;
+    ringway_log::install(config.log.format, &config.log.level)
+        .context("starting the thread of the log")?;
     kernel::check();
     raise_descriptor_limit();
     let recorded = sources::recorded(&config);
@@ -218,6 +217,7 @@ async fn serve_node(
         requests: requests.clone(),
         reloads: reloads.clone(),
         health,
+        whereabouts: sources::whereabouts(&config),
         give_back,
     };
     let api = tokio::spawn(serve::serve(listener, asked, async {

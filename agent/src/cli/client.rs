@@ -43,6 +43,7 @@ fn remedy(source: &io::Error) -> &'static str {
 }
 
 /// A client of one agent.
+#[derive(Clone)]
 pub(super) struct Client {
     socket: PathBuf,
 }

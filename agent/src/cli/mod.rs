@@ -9,6 +9,7 @@ mod doctor;
 mod drops;
 mod health;
 mod kernel;
+mod log;
 mod manual;
 mod output;
 mod privileges;
@@ -17,6 +18,7 @@ mod show;
 mod signals;
 mod takeover;
 mod trace;
+mod ui;
 mod units;
 
 use std::path::{Path, PathBuf};
@@ -55,7 +57,7 @@ struct Arguments {
 enum Verb {
     /// Run the agent of this node
     #[command(after_help = "Needs CAP_NET_ADMIN, CAP_SYS_ADMIN and /dev/net/tun.\n\
-        Logs to stderr; RUST_LOG sets the level (error, warn, info, debug).\n\
+        Logs to stderr or journald (log.format); `ringway log` changes the level.\n\
         SIGTERM and SIGINT stop it; pods keep their interfaces. SIGHUP reads the\n\
         configuration again and says what a restart would change. Other signals\n\
         are ignored.")]
@@ -130,6 +132,13 @@ enum Verb {
         ringway doctor --bundle report.tar"
     )]
     Doctor(doctor::Doctor),
+    /// Show this node live in a browser: peers, pods, drops
+    #[command(
+        after_help = "A page on 127.0.0.1, for who has the printed address only; it changes nothing.\n\
+        kubectl -n ringway exec POD -c agent -- ringway ui\n\
+        kubectl -n ringway port-forward POD 9473"
+    )]
+    Ui(ui::Ui),
     /// Give a network namespace an interface in the pod network
     Attach(Attach),
     /// Remove a pod's interface; succeeds if there is none
@@ -137,6 +146,14 @@ enum Verb {
     /// Install the CNI plugin and its configuration where container runtimes look
     #[command(after_help = "Files are replaced by rename. They stay until `ringway uninstall`.")]
     InstallCni(InstallCni),
+    /// Show or change what the agent logs, while it runs
+    #[command(
+        after_help = "It goes before RUST_LOG and log.level of the configuration, which are in force again\n\
+        with `ringway log usual`, after DURATION, and when the agent is started again.\n\
+        ringway log debug --for 10m\n\
+        ringway log info,ringway_control=debug"
+    )]
+    Log(log::LogLevel),
     /// Pause or resume restoring what others change in the node's kernel
     Reconcile {
         /// What to do
@@ -568,6 +585,8 @@ fn remote(client: &Client, verb: &Verb) -> Result<(), Failure> {
             };
             client.post("/v1/detach", &body, d.json.json, show::detached)
         }
+        Verb::Ui(wanted) => ui::run(client, wanted),
+        Verb::Log(wanted) => log::run(client, wanted),
         Verb::Reconcile { verb } => reconcile::run(client, verb),
         Verb::Health { probe } => health::probe(client, *probe),
         Verb::GiveBack {

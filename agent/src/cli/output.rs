@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use super::Failure;
-use crate::log;
+use tracing::Level;
 
 /// Longest the end of a process waits for the reader of its log.
 const LOG_LIMIT: Duration = Duration::from_secs(1);
@@ -42,9 +42,9 @@ pub(super) fn print_styled(text: &clap::builder::StyledStr) -> Result<(), Failur
 
 /// Writes to stderr: behind the log, where there is one.
 pub(super) fn complain(text: &str) {
-    match log::installed() {
+    match ringway_log::installed() {
         Some(log) => {
-            log.line(format!("{text}\n").into_bytes());
+            log.say(Level::ERROR, text);
             log.flush(LOG_LIMIT);
         }
         None => {
@@ -55,7 +55,5 @@ pub(super) fn complain(text: &str) {
 
 /// Waits for the log to be written, but not for ever.
 pub(super) fn finish_log() {
-    if let Some(log) = log::installed() {
-        log.flush(LOG_LIMIT);
-    }
+    ringway_log::finish(LOG_LIMIT);
 }

@@ -1,5 +1,7 @@
 //! Numbers for people: three figures and a unit.
 
+use std::time::Duration;
+
 /// Values separated by a space.
 pub(super) fn join<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
     let all: Vec<String> = values.into_iter().map(|v| v.to_string()).collect();
@@ -58,6 +60,31 @@ pub(super) fn per_second(rate: f64) -> String {
     }
 }
 
+/// `1h30m`: numbers, each with its unit.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a duration such as 90s, 10m, 2h or 1h30m");
+    let (mut total, mut number) = (0u64, String::new());
+    for c in text.chars() {
+        let unit = match c {
+            '0'..='9' => {
+                number.push(c);
+                continue;
+            }
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            _ => return Err(wrong()),
+        };
+        let part: u64 = std::mem::take(&mut number).parse().map_err(|_| wrong())?;
+        let part = part.checked_mul(unit).ok_or_else(wrong)?;
+        total = total.checked_add(part).ok_or_else(wrong)?;
+    }
+    if total == 0 || !number.is_empty() {
+        return Err(wrong());
+    }
+    Ok(Duration::from_secs(total))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +128,27 @@ mod tests {
         assert_eq!(duration(61), "1 min 1 s");
         assert_eq!(duration(3_660), "1 h 1 min");
         assert_eq!(duration(90_000), "1 d 1 h");
+    }
+
+    #[test]
+    fn durations_have_units() {
+        let seconds = |text| parse_duration(text).map(|d| d.as_secs());
+        for (text, expected) in [("90s", 90), ("10m", 600), ("24h", 86_400), ("1h30m", 5400)] {
+            assert_eq!(seconds(text), Ok(expected));
+        }
+        for text in [
+            "",
+            "10",
+            "m",
+            "0s",
+            "1.5h",
+            "-1m",
+            "1d",
+            "10m5",
+            "99999999999999999999s",
+        ] {
+            let error = seconds(text).unwrap_err();
+            assert!(error.contains("1h30m"), "{error}");
+        }
     }
 }

@@ -37,6 +37,7 @@ fn served(control: impl Fn(Request) + Send + 'static) -> Served {
     let reloads = follow(file, String::new(), Said::default(), requests.clone()).unwrap();
     let (give_back, _) = mpsc::channel(1);
     let asked = Asked {
+        whereabouts: None,
         scrapes: Scrapes::new(requests.clone(), Arc::default(), 64),
         requests,
         reloads,
