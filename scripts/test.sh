@@ -46,6 +46,8 @@ else
     export RINGWAY_DEBS
     # The same for the source that reads it; the others do not need it.
     scripts/unpack.sh etcd-server >/dev/null || true
+    # A browser for the page of `ringway ui`.
+    scripts/unpack.sh --whole chromium-headless-shell >/dev/null || true
     # And for what scrapes an agent.
     scripts/unpack.sh prometheus >/dev/null || true
     # What the DaemonSet runs.

@@ -29,6 +29,7 @@ mod neighbours;
 mod node_port;
 mod outer;
 mod outside;
+mod page;
 mod path_mtu;
 mod priority;
 mod reconcile;
