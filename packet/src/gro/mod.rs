@@ -170,7 +170,8 @@ impl Coalescer {
     /// without padding; `verified`: its L4 checksum is known to be right.
     ///
     /// UDP is for callers who can deliver UDP superframes.
-    #[inline]
+    // Left to the compiler it is a call or not, by what else is in the crate: 38 instructions a packet.
+    #[inline(always)]
     pub fn offer(
         &mut self,
         id: u32,
