@@ -7,8 +7,10 @@
 //!        192.168.77.1                                 192.168.77.2
 //! ```
 //! One row for each rule of the Kubernetes network model, then throughput beside the kernel's own
-//! bridge and VXLAN, measured in turns in the same run, then what each agent dropped.
+//! bridge and VXLAN, measured in turns in the same run, then what each agent dropped; at the end a packet traced,
+//! a drop explained, and the address of the page.
 
+mod explain;
 mod model;
 mod speed;
 
@@ -108,6 +110,16 @@ pub fn run(args: &Args) -> Result<bool, DemoError> {
         });
     }
     println!("{}", table.render(colour));
+    progress.step("a packet traced, a drop explained, the page");
+    let explained = explain::explain(&mut topology, &pods);
+    progress.clear();
+    match &explained {
+        Ok(explained) => println!("{}", explained.render(colour)),
+        Err(error) => {
+            good = false;
+            println!("  {}\n", paint(&format!("FAIL {error}"), Mark::Bad, colour));
+        }
+    }
     where_next(&mut topology, args.hold)?;
     let (verdict, mark) = match good {
         true => ("every row is as it should be", Mark::Good),
@@ -126,6 +138,7 @@ pub fn run(args: &Args) -> Result<bool, DemoError> {
         }
     }
     progress.step("taking everything down");
+    drop(explained);
     drop(topology);
     Ok(good)
 }

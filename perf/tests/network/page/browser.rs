@@ -8,7 +8,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use nix::sys::stat::Mode;
-use ringway_perf::lab::Netns;
 use serde_json::{Value, json};
 
 use crate::common::LIMIT;
@@ -44,8 +43,8 @@ pub(super) struct Browser {
 }
 
 impl Browser {
-    /// Starts it in a network namespace.
-    pub(super) fn start(unpacked: &Path, ns: &Netns) -> Browser {
+    /// Starts it.
+    pub(super) fn start(unpacked: &Path) -> Browser {
         let folder = tempfile::tempdir().unwrap();
         let [to, from] = ["to", "from"].map(|name| {
             let path = folder.path().join(name);
@@ -81,7 +80,7 @@ impl Browser {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(folder.path().join("stderr")).unwrap());
-        let child = ns.run(|| command.spawn()).unwrap().unwrap();
+        let child = command.spawn().unwrap();
         // Each end waits for the other: in the order of the shell.
         let to = OpenOptions::new().write(true).open(&to).unwrap();
         let from = BufReader::new(File::open(&from).unwrap());

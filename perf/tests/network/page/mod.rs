@@ -2,53 +2,14 @@
 
 mod browser;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use browser::Browser;
-use ringway_perf::lab::{Family, Mode, Node, RingwayOptions, Topology};
+use ringway_perf::lab::{Family, Mode, Page, RingwayOptions, Topology};
 use ringway_perf::traffic::ping;
 
 use crate::common::LIMIT;
 use crate::harness::{eventually, network_test, skipped};
-
-/// A running `ringway ui`.
-struct Page {
-    child: Child,
-    url: String,
-}
-
-impl Page {
-    fn start(node: &mut Node) -> Page {
-        let agent = node.agent().unwrap();
-        let mut command = Command::new(agent.binary());
-        command
-            .arg("--socket")
-            .arg(agent.socket())
-            .args(["ui", "--port", "0"]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = node.ns.run(|| command.spawn()).unwrap().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap());
-        let mut url = String::new();
-        lines.read_line(&mut url).unwrap();
-        // While this is open it serves.
-        child.stdout = Some(lines.into_inner());
-        let url = url.trim().to_owned();
-        assert!(
-            url.starts_with("http://127.0.0.1:") && url.contains("/#"),
-            "{url}"
-        );
-        Page { child, url }
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Text of the cell of a column in the row that begins so, or null.
 fn cell(table: &str, row: &str, column: &str) -> String {
@@ -68,11 +29,12 @@ fn the_page_shows_the_node_live_in_a_browser() {
         let mut topology = Topology::ringway(Mode::Cloud, &RingwayOptions::default()).unwrap();
         let [p1, _, p3] = topology.add_three_pods().unwrap();
         let node = &mut topology.n1;
-        let mut page = Page::start(node);
-        let mut browser = Browser::start(&unpacked, &node.ns);
+        let agent = node.agent().unwrap();
+        let mut page = Page::start(agent).unwrap();
+        let mut browser = Browser::start(&unpacked);
 
         // Loads.
-        browser.open(&page.url);
+        browser.open(page.url());
         browser.wait_for("document.title === 'node1 · ringway'");
         assert_eq!(
             browser.value("document.getElementById('trouble').hidden"),
@@ -176,7 +138,7 @@ fn the_page_shows_the_node_live_in_a_browser() {
         }
 
         // No token: the page and nothing in it.
-        let stranger = page.url.split('#').next().unwrap().to_owned();
+        let stranger = page.url().split('#').next().unwrap().to_owned();
         browser.open("about:blank");
         browser.open(&stranger);
         browser.wait_for(
@@ -189,7 +151,7 @@ fn the_page_shows_the_node_live_in_a_browser() {
 
         // The agent goes, and is back.
         browser.open("about:blank");
-        browser.open(&page.url);
+        browser.open(page.url());
         browser.wait_for("document.title === 'node1 · ringway'");
         let agent = node.agent().unwrap();
         assert!(agent.stop());
@@ -203,10 +165,8 @@ fn the_page_shows_the_node_live_in_a_browser() {
         browser.wait_for("document.getElementById('trouble').hidden");
 
         // It ends with who reads what it prints.
-        drop(page.child.stdout.take());
-        eventually("the page ends", LIMIT, || {
-            page.child.try_wait().unwrap().is_some()
-        });
-        assert!(page.child.wait().unwrap().success());
+        page.stop_reading();
+        eventually("the page ends", LIMIT, || page.ended().is_some());
+        assert!(page.ended().unwrap().success());
     });
 }
