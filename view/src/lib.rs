@@ -1,13 +1,15 @@
-//! The shapes of the answers. Field names carry their units and are in snake_case; the command line
-//! reads the same types, so nothing it prints can differ from the API. What the plugin and the agent say
-//! to each other below `/v1/cni` is CNI's, and spelled as CNI does.
+//! The shapes of the answers, and how people read them. Field names carry their units and are in snake_case;
+//! the command line reads the same types, so nothing it prints can differ from the API. What the plugin and the
+//! agent say to each other below `/v1/cni` is CNI's, and spelled as CNI does.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+pub mod columns;
 mod drops;
 pub mod rates;
+pub mod units;
 
 use ringway_cni::api::{Bandwidth, PortMapping};
 use ringway_worker::BufferStats;

@@ -7,11 +7,12 @@ use ringway_cluster::Cluster;
 use ringway_kernel::netlink::{Netlink, NetlinkError, RouteTo};
 
 use super::client::Client;
-use super::{Failure, output, show, units};
+use super::{Failure, output, show};
 use ringway_config::{Config, ConfigError, Problem};
 use ringway_control::processors;
 use ringway_control::underlay::Underlay;
 use ringway_control::view::Status;
+use ringway_control::view::units;
 
 /// Warnings that are printed; a route that is missing concerns a thousand peers alike.
 const PRINTED: usize = 8;

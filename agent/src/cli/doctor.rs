@@ -18,10 +18,11 @@ use ringway_doctor::{Absent, Asked, Asking, Observed, Pair, Report, Severity, bu
 use serde_json::json;
 
 use super::client::{Client, ClientError};
-use super::columns::Fields;
+use super::width::width;
 use super::{Failure, output};
 use crate::install;
 use crate::trace::answer::Answer;
+use ringway_control::view::columns::Fields;
 
 /// Columns of the labels of a finding.
 const LABEL: usize = 9;
@@ -173,7 +174,7 @@ fn trace(
 }
 
 fn show(report: &Report) -> String {
-    let mut out = Fields::new(LABEL);
+    let mut out = Fields::new(width(), LABEL);
     for (n, finding) in report.findings.iter().enumerate() {
         if n > 0 {
             out.line("");

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Failure;
 use super::client::Client;
-use super::units::{amount, duration, parse_duration};
 use ringway_control::view::LogStatus;
+use ringway_control::view::units::{amount, duration, parse_duration};
 
 /// The word for what is logged when nobody asks for more.
 const USUAL: &str = "usual";

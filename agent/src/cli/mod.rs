@@ -4,7 +4,6 @@ mod agent;
 mod capture;
 mod check;
 mod client;
-mod columns;
 mod doctor;
 mod drops;
 mod health;
@@ -19,7 +18,7 @@ mod signals;
 mod takeover;
 mod trace;
 mod ui;
-mod units;
+mod width;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,6 +32,7 @@ use crate::{install, metrics, sources};
 use client::{Client, ClientError};
 use ringway_config::{Config, KEYS, When};
 use ringway_control::view;
+use width::width;
 
 /// A userspace packet switch that is the pod network of a node.
 #[derive(Parser)]
@@ -338,7 +338,7 @@ fn found(findings: usize) -> String {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let matches = command().term_width(columns::width()).try_get_matches();
+    let matches = command().term_width(width()).try_get_matches();
     let outcome = match matches.and_then(|m| Arguments::from_arg_matches(&m)) {
         Ok(arguments) => run(&arguments),
         // Help and version are asked for; anything else is a mistake, for which 2 is usual.
@@ -436,7 +436,7 @@ fn configuration(arguments: &Arguments, verb: &ConfigVerb) -> Result<(), Failure
             }
         }
         ConfigVerb::Keys => {
-            let mut rows = columns::Rows::new(&["KEY", "CHANGES", "MEANING"]);
+            let mut rows = view::columns::Rows::new(width(), &["KEY", "CHANGES", "MEANING"]);
             for key in KEYS {
                 let when = match key.when {
                     When::Live => "live",

@@ -6,8 +6,8 @@ use clap::Subcommand;
 
 use super::Failure;
 use super::client::Client;
-use super::units::{duration, parse_duration};
 use ringway_control::view::Paused;
+use ringway_control::view::units::{duration, parse_duration};
 
 /// What to do about what others change in the node's kernel.
 #[derive(Subcommand)]

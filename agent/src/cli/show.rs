@@ -1,8 +1,9 @@
 //! Answers for people: aligned columns, units, nothing that is zero by nature.
 
-use super::columns::{Fields, Rows};
-use super::units::{amount, bytes, duration, join};
+use super::width::width;
 use ringway_cluster::source::State;
+use ringway_control::view::columns::{Fields, Rows};
+use ringway_control::view::units::{amount, bytes, duration, join};
 use ringway_control::view::{
     Buffers, Condition, ConfigStatus, Detached, GivenBack, LeftPod, MacRow, MadeAnew, NeighbourRow,
     NotServed, PathRow, PeerHealth, PeerRow, PeerState, Pod, Reloaded, RingStatus, RouteRow,
@@ -109,7 +110,7 @@ fn config_line(c: &ConfigStatus) -> String {
 }
 
 pub(super) fn status(s: &Status) -> String {
-    let mut out = Fields::new(LABEL);
+    let mut out = Fields::new(width(), LABEL);
     let up = duration(s.uptime_s);
     out.push(
         "node",
@@ -225,7 +226,7 @@ pub(super) fn status(s: &Status) -> String {
         }
     }
     let t = &s.totals;
-    let mut rows = Rows::new(&["", "FRAMES", "PACKETS"]);
+    let mut rows = Rows::new(width(), &["", "FRAMES", "PACKETS"]);
     for (name, count) in [
         ("received", t.received),
         ("delivered", t.delivered),
@@ -325,17 +326,20 @@ pub(super) fn pods(pods: &Vec<Pod>) -> String {
     if pods.is_empty() {
         return "no pods; `ringway attach --help` tells how to add one\n".into();
     }
-    let mut rows = Rows::new(&[
-        "POD",
-        "PORT",
-        "ADDRESSES",
-        "MAC",
-        "MTU",
-        "SENT",
-        "RECEIVED",
-        "DROPPED",
-        "NETNS",
-    ]);
+    let mut rows = Rows::new(
+        width(),
+        &[
+            "POD",
+            "PORT",
+            "ADDRESSES",
+            "MAC",
+            "MTU",
+            "SENT",
+            "RECEIVED",
+            "DROPPED",
+            "NETNS",
+        ],
+    );
     for pod in pods {
         let dropped: u64 = pod.drops.iter().map(|d| d.count).sum();
         rows.push([
@@ -383,14 +387,14 @@ pub(super) fn detached(detached: &Detached) -> String {
 
 /// A line of text, or several.
 pub(super) fn sentence(text: &str) -> String {
-    let mut out = Fields::new(0);
+    let mut out = Fields::new(width(), 0);
     out.push("", text);
     out.finish()
 }
 
 #[allow(clippy::ptr_arg, reason = "the shape the API answers with")]
 pub(super) fn macs(table: &Vec<MacRow>) -> String {
-    let mut rows = Rows::new(&["MAC", "PORT", "NAME"]);
+    let mut rows = Rows::new(width(), &["MAC", "PORT", "NAME"]);
     for r in table {
         rows.push([r.mac.clone(), r.port.to_string(), r.name.clone()]);
     }
@@ -399,7 +403,7 @@ pub(super) fn macs(table: &Vec<MacRow>) -> String {
 
 #[allow(clippy::ptr_arg, reason = "the shape the API answers with")]
 pub(super) fn routes(table: &Vec<RouteRow>) -> String {
-    let mut rows = Rows::new(&["DESTINATION", "TARGET", "NAME"]);
+    let mut rows = Rows::new(width(), &["DESTINATION", "TARGET", "NAME"]);
     for r in table {
         rows.push([r.prefix.clone(), r.target.clone(), r.name.clone()]);
     }
@@ -408,15 +412,18 @@ pub(super) fn routes(table: &Vec<RouteRow>) -> String {
 
 #[allow(clippy::ptr_arg, reason = "the shape the API answers with")]
 pub(super) fn peers(table: &Vec<PeerRow>) -> String {
-    let mut rows = Rows::new(&[
-        "PEER",
-        "NAME",
-        "ADDRESSES",
-        "POD NETWORKS",
-        "SENT",
-        "RECEIVED",
-        "PROBES",
-    ]);
+    let mut rows = Rows::new(
+        width(),
+        &[
+            "PEER",
+            "NAME",
+            "ADDRESSES",
+            "POD NETWORKS",
+            "SENT",
+            "RECEIVED",
+            "PROBES",
+        ],
+    );
     for r in table {
         rows.push([
             r.peer.to_string(),
@@ -467,7 +474,7 @@ fn state_name(state: PeerState) -> &'static str {
 
 #[allow(clippy::ptr_arg, reason = "the shape the API answers with")]
 pub(super) fn neighbours(table: &Vec<NeighbourRow>) -> String {
-    let mut rows = Rows::new(&["ADDRESS", "MAC"]);
+    let mut rows = Rows::new(width(), &["ADDRESS", "MAC"]);
     for r in table {
         rows.push([r.ip.to_string(), r.mac.clone()]);
     }
@@ -476,17 +483,20 @@ pub(super) fn neighbours(table: &Vec<NeighbourRow>) -> String {
 
 #[allow(clippy::ptr_arg, reason = "the shape the API answers with")]
 pub(super) fn paths(table: &Vec<PathRow>) -> String {
-    let mut rows = Rows::new(&[
-        "PATH",
-        "PEER",
-        "CARRIES",
-        "ENCAPSULATION",
-        "FROM",
-        "TO",
-        "PORT",
-        "MTU",
-        "INNER MAC",
-    ]);
+    let mut rows = Rows::new(
+        width(),
+        &[
+            "PATH",
+            "PEER",
+            "CARRIES",
+            "ENCAPSULATION",
+            "FROM",
+            "TO",
+            "PORT",
+            "MTU",
+            "INNER MAC",
+        ],
+    );
     for r in table {
         rows.push([
             r.path.to_string(),

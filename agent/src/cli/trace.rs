@@ -17,11 +17,12 @@ use tokio::io::AsyncReadExt;
 
 use super::capture::{CaptureError, begin, filter_numbers};
 use super::client::Client;
-use super::columns::Fields;
 use super::signals::until_signal;
+use super::width::width;
 use super::{Failure, output};
 use crate::trace::answer::{Answer, Live, Trace as Traced};
 use crate::trace::hex;
+use ringway_control::view::columns::Fields;
 
 /// Columns of a step's name.
 const LABEL: usize = 12;
@@ -247,7 +248,7 @@ fn show(answer: &Answer) -> String {
 
 /// A frame's way.
 fn one(traced: &Traced) -> String {
-    let mut out = Fields::new(LABEL);
+    let mut out = Fields::new(width(), LABEL);
     out.push("packet", &traced.input);
     for step in &traced.steps {
         out.push(&format!("  {}", step.step), &step.says);

@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep_until};
 use super::client::{Client, ClientError};
 use super::signals::until_signal;
 use super::{Failure, output};
+use ringway_control::view::units;
 use ringway_requests::ApiError;
 use sink::{Ring, Sink};
 
@@ -276,7 +277,7 @@ impl<'a> Taken<'a> {
 
     fn state(&self) -> String {
         let lost: u64 = self.lost.iter().sum();
-        let (packets, bytes) = (self.packets, super::units::bytes(self.bytes));
+        let (packets, bytes) = (self.packets, units::bytes(self.bytes));
         let mut text = format!("{packets} packets, {bytes}");
         if lost > 0 {
             text.push_str(&format!(

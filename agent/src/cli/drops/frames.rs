@@ -2,15 +2,16 @@
 
 use ringway_control::view::LastDrop;
 
-use super::super::columns::Fields;
+use super::super::width::width;
 use crate::summary;
+use ringway_control::view::columns::Fields;
 
 /// Bytes of a line in hexadecimal.
 const BYTES: usize = 16;
 
 /// A line or two for each frame, the latest last.
 pub(super) fn text(frames: &[LastDrop], hex: bool) -> String {
-    let mut out = Fields::new(2);
+    let mut out = Fields::new(width(), 2);
     if frames.is_empty() {
         out.push(
             "",
@@ -41,7 +42,7 @@ pub(super) fn text(frames: &[LastDrop], hex: bool) -> String {
 
 /// What is not there, and where it is.
 fn note() -> String {
-    let mut out = Fields::new(0);
+    let mut out = Fields::new(width(), 0);
     out.push(
         "",
         "Kept: the last 4 frames of each reason, one a millisecond, 128 bytes of each as it came. \

@@ -18,9 +18,9 @@ use clap::ValueEnum;
 
 use super::client::Client;
 use super::signals::until_signal;
-use super::units::duration;
 use super::{Failure, output};
 use crate::{reasons, summary};
+use ringway_control::view::units::duration;
 use ringway_control::view::{Drops, rates};
 
 /// Between the two looks of a single answer.

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 
 use ringway_control::view::{Drop, DropAt, Drops, Explained, KernelLoss};
 
-use super::super::columns::{Fields, Rows};
-use super::super::units::{amount, duration, per_second};
+use super::super::width::width;
+use ringway_control::view::columns::{Fields, Rows};
+use ringway_control::view::units::{amount, duration, per_second};
 
 /// Columns of the labels in front of lines.
 const LABEL: usize = 10;
@@ -40,7 +41,7 @@ fn ago(ms: u64) -> String {
 
 /// Each reason with cause, remedy, and where it applied.
 pub(super) fn by_reason(drops: &Drops) -> String {
-    let mut out = Fields::new(LABEL);
+    let mut out = Fields::new(width(), LABEL);
     nothing(&mut out, drops);
     for drop in &drops.drops {
         let mut counts = Vec::new();
@@ -187,12 +188,12 @@ pub(super) fn by_place(drops: &Drops, kinds: &[&str]) -> String {
         order.push((Reverse(total), row.name, Reverse(row.packets), i));
     }
     order.sort_unstable();
-    let mut out = Fields::new(LABEL);
+    let mut out = Fields::new(width(), LABEL);
     nothing(&mut out, drops);
     let mut text = String::new();
     if !order.is_empty() {
         let head = if is_wanted("peer") { "PEER" } else { "POD" };
-        let mut rows = Rows::new(&[head, "WAY", "REASON", "PACKETS", "RATE"]);
+        let mut rows = Rows::new(width(), &[head, "WAY", "REASON", "PACKETS", "RATE"]);
         for (.., i) in order {
             let row = &all[i];
             rows.push([
@@ -252,11 +253,11 @@ pub(super) fn rows_by_reason(drops: &Drops) -> String {
         rates.then(b.1.cmp(&a.1))
     });
     if all.is_empty() {
-        let mut out = Fields::new(LABEL);
+        let mut out = Fields::new(width(), LABEL);
         nothing(&mut out, drops);
         return out.finish();
     }
-    let mut rows = Rows::new(&["REASON", "COUNT", "RATE", "MOSTLY"]);
+    let mut rows = Rows::new(width(), &["REASON", "COUNT", "RATE", "MOSTLY"]);
     for (rate, count, reason, at) in all {
         rows.push([
             reason.into(),
@@ -288,7 +289,7 @@ pub(super) fn at_most(text: &str, most: usize) -> String {
 
 /// What is known of a reason.
 pub(super) fn explained(known: &Explained) -> String {
-    let mut out = Fields::new(LABEL);
+    let mut out = Fields::new(width(), LABEL);
     for (label, text) in [
         ("reason", &known.reason),
         ("cause", &known.cause),

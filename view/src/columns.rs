@@ -1,39 +1,30 @@
-//! Text for a terminal: 80 columns wide unless it is wider, and nothing cut off.
+//! Text for people: as wide as a terminal, and nothing cut off.
 
 use std::fmt;
-use std::io;
 
-/// Width where nothing says another.
-const USUAL: usize = 80;
-/// Narrower ones cannot be served.
-const LEAST: usize = 40;
 /// Space between two columns, and before the lines that continue a row.
 const GAP: usize = 2;
 /// A last column narrower than this goes to a line of its own instead of being broken.
 const READABLE: usize = 24;
 
-/// Columns there are: the terminal's, else what `COLUMNS` says, else 80.
-pub(super) fn width() -> usize {
-    let terminal = terminal_size::terminal_size_of(io::stdout());
-    let terminal = terminal.map(|(width, _)| usize::from(width.0));
-    let given = || std::env::var("COLUMNS").ok()?.parse().ok();
-    terminal.or_else(given).unwrap_or(USUAL).max(LEAST)
-}
-
 /// Rows under a header. A row that is wider than the terminal goes on in further lines, as its header does;
 /// what is wider than a line is broken.
-pub(super) struct Rows<const N: usize> {
+pub struct Rows<const N: usize> {
     rows: Vec<[String; N]>,
+    width: usize,
 }
 
 impl<const N: usize> Rows<N> {
-    pub(super) fn new(header: &[&str; N]) -> Self {
+    /// With that header, for a terminal of so many columns.
+    pub fn new(width: usize, header: &[&str; N]) -> Self {
         Self {
             rows: vec![header.map(str::to_owned)],
+            width,
         }
     }
 
-    pub(super) fn push(&mut self, row: [String; N]) {
+    /// Adds a row: a cell for each column.
+    pub fn push(&mut self, row: [String; N]) {
         self.rows.push(row);
     }
 
@@ -102,32 +93,33 @@ impl<const N: usize> Rows<N> {
 
 impl<const N: usize> fmt::Display for Rows<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render(width()))
+        f.write_str(&self.render(self.width))
     }
 }
 
 /// Lines with a label in front; what does not fit goes on behind it.
-pub(super) struct Fields {
+pub struct Fields {
     text: String,
     label: usize,
     width: usize,
 }
 
 impl Fields {
-    /// With labels of that many columns.
-    pub(super) fn new(label: usize) -> Self {
+    /// With labels of that many columns, for a terminal of `width`.
+    pub fn new(width: usize, label: usize) -> Self {
         Self {
             text: String::new(),
             label,
-            width: width(),
+            width,
         }
     }
 
-    pub(super) fn push(&mut self, label: &str, text: &str) {
+    /// Adds a line; without a text behind its label the line is that label.
+    pub fn push(&mut self, label: &str, text: &str) {
         let mut rest = format!("{label:<width$}{text}", width = self.label);
         let mut indent = 0;
         loop {
-            let line = wrap(&rest, self.width - indent).remove(0);
+            let line = wrap(&rest, self.width.saturating_sub(indent)).remove(0);
             let spaces = " ".repeat(indent);
             self.text
                 .push_str(&format!("{spaces}{}\n", line.trim_end()));
@@ -141,7 +133,7 @@ impl Fields {
     }
 
     /// A line without a label; what does not fit goes on below.
-    pub(super) fn heading(&mut self, text: &str) {
+    pub fn heading(&mut self, text: &str) {
         let mut heading = Fields {
             text: String::new(),
             label: 0,
@@ -152,12 +144,13 @@ impl Fields {
     }
 
     /// A line as it is.
-    pub(super) fn line(&mut self, text: &str) {
+    pub fn line(&mut self, text: &str) {
         self.text.push_str(text);
         self.text.push('\n');
     }
 
-    pub(super) fn finish(self) -> String {
+    /// All lines.
+    pub fn finish(self) -> String {
         self.text
     }
 }
@@ -204,7 +197,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let mut rows = Rows::new(&["A", "B"]);
+        let mut rows = Rows::new(80, &["A", "B"]);
         rows.push(["long".into(), "é".into()]);
         rows.push(["x".into(), String::new()]);
         assert_eq!(rows.render(80), "A     B\nlong  é\nx\n");
@@ -212,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_row_that_is_too_wide_goes_on_below() {
-        let mut rows = Rows::new(&["NAME", "ADDRESS", "MAC"]);
+        let mut rows = Rows::new(80, &["NAME", "ADDRESS", "MAC"]);
         rows.push(["a".repeat(20), "b".repeat(30), "c".into()]);
         rows.push(["x".into(), "y".into(), String::new()]);
         let (a, b) = ("a".repeat(20), "b".repeat(30));
@@ -227,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_text_in_the_last_column_is_broken_at_spaces() {
-        let mut rows = Rows::new(&["KEY", "MEANING"]);
+        let mut rows = Rows::new(80, &["KEY", "MEANING"]);
         rows.push([
             "node.name".into(),
             "name of this node; default: hostname".into(),
@@ -254,10 +247,7 @@ mod tests {
 
     #[test]
     fn fields_go_on_behind_their_label() {
-        let mut fields = Fields {
-            width: 40,
-            ..Fields::new(10)
-        };
+        let mut fields = Fields::new(40, 10);
         fields.push(
             "underlay",
             "eth0 192.168.77.1 2001:db8:1234:5678::1, MTU 1500",

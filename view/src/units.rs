@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 /// Values separated by a space.
-pub(super) fn join<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
+pub fn join<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
     let all: Vec<String> = values.into_iter().map(|v| v.to_string()).collect();
     all.join(" ")
 }
 
 /// `1.23 M` and the like: three significant figures.
-pub(super) fn amount(n: u64) -> String {
+pub fn amount(n: u64) -> String {
     const UNITS: [&str; 5] = ["k", "M", "G", "T", "P"];
     if n < 10_000 {
         return n.to_string();
@@ -28,7 +28,8 @@ pub(super) fn amount(n: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
-pub(super) fn bytes(n: u64) -> String {
+/// `65.5 kB` and the like.
+pub fn bytes(n: u64) -> String {
     if n < 10_000 {
         format!("{n} B")
     } else {
@@ -36,7 +37,8 @@ pub(super) fn bytes(n: u64) -> String {
     }
 }
 
-pub(super) fn duration(seconds: u64) -> String {
+/// `1 h 1 min` and the like: its two largest units.
+pub fn duration(seconds: u64) -> String {
     let (d, h, m, s) = (
         seconds / 86_400,
         seconds / 3600 % 24,
@@ -52,7 +54,7 @@ pub(super) fn duration(seconds: u64) -> String {
 }
 
 /// So many a second.
-pub(super) fn per_second(rate: f64) -> String {
+pub fn per_second(rate: f64) -> String {
     match rate {
         rate if rate < 0.05 => "0/s".into(),
         rate if rate < 9.95 => format!("{rate:.1}/s"),
@@ -61,7 +63,7 @@ pub(super) fn per_second(rate: f64) -> String {
 }
 
 /// `1h30m`: numbers, each with its unit.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration such as 90s, 10m, 2h or 1h30m");
     let (mut total, mut number) = (0u64, String::new());
     for c in text.chars() {
