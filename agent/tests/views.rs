@@ -91,6 +91,7 @@ fn status() -> Status {
         cpu: Some(index),
         rounds: MANY,
         busy_rounds: MANY / 3,
+        busy_us: MANY,
         sleeps: MANY,
         buffers: Buffers {
             total: 16_384,

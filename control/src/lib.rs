@@ -526,6 +526,7 @@ impl Control {
             cpu: self.config.workers.cpus.get(worker.index()).copied(),
             rounds: load.rounds.load(Relaxed),
             busy_rounds: load.busy_rounds.load(Relaxed),
+            busy_us: load.busy_ns.get() / 1000,
             sleeps: load.sleeps.load(Relaxed),
             buffers: view::Buffers::of(worker.buffers()),
             sockets: view::SocketCounts::of(worker.buffers()),

@@ -414,6 +414,9 @@ pub struct WorkerStatus {
     pub rounds: u64,
     /// Rounds that brought frames.
     pub busy_rounds: u64,
+    /// Microseconds in those rounds: load, which processor time does not tell of a worker that polls.
+    #[serde(default)]
+    pub busy_us: u64,
     /// Times it slept.
     pub sleeps: u64,
     /// Its packet buffers; at most half a second old.
