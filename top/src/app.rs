@@ -119,6 +119,11 @@ impl App {
         self.model.failed(why, at);
     }
 
+    /// The agent is asked at that time.
+    pub fn asked(&mut self, at: Duration) {
+        self.model.asked(at);
+    }
+
     /// What is known.
     pub fn model(&self) -> &Model {
         &self.model

@@ -94,7 +94,7 @@ fn head(
     };
     let mut notice: Vec<Line<'static>> = Vec::new();
     notice.extend(summary::notice(app.model(), now).map(line));
-    let away = app.model().away().is_some();
+    let away = app.model().away(now).is_some();
     let room = height.saturating_sub(TABLE_LEAST + 1);
     // That the agent is away must be seen.
     let noticed = if away { 1 } else { room.min(1) };

@@ -12,6 +12,8 @@ use crate::Look;
 
 /// Shortest time that anything is divided by.
 const LEAST: f64 = 1e-3;
+/// Longest that an answer is waited for before it is said.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How much goes one way a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -74,6 +76,7 @@ pub struct Shown {
 pub struct Model {
     shown: Option<Shown>,
     away: Option<(String, Duration)>,
+    asked: Option<Duration>,
 }
 
 impl Model {
@@ -82,16 +85,25 @@ impl Model {
         self.shown.as_ref()
     }
 
-    /// Why the agent does not answer, and since when; none: it does.
-    pub fn away(&self) -> Option<(&str, Duration)> {
-        self.away
-            .as_ref()
-            .map(|(why, since)| (why.as_str(), *since))
+    /// Why the agent does not answer at that time, and since when; none: it does.
+    pub fn away(&self, now: Duration) -> Option<(&str, Duration)> {
+        if let Some((why, since)) = &self.away {
+            return Some((why, *since));
+        }
+        let late = self
+            .asked
+            .filter(|asked| now.saturating_sub(*asked) >= PATIENCE);
+        late.map(|asked| ("it was asked and is waited for", asked))
+    }
+
+    /// The agent is asked at that time.
+    pub fn asked(&mut self, at: Duration) {
+        self.asked = Some(at);
     }
 
     /// The agent answered at that time.
     pub fn answered(&mut self, mut look: Look, at: Duration) {
-        self.away = None;
+        (self.away, self.asked) = (None, None);
         let before = self.shown.take();
         if look.paths.is_none() {
             look.paths = before.as_ref().and_then(|shown| shown.look.paths.clone());
@@ -103,7 +115,7 @@ impl Model {
     /// The agent did not answer at that time.
     pub fn failed(&mut self, why: &str, at: Duration) {
         let since = self.away.as_ref().map_or(at, |(_, since)| *since);
-        self.away = Some((why.into(), since));
+        (self.away, self.asked) = (Some((why.into(), since)), None);
     }
 }
 

@@ -6,7 +6,10 @@ use crate::draw::nobody;
 use crate::model::{Model, Shown};
 use crate::rows;
 use crate::summary;
-use crate::table::{Screen, Sort, arrange};
+use crate::table::{GAP, Row, Screen, Sort, arrange};
+
+/// Columns that nobody goes without.
+const LEAST: usize = 4;
 
 /// The node, what needs attention, and all four tables; no line is longer than `width`, where that is 40 or more.
 /// Empty without a look.
@@ -23,17 +26,12 @@ pub fn plain(model: &Model, width: usize) -> String {
         out.heading("nothing needs attention");
     }
     attention.iter().for_each(|one| out.push("!", one));
-    let tables = [
-        table::<7>(Screen::Pods, shown, width),
-        table::<9>(Screen::Peers, shown, width),
-        table::<5>(Screen::Drops, shown, width),
-        table::<8>(Screen::Workers, shown, width),
-    ];
+    let tables = Screen::ALL.map(|screen| table(screen, shown, width));
     format!("{}\n{}", out.finish(), tables.join("\n"))
 }
 
-/// With the first `N` columns.
-fn table<const N: usize>(screen: Screen, shown: &Shown, width: usize) -> String {
+/// A row a line, with as many columns as there is room for. Where not even [`LEAST`] have it, rows go on below.
+fn table(screen: Screen, shown: &Shown, width: usize) -> String {
     let columns = rows::columns(screen);
     let mut all = rows::rows(screen, shown);
     if all.is_empty() {
@@ -45,10 +43,41 @@ fn table<const N: usize>(screen: Screen, shown: &Shown, width: usize) -> String 
     };
     arrange(&mut all, columns, sort, "");
     let title = |i: usize| columns.get(i).map_or("", |column| column.title);
-    let mut text = Rows::new(width, &std::array::from_fn::<_, N, _>(title));
-    for row in all {
-        let cell = |i: usize| row.cells.get(i).map_or("", |cell| &cell.text).to_owned();
-        text.push(std::array::from_fn(cell));
+    let cell = |row: &Row, i: usize| row.cells.get(i).map_or("", |cell| &cell.text).to_owned();
+    let length = |text: &str| text.chars().count();
+    let widest = |i: usize| {
+        let cells = all.iter().map(|row| length(&cell(row, i)));
+        cells.chain([length(title(i))]).max().unwrap_or(0)
+    };
+    let mut fit: Vec<usize> = Vec::new();
+    let mut used = 0;
+    for i in 0..columns.len() {
+        let wanted = widest(i);
+        used += wanted + if i == 0 { 0 } else { GAP };
+        if used > width {
+            break;
+        }
+        fit.push(wanted);
     }
-    text.to_string()
+    if fit.len() < LEAST {
+        let mut text = Rows::new(width, &std::array::from_fn::<_, LEAST, _>(title));
+        for row in &all {
+            text.push(std::array::from_fn(|i| cell(row, i)));
+        }
+        return text.to_string();
+    }
+    let line = |text: &dyn Fn(usize) -> String| {
+        let cells = fit.iter().enumerate().map(|(i, width)| {
+            let left = columns.get(i).is_some_and(|column| column.kind.from_left());
+            match left {
+                true => format!("{:<width$}", text(i)),
+                false => format!("{:>width$}", text(i)),
+            }
+        });
+        let cells: Vec<String> = cells.collect();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    let head = line(&|i| title(i).to_owned());
+    let body = all.iter().map(|row| line(&|i| cell(row, i)));
+    head + &body.collect::<String>()
 }

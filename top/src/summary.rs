@@ -191,7 +191,7 @@ pub(crate) fn condition(condition: &Condition) -> String {
 /// The line below: that the agent is away, else how much needs attention and the worst of it.
 pub(crate) fn notice(model: &Model, now: Duration) -> Option<Said> {
     let shown = model.shown();
-    if let Some((why, since)) = model.away() {
+    if let Some((why, since)) = model.away(now) {
         let away = duration(now.saturating_sub(since).as_secs());
         let why = clean(&why.replace('\n', " "));
         let old = shown.map_or_else(String::new, |shown| {

@@ -145,6 +145,7 @@ impl Live {
                     paths: app.wants_paths(),
                 };
                 self.asks.send(ask).map_err(|_| TopError::Asking)?;
+                app.asked(now - began);
                 asked = Some(now);
                 due = now + self.interval;
             }

@@ -154,12 +154,27 @@ fn an_agent_that_is_away_leaves_what_was_seen() {
     model.answered(node(10), seconds(10));
     model.failed("refused", seconds(11));
     model.failed("timed out", seconds(15));
-    assert_eq!(model.away(), Some(("timed out", seconds(11))));
+    assert_eq!(model.away(seconds(15)), Some(("timed out", seconds(11))));
     assert_eq!(model.shown().unwrap().at, seconds(10));
     // The same agent: what it did meanwhile, by the time that went by.
     model.answered(node(20), seconds(20));
-    assert_eq!(model.away(), None);
+    assert_eq!(model.away(seconds(60)), None);
     assert_eq!(model.shown().unwrap().pods[0].sent, flow(100.0));
+}
+
+#[test]
+fn an_answer_that_takes_long_is_said_to() {
+    let mut model = Model::default();
+    model.answered(node(10), seconds(10));
+    model.asked(seconds(11));
+    assert_eq!(model.away(seconds(12)), None);
+    let (why, since) = model.away(seconds(13)).unwrap();
+    assert_eq!(
+        (why, since),
+        ("it was asked and is waited for", seconds(11))
+    );
+    model.answered(node(14), seconds(14));
+    assert_eq!(model.away(seconds(100)), None);
 }
 
 #[test]
