@@ -16,6 +16,7 @@ mod reconcile;
 mod show;
 mod signals;
 mod takeover;
+mod top;
 mod trace;
 mod ui;
 mod width;
@@ -96,6 +97,15 @@ enum Verb {
         ringway drops --explain too_big"
     )]
     Drops(drops::DropsOptions),
+    /// Watch the node in a terminal: pods, peers, drops and workers, with rates
+    #[command(
+        after_help = "Keys: 1-4 or tab switch tables, s or an underlined letter sorts, / filters,\n\
+        enter shows all about a row, q ends, ? lists the rest. Without a terminal, with\n\
+        TERM=dumb and with --once: one interval as text. NO_COLOR leaves colours out.\n\
+        For programs: ringway status --json, pods --json, tables peers --json,\n\
+        drops --json."
+    )]
+    Top(top::Top),
     /// Capture packets at pods, peers, the underlay, and where they are dropped
     #[command(
         after_help = "Without points: everywhere. A packet is seen where it comes in, as it came, and\n\
@@ -319,6 +329,8 @@ enum Failure {
     Capture(#[from] capture::CaptureError),
     #[error("{0}")]
     Trace(#[from] trace::TraceError),
+    #[error("{0}")]
+    Top(#[from] ringway_top::TopError),
     #[error("{}", found(*.0))]
     Unwell(usize),
     #[error(
@@ -559,6 +571,7 @@ fn remote(client: &Client, verb: &Verb) -> Result<(), Failure> {
                 Table::Paths => client.print("/v1/tables/paths", json, show::paths),
             }
         }
+        Verb::Top(wanted) => top::run(client, wanted),
         Verb::Capture(wanted) => capture::run(client, wanted),
         Verb::Metrics { .. } => client.print_text("/metrics"),
         Verb::Trace(wanted) => trace::run(client, wanted),

@@ -7,7 +7,7 @@
 
 use std::io;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::Failure;
@@ -62,6 +62,36 @@ pub(super) fn until_signal(work: impl Future<Output = Result<(), Failure>>) -> R
             _ = terminate.recv() => Ok(()),
         }
     })
+}
+
+/// Signals that end a program which has a terminal: SIGINT, SIGTERM, SIGQUIT, and SIGHUP when the terminal goes
+/// away.
+pub(super) struct Ends([Signal; 4]);
+
+impl Ends {
+    /// Catches them from now on; within a runtime.
+    ///
+    /// # Errors
+    /// The kernel refuses a handler.
+    pub(super) fn catch() -> io::Result<Self> {
+        Ok(Self([
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::quit())?,
+            signal(SignalKind::hangup())?,
+        ]))
+    }
+
+    /// Waits for the first of them.
+    pub(super) async fn wait(self) {
+        let [mut interrupt, mut terminate, mut quit, mut hangup] = self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = quit.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
 }
 
 /// `SIGHUP`, or the number of one without a name.
