@@ -3,10 +3,10 @@
 //! A rate is known where the same thing was there in the look before, in the same run of the agent, and counts
 //! no less than it did. Otherwise it is unknown: what began again has no rate yet, and never a huge one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use ringway_view::{Pod, Status, Traffic, WorkerStatus, rates};
+use ringway_view::{Drops, Pod, Status, Traffic, WorkerStatus, rates};
 
 use crate::Look;
 
@@ -156,6 +156,7 @@ impl Shown {
         if let Some(before) = before {
             let elapsed = Duration::from_secs_f64(seconds);
             rates::enter(&mut look.drops, &before.look.drops, elapsed);
+            forget_unread(&mut look.drops, &before.look.drops);
         }
         let drops = before.and_then(|shown| {
             let status = &shown.look.status;
@@ -168,6 +169,24 @@ impl Shown {
             drops,
             at,
             look,
+        }
+    }
+}
+
+/// A counter of the kernel that is missing in a look was zero then, unless something could not be read: then it is
+/// not known what it was.
+fn forget_unread(now: &mut Drops, before: &Drops) {
+    if before.unread.is_empty() {
+        return;
+    }
+    let known: HashSet<(&str, &str)> = before
+        .kernel
+        .iter()
+        .map(|loss| (loss.counter.as_str(), loss.at.as_str()))
+        .collect();
+    for loss in &mut now.kernel {
+        if !known.contains(&(loss.counter.as_str(), loss.at.as_str())) {
+            loss.rate = None;
         }
     }
 }

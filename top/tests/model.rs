@@ -213,3 +213,19 @@ fn a_loss_of_the_kernel_that_is_new_counts_from_nothing() {
     let shown = after([(node(10), 10), (now, 12)]);
     assert_eq!(shown.look.drops.kernel[2].rate, Some(3.0));
 }
+
+#[test]
+fn a_loss_of_the_kernel_that_could_not_be_read_before_has_no_rate() {
+    let mut first = node(10);
+    first.drops.kernel.remove(0);
+    first.drops.unread = vec!["pod default/web-1: no such namespace".into()];
+    let shown = after([(first, 10), (node(12), 12)]);
+    let rates: Vec<_> = shown
+        .look
+        .drops
+        .kernel
+        .iter()
+        .map(|loss| loss.rate)
+        .collect();
+    assert_eq!(rates, [None, Some(1.0)]);
+}
