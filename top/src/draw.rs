@@ -241,7 +241,7 @@ fn header(
         let space = " ".repeat(width - title.chars().count());
         let gap = if n == 0 { "" } else { "  " };
         spans.push(Span::raw(gap));
-        if !column.kind.from_left() {
+        if !column.kind.is_left() {
             spans.push(Span::raw(space.clone()));
         }
         // The letter that sorts by it is underlined.
@@ -256,7 +256,7 @@ fn header(
             };
             spans.push(Span::styled(c.to_string(), style));
         }
-        if column.kind.from_left() {
+        if column.kind.is_left() {
             spans.push(Span::raw(space));
         }
     }
@@ -274,7 +274,7 @@ fn cells(row: &Row, columns: &[Column], fitting: &[(usize, usize)]) -> String {
         }
         let cell = fit(&cell.text, *width);
         let space = " ".repeat(width - cell.chars().count());
-        match column.kind.from_left() {
+        match column.kind.is_left() {
             true => text.extend([cell, space]),
             false => text.extend([space, cell]),
         }

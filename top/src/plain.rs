@@ -68,7 +68,7 @@ fn table(screen: Screen, shown: &Shown, width: usize) -> String {
     }
     let line = |text: &dyn Fn(usize) -> String| {
         let cells = fit.iter().enumerate().map(|(i, width)| {
-            let left = columns.get(i).is_some_and(|column| column.kind.from_left());
+            let left = columns.get(i).is_some_and(|column| column.kind.is_left());
             match left {
                 true => format!("{:<width$}", text(i)),
                 false => format!("{:>width$}", text(i)),

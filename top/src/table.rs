@@ -81,7 +81,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub(crate) fn from_left(self) -> bool {
+    pub(crate) fn is_left(self) -> bool {
         self != Kind::Number
     }
 
@@ -233,11 +233,8 @@ pub(crate) fn fitting(columns: &[Column], width: usize, name: usize) -> Vec<(usi
     fit[0].1 += more;
     left -= more;
     add(&mut fit, &mut left);
-    let texts = |(i, _): &&mut (usize, usize)| {
-        columns
-            .get(*i)
-            .is_some_and(|column| column.kind.from_left())
-    };
+    let texts =
+        |(i, _): &&mut (usize, usize)| columns.get(*i).is_some_and(|column| column.kind.is_left());
     if let Some((_, width)) = fit.iter_mut().rfind(texts) {
         *width += left;
     }
