@@ -351,15 +351,47 @@ fn a_signal_and_ctrl_c_give_the_terminal_back_too() {
             "{signal}: {all:?}"
         );
     }
-    let (mut screen, before) = Screen::start(&words, &[("NO_COLOR", "1")]);
+    let (mut screen, before) = Screen::start(&words, &[]);
     screen.shows("[1 pods 0]");
     screen.press("\x03");
-    let (code, all) = screen.end(&before);
-    assert_eq!(code, Some(0));
-    assert!(
-        !all.contains("\x1b[31m") && !all.contains("\x1b[38;"),
-        "{all:?}"
-    );
+    assert_eq!(screen.end(&before).0, Some(0));
+}
+
+/// What is wrong is red, where colours are wanted.
+#[test]
+fn no_color_is_honoured() {
+    let agents = [agent(), agent()];
+    for (agent, wanted) in agents.into_iter().zip(["", "1"]) {
+        let socket = agent.files.socket();
+        let words = ["--socket", &socket, "top", "--interval", "0.2"];
+        let (mut screen, before) = Screen::start(&words, &[("NO_COLOR", wanted)]);
+        screen.shows("[1 pods 0]");
+        assert_eq!(agent.stop().code(), Some(0));
+        screen.shows("NO ANSWER for ");
+        screen.press("q");
+        let (_, all) = screen.end(&before);
+        let red = all.contains("\x1b[38;5;1;");
+        assert_eq!(red, wanted.is_empty(), "{all:?}");
+    }
+}
+
+/// One that hangs is away, too, and no key waits for it.
+#[test]
+fn an_agent_that_hangs_is_said_to() {
+    let agent = agent();
+    let socket = agent.files.socket();
+    let words = ["--socket", &socket, "top", "--interval", "0.2"];
+    let (mut screen, before) = Screen::start(&words, &[]);
+    screen.shows("[1 pods 0]");
+    let pid = Pid::from_raw(agent.pid() as i32);
+    kill(pid, Signal::SIGSTOP).unwrap();
+    screen.shows("it was asked and is waited for");
+    screen.press("2");
+    screen.shows("[2 peers 1]");
+    kill(pid, Signal::SIGCONT).unwrap();
+    screen.until("an answer", |text| !text.contains("NO ANSWER"));
+    screen.press("q");
+    assert_eq!(screen.end(&before).0, Some(0));
 }
 
 #[test]
@@ -386,7 +418,11 @@ fn the_view_outlives_the_agent_and_goes_on_with_the_next() {
     let kept = std::mem::replace(&mut first.files, Files::new(|text| text));
     assert_eq!(first.stop().code(), Some(0));
     screen.shows("NO ANSWER for ");
-    screen.shows(", data of ");
+    // The reason is not cut off.
+    screen.until("why", |text| {
+        let told = text.lines().find(|line| line.starts_with("NO ANSWER for "));
+        told.is_some_and(|line| line.contains(", data of ") && line.contains(" (os error "))
+    });
     // Keys go on meanwhile.
     screen.press("4");
     screen.shows("[4 workers");

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use ringway_top::{Ask, Live, Look, Model, News, Palette, plain};
 
-use super::client::Client;
+use super::client::{Client, ClientError};
 use super::signals::Ends;
 use super::width::width;
 use super::{Failure, output};
@@ -132,8 +132,15 @@ fn ask(client: &Client, asked: &Receiver<Ask>, say: Sender<News>) {
     }
 }
 
+/// Short enough for a line of 80 columns behind an age: which socket it is, is known.
 fn in_a_line(why: &Failure) -> String {
-    why.to_string().replace("\n  to do: ", "; to do: ")
+    match why {
+        Failure::Client(ClientError::Connect { source, .. } | ClientError::Io { source, .. }) => {
+            source.to_string()
+        }
+        Failure::Client(ClientError::Refused(refused)) => refused.error.clone(),
+        other => other.to_string().replace("\n  to do: ", "; to do: "),
+    }
 }
 
 /// Says when they are caught, or why not, and when one came.
@@ -158,6 +165,7 @@ fn wait_for_signal(say: &Sender<News>, caught: &Sender<io::Result<()>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringway_requests::ApiError;
 
     #[test]
     fn an_interval_has_bounds() {
@@ -179,10 +187,10 @@ mod tests {
     fn a_failure_is_said_in_a_line() {
         let client = Client::new("/nonexistent/socket".into());
         let said = in_a_line(&look(&client, true).unwrap_err());
-        assert!(!said.contains('\n'), "{said}");
-        assert!(
-            said.contains("; to do: start it with `ringway agent`"),
-            "{said}"
-        );
+        assert_eq!(said, "No such file or directory (os error 2)");
+        let refused = ClientError::Refused(ApiError::new(503, "given back", "take it"));
+        assert_eq!(in_a_line(&refused.into()), "given back");
+        let other = anyhow::anyhow!("something\n  to do: nothing");
+        assert_eq!(in_a_line(&other.into()), "something; to do: nothing");
     }
 }
