@@ -71,15 +71,18 @@ function rates(now, before, seconds) {
     };
   }
   const peers = new Map((before ? before.peers : []).map((peer) => [peer.name, peer]));
-  const mtus = new Map();
-  for (const path of now.paths) mtus.set(path.peer, Math.min(path.mtu, mtus.get(path.peer) || path.mtu));
+  const paths = new Map();
+  for (const path of now.paths) paths.set(path.peer, [...(paths.get(path.peer) || []), path]);
   for (const peer of now.peers) {
     const was = peers.get(peer.name);
     peer.rate = {
       from: was ? rate(peer.from_peer.bytes, was.from_peer.bytes) : 0,
       to: was ? rate(peer.to_peer.bytes, was.to_peer.bytes) : 0,
     };
-    peer.mtu = mtus.get(peer.name);
+    // Of the path that is asked, as that is the one whose MTU was verified; else the smallest.
+    const ways = paths.get(peer.name) || [];
+    const asked = ways.filter((path) => peer.health && path.dst === peer.health.address);
+    peer.mtu = (asked.length ? asked : ways).reduce((least, path) => Math.min(least || path.mtu, path.mtu), undefined);
     peer.state = peer.health ? peer.health.state : "unknown";
   }
   const drops = new Map((before ? before.drops.drops : []).map((drop) => [drop.reason, drop.total]));
@@ -95,14 +98,16 @@ function rates(now, before, seconds) {
   };
 }
 
-// Part of the probes of the last minute that was not answered; none: nobody was asked.
+// Part of the probes of the last minute that was not answered; none: nobody was asked, or it answers none at all.
 function loss(peer) {
+  if (peer.state === "mute" || peer.state === "unknown") return undefined;
   const first = looks.find((look) => look.losses.has(peer.name));
   const health = peer.health;
   if (!health) return undefined;
   const [probes, lost] = first && first !== looks.at(-1) ? first.losses.get(peer.name) : [0, 0];
   const [asked, missed] = [grown(health.probes, probes), grown(health.lost, lost)];
-  if (asked > 0) return missed / asked;
+  // One is sent now and lost a second later.
+  if (asked > 0) return Math.min(1, missed / asked);
   return health.probes > 0 ? health.lost / health.probes : undefined;
 }
 const percent = (part) => (part === undefined ? "" : (part * 100).toFixed(part > 0 && part < 0.0995 ? 1 : 0) + " %");
@@ -199,7 +204,7 @@ function drawSummary(now) {
 
 function drawConditions(now) {
   const all = [
-    ...now.status.conditions.map((c) => [c.what, "is " + c.found + ", should be " + c.wanted + " (for " + time(c.since_s) + ")", c.why]),
+    ...now.status.conditions.map((c) => [c.what, "found: " + c.found + " · wanted: " + c.wanted + " · for " + time(c.since_s), c.why]),
     ...(now.status.not_served || []).map((p) => [p.pod + " is not served", p.why]),
     ...(now.status.sources || []).flatMap((s) =>
       [s.error, ...(s.problems || [])].filter(Boolean).map((text) => ["source " + s.name, text])),
@@ -227,7 +232,8 @@ function drawMap(now, shown) {
     const here = Math.min(peers.length - at, Math.max(1, Math.floor((2 * Math.PI * radius) / room)));
     for (let i = 0; i < here; i += 1) {
       const peer = peers[at + i];
-      const angle = (2 * Math.PI * i) / here - Math.PI / 2;
+      // The first to the right, where its text is beside the line.
+      const angle = (2 * Math.PI * i) / here;
       const [x, y] = [radius * 1.25 * Math.cos(angle), radius * Math.sin(angle)];
       const [kind, words] = stateOf(peer);
       const classes = ["peer", kind, peer.name === chosen && "chosen", shown.has(peer.name) || "other"];
@@ -240,8 +246,10 @@ function drawMap(now, shown) {
         peer.health && peer.health.verified_mtu ? "MTU " + peer.health.verified_mtu : ""].filter(Boolean).join(" · ") || words;
       group.append(shape("title", {}, peer.name + ": " + words + "\n" + figures));
       if (labelled || peer.name === chosen) {
-        group.append(shape("text", { x, y: y - 14 }, peer.name));
-        group.append(shape("text", { x, y: y + 22, class: "dim" }, figures));
+        // Away from the middle, where the line comes from.
+        const [name, below] = y < -1 ? [y - 27, y - 14] : [y + 22, y + 35];
+        group.append(shape("text", { x, y: name }, peer.name));
+        group.append(shape("text", { x, y: below, class: "dim" }, figures));
       }
       lines.push(group);
     }
@@ -250,8 +258,8 @@ function drawMap(now, shown) {
     radius += labelled ? 90 : 30;
   }
   const self = shape("g", { class: "self" });
-  self.append(shape("circle", { cx: 0, cy: 0, r: 14 }), shape("text", { x: 0, y: -20 }, now.status.node));
-  if (peers.length === 0) self.append(shape("text", { x: 0, y: 36, class: "dim" }, "no peers"));
+  self.append(shape("circle", { cx: 0, cy: 0, r: 14 }), shape("text", { x: 0, y: 30 }, now.status.node));
+  if (peers.length === 0) self.append(shape("text", { x: 0, y: 46, class: "dim" }, "no peers"));
   const [w, h] = [Math.max(320, outer * 1.25 + 90), Math.max(240, outer + 50)];
   map.setAttribute("viewBox", [-w, -h, 2 * w, 2 * h].join(" "));
   map.replaceChildren(...lines, self);

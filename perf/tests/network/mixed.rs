@@ -26,16 +26,16 @@ const SOON: Duration = Duration::from_secs(10);
 const LIMIT: Duration = Duration::from_millis(500);
 
 /// Nodes, pods, and the API server that they know each other by.
-struct Mixed {
+pub(crate) struct Mixed {
     fake: Arc<Mutex<Fake>>,
     flanneld: Vec<Flanneld>,
-    pods: BTreeMap<u8, Pod>,
-    cluster: Cluster,
+    pub(crate) pods: BTreeMap<u8, Pod>,
+    pub(crate) cluster: Cluster,
 }
 
 impl Mixed {
     /// Two Ringway nodes and two of Flannel's, a pod on each.
-    fn new() -> Mixed {
+    pub(crate) fn new() -> Mixed {
         let cluster = Cluster::new().unwrap();
         let at = SocketAddr::from((cluster.host_ip(), 6443));
         let fake = cluster.host().run(|| Fake::start_at(at)).unwrap();
@@ -63,7 +63,7 @@ impl Mixed {
         self.fake.lock().unwrap().put("nodes", node);
     }
 
-    fn add_ringway(&mut self, i: u8) {
+    pub(crate) fn add_ringway(&mut self, i: u8) {
         self.put(node(i));
         let kubeconfig = self
             .fake

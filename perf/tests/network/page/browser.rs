@@ -146,7 +146,10 @@ impl Browser {
     #[track_caller]
     pub(super) fn wait_for(&mut self, expression: &str) {
         let end = Instant::now() + LIMIT;
-        while self.value(expression) != true {
+        // While a page loads there is nothing in it.
+        let tried =
+            format!("(() => {{ try {{ return {expression} }} catch {{ return false }} }})()");
+        while self.value(&tried) != true {
             if Instant::now() > end {
                 let text = self.value("document.body.innerText");
                 panic!(

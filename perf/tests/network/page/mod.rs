@@ -10,6 +10,7 @@ use ringway_perf::traffic::ping;
 
 use crate::common::LIMIT;
 use crate::harness::{eventually, network_test, skipped};
+use crate::mixed::Mixed;
 
 /// Text of the cell of a column in the row that begins so, or null.
 fn cell(table: &str, row: &str, column: &str) -> String {
@@ -62,8 +63,11 @@ fn the_page_shows_the_node_live_in_a_browser() {
         ));
         browser
             .wait_for("document.querySelectorAll('#map .peer.good[data-peer=node2]').length === 1");
-        let before = browser.value(&cell("peers", "node2", "mtu"));
-        assert!(before.as_str().unwrap().starts_with("1450"), "{before}");
+        // What is in use, and what has been seen to pass.
+        browser.wait_for(&format!(
+            "{} === '1450, 1450'",
+            cell("peers", "node2", "mtu")
+        ));
         let rate = format!(
             "/[1-9].* [kM]bit\\/s/.test({})",
             cell("pods", &p1.name(), "from")
@@ -133,9 +137,6 @@ fn the_page_shows_the_node_live_in_a_browser() {
         // A peer in detail.
         browser.value("document.querySelector('#map [data-peer=node2]').dispatchEvent(new MouseEvent('click', {bubbles: true}))");
         browser.wait_for("/MTU verified/.test(document.getElementById('detail').textContent)");
-        if let Some(file) = std::env::var_os("RINGWAY_SCREENSHOT") {
-            std::fs::write(file, browser.screenshot()).unwrap();
-        }
 
         // No token: the page and nothing in it.
         let stranger = page.url().split('#').next().unwrap().to_owned();
@@ -168,5 +169,59 @@ fn the_page_shows_the_node_live_in_a_browser() {
         page.stop_reading();
         eventually("the page ends", LIMIT, || page.ended().is_some());
         assert!(page.ended().unwrap().success());
+    });
+}
+
+#[test]
+fn the_map_tells_peers_that_answer_from_those_that_do_not() {
+    let name = "the_map_tells_peers_that_answer_from_those_that_do_not";
+    network_test(name, Duration::from_secs(120), || {
+        let Some(unpacked) = browser::unpacked() else {
+            return skipped(name, "no chromium");
+        };
+        // Nodes 1, 2, 5, 6 are Ringway's, 3 and 4 Flannel's.
+        let mut mixed = Mixed::new();
+        mixed.add_ringway(5);
+        mixed.add_ringway(6);
+        let pods: Vec<_> = mixed.pods.values().cloned().collect();
+        let agent = mixed.cluster.node(1).unwrap().agent().unwrap();
+        let page = Page::start(agent).unwrap();
+        let mut browser = Browser::start(&unpacked);
+        browser.open(page.url());
+        let state =
+            |peer: &str, state: &str| format!("{} === '{state}'", cell("peers", peer, "state"));
+        for peer in ["node2", "node5", "node6"] {
+            browser.wait_for(&state(peer, "reached"));
+        }
+        assert!(mixed.cluster.node(6).unwrap().agent().unwrap().stop());
+        // In use it is found dead within ten seconds; the others go on.
+        eventually(
+            "node 6 is said to be silent",
+            Duration::from_secs(20),
+            || {
+                for to in &pods[1..] {
+                    let _ = ping(&pods[0].ns, to.ip(Family::V4), 2, 1200, LIMIT / 20);
+                }
+                browser.value(&state("node6", "silent")) == true
+            },
+        );
+        for peer in ["node3", "node4"] {
+            browser.wait_for(&state(peer, "answers no probes"));
+        }
+        for (peer, kind) in [("node2", "good"), ("node3", "mute"), ("node6", "bad")] {
+            browser.wait_for(&format!(
+                "document.querySelectorAll('#map .peer.{kind}[data-peer={peer}]').length === 1"
+            ));
+        }
+        // The worst stands first, and is a condition.
+        let first = browser.value("document.querySelector('#peers td').textContent");
+        assert_eq!(first, "node6");
+        browser.wait_for("/node6/.test(document.getElementById('conditions').textContent)");
+        browser.value(
+            "document.querySelector('#map [data-peer=node2]').dispatchEvent(new MouseEvent('click', {bubbles: true}))",
+        );
+        if let Some(file) = std::env::var_os("RINGWAY_SCREENSHOT") {
+            std::fs::write(file, browser.screenshot()).unwrap();
+        }
     });
 }
