@@ -6,6 +6,7 @@
 //! value, and what to write instead. What only the machine can answer, such as
 //! whether the underlay interface is up, the control plane asks.
 
+mod agents;
 mod contents;
 mod error;
 pub mod ipam;
@@ -31,6 +32,7 @@ use ringway_tables::Cidr;
 use serde::{Deserialize, Serialize};
 
 use crate::ipam::Range;
+pub use agents::Agents;
 pub use error::{ConfigError, Problem};
 pub use live::{Difference, differences, in_force};
 pub use metrics::{Listen, Metrics, NODE_IP};
@@ -81,6 +83,8 @@ pub struct Config {
     pub egress: Egress,
     /// Who can read the metrics.
     pub metrics: Metrics,
+    /// What agents ask each other, if they do.
+    pub agents: Option<Agents>,
     /// What is logged, and how.
     pub log: Log,
     /// Other nodes.

@@ -48,6 +48,7 @@ pub fn in_force(running: &Config, new: &Config) -> Config {
         cni: running.cni.clone(),
         egress: new.egress.clone(),
         metrics: running.metrics.clone(),
+        agents: running.agents.clone(),
         log: Log {
             level: new.log.level.clone(),
             ..running.log
@@ -144,6 +145,7 @@ fn values(config: &Config) -> BTreeMap<String, String> {
         cni: config.cni.clone(),
         egress: config.egress.clone(),
         metrics: config.metrics.clone(),
+        agents: config.agents.clone(),
         log: config.log.clone(),
         peers: Vec::new(),
         kubernetes: config.kubernetes.clone(),

@@ -41,6 +41,11 @@ impl Listen {
         (port != 0).then_some(Listen { ip, port })
     }
 
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where that is, for a process that has this in [`NODE_IP`].
     pub fn address(&self, node_ip: Option<&str>) -> SocketAddr {
         let node_ip = || node_ip.and_then(|text| text.parse().ok());
@@ -58,14 +63,18 @@ impl fmt::Display for Listen {
     }
 }
 
+/// Address and port of a key; empty: none.
+pub(super) fn listen(key: &str, text: &str) -> Located<Option<Listen>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let value = text.to_owned();
+    let wrong = || (key.to_owned(), Problem::BadListen { value });
+    Listen::parse(text).map(Some).ok_or_else(wrong)
+}
+
 pub(super) fn metrics(raw: raw::Metrics) -> Located<Metrics> {
-    let listen = match raw.listen.as_str() {
-        "" => None,
-        text => Some(Listen::parse(text).ok_or_else(|| {
-            let value = text.to_owned();
-            ("metrics.listen".to_owned(), Problem::BadListen { value })
-        })?),
-    };
+    let listen = listen("metrics.listen", &raw.listen)?;
     let file = |key: &str, text: Option<String>| {
         let text = text.filter(|text| !text.is_empty());
         text.map(|text| absolute(key, &text)).transpose()

@@ -23,6 +23,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub metrics: Metrics,
     #[serde(default)]
+    pub agents: Agents,
+    #[serde(default)]
     pub log: Log,
     #[serde(default)]
     pub peers: Vec<Peer>,
@@ -168,6 +170,15 @@ impl Default for Metrics {
             key_file: None,
         }
     }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Agents {
+    pub listen: String,
+    pub cert_file: Option<String>,
+    pub key_file: Option<String>,
+    pub ca_file: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

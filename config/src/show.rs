@@ -180,6 +180,19 @@ pub const KEYS: &[KeyDoc] = &[
         "certificate of metrics.listen, which speaks HTTPS then; read again each minute",
     ),
     key("metrics.key_file", "its key"),
+    key(
+        "agents.listen",
+        "ADDRESS:PORT where other nodes' agents ask what becomes of a packet of theirs, as `ringway trace` has them do; auto:PORT: at $NODE_IP; empty: nowhere",
+    ),
+    key(
+        "agents.cert_file",
+        "certificate of this node for both ends of that (TLS), by node.name; read again each minute",
+    ),
+    key("agents.key_file", "its key"),
+    key(
+        "agents.ca_file",
+        "certificates of who signs those of the nodes, and of nobody else",
+    ),
     live(
         "log.level",
         "error | warn | info | debug | trace, also for parts: info,ringway_control=debug; RUST_LOG and `ringway log` go before it",
@@ -334,6 +347,19 @@ pub fn show(config: &Config) -> String {
             ("peers", m.peers.to_string()),
             ("cert_file", path(m.identity.as_ref().map(|(cert, _)| cert))),
             ("key_file", path(m.identity.as_ref().map(|(_, key)| key))),
+        ],
+    );
+    let a = config.agents.as_ref();
+    let listen = a.map(|agents| agents.listen.to_string());
+    section(
+        &mut out,
+        "[agents]",
+        "agents",
+        &[
+            ("listen", quote(&listen.unwrap_or_default())),
+            ("cert_file", path(a.map(|agents| &agents.cert_file))),
+            ("key_file", path(a.map(|agents| &agents.key_file))),
+            ("ca_file", path(a.map(|agents| &agents.ca_file))),
         ],
     );
     let l = &config.log;

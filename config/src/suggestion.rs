@@ -9,7 +9,7 @@ use super::number::RANGES;
 use super::{Problem, raw::Raw};
 
 /// The sections there is one of each.
-const SINGLE: [&str; 10] = [
+const SINGLE: [&str; 11] = [
     "node",
     "underlay",
     "workers",
@@ -17,6 +17,7 @@ const SINGLE: [&str; 10] = [
     "cni",
     "egress",
     "metrics",
+    "agents",
     "log",
     "kubernetes",
     "etcd",

@@ -122,7 +122,7 @@ fn a_key_is_live_if_its_new_value_is_in_force_and_only_then() {
         .replace("interface = \"eth0\"", "interface = \"eth9\"\naddresses = [\"192.168.77.1\"]\nvxlan_port = 4789\nudp_port = 9\nio = \"socket\"\nfamily = \"ipv4\"\nudp_checksum = \"on\"\ngro = \"keep\"\nunfinished_checksums = \"refuse\"\nxdp_busy_poll_us = 9\nsource_ports = 9\ndont_fragment = false\nlower_mtu = true\nprobes = 9")
         .replace("encap = \"vxlan\"", "encap = \"udp\"")
         .replace("vni = 1", "vni = 9")
-        + "mtu = 1400\n[workers]\ncount = 2\ncpus = [0, 1]\npolling = \"spin\"\nidle_spin_us = 9\n[ipam]\nranges = [\"10.77.5.0/25\"]\nexclude = [\"10.77.5.9\"]\n[cni]\ninstall = true\nbin_dir = \"/b\"\nconf_dir = \"/c\"\nbooks = \"/o\"\n[egress]\nmasquerade = false\nmasquerade_exclude = [\"192.0.2.0/24\"]\naccept_forward = false\n[metrics]\nlisten = \"[::1]:9472\"\npeers = 9\ncert_file = \"/m\"\nkey_file = \"/n\"\n[log]\nlevel = \"debug\"\nformat = \"json\"\n";
+        + "mtu = 1400\n[workers]\ncount = 2\ncpus = [0, 1]\npolling = \"spin\"\nidle_spin_us = 9\n[ipam]\nranges = [\"10.77.5.0/25\"]\nexclude = [\"10.77.5.9\"]\n[cni]\ninstall = true\nbin_dir = \"/b\"\nconf_dir = \"/c\"\nbooks = \"/o\"\n[egress]\nmasquerade = false\nmasquerade_exclude = [\"192.0.2.0/24\"]\naccept_forward = false\n[metrics]\nlisten = \"[::1]:9472\"\npeers = 9\ncert_file = \"/m\"\nkey_file = \"/n\"\n[agents]\nlisten = \"[::1]:9474\"\ncert_file = \"/p\"\nkey_file = \"/q\"\nca_file = \"/r\"\n[log]\nlevel = \"debug\"\nformat = \"json\"\n";
     let new = parse(&text).unwrap();
     let force = in_force(&old, &new);
     let now = differences(&old, &force);
@@ -513,6 +513,23 @@ fn each_mistake_is_found_at_its_place() {
             format!("{SAMPLE}\n[metrics]\nlisten = \"node1:9472\""),
             "metrics.listen",
             &["node1:9472"],
+        ),
+        (
+            format!(
+                "{SAMPLE}\n[agents]\nlisten = \"auto:9474\"\ncert_file = \"/c\"\nkey_file = \"/k\""
+            ),
+            "agents.listen",
+            &["agents.ca_file is missing"],
+        ),
+        (
+            format!("{SAMPLE}\n[agents]\nca_file = \"/c\""),
+            "agents.ca_file",
+            &["agents.listen is missing"],
+        ),
+        (
+            format!("{SAMPLE}\n[agents]\nlisten = \"9474\""),
+            "agents.listen",
+            &["\"9474\""],
         ),
         (
             format!("{SAMPLE}\n[log]\nlevel = \"loud\""),

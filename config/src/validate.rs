@@ -11,6 +11,7 @@ use ringway_packet::mac::MacAddr;
 use ringway_ports::socket::{MAX_TX_PORTS, least_mtu};
 use ringway_tables::Cidr;
 
+use super::agents::agents;
 use super::metrics::metrics;
 use super::networks::{Networks, in_cluster, overlaps};
 use super::number::Number;
@@ -49,6 +50,7 @@ pub(super) fn validate(file: &Path, raw: Raw, defaults: &NetworkDefaults) -> Loc
     let cni = cni(&raw.cni)?;
     let egress = egress(&raw.egress)?;
     let metrics = metrics(raw.metrics)?;
+    let agents = agents(raw.agents)?;
     let log = log(raw.log)?;
     let mut peers = Vec::with_capacity(raw.peers.len());
     for (i, one) in raw.peers.into_iter().enumerate() {
@@ -67,6 +69,7 @@ pub(super) fn validate(file: &Path, raw: Raw, defaults: &NetworkDefaults) -> Loc
         cni,
         egress,
         metrics,
+        agents,
         log,
         peers,
         kubernetes: kubernetes.transpose()?,

@@ -1,5 +1,7 @@
 //! The shapes of the answer, which the command line reads, too.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/trace`
@@ -27,6 +29,36 @@ pub struct Trace {
     /// Where to look.
     #[serde(default)]
     pub next: Vec<Next>,
+    /// What the agent of the node says that it goes to, where agents ask each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub across: Option<Across>,
+    /// What it is asked with.
+    #[serde(skip)]
+    pub half: Option<Half>,
+}
+
+/// The other half of a trace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Across {
+    /// The node.
+    pub node: String,
+    /// What becomes of the packet there.
+    #[serde(default)]
+    pub traces: Vec<Trace>,
+    /// Why that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What the other half is asked with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Half {
+    /// The peer, whose name is its node's.
+    pub peer: String,
+    /// Its outer address.
+    pub address: IpAddr,
+    /// What it is sent, with an Ethernet header, in hexadecimal.
+    pub frame: String,
 }
 
 /// A step.

@@ -11,7 +11,7 @@ use ringway_tables::{PathId, PortId, Snapshot};
 use ringway_worker::observe::Entry;
 use ringway_worker::trace::Traced;
 
-use super::answer::Next;
+use super::answer::{Half, Next};
 use super::words::port_name;
 
 /// Of a frame: what the commands are made of.
@@ -106,6 +106,19 @@ pub(super) fn next(
         }
         Verdict::Answered | Verdict::Ignore(_) => Vec::new(),
     }
+}
+
+/// What the agent of the peer is asked with that such a frame goes to.
+pub(super) fn half(tables: &Snapshot, verdict: &Verdict, ends: &Ends) -> Option<Half> {
+    let (Verdict::Tunnel(tunnel) | Verdict::Fragment(tunnel)) = verdict else {
+        return None;
+    };
+    let frame = ends.frame.as_ref()?.as_ref()?;
+    Some(Half {
+        peer: peer_name(tables, tunnel.path)?,
+        address: tables.path(tunnel.path)?.dst,
+        frame: hex(frame),
+    })
 }
 
 /// A command as it is given to the agent of another node.

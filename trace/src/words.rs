@@ -69,6 +69,8 @@ impl<'t> Words<'t> {
             verdict: self.verdict(&traced.verdict),
             after,
             next: next::next(self.tables, self.decider, &traced.verdict, &ends),
+            half: next::half(self.tables, &traced.verdict, &ends),
+            across: None,
         }
     }
 
@@ -96,6 +98,8 @@ impl<'t> Words<'t> {
             verdict: self.verdict(&seen.verdict),
             after: after.into_iter().collect(),
             next: next::next(self.tables, self.decider, &seen.verdict, &ends),
+            half: None,
+            across: None,
         }
     }
 

@@ -8,6 +8,7 @@
 //! its limits, [`ringway_control::view`] the shapes of the answers, which the command line reads
 //! too. The work is done by [`ringway_control`] on its own thread.
 
+pub mod agents;
 pub mod capture;
 pub mod connection;
 pub mod drops;
@@ -18,5 +19,6 @@ pub mod scrape;
 pub mod serve;
 mod streamed;
 pub mod tables;
+mod tcp;
 mod tls;
 pub mod trace;

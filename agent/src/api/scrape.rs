@@ -5,9 +5,6 @@
 //! (`SO_REUSEPORT`) with an agent of the same user that takes over. An address that is not there yet, or a port
 //! that somebody else has, is tried again: packets are forwarded without.
 
-use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -18,14 +15,11 @@ use axum::http::header::CONTENT_TYPE;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::Listener;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
-use super::connection::Connection;
 use super::serve::{ask, limit, no_method};
-use super::tls::{Stream, Tls};
+use super::tcp;
+use super::tls::Files;
 use crate::metrics::{self, Memory, Scrape};
 use ringway_config::Metrics;
 use ringway_control::health::Health;
@@ -34,8 +28,6 @@ use ringway_requests::ApiError;
 
 /// Connections served at the same time.
 pub const CONCURRENT: usize = 8;
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 16;
 /// How old an answer on TCP may be.
 const OLDEST: Duration = Duration::from_secs(1);
 /// How often an address that cannot be had is tried.
@@ -128,7 +120,13 @@ pub async fn serve(scrapes: Scrapes, config: Metrics, node_ip: Option<String>) {
         .with_state(scrapes);
     let mut told = String::new();
     loop {
-        let why = match open(at, config.identity.clone()) {
+        let files = config.identity.clone().map(|(cert, key)| Files {
+            section: "metrics",
+            cert,
+            key,
+            ca: None,
+        });
+        let why = match tcp::open(at, "metrics", CONCURRENT, files) {
             Ok(listener) => {
                 tracing::info!(%at, tls = config.identity.is_some(), "metrics are served");
                 match axum::serve(listener, router.clone()).await {
@@ -143,89 +141,6 @@ pub async fn serve(scrapes: Scrapes, config: Metrics, node_ip: Option<String>) {
             told = why;
         }
         sleep(AGAIN).await;
-    }
-}
-
-fn open(at: SocketAddr, identity: Option<(PathBuf, PathBuf)>) -> anyhow::Result<Limited> {
-    let tls = identity
-        .map(|(cert, key)| Tls::read(cert, key))
-        .transpose()?;
-    let socket = match at {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
-    socket.set_reuseaddr(true)?;
-    socket.set_reuseport(true)?;
-    socket.bind(at)?;
-    let listener = socket.listen(BACKLOG)?;
-    // A place is taken before a connection is, so that no more than these can be in it.
-    let (ready, accepted) = mpsc::channel(CONCURRENT);
-    let accepting = tokio::spawn(accept(listener, tls, ready));
-    Ok(Limited {
-        at,
-        accepted,
-        accepting,
-    })
-}
-
-/// Accepts connections; one that speaks TLS is handed on when both ends agree, and holds up no other.
-async fn accept(listener: TcpListener, mut tls: Option<Tls>, ready: mpsc::Sender<Accepted>) {
-    let places = Arc::new(Semaphore::new(CONCURRENT));
-    // The semaphore is never closed.
-    while let Ok(place) = places.clone().acquire_owned().await {
-        let (stream, from) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(e) => {
-                // Out of descriptors, most likely: some will be closed.
-                tracing::warn!("metrics: accept: {e}");
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let connection = Connection::new(stream, place);
-        let Some(tls) = &mut tls else {
-            let _ = ready.try_send((Stream::Plain(connection), from));
-            continue;
-        };
-        let (acceptor, ready) = (tls.acceptor(), ready.clone());
-        tokio::spawn(async move {
-            match acceptor.accept(connection).await {
-                Ok(stream) => drop(ready.try_send((Stream::Tls(Box::new(stream)), from))),
-                Err(e) => tracing::debug!(%from, "metrics: TLS: {e}"),
-            }
-        });
-    }
-}
-
-type Accepted = (Stream<Connection<TcpStream>>, SocketAddr);
-
-/// Connections that have a place.
-struct Limited {
-    at: SocketAddr,
-    accepted: mpsc::Receiver<Accepted>,
-    accepting: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Limited {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-impl Listener for Limited {
-    type Io = Stream<Connection<TcpStream>>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> Accepted {
-        match self.accepted.recv().await {
-            Some(accepted) => accepted,
-            // The other end lives as long as this one.
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.at)
     }
 }
 

@@ -28,6 +28,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use ringway_cni::api as cni;
 
+use super::agents::Others;
 use super::connection::{Connection, Endless};
 use super::scrape::{self, Scrapes};
 use super::{capture, elsewhere, log, tables, trace};
@@ -116,6 +117,8 @@ pub struct Asked {
     pub scrapes: Scrapes,
     /// Who knows where pods are that are not here.
     pub whereabouts: Option<Whereabouts>,
+    /// Who asks other nodes' agents.
+    pub others: Option<Arc<Others>>,
     /// Who gives the node back.
     pub give_back: mpsc::Sender<GiveBack>,
     /// Whether the agent ends: what would go on for as long as a client reads ends too.
@@ -567,7 +570,9 @@ async fn trace_packets(
 
 async fn traced(asked: Asked, endless: &Endless, wanted: Wanted) -> Result<Response, ApiError> {
     let wanted = match wanted {
-        Wanted::Packet(wanted) => return trace::packet(&asked.requests, wanted).await,
+        Wanted::Packet(wanted) => {
+            return trace::packet(&asked.requests, wanted, asked.others.as_deref()).await;
+        }
         Wanted::Live(wanted) => Box::new(wanted),
     };
     let session = ask(&asked.requests, |reply| Request::BeginLive(wanted, reply)).await??;

@@ -15,6 +15,7 @@ use ringway_worker::observe::steps::{Item, Seen};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
+use super::agents::Others;
 use super::serve::ask;
 use super::streamed::{self, Observation, Pieces};
 use crate::trace;
@@ -31,17 +32,30 @@ const WAITING: Duration = Duration::from_secs(2);
 /// One at a time.
 static TURN: Mutex<()> = Mutex::const_new(());
 
-/// Traces a packet.
-pub async fn packet(requests: &Requests, request: trace::Request) -> Result<Response, ApiError> {
-    let _turn = TURN.lock().await;
+/// Traces a packet, and has `others` say what becomes of it on the node that it goes to.
+pub async fn packet(
+    requests: &Requests,
+    request: trace::Request,
+    others: Option<&Others>,
+) -> Result<Response, ApiError> {
+    let turn = TURN.lock().await;
     let basis = ask(requests, Request::TraceBasis).await?;
     let traced = tokio::task::spawn_blocking(move || trace::run(&basis, &request));
-    let answer = traced.await.map_err(|e| {
+    let mut answer = traced.await.map_err(|e| {
         ApiError::internal(
             format!("the trace has failed: {e}"),
             "report it with the packet",
         )
     })??;
+    // Another agent may ask us in the meantime.
+    drop(turn);
+    if let Some(others) = others {
+        for traced in &mut answer.traces {
+            if let Some(half) = &traced.half {
+                traced.across = Some(others.ask(half).await);
+            }
+        }
+    }
     Ok(Json(answer).into_response())
 }
 

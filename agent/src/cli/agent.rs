@@ -21,6 +21,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::{oneshot, watch};
 
 use super::{Failure, kernel, output, privileges, settings, signals, takeover};
+use crate::api::agents;
 use crate::api::scrape::{self, Scrapes};
 use crate::api::serve::{self, GiveBack};
 use crate::install::{self, Places};
@@ -209,8 +210,10 @@ async fn serve_node(
     let (ends, ending) = watch::channel(false);
     let scrapes = Scrapes::new(requests.clone(), health.clone(), config.metrics.peers);
     let node_ip = std::env::var(NODE_IP).ok();
-    let metrics = scrape::serve(scrapes.clone(), config.metrics.clone(), node_ip);
+    let metrics = scrape::serve(scrapes.clone(), config.metrics.clone(), node_ip.clone());
     let metrics = tokio::spawn(metrics);
+    let askable = agents::serve(requests.clone(), config.agents.clone(), node_ip);
+    let askable = tokio::spawn(askable);
     let asked = serve::Asked {
         ending,
         scrapes,
@@ -218,6 +221,7 @@ async fn serve_node(
         reloads: reloads.clone(),
         health,
         whereabouts: sources::whereabouts(&config),
+        others: agents::Others::new(&node, config.agents.as_ref()),
         give_back,
     };
     let api = tokio::spawn(serve::serve(listener, asked, async {
@@ -267,6 +271,7 @@ async fn serve_node(
         }
     };
     metrics.abort();
+    askable.abort();
     if let Some((pods, reply)) = given_back {
         // No runtime may call the plugin from here on.
         let mut report = install::withdraw(&config, &Places::of(&config));

@@ -20,7 +20,7 @@ use super::client::Client;
 use super::signals::until_signal;
 use super::width::width;
 use super::{Failure, output};
-use crate::trace::answer::{Answer, Live, Trace as Traced};
+use crate::trace::answer::{Across, Answer, Live, Trace as Traced};
 use crate::trace::hex;
 use ringway_control::view::columns::Fields;
 
@@ -276,7 +276,25 @@ fn one(traced: &Traced) -> String {
         // In one piece, so that it can be copied.
         out.line(&format!("  {}", next.command));
     }
-    out.finish()
+    let mut text = out.finish();
+    if let Some(across) = &traced.across {
+        text.push_str(&other_half(across));
+    }
+    text
+}
+
+/// What the other node's agent says, or why it says nothing.
+fn other_half(across: &Across) -> String {
+    let mut out = Fields::new(width(), LABEL);
+    match &across.error {
+        Some(error) => {
+            out.push("not asked:", error);
+            return out.finish();
+        }
+        None => out.push("asked:", &format!("{} says:", across.node)),
+    }
+    let all: Vec<String> = across.traces.iter().map(one).collect();
+    out.finish() + &all.join("\n")
 }
 
 #[cfg(test)]
@@ -311,6 +329,7 @@ mod tests {
                 what: "how often".into(),
                 command: format!("ringway {}", "x".repeat(100)),
             }],
+            ..Traced::default()
         };
         let text = one(&traced);
         let lines: Vec<&str> = text.lines().collect();

@@ -29,6 +29,76 @@ fn a_trace_says_what_becomes_of_a_packet() {
     );
 }
 
+/// With certificates the agent asks the other node's by itself, and says why where it cannot.
+#[test]
+fn agents_with_certificates_say_both_halves_of_a_trace() {
+    network_test(
+        "agents_with_certificates_say_both_halves_of_a_trace",
+        Duration::from_secs(60),
+        || {
+            let mut topology = Topology::ringway(Mode::Cloud, &RingwayOptions::default()).unwrap();
+            let [p1, _, p3] = topology.add_three_pods().unwrap();
+            certify(&mut topology);
+            let to = p3.ip(Family::V4);
+            let agent = topology.n1.agent().unwrap();
+            let trace = traced(agent, &p1, to, &[]);
+            let across = &trace["across"];
+            assert_eq!(across["node"], "node2", "{trace:#}");
+            let half = &across["traces"][0]["verdict"];
+            assert_eq!(half["to"], format!("pod {}", p3.name()), "{trace:#}");
+            let words = format!("trace --from {} --to {to}", p1.name());
+            let text = agent.cli(&words.split(' ').collect::<Vec<_>>()).unwrap();
+            let said = format!("verdict:    delivered to pod {}", p3.name());
+            assert!(
+                text.contains("\nasked:      node2 says:\n") && text.contains(&said),
+                "{text}"
+            );
+            // The other agent is gone: the command is left.
+            assert!(topology.n2.agent().unwrap().stop());
+            let agent = topology.n1.agent().unwrap();
+            let trace = traced(agent, &p1, to, &[]);
+            let error = trace["across"]["error"].as_str().unwrap();
+            assert!(error.contains("node2 at 192.168.77.2:9474"), "{error}");
+            let command = trace["next"][0]["command"].as_str().unwrap();
+            assert!(
+                command.starts_with("ringway trace --from-peer node1"),
+                "{command}"
+            );
+        },
+    );
+}
+
+/// Gives both agents certificates of one authority, and starts them with those.
+fn certify(topology: &mut Topology) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let mut parameters = CertificateParams::new(Vec::<String>::new()).unwrap();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let authority = parameters.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(parameters, key);
+    for node in [&mut topology.n1, &mut topology.n2] {
+        let (name, address) = (format!("node{}", node.number), node.ip(Family::V4));
+        let key = KeyPair::generate().unwrap();
+        let own = CertificateParams::new(vec![name]).unwrap();
+        let own = own.signed_by(&key, &issuer).unwrap().pem();
+        let agent = node.agent().unwrap();
+        let mut section = format!("\n[agents]\nlisten = \"{address}:9474\"\n");
+        for (what, text) in [
+            ("ca", &authority),
+            ("cert", &own),
+            ("key", &key.serialize_pem()),
+        ] {
+            let path = agent.folder().join(what);
+            std::fs::write(&path, text).unwrap();
+            section.push_str(&format!("{what}_file = {path:?}\n"));
+        }
+        assert!(agent.stop());
+        let config = std::fs::read_to_string(agent.config()).unwrap();
+        agent.write_config(&(config + &section)).unwrap();
+        agent.start().unwrap();
+    }
+}
+
 /// To a pod of the same node, and to one of the other, where the other half is traced.
 fn goes(topology: &mut Topology, [p1, p2, p3]: &[Pod; 3], family: Family) {
     for (to, verdict, moves) in [

@@ -1,12 +1,14 @@
 //! Who asks on TCP gets the metrics and nothing else, and cannot make more of them than one a second.
 
 use std::io::{Read, Write};
-use std::net::TcpStream as Client;
+use std::net::{SocketAddr, TcpStream as Client};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam_channel::unbounded;
 
 use super::*;
+use crate::api::tls::Tls;
 use crate::metrics::tests::view;
 
 /// Metrics on loopback; how often the control plane was asked.
@@ -135,11 +137,17 @@ fn with_a_certificate_it_speaks_tls_and_nothing_else() {
     // One that is wrong is named.
     let other = rcgen::KeyPair::generate().unwrap();
     std::fs::write(&key, other.serialize_pem()).unwrap();
-    let refused = Tls::read(cert, key.clone()).err().unwrap();
+    let files = |cert| Files {
+        section: "metrics",
+        cert,
+        key: key.clone(),
+        ca: None,
+    };
+    let refused = Tls::read(files(cert)).err().unwrap();
     assert!(
         format!("{refused:#}").contains("metrics.key_file"),
         "{refused:#}"
     );
-    let refused = Tls::read("/nonexistent".into(), key).err().unwrap();
+    let refused = Tls::read(files("/nonexistent".into())).err().unwrap();
     assert!(format!("{refused:#}").contains("metrics.cert_file /nonexistent"));
 }

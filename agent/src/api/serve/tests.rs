@@ -38,6 +38,7 @@ fn served(control: impl Fn(Request) + Send + 'static) -> Served {
     let (give_back, _) = mpsc::channel(1);
     let asked = Asked {
         whereabouts: None,
+        others: None,
         scrapes: Scrapes::new(requests.clone(), Arc::default(), 64),
         requests,
         reloads,
