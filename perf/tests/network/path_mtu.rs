@@ -118,9 +118,14 @@ fn send_large(pod: &Netns, address: IpAddr) {
         IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
     };
-    let sent = pod.run(|| UdpSocket::bind((any, 0))?.send_to(&[0; LARGE], (address, 9)));
-    // It may be an ICMP error of an earlier one.
-    let _ = sent.unwrap();
+    let sent = pod.run(|| {
+        let socket = UdpSocket::bind((any, 0))?;
+        // It may be an ICMP error of an earlier one.
+        let _ = socket.send_to(&[0; LARGE], (address, 9));
+        std::io::Result::Ok(socket)
+    });
+    // Its kernel heeds no error about a socket that is closed.
+    let _socket = sent.unwrap().unwrap();
     sleep(Duration::from_millis(50));
 }
 
