@@ -19,7 +19,7 @@ use super::agents::Others;
 use super::serve::ask;
 use super::streamed::{self, Observation, Pieces};
 use crate::trace;
-use crate::trace::answer::Live;
+use crate::trace::answer::{Across, Live};
 use ringway_requests::ApiError;
 
 /// Media type of a live trace: a line of JSON for each frame.
@@ -50,10 +50,18 @@ pub async fn packet(
     // Another agent may ask us in the meantime.
     drop(turn);
     if let Some(others) = others {
+        // A node that does not answer is waited for once.
+        let mut silent: Option<Across> = None;
         for traced in &mut answer.traces {
-            if let Some(half) = &traced.half {
-                traced.across = Some(others.ask(half).await);
+            let Some(half) = &traced.half else { continue };
+            let across = match &silent {
+                Some(across) if across.node == half.peer => across.clone(),
+                _ => others.ask(half).await,
+            };
+            if across.error.is_some() {
+                silent = Some(across.clone());
             }
+            traced.across = Some(across);
         }
     }
     Ok(Json(answer).into_response())
