@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::metrics::{Listen, listen};
-use super::validate::{Located, absolute};
+use super::metrics::{Listen, file, listen};
+use super::validate::Located;
 use super::{Problem, raw};
 
 /// `[agents]`: with all of it or nothing.
@@ -21,10 +21,6 @@ pub struct Agents {
 
 pub(super) fn agents(raw: raw::Agents) -> Located<Option<Agents>> {
     let at = listen("agents.listen", &raw.listen)?;
-    let file = |key: &str, text: Option<String>| {
-        let text = text.filter(|text| !text.is_empty());
-        text.map(|text| absolute(key, &text)).transpose()
-    };
     let files = [
         ("agents.cert_file", file("agents.cert_file", raw.cert_file)?),
         ("agents.key_file", file("agents.key_file", raw.key_file)?),

@@ -73,12 +73,14 @@ pub(super) fn listen(key: &str, text: &str) -> Located<Option<Listen>> {
     Listen::parse(text).map(Some).ok_or_else(wrong)
 }
 
+/// File of a key; empty: none.
+pub(super) fn file(key: &str, text: Option<String>) -> Located<Option<PathBuf>> {
+    let text = text.filter(|text| !text.is_empty());
+    text.map(|text| absolute(key, &text)).transpose()
+}
+
 pub(super) fn metrics(raw: raw::Metrics) -> Located<Metrics> {
     let listen = listen("metrics.listen", &raw.listen)?;
-    let file = |key: &str, text: Option<String>| {
-        let text = text.filter(|text| !text.is_empty());
-        text.map(|text| absolute(key, &text)).transpose()
-    };
     let cert = file("metrics.cert_file", raw.cert_file)?;
     let key = file("metrics.key_file", raw.key_file)?;
     let identity = match (cert, key) {

@@ -26,7 +26,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::serve::{limit, no_method};
 use super::tcp::{self, Limited};
@@ -41,8 +41,6 @@ use ringway_requests::{ApiError, BODY_MAX, Wanted, parse_trace};
 
 /// Connections served at the same time.
 const CONCURRENT: usize = 4;
-/// How often an address that cannot be had is tried.
-const AGAIN: Duration = Duration::from_secs(5);
 /// Longest another agent may take: somebody waits for the trace.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Longest answer.
@@ -148,27 +146,18 @@ pub async fn serve(requests: Requests, agents: Option<Agents>, node_ip: Option<S
         .layer(middleware::from_fn(limit))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(requests);
-    let mut told = String::new();
-    loop {
-        let why = match tcp::open(at, "agents", CONCURRENT, Some(files(&agents))) {
-            Ok(listener) => {
-                tracing::info!(%at, "other agents may ask what becomes of packets of theirs");
-                let service = router
-                    .clone()
-                    .into_make_service_with_connect_info::<Asker>();
-                match axum::serve(listener, service).await {
-                    Ok(()) => "it ended".to_owned(),
-                    Err(e) => e.to_string(),
-                }
-            }
-            Err(e) => format!("{e:#}"),
-        };
-        if why != told {
-            tracing::error!(%at, "other agents cannot ask, trying every 5 s: {why}");
-            told = why;
-        }
-        sleep(AGAIN).await;
-    }
+    tcp::serve_for_ever(
+        || tcp::open(at, "agents", CONCURRENT, Some(files(&agents))),
+        |listener| {
+            tracing::info!(%at, "other agents may ask what becomes of packets of theirs");
+            let service = router
+                .clone()
+                .into_make_service_with_connect_info::<Asker>();
+            axum::serve(listener, service).into_future()
+        },
+        |why| tracing::error!(%at, "other agents cannot ask, trying every 5 s: {why}"),
+    )
+    .await;
 }
 
 async fn no_route() -> ApiError {

@@ -15,7 +15,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::serve::{ask, limit, no_method};
 use super::tcp;
@@ -30,8 +30,6 @@ use ringway_requests::ApiError;
 pub const CONCURRENT: usize = 8;
 /// How old an answer on TCP may be.
 const OLDEST: Duration = Duration::from_secs(1);
-/// How often an address that cannot be had is tried.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// What makes scrapes.
 #[derive(Clone)]
@@ -118,30 +116,22 @@ pub async fn serve(scrapes: Scrapes, config: Metrics, node_ip: Option<String>) {
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn(limit))
         .with_state(scrapes);
-    let mut told = String::new();
-    loop {
-        let files = config.identity.clone().map(|(cert, key)| Files {
-            section: "metrics",
-            cert,
-            key,
-            ca: None,
-        });
-        let why = match tcp::open(at, "metrics", CONCURRENT, files) {
-            Ok(listener) => {
-                tracing::info!(%at, tls = config.identity.is_some(), "metrics are served");
-                match axum::serve(listener, router.clone()).await {
-                    Ok(()) => "it ended".to_owned(),
-                    Err(e) => e.to_string(),
-                }
-            }
-            Err(e) => format!("{e:#}"),
-        };
-        if why != told {
-            tracing::error!(%at, "metrics are not served, trying every 5 s: {why}");
-            told = why;
-        }
-        sleep(AGAIN).await;
-    }
+    let files = config.identity.map(|(cert, key)| Files {
+        section: "metrics",
+        cert,
+        key,
+        ca: None,
+    });
+    let tls = files.is_some();
+    tcp::serve_for_ever(
+        || tcp::open(at, "metrics", CONCURRENT, files.clone()),
+        |listener| {
+            tracing::info!(%at, tls, "metrics are served");
+            axum::serve(listener, router.clone()).into_future()
+        },
+        |why| tracing::error!(%at, "metrics are not served, trying every 5 s: {why}"),
+    )
+    .await;
 }
 
 #[cfg(test)]

@@ -16,6 +16,32 @@ use super::tls::{Files, Stream, Tls};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 16;
+/// How often an address that cannot be had is tried.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Serves for ever: an address that is not there yet, or a port that somebody else has, is tried again. `say` gets
+/// why, once for each reason.
+pub(super) async fn serve_for_ever<F: Future<Output = io::Result<()>>>(
+    open: impl Fn() -> anyhow::Result<Limited>,
+    serve: impl Fn(Limited) -> F,
+    say: impl Fn(&str),
+) {
+    let mut told = String::new();
+    loop {
+        let why = match open() {
+            Ok(listener) => match serve(listener).await {
+                Ok(()) => "it ended".to_owned(),
+                Err(e) => e.to_string(),
+            },
+            Err(e) => format!("{e:#}"),
+        };
+        if why != told {
+            say(&why);
+            told = why;
+        }
+        sleep(AGAIN).await;
+    }
+}
 
 /// Listens there for so many connections at the same time, with TLS where there are files for it. `what`: for the log.
 ///
