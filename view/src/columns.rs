@@ -6,9 +6,14 @@ use std::fmt;
 const GAP: usize = 2;
 /// A last column narrower than this goes to a line of its own instead of being broken.
 const READABLE: usize = 24;
+/// What goes behind a number.
+const UNITS: [&str; 19] = [
+    "B", "kB", "MB", "GB", "TB", "PB", "k", "M", "G", "T", "%", "d", "h", "min", "s", "ms", "us",
+    "pk", "bytes",
+];
 
 /// Rows under a header. A row that is wider than the terminal goes on in further lines, as its header does;
-/// what is wider than a line is broken.
+/// what is wider than a line is broken. Where the last column alone has no room, only those rows go on that need it.
 pub struct Rows<const N: usize> {
     rows: Vec<[String; N]>,
     width: usize,
@@ -62,10 +67,30 @@ impl<const N: usize> Rows<N> {
         lines
     }
 
+    /// The same with the last column on the first line, if all others are there.
+    fn joined(lines: &[Vec<(usize, usize)>]) -> Option<(usize, Vec<Vec<(usize, usize)>>)> {
+        let [first, last] = lines else { return None };
+        let [(column, taken)] = last[..] else {
+            return None;
+        };
+        let start: usize = first.iter().map(|(_, taken)| taken + GAP).sum();
+        let joined = first.iter().copied().chain([(column, taken)]);
+        Some((start, vec![joined.collect()]))
+    }
+
     fn render(&self, width: usize) -> String {
-        let lines = self.lines(width);
+        let below = self.lines(width);
+        let beside = Self::joined(&below);
         let mut out = String::new();
         for row in &self.rows {
+            let lines = match &beside {
+                Some((start, lines))
+                    if start + row.last().map_or(0, |cell| length(cell)) <= width =>
+                {
+                    lines
+                }
+                _ => &below,
+            };
             for (n, line) in lines.iter().enumerate() {
                 let cells: Vec<(Vec<String>, usize)> = line
                     .iter()
@@ -160,7 +185,7 @@ fn length(text: &str) -> usize {
 }
 
 /// Lines of at most `width` columns: broken at a space; within a word that is longer than a line, behind one
-/// of `/-.,:` if there is one in the second half, else where the line ends.
+/// of `/-.,:` if there is one in the second half, else where the line ends. A number keeps its unit.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = Vec::new();
@@ -172,14 +197,15 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
             .nth(width)
             .map_or(rest.len(), |(at, _)| at);
         // A label before the text is spaces, too.
-        let space = rest[..end]
-            .rfind(' ')
+        let spaces = rest.match_indices(' ').map(|(at, _)| at);
+        let spaces = spaces
+            .take_while(|at| *at <= end)
             .filter(|at| !rest[..*at].trim().is_empty());
-        let space = if rest[end..].starts_with(' ') {
-            Some(end)
-        } else {
-            space
-        };
+        let space = spaces
+            .clone()
+            .filter(|at| !is_before_unit(rest, *at))
+            .last()
+            .or_else(|| spaces.last());
         let behind = rest[..end]
             .rfind(['/', '-', '.', ',', ':'])
             .map(|at| at + 1);
@@ -189,6 +215,13 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     }
     lines.push(rest.to_owned());
     lines
+}
+
+/// Whether at this space a number ends and its unit begins.
+fn is_before_unit(text: &str, space: usize) -> bool {
+    let (before, after) = text.split_at(space);
+    let unit = after.trim_start().split([' ', ',', ';', ':', ')']).next();
+    before.ends_with(|c: char| c.is_ascii_digit()) && unit.is_some_and(|unit| UNITS.contains(&unit))
 }
 
 #[cfg(test)]
@@ -216,6 +249,31 @@ mod tests {
         );
         let one = rows.render(60);
         assert_eq!(one.lines().count(), 3, "{one}");
+    }
+
+    #[test]
+    fn where_the_last_column_alone_has_no_room_only_those_rows_go_on_that_need_it() {
+        let mut rows = Rows::new(80, &["MAC", "PORT", "NAME"]);
+        let long = "monitoring/prometheus-7";
+        for (port, name) in [("1", "db/pg-1"), ("2", long), ("3", "")] {
+            rows.push(["02:01".into(), port.into(), name.into()]);
+        }
+        let text =
+            format!("MAC    PORT  NAME\n02:01  1     db/pg-1\n02:01  2\n  {long}\n02:01  3\n");
+        assert_eq!(rows.render(30), text);
+        assert_eq!(rows.render(36).lines().count(), 4, "{}", rows.render(36));
+    }
+
+    #[test]
+    fn a_number_keeps_its_unit() {
+        assert_eq!(wrap("pid 1, up 52 s", 13), ["pid 1, up", "52 s"]);
+        assert_eq!(
+            wrap("buffer 14.7 MB, MTU 1450 bytes; 3 peers", 11),
+            ["buffer", "14.7 MB,", "MTU", "1450 bytes;", "3 peers"]
+        );
+        // There is no other place.
+        assert_eq!(wrap("52 s", 3), ["52", "s"]);
+        assert_eq!(wrap("1450 bytes", 8), ["1450", "bytes"]);
     }
 
     #[test]
