@@ -6,7 +6,8 @@ use crate::draw::nobody;
 use crate::model::{Model, Shown};
 use crate::rows;
 use crate::summary;
-use crate::table::{GAP, Row, Screen, Sort, arrange};
+use crate::table::{GAP, NAME_LEAST, Row, Screen, Sort, arrange};
+use crate::text::fit;
 
 /// Columns that nobody goes without.
 const LEAST: usize = 4;
@@ -30,7 +31,8 @@ pub fn plain(model: &Model, width: usize) -> String {
     format!("{}\n{}", out.finish(), tables.join("\n"))
 }
 
-/// A row a line, with as many columns as there is room for. Where not even [`LEAST`] have it, rows go on below.
+/// A row a line, with as many columns as there is room for. Names leave room for [`LEAST`], and are shortened for it;
+/// where nothing readable would be left of them, rows go on below.
 fn table(screen: Screen, shown: &Shown, width: usize) -> String {
     let columns = rows::columns(screen);
     let mut all = rows::rows(screen, shown);
@@ -49,17 +51,23 @@ fn table(screen: Screen, shown: &Shown, width: usize) -> String {
         let cells = all.iter().map(|row| length(&cell(row, i)));
         cells.chain([length(title(i))]).max().unwrap_or(0)
     };
-    let mut fit: Vec<usize> = Vec::new();
-    let mut used = 0;
-    for i in 0..columns.len() {
+    let others: usize = (1..LEAST.min(columns.len())).map(|i| GAP + widest(i)).sum();
+    let name = widest(0).min(width.saturating_sub(others).max(NAME_LEAST));
+    let shown = |row: &Row, i: usize| match i {
+        0 => fit(&cell(row, i), name),
+        _ => cell(row, i),
+    };
+    let mut widths = vec![name];
+    let mut used = name;
+    for i in 1..columns.len() {
         let wanted = widest(i);
-        used += wanted + if i == 0 { 0 } else { GAP };
+        used += GAP + wanted;
         if used > width {
             break;
         }
-        fit.push(wanted);
+        widths.push(wanted);
     }
-    if fit.len() < LEAST {
+    if widths.len() < LEAST {
         let mut text = Rows::new(width, &std::array::from_fn::<_, LEAST, _>(title));
         for row in &all {
             text.push(std::array::from_fn(|i| cell(row, i)));
@@ -67,7 +75,7 @@ fn table(screen: Screen, shown: &Shown, width: usize) -> String {
         return text.to_string();
     }
     let line = |text: &dyn Fn(usize) -> String| {
-        let cells = fit.iter().enumerate().map(|(i, width)| {
+        let cells = widths.iter().enumerate().map(|(i, width)| {
             let left = columns.get(i).is_some_and(|column| column.kind.is_left());
             match left {
                 true => format!("{:<width$}", text(i)),
@@ -78,6 +86,6 @@ fn table(screen: Screen, shown: &Shown, width: usize) -> String {
         cells.join("  ").trim_end().to_owned() + "\n"
     };
     let head = line(&|i| title(i).to_owned());
-    let body = all.iter().map(|row| line(&|i| cell(row, i)));
+    let body = all.iter().map(|row| line(&|i| shown(row, i)));
     head + &body.collect::<String>()
 }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 /// Space between two columns.
 pub(crate) const GAP: usize = 2;
 /// The first column has at least so much, if the terminal does.
-const NAME_LEAST: usize = 20;
+pub(crate) const NAME_LEAST: usize = 20;
 /// What a name has before further columns do, in a terminal of the usual width.
 const NAME_USUAL: usize = 33;
 /// What it has before further columns do, in wider ones.

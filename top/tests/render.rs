@@ -466,4 +466,14 @@ fn without_a_terminal_it_is_the_same_as_text() {
     );
     // A row is a line, whatever a pod is called.
     assert!(!text.lines().any(|line| line.starts_with("  ")), "{text}");
+    // The longest that Kubernetes allows keeps both ends.
+    let long = format!("{}/{}", "n".repeat(63), "p".repeat(253));
+    let mut look = many(13);
+    look.pods[0].name = long.clone();
+    model.answered(look, seconds(13));
+    let text = plain(&model, 80);
+    assert!(!text.lines().any(|line| line.starts_with("  ")), "{text}");
+    let row = text.lines().find(|line| line.starts_with("nnn")).unwrap();
+    assert!(row.contains("~ppp") && row.chars().count() <= 80, "{row}");
+    assert!(plain(&model, 400).contains(&long));
 }
