@@ -100,7 +100,7 @@ fn with_nothing_lost_every_view_says_so() {
         );
     }
     let said = text(&files, "--last");
-    assert!(said.starts_with("  no frame was kept"), "{said}");
+    assert!(said.starts_with("no frame was kept"), "{said}");
     assert_eq!(
         json!(Drops::default()),
         serde_json::from_str::<Value>(&text(&files, "--json")).unwrap()
@@ -149,7 +149,16 @@ fn by_pod_and_by_peer_have_a_row_for_each_reason_at_each_place() {
     );
     assert!(said.contains("node ringway0"), "{said}");
     assert!(
-        said.ends_with("at no pod and no peer: unknown_peer 7\n"),
+        said.ends_with("\nat no pod and no peer: unknown_peer 7\n"),
+        "{said}"
+    );
+    let nobody = agent(&Drops {
+        drops: vec![drop("unknown_peer", 7, Vec::new())],
+        ..Drops::default()
+    });
+    let said = text(&nobody, "--by peer");
+    assert!(
+        said.starts_with("no peer is known to be concerned\n"),
         "{said}"
     );
     let said = text(&files, "--by peer");

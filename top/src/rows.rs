@@ -148,7 +148,7 @@ fn pods(shown: &Shown) -> Vec<Row> {
 /// A state in a word or two; what is wrong stands out without colours, too.
 pub(crate) fn state(state: PeerState) -> &'static str {
     match state {
-        PeerState::Unknown => "not asked",
+        PeerState::Unknown => "not known",
         PeerState::Mute => "no probes",
         PeerState::Reached => "reached",
         PeerState::BlackHole => "BLACK HOLE",

@@ -185,7 +185,7 @@ pub(crate) fn condition(condition: &Condition) -> String {
         since_s,
     } = condition;
     let since = duration(*since_s);
-    format!("{what} should be {wanted}, and has been {found} for {since}: {why}")
+    format!("{what} should be {wanted}, and for {since} has not been: {found}; {why}")
 }
 
 /// The line below: that the agent is away, else how much needs attention and the worst of it.

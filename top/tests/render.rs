@@ -256,7 +256,7 @@ fn a_peer_has_its_path_and_what_is_wrong_with_it() {
         "MTU       packets of 1450 bytes have been seen to pass",
         "path      IPv4 by vxlan, VNI 1, 192.168.0.1 to 192.168.0.2, UDP port 8472, MTU",
         "sent      80.0 kbit/s, 10 packets/s",
-        "attention peer node2 should be there, and has been missing for 1 min 10 s: put",
+        "attention peer node2 should be there, and for 1 min 10 s has not been: missing;",
         "drops     foreign_inner_source: 7.0/s, 7 packets in all, from it",
     ] {
         has(&lines, words);

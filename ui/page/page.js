@@ -11,7 +11,7 @@ const MOST_ROWS = 200;
 const STATES = {
   reached: ["good", "reached"],
   mute: ["mute", "answers no probes"],
-  unknown: ["mute", "not asked yet"],
+  unknown: ["mute", "not known yet"],
   black_hole: ["warn", "large packets vanish"],
   not_heard: ["bad", "what is sent there is lost"],
   silent: ["bad", "silent"],

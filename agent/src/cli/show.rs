@@ -193,7 +193,7 @@ pub(super) fn status(s: &Status) -> String {
         let since = duration(*since_s);
         out.push(
             "attention",
-            &format!("{what} should be {wanted}, and has been {found} for {since}: {why}"),
+            &format!("{what} should be {wanted}, and for {since} has not been: {found}; {why}"),
         );
     }
     if s.log_lines_lost > 0 {
@@ -463,7 +463,7 @@ fn probed(health: &PeerHealth) -> String {
 
 fn state_name(state: PeerState) -> &'static str {
     match state {
-        PeerState::Unknown => "not asked yet",
+        PeerState::Unknown => "not known yet",
         PeerState::Mute => "answers no probes (Flannel, or an older agent)",
         PeerState::Reached => "reached",
         PeerState::BlackHole => "MTU BLACK HOLE",

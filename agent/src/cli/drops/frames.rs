@@ -13,10 +13,7 @@ const BYTES: usize = 16;
 pub(super) fn text(frames: &[LastDrop], hex: bool) -> String {
     let mut out = Fields::new(width(), 2);
     if frames.is_empty() {
-        out.push(
-            "",
-            "no frame was kept: none was dropped since the agent started",
-        );
+        out.heading("no frame was kept: none was dropped since the agent started");
     }
     for frame in frames {
         let LastDrop { kind, name, .. } = frame;
@@ -115,6 +112,6 @@ mod tests {
             said.contains("from underlay: ") && said.contains("not opened"),
             "{said}"
         );
-        assert!(text(&[], false).starts_with("  no frame was kept"));
+        assert!(text(&[], false).starts_with("no frame was kept"));
     }
 }

@@ -210,17 +210,14 @@ pub(super) fn by_place(drops: &Drops, kinds: &[&str]) -> String {
         text = rows.to_string();
     } else if !drops.drops.is_empty() {
         let what = kinds.join(" or ");
-        out.push("", &format!("no {what} is known to be concerned"));
+        out.heading(&format!("no {what} is known to be concerned"));
     }
     let nowhere = drops.drops.iter().filter(|drop| drop.at.is_empty());
     let nowhere: Vec<String> = nowhere
         .map(|d| format!("{} {}", d.reason, amount(d.frames + d.lost_packets)))
         .collect();
     if !nowhere.is_empty() {
-        out.push(
-            "",
-            &format!("at no pod and no peer: {}", nowhere.join(", ")),
-        );
+        out.heading(&format!("at no pod and no peer: {}", nowhere.join(", ")));
     }
     unread(&mut out, drops);
     text + &out.finish()
