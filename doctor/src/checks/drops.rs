@@ -92,6 +92,8 @@ fn of_reason(asked: &Asked, drop: &Drop, rate: f64, severity: Severity) -> Findi
     };
     let direction = match place {
         Some(at) if at.direction == "to" => "to",
+        // Lost when it was sent.
+        None if drop.frames == 0 => "to",
         _ => "from",
     };
     let mut evidence = vec![format!(

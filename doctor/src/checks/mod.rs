@@ -51,6 +51,8 @@ fn broken(check: &str, cause: String) -> Finding {
 /// Judges what was seen.
 pub fn diagnose(seen: &Observed) -> Report {
     let mut found = Found::default();
+    // What names the rule or the process goes before what only follows from it.
+    machine::check(seen, &mut found);
     match &seen.agent {
         Asking::Absent(absent) => agent::absent(absent, &seen.machine, &mut found),
         Asking::Answered(asked) => {
@@ -60,7 +62,6 @@ pub fn diagnose(seen: &Observed) -> Report {
             pods::check(asked, &seen.pods, &mut found);
         }
     }
-    machine::check(seen, &mut found);
     let mut findings = found.0;
     if let Some(pair) = &seen.pair {
         let peer = pair::peer_of(pair);

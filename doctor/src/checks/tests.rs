@@ -359,3 +359,27 @@ fn a_pair_leaves_out_what_concerns_others() {
         ["pair"]
     );
 }
+
+#[test]
+fn the_rule_that_denies_packets_is_named_before_what_is_denied() {
+    let report = seen(|seen| {
+        seen.machine.blocked = vec![Blocked {
+            port: 8472,
+            place: "nftables, chain inet guard output".into(),
+            rule: "rule 2, udp dport 8472: drop".into(),
+            command: "nft delete rule inet guard output handle 2".into(),
+            partly: false,
+        }];
+        if let Asking::Answered(asked) = &mut seen.agent {
+            let mut denied = drop("underlay_denied", 0, &[]);
+            denied.lost_packets = 61;
+            asked.drops.drops = vec![denied];
+        }
+    });
+    let causes: Vec<&str> = report.findings.iter().map(|f| f.cause.as_str()).collect();
+    assert!(causes[0].contains("drops UDP port 8472"), "{causes:?}");
+    assert!(
+        causes[1].starts_with("Packets to the underlay are dropped: "),
+        "{causes:?}"
+    );
+}
