@@ -26,7 +26,7 @@ use ringway_worker::trace::{Basis, Tracer};
 
 use answer::{Answer, Trace};
 pub use error::TraceError;
-pub use next::{hex, on_node};
+pub use next::{from_here, hex, on_node};
 use words::Words;
 pub use words::ends;
 

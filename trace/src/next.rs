@@ -133,6 +133,19 @@ pub fn on_node(decider: Decider, node: &str, command: &str) -> String {
     }
 }
 
+/// What another node's agent says to do next there, as it is done from here.
+pub fn from_here(decider: Decider, node: &str, next: &Next) -> Next {
+    let ours = next.command.starts_with("ringway ");
+    Next {
+        what: format!("on {node}, {}", next.what),
+        command: match ours {
+            true => on_node(decider, node, &next.command),
+            // The image has no other programs.
+            false => next.command.clone(),
+        },
+    }
+}
+
 fn peer_name(tables: &Snapshot, path: PathId) -> Option<String> {
     let path = tables.path(path)?;
     Some(tables.peer(path.peer)?.name.to_string())

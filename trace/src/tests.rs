@@ -127,6 +127,31 @@ fn in_kubernetes_the_other_half_is_asked_through_its_pod() {
 }
 
 #[test]
+fn what_to_do_on_the_other_node_is_done_from_here() {
+    let next = |command: &str| answer::Next {
+        what: "whether pod default/db gets such, and answers".into(),
+        command: command.into(),
+    };
+    let capture = next("ringway capture --pod default/db");
+    let there = from_here(Decider::Kubernetes, "node2", &capture);
+    assert!(there.what.starts_with("on node2, whether pod"), "{there:?}");
+    assert!(
+        there.command.starts_with("kubectl ")
+            && there.command.contains("spec.nodeName=node2 ")
+            && there
+                .command
+                .ends_with(" -- ringway capture --pod default/db"),
+        "{there:?}"
+    );
+    let there = from_here(Decider::File, "node2", &capture);
+    assert_eq!(there.command, capture.command);
+    // A program of the node, which the agent's image has not.
+    let route = next("ip route get 10.77.2.3");
+    let there = from_here(Decider::Kubernetes, "node2", &route);
+    assert_eq!(there.command, route.command);
+}
+
+#[test]
 fn each_way_to_be_dropped_says_what_was_expected() {
     let mac = Some(MacAddr([2, 0, 0, 0, 0xbe, 0xef]));
     let spoofed = one(

@@ -40,6 +40,7 @@ pub async fn packet(
 ) -> Result<Response, ApiError> {
     let turn = TURN.lock().await;
     let basis = ask(requests, Request::TraceBasis).await?;
+    let decider = basis.decider;
     let traced = tokio::task::spawn_blocking(move || trace::run(&basis, &request));
     let mut answer = traced.await.map_err(|e| {
         ApiError::internal(
@@ -54,10 +55,13 @@ pub async fn packet(
         let mut silent: Option<Across> = None;
         for traced in &mut answer.traces {
             let Some(half) = &traced.half else { continue };
-            let across = match &silent {
+            let mut across = match &silent {
                 Some(across) if across.node == half.peer => across.clone(),
                 _ => others.ask(half).await,
             };
+            for next in across.traces.iter_mut().flat_map(|there| &mut there.next) {
+                *next = trace::from_here(decider, &half.peer, next);
+            }
             if across.error.is_some() {
                 silent = Some(across.clone());
             }
