@@ -382,6 +382,48 @@ fn components_change_what_they_are_for_and_nothing_else() {
     }
 }
 
+/// Certificates come where the configuration's example looks, and a node without goes on.
+#[test]
+fn the_component_agents_mounts_what_the_configuration_names() {
+    let Some(all) = render_with_component("agents") else {
+        return;
+    };
+    let spec = daemonset(&all);
+    let mut agent = agent(spec).clone();
+    let mounts = agent["volumeMounts"].as_array_mut().unwrap();
+    let own = mounts
+        .iter()
+        .position(|one| one["name"] == "agents")
+        .unwrap();
+    let mount = mounts.remove(own);
+    assert_eq!(agent, *self::agent(daemonset(&shipped())));
+    let place = mount["mountPath"].as_str().unwrap();
+    let config = read("base/config.yaml");
+    for file in ["{node}.crt", "{node}.key", "ca.crt"] {
+        assert!(
+            config.contains(&format!("_file = \"{place}/{file}\"")),
+            "{file}"
+        );
+    }
+    let volumes = spec["template"]["spec"]["volumes"].as_array().unwrap();
+    let volume = volumes.iter().find(|one| one["name"] == "agents").unwrap();
+    assert_eq!(volume["secret"]["secretName"], "ringway-agents");
+    assert_eq!(volume["secret"]["optional"], true);
+}
+
+/// `deploy/alone` with that component, or `None` where there is no kubectl.
+fn render_with_component(name: &str) -> Option<Vec<Value>> {
+    let folder = tempfile::tempdir().unwrap();
+    let deploy = self::folder().canonicalize().unwrap();
+    std::os::unix::fs::symlink(deploy, folder.path().join("deploy")).unwrap();
+    let text = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [deploy/alone]\n\
+         components: [deploy/components/{name}]\n"
+    );
+    std::fs::write(folder.path().join("kustomization.yaml"), text).unwrap();
+    render(folder.path().to_str().unwrap())
+}
+
 /// What the source says that it asks of the API server, as `verb resource`.
 fn asked() -> BTreeSet<String> {
     let source = include_str!("../../cluster/kubernetes/src/lib.rs");

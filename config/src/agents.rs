@@ -1,6 +1,6 @@
 //! `[agents]`: what agents ask each other.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::metrics::{Listen, file, listen};
 use super::validate::Located;
@@ -17,6 +17,23 @@ pub struct Agents {
     pub key_file: PathBuf,
     /// Whose certificates are taken for a node's.
     pub ca_file: PathBuf,
+}
+
+/// In the path of a file: the name of the node, so that all nodes have the same configuration.
+const NODE: &str = "{node}";
+
+impl Agents {
+    /// As they are for a node of that name.
+    #[must_use]
+    pub fn of(&self, node: &str) -> Agents {
+        let own = |path: &Path| PathBuf::from(path.to_string_lossy().replace(NODE, node));
+        Agents {
+            listen: self.listen,
+            cert_file: own(&self.cert_file),
+            key_file: own(&self.key_file),
+            ca_file: own(&self.ca_file),
+        }
+    }
 }
 
 pub(super) fn agents(raw: raw::Agents) -> Located<Option<Agents>> {

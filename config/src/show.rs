@@ -186,7 +186,7 @@ pub const KEYS: &[KeyDoc] = &[
     ),
     key(
         "agents.cert_file",
-        "certificate of this node for both ends of that (TLS), by node.name; read again each minute",
+        "certificate of this node for both ends of that (TLS), by node.name; {node} in the path of a file stands for that; read again each minute",
     ),
     key("agents.key_file", "its key"),
     key(

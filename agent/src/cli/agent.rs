@@ -212,7 +212,9 @@ async fn serve_node(
     let node_ip = std::env::var(NODE_IP).ok();
     let metrics = scrape::serve(scrapes.clone(), config.metrics.clone(), node_ip.clone());
     let metrics = tokio::spawn(metrics);
-    let askable = agents::serve(requests.clone(), config.agents.clone(), node_ip);
+    let agents = config.agents.as_ref().map(|agents| agents.of(&node));
+    let others = agents::Others::new(&node, agents.as_ref());
+    let askable = agents::serve(requests.clone(), agents, node_ip);
     let askable = tokio::spawn(askable);
     let asked = serve::Asked {
         ending,
@@ -221,7 +223,7 @@ async fn serve_node(
         reloads: reloads.clone(),
         health,
         whereabouts: sources::whereabouts(&config),
-        others: agents::Others::new(&node, config.agents.as_ref()),
+        others,
         give_back,
     };
     let api = tokio::spawn(serve::serve(listener, asked, async {

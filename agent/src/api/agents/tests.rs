@@ -45,20 +45,32 @@ impl Authority {
         let [cert, own] = ["cert", "key"].map(|what| self.path(&format!("{node}.{what}")));
         std::fs::write(&cert, made.pem()).unwrap();
         std::fs::write(&own, key.serialize_pem()).unwrap();
-        let text = format!(
-            "[node]\npod_cidrs = [\"10.77.1.0/24\"]\n[underlay]\n[agents]\nlisten = \"{at}\"\ncert_file = {cert:?}\n\
-             key_file = {own:?}\nca_file = {ca:?}\n"
-        );
-        let config = Config::parse(self.name.as_ref(), &text).unwrap();
-        config.agents.unwrap()
+        section(self.name, at, [&cert, &own, ca])
     }
+}
+
+/// `[agents]` with these files: certificate, key, authority.
+fn section(name: &str, at: SocketAddr, [cert, key, ca]: [&Path; 3]) -> Agents {
+    let text = format!(
+        "[node]\npod_cidrs = [\"10.77.1.0/24\"]\n[underlay]\n[agents]\nlisten = \"{at}\"\ncert_file = {cert:?}\n\
+         key_file = {key:?}\nca_file = {ca:?}\n"
+    );
+    let config = Config::parse(name.as_ref(), &text).unwrap();
+    config.agents.unwrap()
+}
+
+fn free() -> SocketAddr {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap()
 }
 
 /// An agent of node1, of which node2 is a peer.
 fn served(authority: &Authority) -> SocketAddr {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = free.local_addr().unwrap();
-    drop(free);
+    let at = free();
+    serve_at(at, authority.section("node1", at, &authority.path("ca")))
+}
+
+fn serve_at(at: SocketAddr, agents: Agents) -> SocketAddr {
     let (requests, inbox) = unbounded();
     std::thread::spawn(move || {
         for request in inbox {
@@ -67,7 +79,6 @@ fn served(authority: &Authority) -> SocketAddr {
             }
         }
     });
-    let agents = authority.section("node1", at, &authority.path("ca"));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -141,6 +152,45 @@ async fn an_agent_hears_of_its_own_frames_and_nobody_else_hears_anything() {
     let elsewhere = authority.section("node2", nowhere, &ca);
     let error = asked("node2", &elsewhere, nowhere).await.error.unwrap();
     assert!(error.contains("refused"), "{error}");
+}
+
+/// What deploy/agent-certificates.sh makes, named by a configuration that all nodes have.
+#[tokio::test]
+async fn certificates_of_the_script_do_for_every_node() {
+    use std::process::Command;
+    if Command::new("openssl").arg("version").output().is_err() {
+        println!("SKIPPED: no openssl to make certificates with");
+        return;
+    }
+    let made = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/agent-certificates.sh");
+    let make = |nodes: &[&str]| {
+        let run = Command::new(&script).arg(made.path()).args(nodes).output();
+        let run = run.unwrap();
+        assert!(run.status.success(), "{run:?}");
+    };
+    make(&["node1"]);
+    let secret = made.path().join("secret");
+    let first = std::fs::read(secret.join("node1.crt")).unwrap();
+    make(&["node1", "node2"]);
+    assert_eq!(std::fs::read(secret.join("node1.crt")).unwrap(), first);
+    let all = std::fs::read_dir(&secret).unwrap();
+    let mut all: Vec<_> = all.map(|file| file.unwrap().file_name()).collect();
+    all.sort();
+    assert_eq!(
+        all,
+        ["ca.crt", "node1.crt", "node1.key", "node2.crt", "node2.key"]
+    );
+
+    let at = free();
+    let files = ["{node}.crt", "{node}.key", "ca.crt"].map(|name| secret.join(name));
+    let shared = section("the same", at, files.each_ref().map(PathBuf::as_path));
+    serve_at(at, shared.of("node1"));
+    let across = asked("node2", &shared.of("node2"), at).await;
+    assert_eq!(across.error, None);
+    // Where a node has none, it says which is missing.
+    let error = asked("node3", &shared.of("node3"), at).await.error.unwrap();
+    assert!(error.contains("/secret/node3.crt"), "{error}");
 }
 
 /// What is not a frame of the asker's is refused.
