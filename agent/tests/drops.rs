@@ -2,11 +2,12 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use common::{Files, LIMIT, answering, output, ringway, stderr};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ringway_control::view::{Drop, DropAt, Drops, KernelLoss};
@@ -222,6 +223,35 @@ fn a_watch_goes_on_until_interrupted_or_until_nobody_reads() {
     stdout.read_line(&mut line).unwrap();
     std::mem::drop(stdout);
     ends_well(child);
+}
+
+/// As `kubectl exec -i` does when it ends, and as a script without input does not.
+#[test]
+fn a_watch_ends_when_the_pipe_at_its_stdin_is_let_go() {
+    let files = agent(&many());
+    let socket = files.socket();
+    let begin = |held: bool| {
+        // Nobody reads on, and the pipe stays open: an object is more than has room in it.
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        fcntl(&reader, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+        let mut command = ringway(&["--socket", &socket, "drops", "--watch", "--json"]);
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(writer);
+        let mut child = command.spawn().unwrap();
+        let hand = child.stdin.take().filter(|_| held);
+        reader.read_exact(&mut [0]).unwrap();
+        (child, hand, reader)
+    };
+    let (mut without, _, _its_pipe) = begin(false);
+    let (mut with, hand, _pipe) = begin(true);
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert!(with.try_wait().unwrap().is_none());
+    std::mem::drop(hand);
+    ends_well(with);
+    // Its stdin was closed when it began.
+    assert!(without.try_wait().unwrap().is_none());
+    without.kill().unwrap();
+    without.wait().unwrap();
 }
 
 #[test]

@@ -112,7 +112,7 @@ enum Verb {
         where it goes out, as it goes; each says what became of it.\n\
         ringway capture --pod default/web --drops tcp port 80\n\
         ringway capture --peer node2 -w - | wireshark -k -i -\n\
-        kubectl exec ... -- ringway capture --pod default/web -w - >web.pcapng"
+        kubectl exec -i ... -- ringway capture --pod default/web -w - >web.pcapng"
     )]
     Capture(Box<capture::Capture>),
     /// Print the metrics, as Prometheus reads them
@@ -145,7 +145,7 @@ enum Verb {
     /// Show this node live in a browser: peers, pods, drops
     #[command(
         after_help = "A page on 127.0.0.1, for who has the printed address only; it changes nothing.\n\
-        kubectl -n ringway exec POD -c agent -- ringway ui\n\
+        kubectl -n ringway exec -i POD -c agent -- ringway ui\n\
         kubectl -n ringway port-forward POD 9473"
     )]
     Ui(ui::Ui),
