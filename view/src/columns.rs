@@ -12,6 +12,9 @@ const UNITS: [&str; 19] = [
     "pk", "bytes",
 ];
 
+/// Columns that share a line, each with its width.
+type Line = Vec<(usize, usize)>;
+
 /// Rows under a header. A row that is wider than the terminal goes on in further lines, as its header does;
 /// what is wider than a line is broken. Where the last column alone has no room, only those rows go on that need it.
 pub struct Rows<const N: usize> {
@@ -34,7 +37,7 @@ impl<const N: usize> Rows<N> {
     }
 
     /// Which columns share a line, and how wide each is.
-    fn lines(&self, width: usize) -> Vec<Vec<(usize, usize)>> {
+    fn lines(&self, width: usize) -> Vec<Line> {
         let widest = |column: usize, measure: fn(&str) -> usize| {
             let cells = self.rows.iter().map(|row| measure(&row[column]));
             cells.max().unwrap_or(0)
@@ -68,7 +71,7 @@ impl<const N: usize> Rows<N> {
     }
 
     /// The same with the last column on the first line, if all others are there.
-    fn joined(lines: &[Vec<(usize, usize)>]) -> Option<(usize, Vec<Vec<(usize, usize)>>)> {
+    fn joined(lines: &[Line]) -> Option<(usize, Vec<Line>)> {
         let [first, last] = lines else { return None };
         let [(column, taken)] = last[..] else {
             return None;
