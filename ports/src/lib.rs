@@ -8,6 +8,7 @@
 //!
 //! Nothing here allocates per packet: arrays are sized when a port is made and reused.
 
+mod bpf;
 pub mod ethtool;
 pub mod fault;
 pub mod frame;

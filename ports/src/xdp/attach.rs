@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::netlink::{self, Interface, Which};
 use super::occupant::{self, Occupant, Owner};
-use super::{AttachError, AttachMode, AttachOptions, BpfError, Mode, Program, Refusal, bpf};
+use super::{AttachError, AttachMode, AttachOptions, BpfError, Mode, Program, Refusal};
+use crate::bpf;
 
 /// How long a busy interface is tried again.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@
 use std::net::IpAddr;
 
 use super::filter::Filter;
-use super::insn::{Asm, Insn, Label, Reg, Width};
+use crate::bpf::insn::{Asm, Insn, Label, Reg, Width};
 
 const ETHERNET_LEN: i16 = 14;
 const TAG_LEN: i32 = 4;

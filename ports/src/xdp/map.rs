@@ -2,8 +2,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::bpf;
 use super::error::BpfError;
+use crate::bpf;
 
 const MAP_NAME: &str = "ringway_xsks";
 

@@ -22,11 +22,9 @@
 //! slower, and for every driver. A frame whose VLAN tag the NIC has taken off looks untagged here.
 
 mod attach;
-mod bpf;
 mod emit;
 mod error;
 mod filter;
-mod insn;
 mod map;
 mod netlink;
 mod occupant;

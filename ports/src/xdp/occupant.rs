@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::netlink::{self, Interface, Which};
 use super::program::PROGRAM_NAME;
-use super::{AttachError, BpfError, Mode, bpf};
+use super::{AttachError, BpfError, Mode};
+use crate::bpf;
 
 /// Whose program it is.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]

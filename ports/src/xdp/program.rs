@@ -3,11 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use super::emit;
 use super::error::BpfError;
 use super::filter::Filter;
-use super::insn::Insn;
 use super::map::XskMap;
-use super::{bpf, emit};
+use crate::bpf;
+use crate::bpf::insn::Insn;
 
 /// Name of the program in the kernel, by which an agent knows one of its own.
 pub const PROGRAM_NAME: &str = "ringway_xdp";

@@ -4,13 +4,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::super::insn::{Asm, Reg};
 use super::super::netlink::{self, Which};
 use super::super::program::load;
 use super::super::{AttachError, Attachment, Mode, Occupant, Owner, PROGRAM_NAME, Program};
-use super::super::{AttachMode, AttachOptions, bpf, occupant};
+use super::super::{AttachMode, AttachOptions, occupant};
 use super::common::{Netns, eventually};
 use super::{Sockets, filter, vacated};
+use crate::bpf;
+use crate::bpf::insn::{Asm, Reg};
 
 const TAKE_OVER: AttachOptions = AttachOptions {
     mode: AttachMode::Either,

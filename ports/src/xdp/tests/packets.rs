@@ -3,7 +3,6 @@
 use std::os::fd::AsFd;
 
 use super::super::Action::{Pass, Redirect};
-use super::super::insn::{Asm, Reg};
 use super::super::netlink::{self, Which};
 use super::super::program::load;
 use super::super::{
@@ -12,6 +11,7 @@ use super::super::{
 use super::super::{Program, XskMap};
 use super::common::Netns;
 use super::{Sockets, filter, ip};
+use crate::bpf::insn::{Asm, Reg};
 
 /// VXLAN to 10.9.0.1, UDP 4789.
 pub(super) const V4: [u8; 52] = [

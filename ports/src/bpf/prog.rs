@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+use super::insn::Insn;
 use super::{ATTACH_TYPE_XDP, Attr, NAME_LEN, address, bpf, id, info, name_bytes, owned};
-use crate::xdp::insn::Insn;
 
 const PROG_LOAD: u32 = 5;
 const PROG_TEST_RUN: u32 = 10;
@@ -32,7 +32,7 @@ struct ProgLoad {
 unsafe impl Attr for ProgLoad {}
 
 /// Loads an XDP program. With `log`, the verifier writes there, ending with a zero byte.
-pub(in crate::xdp) fn prog_load_xdp(
+pub(crate) fn prog_load_xdp(
     name: &str,
     insns: &[Insn],
     frags: bool,
@@ -82,7 +82,7 @@ unsafe impl Attr for TestRun {}
 
 /// Runs the program once over a packet: its result. The packet comes from that interface, by index in the
 /// calling thread's network namespace, and queue; without, from queue 0 of the loopback.
-pub(in crate::xdp) fn prog_test_run(
+pub(crate) fn prog_test_run(
     program: BorrowedFd<'_>,
     packet: &[u8],
     from: Option<(u32, u32)>,
@@ -110,13 +110,13 @@ pub(in crate::xdp) fn prog_test_run(
 }
 
 /// A descriptor of the program with that id. Needs `CAP_SYS_ADMIN`.
-pub(in crate::xdp) fn prog_fd_by_id(program: u32) -> io::Result<OwnedFd> {
+pub(crate) fn prog_fd_by_id(program: u32) -> io::Result<OwnedFd> {
     // SAFETY: the layout of PROG_GET_FD_BY_ID, without addresses.
     unsafe { bpf(PROG_GET_FD_BY_ID, &mut id(program)) }.map(owned)
 }
 
 /// Id and name of a program (`struct bpf_prog_info`: id at 4, name at 64).
-pub(in crate::xdp) fn prog_info(program: BorrowedFd<'_>) -> io::Result<(u32, String)> {
+pub(crate) fn prog_info(program: BorrowedFd<'_>) -> io::Result<(u32, String)> {
     let words = info::<20>(program)?;
     let name = words[16..]
         .iter()

@@ -3,6 +3,7 @@
 //! The attributes are written out as structs without padding. The kernel takes any length and reads
 //! what is missing as zero, so each ends with the last field its command needs here.
 
+pub(crate) mod insn;
 mod link;
 mod map;
 mod prog;
@@ -11,11 +12,11 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-pub(super) use link::{
+pub(crate) use link::{
     link_create_xdp, link_detach, link_fd_by_id, link_info, link_next_id, link_update,
 };
-pub(super) use map::{map_create_xsk, map_delete, map_update};
-pub(super) use prog::{prog_fd_by_id, prog_info, prog_load_xdp, prog_test_run};
+pub(crate) use map::{map_create_xsk, map_delete, map_update};
+pub(crate) use prog::{prog_fd_by_id, prog_info, prog_load_xdp, prog_test_run};
 
 const OBJ_GET_INFO_BY_FD: u32 = 15;
 /// `BPF_XDP`, a type of attachment.

@@ -25,7 +25,7 @@ struct MapCreate {
 unsafe impl Attr for MapCreate {}
 
 /// A map of AF_XDP sockets, by queue.
-pub(in crate::xdp) fn map_create_xsk(name: &str, entries: u32) -> io::Result<OwnedFd> {
+pub(crate) fn map_create_xsk(name: &str, entries: u32) -> io::Result<OwnedFd> {
     let mut attr = MapCreate {
         map_type: MAP_TYPE_XSKMAP,
         key_size: 4,
@@ -52,11 +52,7 @@ struct MapElem {
 unsafe impl Attr for MapElem {}
 
 /// Puts the socket into the slot, whatever was there.
-pub(in crate::xdp) fn map_update(
-    map: BorrowedFd<'_>,
-    key: u32,
-    socket: BorrowedFd<'_>,
-) -> io::Result<()> {
+pub(crate) fn map_update(map: BorrowedFd<'_>, key: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
     let value = socket.as_raw_fd();
     let mut attr = MapElem {
         map_fd: map.as_raw_fd() as u32,
@@ -71,7 +67,7 @@ pub(in crate::xdp) fn map_update(
 }
 
 /// Empties the slot.
-pub(in crate::xdp) fn map_delete(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
+pub(crate) fn map_delete(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
     let mut attr = MapElem {
         map_fd: map.as_raw_fd() as u32,
         zero: 0,

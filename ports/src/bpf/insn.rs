@@ -7,7 +7,7 @@
 /// One instruction as the kernel takes it (RFC 9669 §3.1; `struct bpf_insn`).
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 #[repr(C)]
-pub(super) struct Insn {
+pub(crate) struct Insn {
     code: u8,
     /// Destination and source register, four bits each.
     regs: u8,
@@ -18,7 +18,7 @@ pub(super) struct Insn {
 /// Registers: `R0` result, `R1` context at entry, `R1`–`R5` arguments of a call.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 #[repr(u8)]
-pub(super) enum Reg {
+pub(crate) enum Reg {
     R0,
     R1,
     R2,
@@ -34,7 +34,7 @@ pub(super) enum Reg {
 /// Width of a load (RFC 9669 §5).
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 #[repr(u8)]
-pub(super) enum Width {
+pub(crate) enum Width {
     Word = 0x00,
     Half = 0x08,
     Byte = 0x10,
@@ -42,7 +42,7 @@ pub(super) enum Width {
 
 /// A place in the program, bound or still to be.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub(super) struct Label(usize);
+pub(crate) struct Label(usize);
 
 // Instruction classes and codes, RFC 9669 §3.3, §4.1, §4.3, §5.
 const LDX_MEM: u8 = 0x61;
@@ -63,7 +63,7 @@ const PSEUDO_MAP_FD: u8 = 1;
 
 /// A program being written.
 #[derive(Debug, Default)]
-pub(super) struct Asm {
+pub(crate) struct Asm {
     insns: Vec<Insn>,
     labels: Vec<Option<usize>>,
     /// Jumps, and where they go.
@@ -72,84 +72,84 @@ pub(super) struct Asm {
 
 impl Asm {
     /// A label without a place yet.
-    pub(super) fn label(&mut self) -> Label {
+    pub(crate) fn label(&mut self) -> Label {
         self.labels.push(None);
         Label(self.labels.len() - 1)
     }
 
     /// The next instruction is where `label` is.
-    pub(super) fn bind(&mut self, label: Label) {
+    pub(crate) fn bind(&mut self, label: Label) {
         self.labels[label.0] = Some(self.insns.len());
     }
 
     /// Whether anything jumps to `label` so far.
-    pub(super) fn is_used(&self, label: Label) -> bool {
+    pub(crate) fn is_used(&self, label: Label) -> bool {
         self.jumps.iter().any(|(_, to)| *to == label)
     }
 
     /// `dst = *(width *)(src + off)`, the rest of `dst` zero.
-    pub(super) fn load(&mut self, width: Width, dst: Reg, src: Reg, off: i16) {
+    pub(crate) fn load(&mut self, width: Width, dst: Reg, src: Reg, off: i16) {
         self.push(LDX_MEM | width as u8, dst, src as u8, off, 0);
     }
 
     /// `dst = src`.
-    pub(super) fn mov(&mut self, dst: Reg, src: Reg) {
+    pub(crate) fn mov(&mut self, dst: Reg, src: Reg) {
         self.push(ALU64_MOV_REG, dst, src as u8, 0, 0);
     }
 
     /// `dst = src` for the lower 32 bits, the upper ones zero.
-    pub(super) fn mov32(&mut self, dst: Reg, src: Reg) {
+    pub(crate) fn mov32(&mut self, dst: Reg, src: Reg) {
         self.push(ALU32_MOV_REG, dst, src as u8, 0, 0);
     }
 
     /// `dst = imm`.
-    pub(super) fn mov_imm(&mut self, dst: Reg, imm: i32) {
+    pub(crate) fn mov_imm(&mut self, dst: Reg, imm: i32) {
         self.push(ALU64_MOV_IMM, dst, 0, 0, imm);
     }
 
     /// `dst += imm`.
-    pub(super) fn add_imm(&mut self, dst: Reg, imm: i32) {
+    pub(crate) fn add_imm(&mut self, dst: Reg, imm: i32) {
         self.push(ALU64_ADD_IMM, dst, 0, 0, imm);
     }
 
     /// `dst &= imm` for the lower 32 bits, the upper ones zero.
-    pub(super) fn and32_imm(&mut self, dst: Reg, imm: u32) {
+    pub(crate) fn and32_imm(&mut self, dst: Reg, imm: u32) {
         self.push(ALU32_AND_IMM, dst, 0, 0, imm as i32);
     }
 
     /// To `label`.
-    pub(super) fn jump(&mut self, label: Label) {
+    pub(crate) fn jump(&mut self, label: Label) {
         self.branch(JMP_ALWAYS, Reg::R0, 0, 0, label);
     }
 
     /// To `label` if the lower 32 bits of `reg` are `imm`.
-    pub(super) fn jump_if_equal32(&mut self, reg: Reg, imm: u32, label: Label) {
+    pub(crate) fn jump_if_equal32(&mut self, reg: Reg, imm: u32, label: Label) {
         self.branch(JMP32_EQUAL_IMM, reg, 0, imm as i32, label);
     }
 
     /// To `label` if the lower 32 bits of `reg` are not `imm`.
-    pub(super) fn jump_if_not_equal32(&mut self, reg: Reg, imm: u32, label: Label) {
+    pub(crate) fn jump_if_not_equal32(&mut self, reg: Reg, imm: u32, label: Label) {
         self.branch(JMP32_NOT_EQUAL_IMM, reg, 0, imm as i32, label);
     }
 
     /// To `label` if `left > right`, unsigned.
-    pub(super) fn jump_if_greater(&mut self, left: Reg, right: Reg, label: Label) {
+    pub(crate) fn jump_if_greater(&mut self, left: Reg, right: Reg, label: Label) {
         self.branch(JMP_GREATER_REG, left, right as u8, 0, label);
     }
 
     /// `dst` = the map whose descriptor is `fd` (RFC 9669 §5.4: two instructions long).
-    pub(super) fn load_map(&mut self, dst: Reg, fd: i32) {
+    pub(crate) fn load_map(&mut self, dst: Reg, fd: i32) {
         self.push(LD_IMM64, dst, PSEUDO_MAP_FD, 0, fd);
         self.push(0, Reg::R0, 0, 0, 0);
     }
 
     /// Calls a helper of the kernel: `R0` = helper(`R1`–`R5`).
-    pub(super) fn call(&mut self, helper: i32) {
+    pub(crate) fn call(&mut self, helper: i32) {
         self.push(CALL, Reg::R0, 0, 0, helper);
     }
 
     /// Returns `R0`.
-    pub(super) fn exit(&mut self) {
+    pub(crate) fn exit(&mut self) {
         self.push(EXIT, Reg::R0, 0, 0, 0);
     }
 
@@ -158,7 +158,7 @@ impl Asm {
     /// # Panics
     /// If a label that is jumped to was not bound, or a jump is longer than 32,767 instructions: both are
     /// mistakes of the program's author, not of its input, whose size is limited.
-    pub(super) fn finish(mut self) -> Vec<Insn> {
+    pub(crate) fn finish(mut self) -> Vec<Insn> {
         for (at, label) in self.jumps {
             let target = self.labels[label.0].expect("a label that is jumped to is bound");
             // A distance counts from the instruction after the jump.
