@@ -25,6 +25,7 @@ pub mod offload;
 pub mod parse;
 pub mod proto;
 pub mod sctp;
+pub mod steer;
 pub mod superframe;
 pub mod tcp;
 pub mod udp;

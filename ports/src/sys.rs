@@ -60,6 +60,13 @@ impl Drop for Mapping {
     }
 }
 
+/// Bytes of a page of memory.
+pub(crate) fn page_size() -> usize {
+    // SAFETY: takes a number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(page).unwrap_or(4096)
+}
+
 /// The result of a call that returns a negative number and sets `errno` on failure.
 fn check(result: libc::ssize_t) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())

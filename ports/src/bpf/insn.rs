@@ -1,4 +1,4 @@
-//! An assembler for the few BPF instructions the filter needs (RFC 9669; linux/bpf.h).
+//! An assembler for the few BPF instructions that our programs need (RFC 9669; linux/bpf.h).
 //!
 //! Jumps name labels; [`Asm::finish`] turns them into distances. Code that no jump and no fall-through
 //! reaches is refused by the kernel's verifier, so a block is bound only if its label is
@@ -15,7 +15,7 @@ pub(crate) struct Insn {
     imm: i32,
 }
 
-/// Registers: `R0` result, `R1` context at entry, `R1`–`R5` arguments of a call.
+/// Registers: `R0` result, `R1` context at entry, `R1`–`R5` arguments of a call, `R10` end of the stack.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 #[repr(u8)]
 pub(crate) enum Reg {
@@ -29,6 +29,7 @@ pub(crate) enum Reg {
     R7,
     R8,
     R9,
+    R10,
 }
 
 /// Width of a load (RFC 9669 §5).
@@ -38,6 +39,7 @@ pub(crate) enum Width {
     Word = 0x00,
     Half = 0x08,
     Byte = 0x10,
+    Double = 0x18,
 }
 
 /// A place in the program, bound or still to be.
@@ -50,6 +52,14 @@ const LD_IMM64: u8 = 0x18;
 const ALU64_ADD_IMM: u8 = 0x07;
 const ALU64_MOV_IMM: u8 = 0xb7;
 const ALU64_MOV_REG: u8 = 0xbf;
+const ALU64_ADD_REG: u8 = 0x0f;
+const ALU64_MUL_REG: u8 = 0x2f;
+const ALU64_OR_REG: u8 = 0x4f;
+const ALU64_XOR_REG: u8 = 0xaf;
+const ALU64_LSH_IMM: u8 = 0x67;
+const ALU64_RSH_IMM: u8 = 0x77;
+const ALU64_RSH_REG: u8 = 0x7f;
+const ALU64_MOD_IMM: u8 = 0x97;
 const ALU32_AND_IMM: u8 = 0x54;
 const ALU32_MOV_REG: u8 = 0xbc;
 const JMP_ALWAYS: u8 = 0x05;
@@ -60,6 +70,8 @@ const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
 /// `BPF_PSEUDO_MAP_FD`: the 64-bit immediate is the descriptor of a map.
 const PSEUDO_MAP_FD: u8 = 1;
+/// `BPF_PSEUDO_MAP_VALUE`: the same, for the address of the first value of an array.
+const PSEUDO_MAP_VALUE: u8 = 2;
 
 /// A program being written.
 #[derive(Debug, Default)]
@@ -107,6 +119,52 @@ impl Asm {
         self.push(ALU64_MOV_IMM, dst, 0, 0, imm);
     }
 
+    /// `dst = imm`, 64 bits (two instructions long).
+    pub(crate) fn mov_imm64(&mut self, dst: Reg, imm: u64) {
+        self.push(LD_IMM64, dst, 0, 0, imm as i32);
+        self.push(0, Reg::R0, 0, 0, (imm >> 32) as i32);
+    }
+
+    /// `dst += src`.
+    pub(crate) fn add(&mut self, dst: Reg, src: Reg) {
+        self.push(ALU64_ADD_REG, dst, src as u8, 0, 0);
+    }
+
+    /// `dst *= src`.
+    pub(crate) fn mul(&mut self, dst: Reg, src: Reg) {
+        self.push(ALU64_MUL_REG, dst, src as u8, 0, 0);
+    }
+
+    /// `dst |= src`.
+    pub(crate) fn or(&mut self, dst: Reg, src: Reg) {
+        self.push(ALU64_OR_REG, dst, src as u8, 0, 0);
+    }
+
+    /// `dst ^= src`.
+    pub(crate) fn xor(&mut self, dst: Reg, src: Reg) {
+        self.push(ALU64_XOR_REG, dst, src as u8, 0, 0);
+    }
+
+    /// `dst <<= bits`.
+    pub(crate) fn shift_left(&mut self, dst: Reg, bits: u32) {
+        self.push(ALU64_LSH_IMM, dst, 0, 0, bits as i32);
+    }
+
+    /// `dst >>= bits`, unsigned.
+    pub(crate) fn shift_right(&mut self, dst: Reg, bits: u32) {
+        self.push(ALU64_RSH_IMM, dst, 0, 0, bits as i32);
+    }
+
+    /// `dst >>= src`, unsigned.
+    pub(crate) fn shift_right_by(&mut self, dst: Reg, src: Reg) {
+        self.push(ALU64_RSH_REG, dst, src as u8, 0, 0);
+    }
+
+    /// `dst %= by`, unsigned.
+    pub(crate) fn modulo(&mut self, dst: Reg, by: u32) {
+        self.push(ALU64_MOD_IMM, dst, 0, 0, by as i32);
+    }
+
     /// `dst += imm`.
     pub(crate) fn add_imm(&mut self, dst: Reg, imm: i32) {
         self.push(ALU64_ADD_IMM, dst, 0, 0, imm);
@@ -140,6 +198,12 @@ impl Asm {
     /// `dst` = the map whose descriptor is `fd` (RFC 9669 §5.4: two instructions long).
     pub(crate) fn load_map(&mut self, dst: Reg, fd: i32) {
         self.push(LD_IMM64, dst, PSEUDO_MAP_FD, 0, fd);
+        self.push(0, Reg::R0, 0, 0, 0);
+    }
+
+    /// `dst` = the address of the first value of the array map whose descriptor is `fd`.
+    pub(crate) fn load_map_value(&mut self, dst: Reg, fd: i32) {
+        self.push(LD_IMM64, dst, PSEUDO_MAP_VALUE, 0, fd);
         self.push(0, Reg::R0, 0, 0, 0);
     }
 

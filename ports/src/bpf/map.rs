@@ -1,4 +1,4 @@
-//! The map of sockets.
+//! Maps: of AF_XDP sockets, and an array that is shared with the program.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -8,7 +8,10 @@ use super::{Attr, NAME_LEN, address, bpf, name_bytes, owned};
 const MAP_CREATE: u32 = 0;
 const MAP_UPDATE_ELEM: u32 = 2;
 const MAP_DELETE_ELEM: u32 = 3;
+const MAP_TYPE_ARRAY: u32 = 2;
 const MAP_TYPE_XSKMAP: u32 = 17;
+/// `BPF_F_MMAPABLE`, Linux 5.5.
+const MMAPABLE: u32 = 1 << 10;
 
 #[repr(C)]
 struct MapCreate {
@@ -26,12 +29,26 @@ unsafe impl Attr for MapCreate {}
 
 /// A map of AF_XDP sockets, by queue.
 pub(crate) fn map_create_xsk(name: &str, entries: u32) -> io::Result<OwnedFd> {
+    map_create(MAP_TYPE_XSKMAP, name, (4, entries), 0)
+}
+
+/// `len` bytes, zeroed, that a program reads and writes in place and that can be mapped.
+pub(crate) fn map_create_shared(name: &str, len: u32) -> io::Result<OwnedFd> {
+    map_create(MAP_TYPE_ARRAY, name, (len, 1), MMAPABLE)
+}
+
+fn map_create(
+    map_type: u32,
+    name: &str,
+    (value_size, max_entries): (u32, u32),
+    flags: u32,
+) -> io::Result<OwnedFd> {
     let mut attr = MapCreate {
-        map_type: MAP_TYPE_XSKMAP,
+        map_type,
         key_size: 4,
-        value_size: 4,
-        max_entries: entries,
-        flags: 0,
+        value_size,
+        max_entries,
+        flags,
         inner_map_fd: 0,
         numa_node: 0,
         name: name_bytes(name),

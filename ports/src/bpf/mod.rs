@@ -15,8 +15,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 pub(crate) use link::{
     link_create_xdp, link_detach, link_fd_by_id, link_info, link_next_id, link_update,
 };
-pub(crate) use map::{map_create_xsk, map_delete, map_update};
-pub(crate) use prog::{prog_fd_by_id, prog_info, prog_load_xdp, prog_test_run};
+pub(crate) use map::{map_create_shared, map_create_xsk, map_delete, map_update};
+#[cfg(test)]
+pub(crate) use prog::prog_test_run_socket_filter;
+pub(crate) use prog::{
+    LoadError, load, prog_fd_by_id, prog_info, prog_load_socket_filter, prog_load_xdp,
+    prog_test_run,
+};
 
 const OBJ_GET_INFO_BY_FD: u32 = 15;
 /// `BPF_XDP`, a type of attachment.

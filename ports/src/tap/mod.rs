@@ -16,8 +16,10 @@
 
 mod create;
 mod port;
+mod steering;
 
 pub use create::{
     Offloads, Opened, TapError, TapOptions, create_persistent, delete, open_queue, unpersist,
 };
 pub use port::{Tap, TapCounters};
+pub use steering::{LANES, LaneBits, Steering, SteeringError};

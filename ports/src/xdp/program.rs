@@ -1,6 +1,5 @@
 //! A filter in the kernel.
 
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::emit;
@@ -8,13 +7,11 @@ use super::error::BpfError;
 use super::filter::Filter;
 use super::map::XskMap;
 use crate::bpf;
+use crate::bpf::LoadError;
 use crate::bpf::insn::Insn;
 
 /// Name of the program in the kernel, by which an agent knows one of its own.
 pub const PROGRAM_NAME: &str = "ringway_xdp";
-/// Room for the log of the verifier, and the part of it an error shows.
-const LOG_LEN: usize = 256 << 10;
-const LOG_SHOWN: usize = 2000;
 
 /// What a program says of a frame (`enum xdp_action`, linux/bpf.h).
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -97,32 +94,10 @@ impl AsFd for Program {
     }
 }
 
-/// Loads without a log, which costs time, and once more with one if the verifier objects.
+/// Loads the instructions under this name.
 pub(super) fn load(name: &str, insns: &[Insn], frags: bool) -> Result<OwnedFd, BpfError> {
-    let error = match bpf::prog_load_xdp(name, insns, frags, None) {
-        Ok(fd) => return Ok(fd),
-        Err(error) => error,
-    };
-    if !matches!(
-        error.raw_os_error(),
-        Some(libc::EACCES | libc::EINVAL | libc::E2BIG)
-    ) {
-        return Err(BpfError::call("BPF_PROG_LOAD", error));
-    }
-    let mut log = vec![0; LOG_LEN];
-    let source = match bpf::prog_load_xdp(name, insns, frags, Some(&mut log)) {
-        Ok(fd) => return Ok(fd),
-        Err(source) => source,
-    };
-    Err(verifier_error(source, &log))
-}
-
-fn verifier_error(source: io::Error, log: &[u8]) -> BpfError {
-    let written = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
-    let shown = &log[written.saturating_sub(LOG_SHOWN)..written];
-    let log = match shown {
-        [] => "(nothing)".to_owned(),
-        _ => String::from_utf8_lossy(shown).trim().to_owned(),
-    };
-    BpfError::Verifier { source, log }
+    bpf::load(|log| bpf::prog_load_xdp(name, insns, frags, log)).map_err(|error| match error {
+        LoadError::Verifier { source, log } => BpfError::Verifier { source, log },
+        LoadError::Call(source) => BpfError::call("BPF_PROG_LOAD", source),
+    })
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::Mode;
+use crate::sys;
 
 /// Why a program was not attached in a mode.
 #[derive(Debug, thiserror::Error)]
@@ -117,9 +118,8 @@ fn single_buffer_mtu() -> u32 {
     const XDP_PACKET_HEADROOM: u32 = 256;
     const SHARED_INFO: u32 = 320;
     const ETHERNET: u32 = 14;
-    // SAFETY: takes no pointers; std does not tell the size of a page.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    u32::try_from(page).unwrap_or(4096) - XDP_PACKET_HEADROOM - SHARED_INFO - ETHERNET
+    let page = sys::page_size() as u32;
+    page - XDP_PACKET_HEADROOM - SHARED_INFO - ETHERNET
 }
 
 #[cfg(test)]
