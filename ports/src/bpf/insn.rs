@@ -58,7 +58,6 @@ const ALU64_OR_REG: u8 = 0x4f;
 const ALU64_XOR_REG: u8 = 0xaf;
 const ALU64_LSH_IMM: u8 = 0x67;
 const ALU64_RSH_IMM: u8 = 0x77;
-const ALU64_RSH_REG: u8 = 0x7f;
 const ALU64_MOD_IMM: u8 = 0x97;
 const ALU32_AND_IMM: u8 = 0x54;
 const ALU32_MOV_REG: u8 = 0xbc;
@@ -66,6 +65,10 @@ const JMP_ALWAYS: u8 = 0x05;
 const JMP_GREATER_REG: u8 = 0x2d;
 const JMP32_EQUAL_IMM: u8 = 0x16;
 const JMP32_NOT_EQUAL_IMM: u8 = 0x56;
+/// RFC 9669 §5.3, a word.
+const ATOMIC_WORD: u8 = 0xc3;
+/// `BPF_ADD | BPF_FETCH`, Linux 5.12.
+const FETCH_ADD: i32 = 0x01;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
 /// `BPF_PSEUDO_MAP_FD`: the 64-bit immediate is the descriptor of a map.
@@ -130,6 +133,11 @@ impl Asm {
         self.push(ALU64_ADD_REG, dst, src as u8, 0, 0);
     }
 
+    /// `src = *(word *)dst; *(word *)dst += src` at once, the upper half of `src` zero.
+    pub(crate) fn fetch_add32(&mut self, dst: Reg, src: Reg) {
+        self.push(ATOMIC_WORD, dst, src as u8, 0, FETCH_ADD);
+    }
+
     /// `dst *= src`.
     pub(crate) fn mul(&mut self, dst: Reg, src: Reg) {
         self.push(ALU64_MUL_REG, dst, src as u8, 0, 0);
@@ -153,11 +161,6 @@ impl Asm {
     /// `dst >>= bits`, unsigned.
     pub(crate) fn shift_right(&mut self, dst: Reg, bits: u32) {
         self.push(ALU64_RSH_IMM, dst, 0, 0, bits as i32);
-    }
-
-    /// `dst >>= src`, unsigned.
-    pub(crate) fn shift_right_by(&mut self, dst: Reg, src: Reg) {
-        self.push(ALU64_RSH_REG, dst, src as u8, 0, 0);
     }
 
     /// `dst %= by`, unsigned.

@@ -22,4 +22,4 @@ pub use create::{
     Offloads, Opened, TapError, TapOptions, create_persistent, delete, open_queue, unpersist,
 };
 pub use port::{Tap, TapCounters};
-pub use steering::{LANES, LaneBits, Steering, SteeringError};
+pub use steering::{LANES, Slots, Steering, SteeringError};

@@ -1,12 +1,12 @@
 //! The instructions that choose the queue of a frame.
 //!
-//! They are [`steer::slot`], word for word, then the bit of that slot. Registers: `R6` context, `R7`
+//! They are [`steer::slot`](ringway_packet::steer::slot), word for word, then what the slot's word says. Registers: `R6` context, `R7`
 //! addresses and then the hash, `R8` protocol and ports, `R0`–`R5` scratch.
 
 use ringway_packet::steer::{FRAGMENT_BITS, K0, K1, PLAIN_V4, SLOT_BITS, WITH_PORTS, at};
 use ringway_packet::{ethertype, proto};
 
-use super::LANES;
+use super::{BULK, LANES};
 use crate::bpf::insn::{Asm, Insn, Label, Reg, Width};
 
 /// `bpf_skb_load_bytes(skb, offset, to, len)`.
@@ -17,8 +17,7 @@ const ROOM: i16 = -66;
 /// What an IPv6 frame has from its next header on is put there a second time.
 const V6_FROM: usize = at::V6_PROTO;
 
-/// The instructions for so many workers. `map` is the descriptor of the bits, one for each slot, in words
-/// of 32.
+/// The instructions for so many workers. `map` is the descriptor of the slots' words.
 pub(super) fn emit(workers: u32, map: i32) -> Vec<Insn> {
     let mut asm = Asm::default();
     let (mixed, others, choose) = (asm.label(), asm.label(), asm.label());
@@ -43,15 +42,18 @@ pub(super) fn emit(workers: u32, map: i32) -> Vec<Insn> {
 
     asm.bind(choose);
     asm.mov(Reg::R2, Reg::R7);
-    asm.shift_right(Reg::R2, 5);
     asm.shift_left(Reg::R2, 2);
     asm.load_map_value(Reg::R1, map);
     asm.add(Reg::R1, Reg::R2);
     asm.load(Width::Word, Reg::R0, Reg::R1, 0);
-    asm.mov(Reg::R2, Reg::R7);
-    asm.and32_imm(Reg::R2, 31);
-    asm.shift_right_by(Reg::R0, Reg::R2);
-    asm.and32_imm(Reg::R0, 1);
+    asm.shift_right(Reg::R0, BULK.trailing_zeros());
+    let quiet = asm.label();
+    asm.jump_if_equal32(Reg::R0, 0, quiet);
+    // Whether it still is bulk is what the addition finds, so that who takes it back counts all.
+    asm.mov_imm(Reg::R0, 1);
+    asm.fetch_add32(Reg::R1, Reg::R0);
+    asm.shift_right(Reg::R0, BULK.trailing_zeros());
+    asm.bind(quiet);
     if workers > 1 {
         asm.modulo(Reg::R7, workers);
         asm.mov_imm(Reg::R2, LANES as i32);

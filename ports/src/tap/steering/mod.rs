@@ -3,13 +3,18 @@
 //! A TAP orphans each packet that is queued, so TCP does not notice what waits there, and a window's worth
 //! of bulk may stand before a pod's own small requests. So every worker has two queues of a TAP, and a BPF
 //! program that the kernel runs over each frame (`TUNSETSTEERINGEBPF`, Linux 4.16; drivers/net/tun.c) puts
-//! flows that the worker has found to be bulk into the second. What it is told is one bit for each
+//! flows that the worker has found to be bulk into the second. What it goes by is a word for each
 //! [slot](ringway_packet::steer::slot), in memory that it shares with the worker.
 //!
 //! ```text
 //!   frame ─ slot ─┬─ slot modulo workers ─┐
-//!                 └─ bit of the slot ─────┴─▶ queue = worker × 2 + lane
+//!                 └─ word: bulk? ─────────┴─▶ queue = worker × 2 + lane
+//!                          count one more if so
 //! ```
+//!
+//! A slot that is bulk counts the frames that were sent there. When the worker has read as many, none is in
+//! the lane, and none can be on its way there unseen: only then may the slot be quiet again, or a frame
+//! would pass another of its flow.
 //!
 //! Traps: the program is a socket filter that sees the frame from its MAC addresses on; its result is
 //! taken modulo the queues that are attached, in the order in which they were; it switches the kernel's own
@@ -33,7 +38,9 @@ use crate::sys::{self, Mapping};
 pub const LANES: usize = 2;
 /// Name of program and map in the kernel.
 const NAME: &str = "ringway_lanes";
-const BITS_LEN: usize = SLOTS / 8;
+/// Of a slot's word: it is bulk. The rest is how many frames were sent there.
+const BULK: u32 = 1 << 31;
+const WORDS_LEN: usize = SLOTS * size_of::<u32>();
 
 /// Why frames cannot be steered.
 #[derive(Debug, thiserror::Error)]
@@ -67,44 +74,61 @@ impl SteeringError {
 /// Which slots are bulk: shared by the program of one TAP and the workers that read it. Every slot has one
 /// worker.
 #[derive(Debug)]
-pub struct LaneBits(Mapping);
+pub struct Slots(Mapping);
 
 // SAFETY: the mapping stays where it is until this is dropped, and is only read and written as atomics.
-unsafe impl Sync for LaneBits {}
+unsafe impl Sync for Slots {}
 
-impl LaneBits {
-    /// Bits that no program reads, all flows quiet.
+impl Slots {
+    /// Slots that no program reads, all quiet.
     ///
     /// # Errors
     /// No memory.
-    pub fn unshared() -> io::Result<LaneBits> {
-        Mapping::anonymous(BITS_LEN).map(LaneBits)
+    pub fn unshared() -> io::Result<Slots> {
+        Mapping::anonymous(WORDS_LEN).map(Slots)
     }
 
-    /// From now on the slot's flows are bulk, or quiet.
+    /// The lane that the program chooses for a frame of that slot, which it counts.
     #[inline]
-    pub fn set(&self, slot: u16, bulk: bool) {
-        let (word, bit) = self.word(slot);
-        match bulk {
-            true => word.fetch_or(bit, Relaxed),
-            false => word.fetch_and(!bit, Relaxed),
-        };
+    pub fn choose(&self, slot: u16) -> usize {
+        let word = self.word(slot);
+        let bulk = word.load(Relaxed) & BULK != 0 && word.fetch_add(1, Relaxed) & BULK != 0;
+        usize::from(bulk)
     }
 
-    /// Whether they are bulk.
+    /// From now on the slot's frames go to the lane for bulk, and are counted there from 0.
     #[inline]
-    pub fn is_bulk(&self, slot: u16) -> bool {
-        let (word, bit) = self.word(slot);
-        word.load(Relaxed) & bit != 0
+    pub fn set_bulk(&self, slot: u16) {
+        self.word(slot).store(BULK, Relaxed);
+    }
+
+    /// How many frames of the slot were sent to the lane for bulk; `None` if it is quiet.
+    #[inline]
+    pub fn count(&self, slot: u16) -> Option<u32> {
+        let word = self.word(slot).load(Relaxed);
+        (word & BULK != 0).then_some(word & !BULK)
+    }
+
+    /// From now on its frames go to the lane for quiet flows, if exactly so many were sent to the other.
+    #[inline]
+    pub fn set_quiet(&self, slot: u16, count: u32) -> bool {
+        let word = self.word(slot);
+        word.compare_exchange(BULK | count, 0, Relaxed, Relaxed)
+            .is_ok()
+    }
+
+    /// Takes so many off the count of a slot that is bulk, before it gets too large for its bits.
+    #[inline]
+    pub fn settle(&self, slot: u16, count: u32) {
+        self.word(slot).fetch_sub(count, Relaxed);
     }
 
     #[inline]
-    fn word(&self, slot: u16) -> (&AtomicU32, u32) {
+    fn word(&self, slot: u16) -> &AtomicU32 {
         let slot = usize::from(slot) % SLOTS;
-        // SAFETY: the mapping is a page or more, aligned to one, and lives as long as `self`; `slot / 32` is
-        // within its first `BITS_LEN` bytes. The program and all of us access it in whole words.
-        let word = unsafe { AtomicU32::from_ptr(self.0.as_ptr().cast::<u32>().add(slot / 32)) };
-        (word, 1 << (slot % 32))
+        // SAFETY: the mapping has `WORDS_LEN` bytes, aligned to a page, and lives as long as `self`. The
+        // program and all of us access it in whole words.
+        unsafe { AtomicU32::from_ptr(self.0.as_ptr().cast::<u32>().add(slot)) }
     }
 }
 
@@ -115,17 +139,16 @@ pub struct Steering {
 }
 
 impl Steering {
-    /// Loads a program for a TAP that so many workers read, and the bits that it goes by: all flows are
-    /// quiet.
+    /// Loads a program for a TAP that so many workers read, and the slots that it goes by, all quiet.
     ///
     /// # Errors
     /// The kernel has no such programs or does not permit them.
-    pub fn load(workers: usize) -> Result<(Steering, LaneBits), SteeringError> {
-        let map = bpf::map_create_shared(NAME, BITS_LEN as u32)
+    pub fn load(workers: usize) -> Result<(Steering, Slots), SteeringError> {
+        let map = bpf::map_create_shared(NAME, WORDS_LEN as u32)
             .map_err(SteeringError::call("BPF_MAP_CREATE"))?;
         // A map's memory is mapped in whole pages.
         let page = sys::page_size();
-        let bits = Mapping::shared(map.as_fd(), BITS_LEN.next_multiple_of(page), 0)
+        let words = Mapping::shared(map.as_fd(), WORDS_LEN.next_multiple_of(page), 0)
             .map_err(SteeringError::call("mmap of a BPF map"))?;
         let workers = u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
         let insns = emit::emit(workers, map.as_raw_fd());
@@ -134,7 +157,7 @@ impl Steering {
             LoadError::Verifier { source, log } => SteeringError::Verifier { source, log },
             LoadError::Call(source) => SteeringError::call("BPF_PROG_LOAD")(source),
         })?;
-        Ok((Steering { program }, LaneBits(bits)))
+        Ok((Steering { program }, Slots(words)))
     }
 
     /// Has it choose the queues of the TAP behind `queue`, in place of any other.

@@ -14,7 +14,7 @@ use crate::tap::{Opened, TapOptions, create_persistent, open_queue};
 use common::Netns;
 
 /// Says why there is no program, and that the test is skipped.
-fn loaded(workers: usize) -> Option<(Steering, LaneBits)> {
+fn loaded(workers: usize) -> Option<(Steering, Slots)> {
     match Steering::load(workers) {
         Ok(loaded) => Some(loaded),
         Err(SteeringError::Call { call, source }) if sys::errno(&source) == libc::EINVAL => {
@@ -55,20 +55,23 @@ fn frames() -> Vec<Vec<u8>> {
 #[test]
 fn program_and_function_agree() {
     for workers in [1, 2, 3, 7] {
-        let Some((steering, bits)) = loaded(workers) else {
+        let Some((steering, slots)) = loaded(workers) else {
             return;
         };
         let agree = |frame: &[u8]| {
             let slot = steer::slot(frame);
             let worker = usize::from(slot) % workers;
             for lane in [0, 1, 0] {
-                bits.set(slot, lane == 1);
+                if lane == 1 {
+                    slots.set_bulk(slot);
+                }
+                assert_eq!(slots.count(slot), (lane == 1).then_some(0));
                 let queue = worker * LANES + lane;
-                assert_eq!(
-                    queue_of(&steering, frame),
-                    queue,
-                    "slot {slot} of {frame:02x?}"
-                );
+                let chosen = queue_of(&steering, frame);
+                assert_eq!(chosen, queue, "slot {slot} of {frame:02x?}");
+                if lane == 1 {
+                    assert!(!slots.set_quiet(slot, 0) && slots.set_quiet(slot, 1));
+                }
             }
         };
         let mut state = 1_u32;
@@ -93,15 +96,24 @@ fn program_and_function_agree() {
 }
 
 #[test]
-fn a_bit_is_one_slot_s() {
-    let bits = LaneBits::unshared().unwrap();
+fn a_slot_is_quiet_again_when_all_that_was_sent_there_was_read() {
+    let slots = Slots::unshared().unwrap();
     let last = (SLOTS - 1) as u16;
-    for slot in [OTHERS, 1, 31, 32, 33, last] {
-        bits.set(slot, true);
-        let set: Vec<_> = (0..=last).filter(|slot| bits.is_bulk(*slot)).collect();
-        assert_eq!(set, [slot]);
-        bits.set(slot, false);
-        assert!(!bits.is_bulk(slot));
+    for slot in [OTHERS, 1, last] {
+        assert_eq!((slots.choose(slot), slots.count(slot)), (0, None));
+        slots.set_bulk(slot);
+        let bulk: Vec<_> = (0..=last)
+            .filter(|slot| slots.count(*slot).is_some())
+            .collect();
+        assert_eq!(bulk, [slot]);
+        for _ in 0..3 {
+            assert_eq!(slots.choose(slot), 1);
+        }
+        assert!(!slots.set_quiet(slot, 2));
+        slots.settle(slot, 2);
+        assert_eq!(slots.count(slot), Some(1));
+        assert!(slots.set_quiet(slot, 1));
+        assert_eq!((slots.choose(slot), slots.count(slot)), (0, None));
     }
 }
 
@@ -117,7 +129,7 @@ fn waiting(queue: &Opened) -> Vec<Vec<u8>> {
 
 #[test]
 fn a_tap_s_frames_go_to_the_lane_of_their_flow() {
-    let Some((steering, bits)) = loaded(1) else {
+    let Some((steering, slots)) = loaded(1) else {
         return;
     };
     let ns = Netns::new();
@@ -143,15 +155,18 @@ fn a_tap_s_frames_go_to_the_lane_of_their_flow() {
         let (quiet, bulk) = (of_flow(waiting(&quiet)), of_flow(waiting(&bulk)));
         assert_eq!((quiet.len(), bulk.len()), (1 - lane, lane));
         let frame = quiet.into_iter().chain(bulk).next().unwrap();
-        bits.set(steer::slot(&frame), lane == 0);
+        match lane {
+            0 => slots.set_bulk(steer::slot(&frame)),
+            _ => assert!(slots.set_quiet(steer::slot(&frame), 1)),
+        }
     }
     // Another flow is not concerned.
     socket.send_to(b"x", "10.9.0.1:54").unwrap();
     assert_eq!(of_flow(waiting(&quiet)).len(), 1);
 
-    // A successor: the program of before is still there, and goes by bits that nobody has any more.
+    // A successor: the program of before is still there, and goes by slots that nobody has any more.
     drop((quiet, bulk));
-    let Some((steering, bits)) = loaded(1) else {
+    let Some((steering, slots)) = loaded(1) else {
         return;
     };
     let quiet = ns.enter(|| open_queue("t0", true)).unwrap();
@@ -161,7 +176,7 @@ fn a_tap_s_frames_go_to_the_lane_of_their_flow() {
     let frame = of_flow(waiting(&quiet))
         .pop()
         .expect("the flow is quiet again");
-    bits.set(steer::slot(&frame), true);
+    slots.set_bulk(steer::slot(&frame));
     socket.send_to(b"x", "10.9.0.1:53").unwrap();
     assert_eq!(of_flow(waiting(&bulk)).len(), 1);
 }
