@@ -31,7 +31,7 @@ pub(super) fn measure(
         Test::Same => return meter.same_node(mode),
         Test::Idle => return meter.idle(args.pods),
         Test::Pods => return meter.many_pods(mode, args.pods),
-        Test::Loaded => return super::neighbour::loaded(&mut meter, mode),
+        Test::Loaded => return super::loaded::measure(&mut meter, mode),
         Test::Flood => return super::neighbour::flood(&mut meter, mode),
         Test::Memory => return super::memory::measure(&mut meter, args.pods),
         Test::Wake => return super::latency::wake(&mut meter, mode),

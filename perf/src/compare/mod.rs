@@ -7,6 +7,7 @@
 //! what is not measured is idle.
 
 mod latency;
+mod loaded;
 mod machine;
 mod measure;
 mod memory;
@@ -76,7 +77,7 @@ pub enum Test {
     Pods,
     /// CPU time of an agent whose pods are silent
     Idle,
-    /// Round trips while four TCP streams of other pods run
+    /// Small requests of the same and of other pods while 4 and 200 TCP streams run
     Loaded,
     /// TCP while another pod floods 64-byte datagrams, against the same alone
     Flood,
@@ -104,7 +105,6 @@ impl Test {
         let Effort { pairs, time } = effort;
         let (pairs, modes) = (pairs as u32, args.modes.len() as u32);
         let one = time + Duration::from_millis(400);
-        let longer = one + Duration::from_secs(1);
         let nodes = Duration::from_secs(2);
         let pods = Duration::from_millis(60) * u32::from(args.pods);
         match self {
@@ -113,7 +113,7 @@ impl Test {
             Test::Udp | Test::Rtt => modes * nodes + (modes + 1) * 2 * pairs * one,
             Test::Pods => nodes + pods + 4 * pairs * one,
             Test::Idle => 2 * (nodes + Duration::from_secs(5) + pairs * 2 * time) + pods,
-            Test::Loaded => nodes + 4 * pairs * longer,
+            Test::Loaded => nodes + loaded::RUNS * pairs * (time + loaded::EXTRA),
             Test::Flood => nodes + 4 * pairs * one,
             Test::Memory => 2 * (nodes + pods + one + Duration::from_secs(5)),
             Test::Wake => nodes + 2 * pairs * one,

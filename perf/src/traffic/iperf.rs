@@ -17,11 +17,15 @@ pub struct Throughput {
     pub gbit: f64,
     /// Payload bytes received.
     pub bytes: u64,
+    /// Segments sent again; 0 if nothing says.
+    pub retransmits: u64,
     /// `iperf3` or `built-in`.
     pub tool: &'static str,
 }
 
 const PORT: u16 = 5999;
+/// Streams of one iperf3 at most (`MAX_STREAMS`).
+const MAX_STREAMS: usize = 128;
 
 /// TCP from `from` to `address` in `to`.
 pub fn throughput(
@@ -32,9 +36,48 @@ pub fn throughput(
     time: Duration,
 ) -> Result<Throughput> {
     match installed("iperf3") {
-        true => iperf3(from, to, address, streams, time),
+        true => several(from, to, address, streams, time),
         false => built_in(from, to, address, streams, time),
     }
+}
+
+/// As many iperf3 at the same time as it takes.
+fn several(
+    from: &Netns,
+    to: &Netns,
+    address: IpAddr,
+    streams: usize,
+    time: Duration,
+) -> Result<Throughput> {
+    let count = streams.div_ceil(MAX_STREAMS).max(1);
+    let share = |n: usize| streams / count + usize::from(n < streams % count);
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..count)
+            .map(|n| {
+                let port = PORT + n as u16;
+                scope.spawn(move || iperf3(from, to, (address, port), share(n), time))
+            })
+            .collect();
+        let mut sum: Option<Throughput> = None;
+        for one in running {
+            let one = one
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            sum = Some(match sum {
+                None => one,
+                Some(sum) => Throughput {
+                    gbit: sum.gbit + one.gbit,
+                    bytes: sum.bytes + one.bytes,
+                    retransmits: sum.retransmits + one.retransmits,
+                    ..sum
+                },
+            });
+        }
+        sum.ok_or_else(|| TrafficError::Program {
+            program: "iperf3",
+            found: "no streams".into(),
+        })
+    })
 }
 
 /// Ends the server however the measurement ends.
@@ -50,7 +93,7 @@ impl Drop for Server {
 fn iperf3(
     from: &Netns,
     to: &Netns,
-    address: IpAddr,
+    (address, port): (IpAddr, u16),
     streams: usize,
     time: Duration,
 ) -> Result<Throughput> {
@@ -68,22 +111,25 @@ fn iperf3(
         ns.run(|| command.spawn())?
             .map_err(TrafficError::io("start iperf3"))
     };
-    let (port, host) = (PORT.to_string(), address.to_string());
+    let (number, host) = (port.to_string(), address.to_string());
     let words = |words: &[&str]| {
         words
             .iter()
             .map(|&word| word.to_owned())
             .collect::<Vec<_>>()
     };
-    let _server = Server(start(to, &words(&["-s", "-1", "-p", &port, "-B", &host]))?);
-    wait_for_listener(to, PORT)?;
+    let _server = Server(start(
+        to,
+        &words(&["-s", "-1", "-p", &number, "-B", &host]),
+    )?);
+    wait_for_listener(to, port)?;
     let seconds = time.as_secs().max(1);
     let (time, parallel) = (seconds.to_string(), streams.to_string());
     let arguments = words(&[
         "-c",
         &host,
         "-p",
-        &port,
+        &number,
         "-t",
         &time,
         "-P",
@@ -123,6 +169,10 @@ fn parse(output: &str) -> Option<Throughput> {
     Some(Throughput {
         gbit: sum.get("bits_per_second")?.as_f64()? / 1e9,
         bytes: sum.get("bytes")?.as_u64()?,
+        retransmits: report
+            .pointer("/end/sum_sent/retransmits")
+            .and_then(Value::as_u64)
+            .unwrap_or(0),
         tool: "iperf3",
     })
 }
@@ -215,6 +265,7 @@ fn built_in(
     Ok(Throughput {
         gbit: bytes as f64 * 8e-9 / begin.elapsed().as_secs_f64(),
         bytes,
+        retransmits: 0,
         tool: "built-in",
     })
 }
@@ -231,6 +282,7 @@ mod tests {
             Some(Throughput {
                 gbit: 2.5,
                 bytes: 1000,
+                retransmits: 0,
                 tool: "iperf3"
             })
         );

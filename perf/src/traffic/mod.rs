@@ -12,6 +12,7 @@ mod memory;
 mod outage;
 mod pattern;
 mod ping;
+mod probe;
 mod rtt;
 mod seen;
 mod stats;
@@ -29,6 +30,7 @@ pub use memory::{Memory, memory};
 pub use outage::{Outage, OutageProbe};
 pub use pattern::{Mismatch, Pattern};
 pub use ping::{PingReport, paced_ping, ping};
+pub use probe::{Placed, Question, pin, probe};
 pub use rtt::tcp_round_trips;
 pub use seen::{Seen, tcp_seen, udp_seen};
 pub use stats::{Latency, median, spread};
@@ -81,7 +83,7 @@ pub enum TrafficError {
 }
 
 impl TrafficError {
-    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> TrafficError {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> TrafficError {
         let what = what.into();
         move |source| TrafficError::Io { what, source }
     }

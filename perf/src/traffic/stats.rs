@@ -28,8 +28,12 @@ pub fn spread(values: &[f64]) -> (f64, f64) {
 pub struct Latency {
     /// Half were faster.
     pub p50: Duration,
+    /// One in ten was slower.
+    pub p90: Duration,
     /// One in a hundred was slower.
     pub p99: Duration,
+    /// One in a thousand was slower.
+    pub p999: Duration,
     /// The slowest.
     pub max: Duration,
 }
@@ -42,10 +46,12 @@ impl Latency {
         let Some(&max) = sorted.last() else {
             return Latency::default();
         };
-        let at = |percent: usize| sorted[(sorted.len() * percent).div_ceil(100).max(1) - 1];
+        let at = |mille: usize| sorted[(sorted.len() * mille).div_ceil(1000).max(1) - 1];
         Latency {
-            p50: at(50),
-            p99: at(99),
+            p50: at(500),
+            p90: at(900),
+            p99: at(990),
+            p999: at(999),
             max,
         }
     }
@@ -68,7 +74,9 @@ mod tests {
         let times: Vec<_> = (1..=200).rev().map(Duration::from_micros).collect();
         let latency = Latency::of(&times);
         assert_eq!(latency.p50.as_micros(), 100);
+        assert_eq!(latency.p90.as_micros(), 180);
         assert_eq!(latency.p99.as_micros(), 198);
+        assert_eq!(latency.p999.as_micros(), 200);
         assert_eq!(latency.max.as_micros(), 200);
         assert_eq!(Latency::of(&times[..1]).p50.as_micros(), 200);
         assert_eq!(Latency::of(&[]), Latency::default());

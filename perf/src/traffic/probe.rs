@@ -1,0 +1,194 @@
+//! Small flows, one request after the other with a pause between: what a pod notices of what others, and it
+//! itself, send beside.
+
+use super::tcp::{accept, connect, listen};
+use super::{Result, TrafficError, paced_ping};
+use crate::lab::{Netns, run};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What is asked and answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Question {
+    /// ICMP echo; the other pod's kernel answers.
+    Ping,
+    /// Request and response of so many bytes over one TCP connection.
+    Tcp(usize),
+    /// A datagram of so many bytes, and the same back.
+    Udp(usize),
+}
+
+impl std::fmt::Display for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Question::Ping => f.write_str("ping"),
+            Question::Tcp(size) => write!(f, "TCP {size} B"),
+            Question::Udp(size) => write!(f, "UDP {size} B"),
+        }
+    }
+}
+
+/// How the threads that ask and answer run.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Placed {
+    /// At `SCHED_FIFO`: whoever is woken runs at once, so the network is measured and not the scheduler.
+    pub fifo: bool,
+    /// On that CPU alone.
+    pub cpu: Option<usize>,
+}
+
+impl Placed {
+    /// Places the calling thread.
+    pub fn here(self) -> Result<()> {
+        let tid = nix::unistd::gettid();
+        if let Some(cpu) = self.cpu {
+            pin(tid.as_raw(), &[cpu])?;
+        }
+        if self.fifo {
+            run("chrt", &["-f", "-p", "50", &tid.to_string()])?;
+        }
+        Ok(())
+    }
+}
+
+/// Has the thread run on those CPUs alone.
+pub fn pin(tid: i32, cpus: &[usize]) -> Result<()> {
+    let mut set = nix::sched::CpuSet::new();
+    cpus.iter()
+        .try_for_each(|cpu| set.set(*cpu))
+        .and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(tid), &set))
+        .map_err(|errno| TrafficError::io(format!("pin a thread to CPUs {cpus:?}"))(errno.into()))
+}
+
+/// How long an answer is waited for; one that does not come counts as that.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// Asks for `time`, with `pause` between an answer and the next question. The time of each.
+pub fn probe(
+    question: Question,
+    (from, to): (&Netns, &Netns),
+    address: IpAddr,
+    placed: Placed,
+    (time, pause): (Duration, Duration),
+) -> Result<Vec<Duration>> {
+    match question {
+        Question::Ping => {
+            placed.here()?;
+            let count = (time.as_secs_f64() / pause.as_secs_f64()).max(1.0) as usize;
+            let report = paced_ping(from, address, count, 56, LIMIT, pause)?;
+            let lost = report.sent - report.times.len();
+            let lost = std::iter::repeat_n(LIMIT, lost);
+            Ok(report.times.into_iter().chain(lost).collect())
+        }
+        Question::Tcp(size) => tcp(size, (from, to), address, placed, (time, pause)),
+        Question::Udp(size) => udp(size, (from, to), address, placed, (time, pause)),
+    }
+}
+
+fn tcp(
+    size: usize,
+    (from, to): (&Netns, &Netns),
+    address: IpAddr,
+    placed: Placed,
+    (time, pause): (Duration, Duration),
+) -> Result<Vec<Duration>> {
+    let listener = to.run(|| listen(address))??;
+    let target = listener
+        .local_addr()
+        .map_err(TrafficError::io("local address"))?;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let Ok(mut stream) = accept(&listener, Duration::from_secs(5)) else {
+                return;
+            };
+            let mut bytes = vec![0; size];
+            let _ = placed.here();
+            while stream.read_exact(&mut bytes).is_ok() && stream.write_all(&bytes).is_ok() {}
+        });
+        placed.here()?;
+        let mut stream = from.run(|| connect(target, Duration::from_secs(5)))??;
+        let mut bytes = vec![7; size];
+        ask(time, pause, || {
+            stream
+                .write_all(&bytes)
+                .and_then(|()| stream.read_exact(&mut bytes))
+                .map_err(TrafficError::io(format!("round trip to {target}")))
+        })
+    })
+}
+
+fn udp(
+    size: usize,
+    (from, to): (&Netns, &Netns),
+    address: IpAddr,
+    placed: Placed,
+    (time, pause): (Duration, Duration),
+) -> Result<Vec<Duration>> {
+    let what = || format!("UDP round trip to {address}");
+    let bound = |ns: &Netns, ip: IpAddr| -> Result<UdpSocket> {
+        let socket = ns
+            .run(|| UdpSocket::bind((ip, 0)))?
+            .map_err(TrafficError::io(what()))?;
+        let limited = socket.set_read_timeout(Some(LIMIT));
+        limited.map_err(TrafficError::io(what()))?;
+        Ok(socket)
+    };
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let (client, server) = (bound(from, any)?, bound(to, address)?);
+    let target = server.local_addr().map_err(TrafficError::io(what()))?;
+    client.connect(target).map_err(TrafficError::io(what()))?;
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = placed.here();
+            let mut bytes = vec![0; size.max(8)];
+            while !ended.load(Relaxed) {
+                if let Ok((len, asker)) = server.recv_from(&mut bytes) {
+                    let _ = server.send_to(&bytes[..len], asker);
+                }
+            }
+        });
+        placed.here()?;
+        let mut number = 0_u64;
+        let mut bytes = vec![0; size.max(8)];
+        let times = ask(time, pause, || {
+            number += 1;
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            client.send(&bytes).map_err(TrafficError::io(what()))?;
+            loop {
+                match client.recv(&mut bytes) {
+                    // The answer to one that was given up.
+                    Ok(_) if bytes[..8] != number.to_be_bytes() => {}
+                    Ok(_) => return Ok(()),
+                    Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                        return Ok(());
+                    }
+                    Err(e) => return Err(TrafficError::io(what())(e)),
+                }
+            }
+        });
+        ended.store(true, Relaxed);
+        times
+    })
+}
+
+fn ask(
+    time: Duration,
+    pause: Duration,
+    mut once: impl FnMut() -> Result<()>,
+) -> Result<Vec<Duration>> {
+    let (begin, mut times) = (Instant::now(), Vec::new());
+    while begin.elapsed() < time {
+        let asked = Instant::now();
+        once()?;
+        times.push(asked.elapsed());
+        thread::sleep(pause);
+    }
+    Ok(times)
+}
