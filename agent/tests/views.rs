@@ -183,6 +183,7 @@ fn status() -> Status {
         rules: "masquerade, 12 host ports; let through in inet firewalld filter_FORWARD, ip filter FORWARD".into(),
         log_lines_lost: 12,
         pods: 110,
+        pods_without_lanes: 7,
         peers: 1000,
         peer_states: [(PeerState::Reached, 1), (PeerState::Mute, 1)].into(),
         snapshot: 77,

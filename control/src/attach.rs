@@ -25,6 +25,7 @@ use ringway_kernel::rules::{self, HostPort, Mapping, PortError, RulesError};
 use ringway_packet::addr::from_ip;
 use ringway_packet::mac::MacAddr;
 use ringway_packet::offload::VNET_HDR_LEN;
+use ringway_ports::tap::LANES;
 use ringway_tables::{Port, PortId, PortKind, Snapshot, Target};
 
 use super::addresses::pod_addresses;
@@ -107,7 +108,7 @@ impl Control {
         } = new;
         let node = self.config.node.interface.clone();
         let alias = interface::alias(&self.config.node.state_dir);
-        let queues = self.config.workers.count;
+        let workers = self.config.workers.count;
         let queue = Queue::of(record.mtu, egress_of(limits.as_deref()));
         let attaching = Attaching {
             record: record.clone(),
@@ -127,7 +128,7 @@ impl Control {
                     mtu: record.mtu,
                     addresses: &addresses,
                     routes: &routes,
-                    queues,
+                    workers,
                     queue,
                 },
             );
@@ -167,7 +168,7 @@ impl Control {
         let host_ports = host_ports(&new.port_mappings, &new.ips)?;
         without_listeners(name, &host_ports)?;
         let limits = limits(new.bandwidth.as_ref())?;
-        let queues = self.config.workers.count;
+        let workers = self.config.workers.count;
         let record = PodRecord {
             netns: new.netns.clone(),
             netns_id: netns.identity(),
@@ -175,8 +176,8 @@ impl Control {
             mac,
             ips: new.ips.clone(),
             mtu,
-            multi_queue: queues > 1,
-            queues: queues as u16,
+            multi_queue: true,
+            queues: (LANES * workers) as u16,
             vnet_header_len: VNET_HDR_LEN,
             pending: true,
             cni: new.cni.clone(),

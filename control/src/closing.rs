@@ -241,6 +241,7 @@ mod tests {
         let netns = Identity::of_path(std::path::Path::new("/proc/self/ns/net")).unwrap();
         let queues = Queues {
             fds: Vec::new(),
+            lanes: None,
             uso: false,
         };
         let leaving = Leaving {

@@ -501,6 +501,7 @@ impl Control {
             // The log is not ours; the API adds it.
             log_lines_lost: 0,
             pods: self.pods.len(),
+            pods_without_lanes: self.without_lanes(),
             not_served: self.not_served(),
             left_pods: self.left.view(),
             peers: cluster.peers.len(),
@@ -508,6 +509,12 @@ impl Control {
             snapshot: snapshot.version,
             totals: crate::totals::totals(&self.counters),
         }
+    }
+
+    fn without_lanes(&self) -> usize {
+        let taps = &self.descriptors.taps;
+        let without = |port| taps.get(&port).is_some_and(|tap| tap.lanes.is_none());
+        self.pods.values().filter(|pod| without(pod.port)).count()
     }
 
     fn not_served(&self) -> Vec<view::NotServed> {

@@ -25,8 +25,8 @@ use super::relocated::{Places, places, relocated};
 use super::{Control, ControlError, Detach, Reply};
 use crate::state::PodRecord;
 use crate::view;
-use ringway_worker::Command;
 use ringway_worker::limits::RateLimits;
+use ringway_worker::{Command, LaneQueue};
 
 /// How long workers may take to let go of a port: they look at their commands
 /// every round, and a worker that hangs ends the process soon after.
@@ -271,12 +271,11 @@ impl Control {
             .with_port(port, name, record)
             .map_err(|e| Lost::Dormant(e.to_string()))?;
         let workers = self.config.workers.count;
-        let queues = if record.multi_queue { workers } else { 1 };
-        let opened = interface::reopen(&netns, &record.ifname, record.multi_queue, queues);
+        let opened = interface::reopen(&netns, &record.ifname, record.multi_queue, workers);
         let queues = match opened {
             // Renamed, moved to another namespace, or gone.
             Err(InterfaceError::Tap(e @ TapError::NotFound { .. })) => {
-                relocated(name, record, places, queues).ok_or_else(|| Lost::Gone(e.to_string()))?
+                relocated(name, record, places, workers).ok_or_else(|| Lost::Gone(e.to_string()))?
             }
             opened => opened.map_err(|e| Lost::Dormant(e.to_string()))?,
         };
@@ -317,7 +316,7 @@ impl Control {
     /// A worker cannot read a port any more: its pod is forgotten, as if it had been detached.
     pub(super) fn port_gone(&mut self, port: PortId, queue: &Arc<OwnedFd>, reason: &str) {
         let queues = self.descriptors.taps.get(&port);
-        if !queues.is_some_and(|all| all.fds.iter().any(|fd| Arc::ptr_eq(fd, queue))) {
+        if !queues.is_some_and(|all| all.all().any(|fd| Arc::ptr_eq(fd, queue))) {
             return;
         }
         let of_port = |(_, pod): &(&String, &Attached)| pod.port == port;
@@ -384,6 +383,10 @@ impl Control {
             worker.send(Command::AddTap {
                 port,
                 queue: queues.fds[queue].clone(),
+                lane: queues.lanes.as_ref().map(|lanes| LaneQueue {
+                    queue: lanes.fds[queue].clone(),
+                    slots: lanes.slots.clone(),
+                }),
                 read,
                 uso: queues.uso,
                 limits: limits.clone(),
@@ -417,7 +420,7 @@ impl Control {
                 .descriptors
                 .taps
                 .get(&pod.port)
-                .map_or(usize::from(record.queues), |q| q.fds.len()),
+                .map_or(usize::from(record.queues), |q| q.all().count()),
             container_id: record
                 .cni
                 .as_ref()

@@ -27,12 +27,12 @@ pub(super) fn relocated(
     name: &str,
     record: &PodRecord,
     places: &Places,
-    queues: usize,
+    workers: usize,
 ) -> Option<Queues> {
     let open = |path: &Path, ifname: &str| {
         let netns = Netns::open(path).ok()?;
         // A TAP, so not what somebody else gave the same address.
-        let queues = interface::reopen(&netns, ifname, record.multi_queue, queues).ok()?;
+        let queues = interface::reopen(&netns, ifname, record.multi_queue, workers).ok()?;
         tracing::info!(
             pod = name,
             namespace = %path.display(),

@@ -19,11 +19,11 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 
 use crate::mac;
 use crate::netlink::{Netlink, NetlinkError};
-use crate::pod::interface::{Queues, TAP_OWNER_UID};
+use crate::pod::interface::TAP_OWNER_UID;
+use crate::pod::lanes::{self, Queues};
 use ringway_ports::tap::{self, TapError, TapOptions};
 use ringway_tables::Cidr;
 
@@ -151,20 +151,21 @@ fn remove_renamed(netlink: &mut Netlink, spec: &Spec) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// Opens the queues of the TAP, making it if there is none. One made for
-/// another number of workers keeps its queue mode: the kernel allows no other.
-fn open(netlink: &mut Netlink, name: &str, wanted: usize) -> Result<Queues, NodeError> {
+/// Opens the queues of the TAP, making it if there is none. One made with
+/// another queue mode keeps it: the kernel allows no other.
+fn open(netlink: &mut Netlink, name: &str, workers: usize) -> Result<Queues, NodeError> {
     let existing = match netlink.link(name) {
         Ok(_) => true,
         Err(NetlinkError::NoLink { .. }) => false,
         Err(e) => return Err(e.into()),
     };
-    let mut multi_queue = wanted > 1;
+    // One that was made before there were lanes may have one queue.
+    let mut multi_queue = true;
     let first = if existing {
-        match tap::open_queue(name, multi_queue) {
+        match tap::open_first(name, multi_queue) {
             Err(TapError::QueueMode { .. }) => {
                 multi_queue = !multi_queue;
-                tap::open_queue(name, multi_queue)
+                tap::open_first(name, multi_queue)
             }
             other => other,
         }
@@ -183,14 +184,9 @@ fn open(netlink: &mut Netlink, name: &str, wanted: usize) -> Result<Queues, Node
         TapError::Busy { .. } => NodeError::Busy { name: name_of() },
         e => e.into(),
     })?;
-    let mut queues = Queues {
-        fds: vec![Arc::new(first.fd)],
-        uso: first.offloads.uso,
-    };
+    let mut queues = Queues::single(first);
     if multi_queue {
-        for _ in 1..wanted {
-            queues.fds.push(Arc::new(tap::open_queue(name, true)?.fd));
-        }
+        lanes::open_others(&mut queues, name, workers)?;
     }
     Ok(queues)
 }

@@ -57,8 +57,14 @@ pub const K0: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Multiplier of protocol and ports.
 pub const K1: u64 = 0x6a09_e667_f3bc_c909;
 
+#[inline(always)]
+fn has_ports(proto: u8) -> bool {
+    let [tcp, udp, sctp] = WITH_PORTS;
+    proto == tcp || proto == udp || proto == sctp
+}
+
 /// The slot of a frame of which `head` is at hand, from its MAC addresses on.
-#[inline]
+#[inline(always)]
 pub fn slot(head: &[u8]) -> u16 {
     let Some(v4) = head.first_chunk::<{ at::V4_END }>() else {
         return OTHERS;
@@ -77,7 +83,7 @@ pub fn slot(head: &[u8]) -> u16 {
             let proto = v4[at::V4_PROTO];
             let l4 = if be16(at::V4_FRAGMENT) & FRAGMENT_BITS != 0 {
                 0
-            } else if v4[at::V4_VERSION] == PLAIN_V4 && WITH_PORTS.contains(&proto) {
+            } else if v4[at::V4_VERSION] == PLAIN_V4 && has_ports(proto) {
                 ports(v4, at::V4_PORTS) << 8 | u64::from(proto)
             } else {
                 proto.into()
@@ -89,7 +95,7 @@ pub fn slot(head: &[u8]) -> u16 {
                 return OTHERS;
             };
             let proto = v6[at::V6_PROTO];
-            let l4 = if WITH_PORTS.contains(&proto) {
+            let l4 = if has_ports(proto) {
                 ports(v6, at::V6_PORTS) << 8 | u64::from(proto)
             } else if proto == proto::ICMPV6 {
                 proto.into()
@@ -107,7 +113,7 @@ pub fn slot(head: &[u8]) -> u16 {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn mixed(addresses: u64, l4: u64) -> u16 {
     let mut hash = addresses.wrapping_mul(K0);
     hash ^= hash >> 32;

@@ -18,6 +18,7 @@ pub const GRO: &str = "rx-gro";
 pub const UDP_GRO_FORWARDING: &str = "rx-udp-gro-forwarding";
 
 const GDRVINFO: u32 = 0x3;
+const GLINK: u32 = 0xa;
 const GSTRINGS: u32 = 0x1b;
 const GSSET_INFO: u32 = 0x37;
 const GFEATURES: u32 = 0x3a;
@@ -111,6 +112,16 @@ pub fn channels(interface: &str) -> io::Result<Option<Channels>> {
         max_tx,
         max_combined,
     }))
+}
+
+/// Whether it has a carrier, which a TAP has while a process has a queue of it open.
+///
+/// # Errors
+/// There is no such interface.
+pub fn has_carrier(interface: &str) -> io::Result<bool> {
+    // struct ethtool_value: cmd, data
+    let mut request = [GLINK, 0];
+    Ok(supported(call(interface, &mut request))? && request[1] != 0)
 }
 
 /// Name of the driver, such as `ixgbe` or `veth`; `None` for a device that has none.

@@ -68,6 +68,9 @@ pub struct Status {
     pub log_lines_lost: u64,
     /// Number of pods.
     pub pods: usize,
+    /// Of them those without lanes: their small requests wait behind their own bulk, until they are made anew.
+    #[serde(default)]
+    pub pods_without_lanes: usize,
     /// Pods that are recorded and cannot be served, and why.
     #[serde(default)]
     pub not_served: Vec<NotServed>,

@@ -15,6 +15,8 @@ const RESERVE: usize = 128;
 pub(crate) struct Buffers {
     pub(crate) pool: Pool,
     pub(crate) batch: Batch,
+    /// For frames that go before those of `batch`; empty otherwise, and not made before it is needed.
+    side: Option<Box<Batch>>,
 }
 
 impl Buffers {
@@ -24,6 +26,7 @@ impl Buffers {
         Buffers {
             pool: Pool::umem(BUFFERS, FRAMES, largest),
             batch: Batch::new(),
+            side: None,
         }
     }
 
@@ -31,6 +34,12 @@ impl Buffers {
     #[inline]
     pub(crate) fn may_lend(&self) -> bool {
         self.pool.available() > RESERVE
+    }
+
+    /// Puts the batch aside for another, or that back in its place, which must be empty.
+    pub(crate) fn swap(&mut self) {
+        let side = self.side.get_or_insert_default();
+        std::mem::swap(&mut self.batch, side);
     }
 
     /// Gives the batch's buffers back; nothing may be queued that lies in them.

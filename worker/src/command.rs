@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use ringway_encap::Encap;
 use ringway_packet::mac::MacAddr;
+use ringway_ports::tap::Slots;
 use ringway_ports::xsk::{XskConfig, XskError};
 use ringway_switch::probe;
 use ringway_tables::PortId;
@@ -16,6 +17,15 @@ use super::limits::RateLimits;
 use super::observe::{Observer, ObserverId};
 use super::ring_set::OpenedRing;
 
+/// The queue of a TAP that has the bulk of its flows.
+#[derive(Clone, Debug)]
+pub struct LaneQueue {
+    /// The queue.
+    pub queue: Arc<OwnedFd>,
+    /// Which flows that are.
+    pub slots: Arc<Slots>,
+}
+
 /// What the control plane tells a worker.
 pub enum Command {
     /// A pod or the node port has a queue for this worker.
@@ -24,6 +34,8 @@ pub enum Command {
         port: PortId,
         /// Its queue; written by this worker, and read if `read`.
         queue: Arc<OwnedFd>,
+        /// Its second one, for bulk, read likewise.
+        lane: Option<LaneQueue>,
         /// Whether this worker is the one that reads it.
         read: bool,
         /// Whether the kernel takes UDP superframes on it.

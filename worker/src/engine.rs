@@ -17,7 +17,6 @@ use super::command::{Command, Event};
 use super::config::{Polling, UnderlaySocket, WorkerConfig};
 use super::dropped::LastDropped;
 use super::limits::epoch;
-use super::local_ports::LocalQueue;
 use super::observe::Observers;
 use super::queue_id::QueueId;
 use super::queues::Queues;
@@ -223,7 +222,7 @@ impl Engine {
     fn serve_due(&mut self, now: u64) {
         while let Some(due) = self.queues.ports.timers.pop(now) {
             match due {
-                Due::Read(port) => self.resume(port),
+                Due::Read(queue) => self.resume(queue),
                 Due::Drain(port) => {
                     let counters = self.pipeline.counters();
                     self.queues.ports.drain(counters, port, now);
@@ -286,7 +285,7 @@ impl Engine {
             left -= 1;
             let Some(queue) = ready.pop() else { break };
             let sparse = now < *sparse_until;
-            let tap = matches!(queue, QueueId::Tap(_));
+            let tap = queue.port().is_some();
             let budget = Budget::of(others, sparse, tap, ready.is_small(queue));
             round.queues.buffers.batch.allow(budget.bytes);
             let outcome = round.visit(queue, budget.frames);
@@ -314,14 +313,14 @@ impl Engine {
                         }
                     }
                 }
-                (Outcome::Throttled { until }, QueueId::Tap(port)) => {
-                    if let Some(LocalQueue { port: tap, .. }) = queues.ports.get_mut(port) {
+                (Outcome::Throttled { until }, _) => {
+                    if let Some(tap) = queues.ports.queue(queue) {
                         ready.pause(tap.fd().as_raw_fd());
-                        queues.ports.park(port, until);
+                        queues.ports.timers.add(until, Due::Read(queue));
                     }
                 }
-                (Outcome::Gone, QueueId::Tap(port)) => {
-                    if let Some(LocalQueue { port: tap, .. }) = queues.ports.get_mut(port) {
+                (Outcome::Gone, QueueId::Tap(port) | QueueId::Bulk(port)) => {
+                    if let Some(tap) = queues.ports.queue(queue) {
                         let _ = shared.events.send(Event::PortGone {
                             port,
                             queue: tap.fd().clone(),
@@ -329,7 +328,7 @@ impl Engine {
                         });
                     }
                 }
-                (Outcome::Empty | Outcome::Throttled { .. } | Outcome::Gone, _) => {}
+                (Outcome::Empty | Outcome::Gone, _) => {}
             }
             if sparse && ended - polled_sparse >= SPARSE_POLL_PERIOD {
                 let known = ready.len();

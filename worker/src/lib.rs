@@ -29,6 +29,7 @@ mod engine;
 mod handle;
 mod histogram;
 mod identification;
+mod lanes;
 pub mod limits;
 mod local_ports;
 pub mod observe;
@@ -52,7 +53,7 @@ mod uplink;
 mod visit;
 
 pub use activity::Activity;
-pub use command::{Command, Event};
+pub use command::{Command, Event, LaneQueue};
 pub use config::{Polling, UnderlaySocket, WorkerConfig};
 pub use devices::{Devices, Kernel, LocalPort, Ring};
 pub use handle::Worker;

@@ -6,12 +6,17 @@ use ringway_tables::PortId;
 
 use super::buffers::Buffers;
 use super::devices::LocalPort;
+use super::lanes::Lane;
+use super::queue_id::QueueId;
 use super::shaper::{Admission, Shaper};
 use super::timers::{Due, Timers};
 
-/// One queue.
+/// The queues of one port.
 pub(crate) struct LocalQueue<P> {
+    /// All is written here; with lanes, quiet flows are read.
     pub(crate) port: P,
+    /// Where bulk is read. None: a pod from before there were lanes, or the kernel has none.
+    pub(crate) lane: Option<Box<Lane<P>>>,
     /// This worker is the one that reads it.
     pub(crate) read: bool,
     /// It takes UDP superframes.
@@ -65,6 +70,15 @@ impl<P> LocalPorts<P> {
         self.queues.get_mut(id.0 as usize)?.as_mut()
     }
 
+    /// A queue to read.
+    pub(crate) fn queue(&mut self, id: QueueId) -> Option<&mut P> {
+        let queue = self.get_mut(id.port()?)?;
+        match id {
+            QueueId::Bulk(_) => Some(&mut queue.lane.as_mut()?.port),
+            _ => Some(&mut queue.port),
+        }
+    }
+
     /// Whether every port takes UDP superframes.
     #[inline]
     pub(crate) fn take_uso(&self) -> bool {
@@ -102,7 +116,7 @@ impl<P: LocalPort> LocalPorts<P> {
                 Admission::Full => return lose(DropReason::RateLimited),
             }
         }
-        let Buffers { pool, batch } = buffers;
+        let Buffers { pool, batch, .. } = buffers;
         if let Err(error) = queue.port.transmit(pool, batch, frame) {
             lose(reason_of(error));
         }
@@ -121,18 +135,6 @@ impl<P: LocalPort> LocalPorts<P> {
         }
         if let Some(at) = shaper.reserve(now) {
             self.timers.add(at, Due::Drain(id));
-        }
-    }
-
-    /// The queue of a port is not read until `at`.
-    pub(crate) fn park(&mut self, id: PortId, at: u64) {
-        if let Some(LocalQueue {
-            shaper: Some(shaper),
-            ..
-        }) = self.get_mut(id)
-        {
-            shaper.parked = true;
-            self.timers.add(at, Due::Read(id));
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   0 ..            MAX_SOCKETS ..    + MAX_RINGS ..          1 << 32 ..        usize::MAX - 1
-//!   receive sockets AF_XDP rings      TAPs, by port number    transmit sockets  the waker
+//!   receive sockets AF_XDP rings      TAPs, by port number,   transmit sockets  the waker
+//!                                     two lanes each
 //! ```
 
 use mio::Token;
@@ -21,24 +22,35 @@ const FIRST_TRANSMIT: usize = 1 << 32;
 const WAKER: usize = usize::MAX - 1;
 
 /// A queue that a worker reads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum QueueId {
     /// The receive socket of that number.
     Socket(u32),
     /// The open ring of that number.
     Ring(u32),
-    /// The TAP of a port.
+    /// The TAP of a port; of one with lanes that for quiet flows.
     Tap(PortId),
+    /// The lane for bulk of a port's TAP.
+    Bulk(PortId),
 }
 
 impl QueueId {
+    /// The port whose queue it is.
+    pub(super) fn port(self) -> Option<PortId> {
+        match self {
+            QueueId::Tap(port) | QueueId::Bulk(port) => Some(port),
+            QueueId::Socket(_) | QueueId::Ring(_) => None,
+        }
+    }
+
     /// A small number, different for each queue.
     #[inline]
     pub(super) fn index(self) -> usize {
         match self {
             QueueId::Socket(i) => i as usize,
             QueueId::Ring(i) => FIRST_RING + i as usize,
-            QueueId::Tap(port) => FIRST_TAP + port.0 as usize,
+            QueueId::Tap(port) => FIRST_TAP + 2 * port.0 as usize,
+            QueueId::Bulk(port) => FIRST_TAP + 2 * port.0 as usize + 1,
         }
     }
 
@@ -46,7 +58,13 @@ impl QueueId {
         match index {
             0..FIRST_RING => QueueId::Socket(index as u32),
             FIRST_RING..FIRST_TAP => QueueId::Ring((index - FIRST_RING) as u32),
-            _ => QueueId::Tap(PortId((index - FIRST_TAP) as u32)),
+            _ => {
+                let port = PortId(((index - FIRST_TAP) / 2) as u32);
+                match (index - FIRST_TAP) % 2 {
+                    0 => QueueId::Tap(port),
+                    _ => QueueId::Bulk(port),
+                }
+            }
         }
     }
 }
@@ -109,6 +127,7 @@ mod tests {
         all.extend((0..sockets).map(|i| Watched::Queue(QueueId::Socket(i))));
         all.extend((0..rings).map(|i| Watched::Queue(QueueId::Ring(i))));
         all.extend(ports.map(|n| Watched::Queue(QueueId::Tap(PortId(n)))));
+        all.extend(ports.map(|n| Watched::Queue(QueueId::Bulk(PortId(n)))));
         all.extend(transmit.map(Watched::Transmit));
         for watched in &all {
             assert_eq!(Watched::of(watched.token()), *watched);

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use ringway_ports::Pool;
+use ringway_packet::steer;
+use ringway_ports::tap::Slots;
+use ringway_ports::{Batch, Pool};
 use ringway_tables::PortId;
 
 use super::buffers::Buffers;
@@ -10,6 +12,7 @@ use super::config::UnderlaySocket;
 use super::devices::{Devices, Kernel};
 use super::dropped::{DropKeeper, LastDropped};
 use super::identification::Identifications;
+use super::lanes::{Lane, Seen};
 use super::local_ports::{LocalPorts, LocalQueue};
 use super::receive::Scratch;
 use super::uplink::Uplink;
@@ -48,11 +51,37 @@ impl<D: Devices> Queues<D> {
     pub fn add_port(&mut self, id: PortId, port: D::Port) {
         let queue = LocalQueue {
             port,
+            lane: None,
             read: true,
             uso: true,
             shaper: None,
         };
         self.ports.add(id, queue);
+    }
+
+    /// Has what a local port sends come by a lane for bulk, read as [`QueueId::Bulk`](crate::QueueId::Bulk): of
+    /// frames as `samples`, from their MAC addresses on, as many flows as a worker tells apart.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn add_lane<'a>(
+        &mut self,
+        id: PortId,
+        lane: D::Port,
+        samples: impl Iterator<Item = &'a [u8]>,
+    ) -> std::io::Result<()> {
+        let slots = Arc::new(Slots::unshared()?);
+        let mut lane = Lane::new(lane, slots.clone());
+        for sample in samples {
+            let seen = Seen::of(sample, Batch::MAX_BYTES as u32);
+            lane.enter_quiet([seen; 2].into_iter(), true, 0);
+            // The first is on its way.
+            slots.choose(steer::slot(sample));
+        }
+        if let Some(queue) = self.ports.get_mut(id) {
+            queue.lane = Some(Box::new(lane));
+        }
+        Ok(())
     }
 
     /// A local port.

@@ -55,6 +55,8 @@ struct Queue {
     score: u8,
     /// It holds many small packets as a rule.
     small: bool,
+    /// The last visit left nothing and brought next to nothing, acknowledgements or not.
+    short: bool,
 }
 
 impl Ready {
@@ -171,7 +173,7 @@ impl Ready {
             if std::mem::replace(&mut queue.listed, true) {
                 continue;
             }
-            if queue.score < ACKS {
+            if queue.score < ACKS || queue.short {
                 self.sparse.push_back(id);
             } else if sparse_only {
                 self.deferred.push(id);
@@ -223,6 +225,7 @@ impl Ready {
                 Activity::SmallPackets | Activity::Bulk => ACKS,
             };
             queue.small = activity == Activity::SmallPackets;
+            queue.short = matches!(activity, Activity::Sparse | Activity::Acks);
         }
     }
 

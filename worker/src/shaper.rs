@@ -28,10 +28,9 @@ use super::limits::RateLimits;
 /// Shapes the traffic of a pod whose bandwidth is limited.
 pub(super) struct Shaper {
     limits: Arc<RateLimits>,
-    /// Its queue is out of epoll, and a timer will put it back.
-    pub(super) parked: bool,
-    /// Tokens it has reserved to be read by.
+    /// Tokens it has reserved to be read by, and from when on.
     credit: u64,
+    reserved: u64,
     waiting: VecDeque<Waiting>,
     /// Bytes on the wire of all that waits.
     bytes: u64,
@@ -64,8 +63,8 @@ impl Shaper {
         let limits = limits.filter(|limits| !limits.is_none())?;
         Some(Box::new(Shaper {
             limits,
-            parked: false,
             credit: 0,
+            reserved: 0,
             waiting: VecDeque::new(),
             bytes: 0,
             paid: 0,
@@ -77,11 +76,16 @@ impl Shaper {
         let Some(limit) = &self.limits.egress else {
             return Ok(usize::MAX);
         };
+        // One lane has reserved, and the other comes meanwhile.
+        if self.reserved > now {
+            return Err(self.reserved);
+        }
         let level = u64::try_from(limit.bucket.level(now)).unwrap_or(0);
         match level + self.credit {
             0 => {
                 self.credit = limit.quantum;
-                Err(limit.bucket.reserve(now, limit.quantum).max(now + 1))
+                self.reserved = limit.bucket.reserve(now, limit.quantum).max(now + 1);
+                Err(self.reserved)
             }
             bytes => Ok(usize::try_from(bytes).unwrap_or(usize::MAX)),
         }
@@ -170,7 +174,7 @@ impl Shaper {
 
 /// The frame in one piece, behind room for a vnet header. `None` if it is not what it says.
 fn copy(buffers: &Buffers, frame: &Frame) -> Option<Box<[u8]>> {
-    let Buffers { pool, batch } = buffers;
+    let Buffers { pool, batch, .. } = buffers;
     let mut room = Vec::with_capacity(VNET_HDR_LEN + frame.len as usize);
     room.resize(VNET_HDR_LEN, 0);
     room.extend_from_slice(pool.slice(frame.buf, frame.start, frame.linear)?);

@@ -1,6 +1,6 @@
 //! What is to be done later: queues to read again, frames to hand over.
 //!
-//! Only pods with a bandwidth limit have entries, each two at most; a worker without any compares one
+//! Only pods with a bandwidth limit have entries, each three at most; a worker without any compares one
 //! number a round.
 
 use std::cmp::Reverse;
@@ -8,19 +8,22 @@ use std::collections::BinaryHeap;
 
 use ringway_tables::PortId;
 
+use super::queue_id::QueueId;
+
 /// What is due, for a port.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Due {
-    /// Its queue may be read again.
-    Read(PortId),
+    /// The queue may be read again.
+    Read(QueueId),
     /// Frames that wait for it may go.
     Drain(PortId),
 }
 
 impl Due {
-    fn port(self) -> PortId {
+    fn port(self) -> Option<PortId> {
         match self {
-            Due::Read(port) | Due::Drain(port) => port,
+            Due::Read(queue) => queue.port(),
+            Due::Drain(port) => Some(port),
         }
     }
 }
@@ -62,7 +65,8 @@ impl Timers {
 
     /// Takes out all of a port.
     pub(super) fn forget(&mut self, port: PortId) {
-        self.heap.retain(|Reverse((_, due))| due.port() != port);
+        self.heap
+            .retain(|Reverse((_, due))| due.port() != Some(port));
         self.update_next();
     }
 
@@ -79,14 +83,14 @@ mod tests {
     fn what_is_due_comes_in_order_and_not_before() {
         let mut timers = Timers::new();
         assert_eq!((timers.next(), timers.pop(u64::MAX - 1)), (u64::MAX, None));
-        timers.add(30, Due::Read(PortId(1)));
+        timers.add(30, Due::Read(QueueId::Tap(PortId(1))));
         timers.add(10, Due::Drain(PortId(2)));
         timers.add(20, Due::Drain(PortId(1)));
         assert_eq!((timers.next(), timers.pop(9)), (10, None));
         assert_eq!(timers.pop(25), Some(Due::Drain(PortId(2))));
         assert_eq!(timers.pop(25), Some(Due::Drain(PortId(1))));
         assert_eq!((timers.pop(25), timers.next()), (None, 30));
-        assert_eq!(timers.pop(30), Some(Due::Read(PortId(1))));
+        assert_eq!(timers.pop(30), Some(Due::Read(QueueId::Tap(PortId(1)))));
         assert_eq!((timers.pop(u64::MAX), timers.next()), (None, u64::MAX));
     }
 
@@ -94,13 +98,13 @@ mod tests {
     fn a_port_that_goes_takes_its_own_along() {
         let mut timers = Timers::new();
         timers.add(10, Due::Drain(PortId(2)));
-        timers.add(20, Due::Read(PortId(3)));
-        timers.add(30, Due::Read(PortId(2)));
+        timers.add(20, Due::Read(QueueId::Tap(PortId(3))));
+        timers.add(30, Due::Read(QueueId::Bulk(PortId(2))));
         timers.forget(PortId(2));
         assert_eq!(timers.next(), 20);
         assert_eq!(
             (timers.pop(99), timers.pop(99)),
-            (Some(Due::Read(PortId(3))), None)
+            (Some(Due::Read(QueueId::Tap(PortId(3)))), None)
         );
     }
 }

@@ -122,7 +122,7 @@ fn down(reason: R) -> Done {
         mtu: 1450,
         addresses: &[],
         routes: &[],
-        queues: 1,
+        workers: 1,
         queue: Queue::of(1450, None),
     };
     let making = interface::create(&inside.netns(), &spec).unwrap();

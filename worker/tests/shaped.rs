@@ -60,11 +60,11 @@ impl Lab {
                 mtu: MTU,
                 addresses: &addresses,
                 routes: &[],
-                queues: workers,
+                workers,
                 queue: Queue::of(MTU, None),
             };
             let making = interface::create(&inside.netns(), &spec).unwrap();
-            node.attach_all(n, &making.queues().fds, limits.as_ref());
+            node.attach_all(n, &making.queues(), limits.as_ref());
             (inside, making)
         });
         let pods = pods.collect();

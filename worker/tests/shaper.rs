@@ -6,6 +6,7 @@ mod node;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
+use ringway_kernel::pod::lanes::Queues;
 use ringway_switch::DropReason;
 use ringway_tables::PortId;
 use ringway_worker::Polling;
@@ -208,7 +209,12 @@ fn workers_that_read_a_pod_share_its_limit_fairly() {
     let mut node = Node::new(2, Polling::Interrupt);
     let ((one, a), (two, b), (three, c)) = (queue(), queue(), queue());
     // Two queues of one pod, 200 KB/s in all.
-    node.attach_all(2, &[one, three], Some(&egress(1_600_000, 16_000)));
+    let queues = Queues {
+        fds: vec![one, three],
+        lanes: None,
+        uso: true,
+    };
+    node.attach_all(2, &queues, Some(&egress(1_600_000, 16_000)));
     node.attach(3, &two, 0, None);
     let (by_one, by_three) = (frame(2, 3, 1000, 1), frame(2, 3, 1000, 3));
     enough("frames in a second", || {

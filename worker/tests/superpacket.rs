@@ -87,6 +87,7 @@ fn cut_for_a_limited_pod(encap: Encap, v6: bool) {
     node.workers[0].send(Command::AddTap {
         port: PortId(3),
         queue,
+        lane: None,
         read: true,
         uso: false,
         // 100 KB/s, and 2 KB at once.

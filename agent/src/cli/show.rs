@@ -131,6 +131,19 @@ pub(super) fn status(s: &Status) -> String {
             ),
         },
     );
+    if s.pods_without_lanes > 0 {
+        let which = match s.pods_without_lanes == s.pods {
+            true => "have".into(),
+            false => format!("{} of them have", s.pods_without_lanes),
+        };
+        out.push(
+            "lanes",
+            &format!(
+                "{which} one queue for all their flows, so small requests wait behind bulk of the same pod; \
+                 made anew, a pod has two"
+            ),
+        );
+    }
     for one in &s.sources {
         source(&mut out, one);
     }

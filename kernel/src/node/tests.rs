@@ -136,15 +136,19 @@ fn the_number_of_workers_may_change_in_both_directions() {
         let _under = underlay();
         let mut nl = Netlink::open().unwrap();
         let spec = spec(PEER, BOTH);
-        // Made for one worker: two share its queue.
-        drop(setup(&spec, 1).unwrap());
-        let queues = setup(&spec, 2).unwrap();
-        assert_eq!(queues.fds.len(), 1);
-        drop(queues);
+        let lanes = |queues: &Queues| queues.lanes.as_ref().map(|lanes| lanes.fds.len());
+        for workers in [1, 2, 1] {
+            let queues = setup(&spec, workers).unwrap();
+            assert_eq!((queues.fds.len(), lanes(&queues)), (workers, Some(workers)));
+            // Nobody else gets one.
+            let busy = setup(&spec, workers).unwrap_err();
+            assert!(matches!(busy, NodeError::Busy { .. }), "{busy}");
+        }
+        // Made before there were lanes, for one worker: two share its queue.
         nl.delete_link("ringway0").unwrap();
-        // Made for two: one worker opens one queue of it.
-        assert_eq!(setup(&spec, 2).unwrap().fds.len(), 2);
-        assert_eq!(setup(&spec, 1).unwrap().fds.len(), 1);
+        drop(tap::create_persistent("ringway0", &TapOptions::default()).unwrap());
+        let queues = setup(&spec, 2).unwrap();
+        assert_eq!((queues.fds.len(), lanes(&queues)), (1, None));
     });
 }
 

@@ -15,9 +15,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
@@ -29,6 +28,8 @@ use ringway_tables::Cidr;
 use crate::netlink::{Link, LinkChange, Netlink, NetlinkError, Route};
 use crate::netns::{NAMED, Netns, run_in};
 pub use crate::pod::error::InterfaceError;
+use crate::pod::lanes;
+pub use crate::pod::lanes::Queues;
 use crate::pod::queue::Queue;
 use crate::sysctl::{self, SysctlError};
 
@@ -61,8 +62,8 @@ pub struct Spec<'a> {
     pub addresses: &'a [PodAddress],
     /// Routes besides the default ones.
     pub routes: &'a [PodRoute],
-    /// Number of queues; more than one makes a multi-queue TAP.
-    pub queues: usize,
+    /// How many workers read it.
+    pub workers: usize,
     /// How long they are, and how large a superframe.
     pub queue: Queue,
 }
@@ -89,15 +90,6 @@ pub struct PodAddress {
     pub gateway: IpAddr,
 }
 
-/// The open queues of a TAP.
-#[derive(Clone, Debug)]
-pub struct Queues {
-    /// One descriptor per queue.
-    pub fds: Vec<Arc<OwnedFd>>,
-    /// The kernel takes UDP superframes.
-    pub uso: bool,
-}
-
 /// An interface under construction; removed when dropped.
 #[derive(Debug)]
 #[must_use = "dropping it removes the interface"]
@@ -110,6 +102,7 @@ impl Making {
     pub fn queues(&self) -> Queues {
         self.queues.clone().unwrap_or(Queues {
             fds: Vec::new(),
+            lanes: None,
             uso: false,
         })
     }
@@ -139,9 +132,8 @@ fn make(netns: &Netns, spec: &Spec) -> Result<Making, InterfaceError> {
         netns: netns.path().display().to_string(),
         ifname: spec.ifname.to_owned(),
     };
-    let multi_queue = spec.queues > 1;
     let options = TapOptions {
-        multi_queue,
+        multi_queue: true,
         owner_uid: Some(TAP_OWNER_UID),
     };
     let first = tap::create_persistent(spec.ifname, &options).map_err(|e| match e {
@@ -149,16 +141,10 @@ fn make(netns: &Netns, spec: &Spec) -> Result<Making, InterfaceError> {
         e => e.into(),
     })?;
     let mut making = Making {
-        queues: Some(Queues {
-            fds: vec![Arc::new(first.fd)],
-            uso: first.offloads.uso,
-        }),
+        queues: Some(Queues::single(first)),
     };
-    for _ in 1..spec.queues {
-        let more = tap::open_queue(spec.ifname, multi_queue)?;
-        if let Some(queues) = &mut making.queues {
-            queues.fds.push(Arc::new(more.fd));
-        }
+    if let Some(queues) = &mut making.queues {
+        lanes::open_others(queues, spec.ifname, spec.workers)?;
     }
     configure(&mut Netlink::open()?, netns, spec)?;
     Ok(making)
@@ -255,17 +241,14 @@ pub fn reopen(
     netns: &Netns,
     ifname: &str,
     multi_queue: bool,
-    queues: usize,
+    workers: usize,
 ) -> Result<Queues, InterfaceError> {
     run_in(netns, || {
-        let mut fds = Vec::with_capacity(queues);
-        let mut uso = true;
-        for _ in 0..queues {
-            let opened = tap::open_queue(ifname, multi_queue)?;
-            uso &= opened.offloads.uso;
-            fds.push(Arc::new(opened.fd));
+        let mut queues = Queues::single(tap::open_first(ifname, multi_queue)?);
+        if multi_queue {
+            lanes::open_others(&mut queues, ifname, workers)?;
         }
-        Ok(Queues { fds, uso })
+        Ok(queues)
     })?
 }
 

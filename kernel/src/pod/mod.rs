@@ -2,4 +2,5 @@
 
 mod error;
 pub mod interface;
+pub mod lanes;
 pub mod queue;

@@ -120,8 +120,13 @@ impl Work {
                 replay,
                 ..MemoryPort::default()
             };
-            queues.add_port(from, source);
-            QueueId::Tap(from)
+            // What one after the other sends, without end, is bulk on a node.
+            queues.add_port(from, MemoryPort::default());
+            let samples = self.frames.iter().map(|frame| frame.bytes.as_slice());
+            queues
+                .add_lane(from, source, samples)
+                .context("a lane for bulk")?;
+            QueueId::Bulk(from)
         };
         queues.add_ring(false, |_| anyhow::Ok(ring))?;
         queues.coalesce(self.scenario != Scenario::Decap);

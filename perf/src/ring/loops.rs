@@ -75,12 +75,15 @@ impl Loops {
             Direction::Receive => QueueId::Ring(0),
             Direction::Transmit => {
                 let from = PortId(plan.frames.first().map_or(0, |frame| frame.port));
+                let frames = plan.frames.clone();
                 let source = MemoryPort {
                     replay: Some(Replay::new(plan.frames)),
                     ..MemoryPort::default()
                 };
-                end.queues.add_port(from, source);
-                QueueId::Tap(from)
+                end.queues.add_port(from, MemoryPort::default());
+                let samples = frames.iter().map(|frame| frame.bytes.as_slice());
+                end.queues.add_lane(from, source, samples)?;
+                QueueId::Bulk(from)
             }
         };
         let publisher = Publisher::new(plan.snapshot);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ringway_packet::offload::VNET_HDR_LEN;
 
-use crate::sys;
+use crate::{ethtool, sys};
 
 const DEVICE: &str = "/dev/net/tun";
 /// How long [`delete`] waits for others to let go, and between its tries.
@@ -147,6 +147,18 @@ pub fn create_persistent(name: &str, options: &TapOptions) -> Result<Opened, Tap
     Ok(Opened { fd, offloads })
 }
 
+/// As [`open_queue`], but nobody else may have a queue open: of a TAP with several the kernel gives one to
+/// whoever asks.
+///
+/// # Errors
+/// As there.
+pub fn open_first(name: &str, multi_queue: bool) -> Result<Opened, TapError> {
+    if multi_queue && ethtool::has_carrier(name).unwrap_or(false) {
+        return Err(TapError::Busy { name: name.into() });
+    }
+    open_queue(name, multi_queue)
+}
+
 /// Attaches to a queue of the persistent TAP `name` in the calling thread's network namespace and sets
 /// its header size and offloads again.
 ///
@@ -185,8 +197,8 @@ pub fn open_queue(name: &str, multi_queue: bool) -> Result<Opened, TapError> {
 pub fn delete(name: &str) -> Result<(), TapError> {
     let begin = Instant::now();
     let opened = loop {
-        let opened = match open_queue(name, false) {
-            Err(TapError::QueueMode { .. }) => open_queue(name, true),
+        let opened = match open_first(name, false) {
+            Err(TapError::QueueMode { .. }) => open_first(name, true),
             other => other,
         };
         match opened {

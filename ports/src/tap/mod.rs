@@ -19,7 +19,8 @@ mod port;
 mod steering;
 
 pub use create::{
-    Offloads, Opened, TapError, TapOptions, create_persistent, delete, open_queue, unpersist,
+    Offloads, Opened, TapError, TapOptions, create_persistent, delete, open_first, open_queue,
+    unpersist,
 };
 pub use port::{Tap, TapCounters};
-pub use steering::{LANES, Slots, Steering, SteeringError};
+pub use steering::{LANES, Slots, Steering, SteeringError, unsteer};

@@ -7,8 +7,9 @@ use ringway_ports::tap::Tap;
 use ringway_tables::PortId;
 
 use super::Engine;
-use crate::command::{Command, Event};
+use crate::command::{Command, Event, LaneQueue};
 use crate::config::UnderlaySocket;
+use crate::lanes::Lane;
 use crate::local_ports::LocalQueue;
 use crate::queue_id::QueueId;
 use crate::queues::Queues;
@@ -25,6 +26,7 @@ impl Engine {
                 Command::AddTap {
                     port,
                     queue,
+                    lane,
                     read,
                     uso,
                     limits,
@@ -34,12 +36,16 @@ impl Engine {
                     if port != PortId::NODE {
                         self.pipeline.counters().port(port).reset();
                     }
-                    let id = QueueId::Tap(port);
-                    if read && let Err(error) = self.ready.add(id, queue.as_raw_fd()) {
-                        self.not_watched(port, queue.clone(), &error);
+                    if read {
+                        self.watch_tap(QueueId::Tap(port), &queue);
                     }
+                    let lane = lane.filter(|_| read).map(|LaneQueue { queue, slots }| {
+                        self.watch_tap(QueueId::Bulk(port), &queue);
+                        Box::new(Lane::new(Tap::new(queue, port.0), slots))
+                    });
                     let queue = LocalQueue {
                         port: Tap::new(queue, port.0),
+                        lane,
                         read,
                         uso,
                         shaper: Shaper::new(limits),
@@ -143,20 +149,24 @@ impl Engine {
     }
 
     /// Reads a queue again that had to wait.
-    pub(super) fn resume(&mut self, port: PortId) {
-        let Some(queue) = self.queues.ports.get_mut(port) else {
+    pub(super) fn resume(&mut self, id: QueueId) {
+        let Some(queue) = self.queues.ports.queue(id) else {
             return;
         };
-        if let Some(shaper) = &mut queue.shaper {
-            shaper.parked = false;
-        }
-        let fd = queue.port.fd().clone();
-        if let Err(error) = self.ready.resume(QueueId::Tap(port), fd.as_raw_fd()) {
-            self.not_watched(port, fd, &error);
+        let fd = queue.fd().clone();
+        if let Err(error) = self.ready.resume(id, fd.as_raw_fd()) {
+            self.not_watched(id, fd, &error);
         }
     }
 
-    fn not_watched(&self, port: PortId, queue: Arc<OwnedFd>, error: &std::io::Error) {
+    fn watch_tap(&mut self, id: QueueId, queue: &Arc<OwnedFd>) {
+        if let Err(error) = self.ready.add(id, queue.as_raw_fd()) {
+            self.not_watched(id, queue.clone(), &error);
+        }
+    }
+
+    fn not_watched(&self, id: QueueId, queue: Arc<OwnedFd>, error: &std::io::Error) {
+        let Some(port) = id.port() else { return };
         let reason = format!("its queue cannot be watched: {error}");
         let _ = self.shared.events.send(Event::PortGone {
             port,
@@ -172,6 +182,10 @@ impl Engine {
         {
             let fd = queue.port.fd().as_raw_fd();
             self.ready.remove(QueueId::Tap(port), fd);
+            if let Some(lane) = queue.lane {
+                let fd = lane.port.fd().as_raw_fd();
+                self.ready.remove(QueueId::Bulk(port), fd);
+            }
         }
     }
 }

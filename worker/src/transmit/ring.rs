@@ -39,7 +39,7 @@ impl<R: Ring, W: Watch> Carrier for RingCarrier<'_, R, W> {
     #[inline]
     fn whole(&mut self, out: &Outgoing<'_>) -> Result<(), DropReason> {
         let id = self.identification(out.path);
-        let Buffers { pool, batch } = &mut *self.buffers;
+        let Buffers { pool, batch, .. } = &mut *self.buffers;
         let mut packet = packet_of(pool, out.frame);
         encapsulate(out.path, out.tunnel, &mut packet, self.src_port, id)?;
         let frame = frame_of(&packet, out.frame);

@@ -101,7 +101,7 @@ impl Wire {
 
     /// Puts a frame into the batch.
     fn frame(&mut self, bytes: &[u8], offload: Offload, packets: u16) -> Frame {
-        let Buffers { pool, batch } = &mut self.buffers;
+        let Buffers { pool, batch, .. } = &mut self.buffers;
         let buf = pool.alloc().unwrap();
         pool.bytes_mut(buf.id())[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(bytes);
         let frame = Frame {

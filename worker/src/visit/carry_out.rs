@@ -140,7 +140,7 @@ impl<D: Devices, W: Watch> Maker<'_, D, W> {
     /// Has `write` write a frame and say where it goes and its length; none: it has nothing.
     fn make(&mut self, write: impl FnOnce(&mut [u8]) -> Option<(Out, usize)>) {
         let (queues, counters) = (&mut *self.queues, &*self.counters);
-        let Buffers { pool, batch } = &mut queues.buffers;
+        let Buffers { pool, batch, .. } = &mut queues.buffers;
         let Some(buf) = pool.alloc() else {
             counters.originated.add(1);
             return counters.lose(DropReason::NoBuffer, 1, None);

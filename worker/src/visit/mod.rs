@@ -1,7 +1,7 @@
 //! One visit to a queue: what waits there, each frame to its verdict, and that carried out.
 //!
 //! ```text
-//!   tap ─────────▶ receive ────────────────────▶ pipeline ─┐
+//!   tap, bulk ───▶ receive ────────────────────▶ pipeline ─┐
 //!   socket, ring ▶ receive ▶ open, coalesce ▶ pipeline ────┴▶ observe ▶ carry out: local port | peer
 //! ```
 
@@ -124,6 +124,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
     fn queue(&mut self, queue: QueueId, budget: usize) -> Outcome {
         match queue {
             QueueId::Tap(port) => self.tap(port, budget),
+            QueueId::Bulk(port) => self.bulk(port, budget),
             QueueId::Socket(at) => self.socket(at as usize, budget),
             QueueId::Ring(at) => self.ring(at as usize, budget),
         }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, unbounded};
 use ringway_encap::Encap;
 use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
+use ringway_kernel::pod::lanes::Queues;
 use ringway_packet::kit;
 use ringway_packet::offload::VNET_HDR_LEN;
 use ringway_switch::counters::Cell;
@@ -20,7 +21,7 @@ use ringway_tables::{
     NodeInfo, Path, Peer, PeerPaths, Port as Entry, PortId, PortKind, Publisher, Snapshot,
 };
 use ringway_worker::limits::{Rate, RateLimits};
-use ringway_worker::{Command, Event, Polling, UnderlaySocket, Worker, WorkerConfig};
+use ringway_worker::{Command, Event, LaneQueue, Polling, UnderlaySocket, Worker, WorkerConfig};
 
 /// Of the node.
 pub const VNI: u32 = 1;
@@ -111,6 +112,7 @@ impl Node {
             worker.send(Command::AddTap {
                 port: PortId(n),
                 queue: queue.clone(),
+                lane: None,
                 read,
                 uso: true,
                 limits: limits.cloned(),
@@ -118,18 +120,18 @@ impl Node {
         }
     }
 
-    /// Attaches pod `n` with a queue for each worker.
-    pub fn attach_all(
-        &mut self,
-        n: u32,
-        queues: &[Arc<OwnedFd>],
-        limits: Option<&Arc<RateLimits>>,
-    ) {
+    /// Attaches pod `n` with queues for each worker.
+    pub fn attach_all(&mut self, n: u32, queues: &Queues, limits: Option<&Arc<RateLimits>>) {
         self.publish(n);
-        for (worker, queue) in self.workers.iter().zip(queues) {
+        for (worker, queue) in self.workers.iter().zip(&queues.fds) {
+            let lane = queues.lanes.as_ref().map(|lanes| LaneQueue {
+                queue: lanes.fds[worker.index()].clone(),
+                slots: lanes.slots.clone(),
+            });
             worker.send(Command::AddTap {
                 port: PortId(n),
                 queue: queue.clone(),
+                lane,
                 read: true,
                 uso: true,
                 limits: limits.cloned(),

@@ -23,7 +23,7 @@ fn spec(addresses: &[PodAddress], queues: usize) -> Spec<'_> {
         mtu: 1450,
         addresses,
         routes: &[],
-        queues,
+        workers: queues,
         queue: Queue::of(1450, None),
     }
 }
@@ -145,12 +145,10 @@ fn what_a_killed_agent_left_is_swept_away() {
         for queues in [1, 2] {
             let making = create(&pod.netns(), &spec(&addresses, queues)).unwrap();
             assert!(exists(&pod.netns(), "eth0").unwrap());
-            if queues == 1 {
-                // As long as somebody has it, it is his.
-                let refused = sweep(&pod.netns(), "eth0").unwrap_err();
-                let busy = matches!(refused, InterfaceError::Tap(TapError::Busy { .. }));
-                assert!(busy, "{refused}");
-            }
+            // As long as somebody has it, it is his.
+            let refused = sweep(&pod.netns(), "eth0").unwrap_err();
+            let busy = matches!(refused, InterfaceError::Tap(TapError::Busy { .. }));
+            assert!(busy, "{refused}");
             making.keep();
             assert!(sweep(&pod.netns(), "eth0").unwrap());
             assert!(!sweep(&pod.netns(), "eth0").unwrap());
@@ -219,16 +217,23 @@ fn closed_and_opened_again_it_is_the_same() {
             let pod = Pod::new();
             let addresses = addresses();
             let making = create(&pod.netns(), &spec(&addresses, queues)).unwrap();
-            assert_eq!(making.queues().fds.len(), queues);
+            let lanes = |queues: &Queues| queues.lanes.as_ref().map(|lanes| lanes.fds.len());
+            let made = making.queues();
+            assert_eq!((made.fds.len(), lanes(&made)), (queues, Some(queues)));
+            let refused = reopen(&pod.netns(), "eth0", true, queues).unwrap_err();
+            assert!(
+                matches!(refused, InterfaceError::Tap(TapError::Busy { .. })),
+                "{refused}"
+            );
             making.keep();
-            let multi_queue = queues > 1;
-            let wrong = reopen(&pod.netns(), "eth0", !multi_queue, 1).unwrap_err();
+            drop(made);
+            let wrong = reopen(&pod.netns(), "eth0", false, 1).unwrap_err();
             assert!(
                 matches!(wrong, InterfaceError::Tap(TapError::QueueMode { .. })),
                 "{wrong}"
             );
-            let again = reopen(&pod.netns(), "eth0", multi_queue, queues).unwrap();
-            assert_eq!(again.fds.len(), queues);
+            let again = reopen(&pod.netns(), "eth0", true, queues).unwrap();
+            assert_eq!((again.fds.len(), lanes(&again)), (queues, Some(queues)));
             // 2 addresses and the link-local one.
             let index = pod.netlink().link("eth0").unwrap().index;
             assert_eq!(pod.netlink().addresses(index).unwrap().len(), 3);

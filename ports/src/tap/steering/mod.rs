@@ -27,7 +27,7 @@ mod tests;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use ringway_packet::steer::SLOTS;
 
@@ -74,7 +74,10 @@ impl SteeringError {
 /// Which slots are bulk: shared by the program of one TAP and the workers that read it. Every slot has one
 /// worker.
 #[derive(Debug)]
-pub struct Slots(Mapping);
+pub struct Slots {
+    words: Mapping,
+    changes: AtomicU64,
+}
 
 // SAFETY: the mapping stays where it is until this is dropped, and is only read and written as atomics.
 unsafe impl Sync for Slots {}
@@ -85,7 +88,19 @@ impl Slots {
     /// # Errors
     /// No memory.
     pub fn unshared() -> io::Result<Slots> {
-        Mapping::anonymous(WORDS_LEN).map(Slots)
+        Mapping::anonymous(WORDS_LEN).map(Slots::of)
+    }
+
+    fn of(words: Mapping) -> Slots {
+        Slots {
+            words,
+            changes: AtomicU64::new(0),
+        }
+    }
+
+    /// How often a slot has changed from one lane to the other.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Relaxed)
     }
 
     /// The lane that the program chooses for a frame of that slot, which it counts.
@@ -99,6 +114,7 @@ impl Slots {
     /// From now on the slot's frames go to the lane for bulk, and are counted there from 0.
     #[inline]
     pub fn set_bulk(&self, slot: u16) {
+        self.changes.fetch_add(1, Relaxed);
         self.word(slot).store(BULK, Relaxed);
     }
 
@@ -113,8 +129,11 @@ impl Slots {
     #[inline]
     pub fn set_quiet(&self, slot: u16, count: u32) -> bool {
         let word = self.word(slot);
-        word.compare_exchange(BULK | count, 0, Relaxed, Relaxed)
-            .is_ok()
+        let done = word
+            .compare_exchange(BULK | count, 0, Relaxed, Relaxed)
+            .is_ok();
+        self.changes.fetch_add(done.into(), Relaxed);
+        done
     }
 
     /// Takes so many off the count of a slot that is bulk, before it gets too large for its bits.
@@ -128,7 +147,7 @@ impl Slots {
         let slot = usize::from(slot) % SLOTS;
         // SAFETY: the mapping has `WORDS_LEN` bytes, aligned to a page, and lives as long as `self`. The
         // program and all of us access it in whole words.
-        unsafe { AtomicU32::from_ptr(self.0.as_ptr().cast::<u32>().add(slot)) }
+        unsafe { AtomicU32::from_ptr(self.words.as_ptr().cast::<u32>().add(slot)) }
     }
 }
 
@@ -157,7 +176,7 @@ impl Steering {
             LoadError::Verifier { source, log } => SteeringError::Verifier { source, log },
             LoadError::Call(source) => SteeringError::call("BPF_PROG_LOAD")(source),
         })?;
-        Ok((Steering { program }, Slots(words)))
+        Ok((Steering { program }, Slots::of(words)))
     }
 
     /// Has it choose the queues of the TAP behind `queue`, in place of any other.
@@ -170,4 +189,11 @@ impl Steering {
         unsafe { sys::ioctl_ref(queue, libc::TUNSETSTEERINGEBPF, &mut program) }
             .map_err(SteeringError::call("TUNSETSTEERINGEBPF"))
     }
+}
+
+/// Takes the program from the TAP behind `queue`, whoever attached it; none is no error.
+pub fn unsteer(queue: BorrowedFd<'_>) {
+    let mut none: i32 = -1;
+    // SAFETY: TUNSETSTEERINGEBPF takes a pointer to an int. Where there are no programs there is none.
+    let _ = unsafe { sys::ioctl_ref(queue, libc::TUNSETSTEERINGEBPF, &mut none) };
 }
