@@ -136,17 +136,11 @@ fn add(meter: &mut Meter<'_>, bulk: &Bulk<'_>, ours: &[Run], theirs: &[Run]) {
         Better::Lower,
     );
     meter.add(figure, retransmits(ours), retransmits(theirs));
-    let percentiles: [(&str, fn(&Latency) -> Duration); 4] = [
-        ("median", |latency| latency.p50),
-        ("p90", |latency| latency.p90),
-        ("p99", |latency| latency.p99),
-        ("p99.9", |latency| latency.p999),
-    ];
     let askers = askers();
     for (at, asker) in askers.iter().enumerate() {
-        for (what, of) in percentiles {
+        for what in ["median", "p90", "p99", "p99.9"] {
             let times = |runs: &[Run], at: usize| -> Vec<f64> {
-                let of = |run: &Run| of(&run.times[at]).as_secs_f64() * 1e6;
+                let of = |run: &Run| percentile(&run.times[at], what).as_secs_f64() * 1e6;
                 runs.iter().map(of).collect()
             };
             let (ours_here, theirs_here) = (times(ours, at), times(theirs, at));
@@ -168,6 +162,15 @@ fn add(meter: &mut Meter<'_>, bulk: &Bulk<'_>, ours: &[Run], theirs: &[Run]) {
                 meter.add(figure, ours_here, times(ours, twin));
             }
         }
+    }
+}
+
+fn percentile(latency: &Latency, what: &str) -> Duration {
+    match what {
+        "median" => latency.p50,
+        "p90" => latency.p90,
+        "p99" => latency.p99,
+        _ => latency.p999,
     }
 }
 

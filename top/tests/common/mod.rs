@@ -156,6 +156,7 @@ pub(crate) fn nobody() -> Look {
             conditions: vec![],
             log_lines_lost: 0,
             pods: 0,
+            pods_without_lanes: 0,
             not_served: vec![],
             left_pods: vec![],
             peers: 0,
