@@ -31,6 +31,9 @@ pub use port::{Port, TransmitError};
 // The namespaces of tests/common serve unit tests too.
 #[cfg(test)]
 extern crate self as ringway_ports;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,5 @@
 //! The program over frames without an interface, beside the function that it repeats, and at a TAP.
 
-#[path = "../../../tests/common/mod.rs"]
-mod common;
-
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
 
@@ -10,8 +7,8 @@ use ringway_packet::steer::{self, OTHERS};
 use ringway_packet::{kit, proto};
 
 use super::*;
+use crate::common::Netns;
 use crate::tap::{Opened, TapOptions, create_persistent, open_queue};
-use common::Netns;
 
 /// Says why there is no program, and that the test is skipped.
 fn loaded(workers: usize) -> Option<(Steering, Slots)> {

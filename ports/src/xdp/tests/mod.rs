@@ -1,8 +1,6 @@
 //! Tests of the program: over packets without an interface ([`packets`], [`model`]), and at interfaces in
 //! namespaces of their own ([`traffic`], [`occupied`], [`refused`]).
 
-#[path = "../../../tests/common/mod.rs"]
-mod common;
 mod model;
 mod occupied;
 mod packets;
@@ -13,8 +11,8 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Filter, Program, XskMap, occupant};
+use crate::common::{Netns, eventually};
 use crate::sys;
-use common::{Netns, eventually};
 
 /// A filter with the addresses of the first namespace of a `veth_pair`.
 fn filter(ports: &[u16]) -> Filter {

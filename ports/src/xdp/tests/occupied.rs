@@ -8,10 +8,10 @@ use super::super::netlink::{self, Which};
 use super::super::program::load;
 use super::super::{AttachError, Attachment, Mode, Occupant, Owner, PROGRAM_NAME, Program};
 use super::super::{AttachMode, AttachOptions, occupant};
-use super::common::{Netns, eventually};
 use super::{Sockets, filter, vacated};
 use crate::bpf;
 use crate::bpf::insn::{Asm, Reg};
+use crate::common::{Netns, eventually};
 
 const TAKE_OVER: AttachOptions = AttachOptions {
     mode: AttachMode::Either,

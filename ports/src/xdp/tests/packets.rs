@@ -9,9 +9,9 @@ use super::super::{
     Action, AttachOptions, Attachment, BpfError, Filter, MAX_ADDRESSES, MAX_CIDRS, MAX_PORTS,
 };
 use super::super::{Program, XskMap};
-use super::common::Netns;
 use super::{Sockets, filter, ip};
 use crate::bpf::insn::{Asm, Reg};
+use crate::common::Netns;
 
 /// VXLAN to 10.9.0.1, UDP 4789.
 pub(super) const V4: [u8; 52] = [

@@ -2,8 +2,8 @@
 
 use super::super::{AttachError, Attachment, BpfError, Mode, Owner, Program, Refusal};
 use super::super::{AttachMode, AttachOptions, XskMap, occupant};
-use super::common::Netns;
 use super::{Sockets, filter};
+use crate::common::Netns;
 
 const NATIVE: AttachOptions = AttachOptions {
     mode: AttachMode::Native,

@@ -13,8 +13,8 @@ use std::time::Duration;
 use super::super::{
     AttachMode, AttachOptions, Attachment, Filter, Mode, Program, Refusal, occupant,
 };
-use super::common::{Netns, veth_pair};
 use super::{Sockets, filter, ip, vacated};
+use crate::common::{Netns, veth_pair};
 
 const NATIVE: AttachOptions = AttachOptions {
     mode: AttachMode::Native,
