@@ -66,6 +66,13 @@ impl Node {
         let state: State = serde_json::from_slice(&text).unwrap();
         state.pods.into_keys().collect()
     }
+
+    fn edit_state(&self, edit: impl FnOnce(&mut State)) {
+        let file = self.dir.path().join("state/state.json");
+        let mut state = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        edit(&mut state);
+        std::fs::write(file, serde_json::to_vec(&state).unwrap()).unwrap();
+    }
 }
 
 fn request(pod: &Pod, name: &str, ips: &[&str]) -> Attach {
@@ -372,23 +379,59 @@ fn pods_are_found_again_also_with_other_numbers_of_workers() {
         assert_eq!(control.pods.len(), 1);
         assert_eq!(target(&control, "10.77.1.2"), Some(Target::Port(PortId(1))));
         let queues = |c: &Control, port| c.descriptors.taps[&PortId(port)].fds.len();
-        assert_eq!(queues(&control, 1), 1, "made with one queue, it keeps one");
+        assert_eq!(queues(&control, 1), 2);
+        assert_eq!(control.without_lanes(), 0);
         assert_eq!(pod.netlink().link("eth0").unwrap().index, before.index);
         let made = control
             .attach(&request(&second, "b", &["10.77.1.3"]))
             .unwrap();
-        assert_eq!((made.queues, queues(&control, made.port)), (2, 2));
+        // Two lanes for each worker.
+        assert_eq!((made.queues, queues(&control, made.port)), (4, 2));
         control.stop();
 
         let mut control = node.start(1);
         assert_eq!(control.pods.len(), 2);
-        assert_eq!(queues(&control, 2), 1, "of two queues one worker opens one");
+        assert_eq!(queues(&control, 2), 1, "one worker opens its own");
         for name in ["a", "b"] {
             assert!(detach(&mut control, name).existed);
         }
         settle(&mut control);
         assert_gone(&pod);
         assert_gone(&second);
+        control.stop();
+    });
+}
+
+#[test]
+fn a_pod_that_an_earlier_version_made_keeps_its_one_queue_and_is_counted() {
+    in_netns(|| {
+        let (node, pod, second) = (Node::new(), Pod::new(), Pod::new());
+        let mut control = node.start(2);
+        control
+            .attach(&request(&pod, "a", &["10.77.1.2"]))
+            .unwrap();
+        control.stop();
+        // What has no lanes was made without several queues.
+        run_in(&pod.netns(), || {
+            tap::delete("eth0").unwrap();
+            drop(tap::create_persistent("eth0", &TapOptions::default()).unwrap());
+        })
+        .unwrap();
+        node.edit_state(|state| {
+            let record = state.pods.get_mut("a").unwrap();
+            (record.multi_queue, record.queues) = (false, 1);
+        });
+
+        let mut control = node.start(2);
+        let made = control
+            .attach(&request(&second, "b", &["10.77.1.3"]))
+            .unwrap();
+        let queues = |port| {
+            let tap = &control.descriptors.taps[&PortId(port)];
+            (tap.fds.len(), tap.lanes.is_some())
+        };
+        assert_eq!((queues(1), queues(made.port)), ((1, false), (2, true)));
+        assert_eq!((control.pods.len(), control.without_lanes()), (2, 1));
         control.stop();
     });
 }

@@ -9,7 +9,7 @@ use std::fmt;
 const MINIMUM: Version = Version(5, 2);
 
 /// A feature: the first version that has it, and what is different without it.
-const FEATURES: [(Version, &str, &str); 6] = [
+const FEATURES: [(Version, &str, &str); 7] = [
     (
         Version(4, 18),
         "segmentation of UDP (UDP_SEGMENT)",
@@ -29,6 +29,11 @@ const FEATURES: [(Version, &str, &str); 6] = [
         Version(5, 9),
         "XDP links",
         "underlay.io = \"xdp\" falls back to sockets",
+    ),
+    (
+        Version(5, 12),
+        "atomic additions of BPF programs, which lanes of TAPs take",
+        "what a pod asks waits behind its own bulk",
     ),
     (
         Version(6, 2),

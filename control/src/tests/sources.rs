@@ -314,7 +314,7 @@ fn recorded_pods_wait_for_their_network() {
         assert_eq!((control.pods.len(), control.dormant.len()), (1, 0));
         assert_eq!(target(&control, "10.77.1.2"), Some(Target::Port(PortId(1))));
         assert!(control.rules.has_host_ports());
-        assert_eq!(control.view().pods[0].queues, 1);
+        assert_eq!(control.view().pods[0].queues, 2);
         settle(&mut control);
         assert_gone(&other);
         // A network with pods stays, as that of a file does.

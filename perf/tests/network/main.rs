@@ -20,6 +20,7 @@ mod hostile;
 mod idle;
 mod kernel;
 mod kernel_losses;
+mod lanes;
 mod link_local;
 mod live;
 mod load;

@@ -1,0 +1,78 @@
+//! What a pod asks beside bulk that it sends itself, and beside that of others.
+
+use crate::common::assert_none;
+use crate::harness::network_test;
+use ringway_perf::lab::{Family, Mode, Netns, RingwayOptions, Topology};
+use ringway_perf::traffic::{Latency, Placed, Question, probe, throughput};
+use std::net::IpAddr;
+use std::thread;
+use std::time::Duration;
+
+const TIME: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(2);
+/// From the start of the bulk to the first question.
+const AHEAD: Duration = Duration::from_millis(500);
+/// Of the median of other pods: with one queue for all it was 9 to 20 times that with 4 streams, 150 times with
+/// 100. A machine that does other things, too, leaves a pod waiting for a core.
+const MOST: f64 = 4.0;
+/// Tries, for the same reason.
+const TRIES: usize = 3;
+
+#[test]
+fn what_a_pod_asks_does_not_wait_behind_its_own_bulk() {
+    let name = "what_a_pod_asks_does_not_wait_behind_its_own_bulk";
+    network_test(name, Duration::from_secs(120), || {
+        let options = RingwayOptions::default();
+        let mut topology = Topology::ringway(Mode::Cloud, &options).unwrap();
+        let pods: Vec<_> = (0..4).map(|_| topology.n1.add_pod().unwrap()).collect();
+        let status = topology.n1.agent().unwrap().json(&["status"]).unwrap();
+        assert_eq!(status["pods_without_lanes"], 0, "{status}");
+        let mut failures = Vec::new();
+        for streams in [4, 100] {
+            let ratios: Vec<_> = (0..TRIES)
+                .map(|_| {
+                    let (same, other) = thread::scope(|scope| {
+                        let (from, to) = (&pods[0], &pods[1]);
+                        let at = to.ip(Family::V4);
+                        let time = TIME + Duration::from_secs(1);
+                        let bulk =
+                            scope.spawn(move || throughput(&from.ns, &to.ns, at, streams, time));
+                        thread::sleep(AHEAD);
+                        let other =
+                            scope.spawn(|| ask(&pods[2].ns, &pods[3].ns, pods[3].ip(Family::V4)));
+                        let same = ask(&from.ns, &to.ns, at);
+                        let gbit = bulk.join().unwrap().unwrap().gbit;
+                        assert!(gbit > 0.1, "{gbit} Gbit/s of bulk");
+                        (same, other.join().unwrap())
+                    });
+                    let (same, other) = (same.p50.as_secs_f64(), other.p50.as_secs_f64());
+                    println!(
+                        "{streams} streams: median {:.0} µs, of other pods {:.0} µs",
+                        same * 1e6,
+                        other * 1e6
+                    );
+                    same / other
+                })
+                .collect();
+            if ratios.iter().all(|ratio| *ratio > MOST) {
+                failures.push(format!(
+                    "{streams} streams: {ratios:.1?} times the median of other pods"
+                ));
+            }
+        }
+        assert_none(&failures);
+    });
+}
+
+fn ask(from: &Netns, to: &Netns, at: IpAddr) -> Latency {
+    let placed = Placed {
+        fifo: true,
+        cpu: None,
+    };
+    // On a thread of its own: the one that starts the bulk must not be preferred.
+    thread::scope(|scope| {
+        let asking = scope
+            .spawn(|| probe(Question::Udp(64), (from, to), at, placed, (TIME, PAUSE)).unwrap());
+        Latency::of(&asking.join().unwrap())
+    })
+}
