@@ -64,6 +64,9 @@ struct Source {
     listed: BTreeSet<&'static str>,
     failing: BTreeMap<&'static str, String>,
     publisher: Publisher,
+    /// How often the watch has said something of this node: now, and when the last write began.
+    told: u64,
+    told_at_write: u64,
     /// Unix seconds at which all kinds were last current.
     confirmed_s: Option<u64>,
     /// Whether the record is behind.
@@ -197,6 +200,8 @@ impl Source {
             listed: BTreeSet::new(),
             failing: BTreeMap::new(),
             publisher: Publisher::default(),
+            told: 0,
+            told_at_write: 0,
             confirmed_s: None,
             unsaved: false,
             unsaved_problem: None,
@@ -231,8 +236,12 @@ impl Source {
                             nodes.extend(known.cloned());
                             self.members.replace(nodes);
                             self.unsaved = true;
+                            self.told += 1;
                         }
-                        News::Set(node) => self.unsaved |= self.members.set(node),
+                        News::Set(node) => {
+                            self.told += u64::from(*node.name == *self.settings.node);
+                            self.unsaved |= self.members.set(node);
+                        }
                         News::Gone(_, name) => {
                             self.members.remove(&name);
                             self.unsaved = true;
@@ -440,12 +449,14 @@ impl Source {
         let local = local.borrow().clone();
         let patch = self.publisher.wanted(node, &local)?;
         self.publisher.begin(&patch);
+        self.told_at_write = self.told;
         let (connection, name) = (connection.clone(), self.settings.node.clone());
         let write = async move { publish::write(&connection, &name, &patch).await };
         Some(tokio::spawn(write))
     }
 
-    /// What was written is known without waiting for the watch to say so.
+    /// What was written is known without waiting for the watch to say so; if the watch has said something of this
+    /// node meanwhile, that may be what somebody has written since.
     fn published(&mut self, written: Result<Object<Node>, String>) {
         let before: Vec<String> = self.publisher.problems().cloned().collect();
         let result = written.as_ref().map(|_| ()).map_err(String::as_str);
@@ -453,7 +464,9 @@ impl Source {
         for problem in self.publisher.problems().filter(|p| !before.contains(p)) {
             tracing::warn!("{problem}");
         }
-        if let Ok(Ok(node)) = written.map(|object| object.value) {
+        if let Ok(Ok(node)) = written.map(|object| object.value)
+            && self.told == self.told_at_write
+        {
             self.unsaved |= self.members.set(node);
         }
     }

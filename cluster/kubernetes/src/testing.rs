@@ -54,6 +54,8 @@ pub struct State {
     cuts: u64,
     /// The status that patches are refused with.
     pub refuse_patches: Option<u16>,
+    /// Answers to patches take so long; what they say is of before.
+    pub pause_patches: Duration,
     /// Kinds that it does not have.
     pub missing: Vec<&'static str>,
     /// Kinds that nobody may read.
@@ -85,6 +87,7 @@ impl Fake {
             hanging: false,
             cuts: 0,
             refuse_patches: None,
+            pause_patches: Duration::ZERO,
             missing: Vec::new(),
             forbidden: Vec::new(),
             requests: Vec::new(),
@@ -293,7 +296,10 @@ async fn answer(
         }
         (&Method::PATCH, ["api", "v1", "nodes", name, "status"]) => {
             let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
-            patch(&state, name, serde_json::from_slice(&body).unwrap())
+            let answer = patch(&state, name, serde_json::from_slice(&body).unwrap());
+            let pause = state.lock().unwrap().pause_patches;
+            tokio::time::sleep(pause).await;
+            answer
         }
         (&Method::POST, ["apis", "events.k8s.io", "v1", "namespaces", _, "events"]) => {
             let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();

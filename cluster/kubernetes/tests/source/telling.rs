@@ -85,6 +85,19 @@ fn who_writes_against_us_is_named_and_not_outrun() {
     assert!(fake.state().patches.len() <= before + 1, "once a minute");
 }
 
+/// The watch has said it before the answer to the own patch is there, which says what was before that.
+#[test]
+fn what_somebody_writes_before_our_own_is_answered_is_seen() {
+    let fake = Fake::start();
+    fake.put("nodes", bare(1));
+    fake.state().pause_patches = Duration::from_millis(500);
+    let agent = start(&fake);
+    agent.local.send_replace(local("n1", &["10.128.1.0/24"]));
+    agent.until("a patch", |_| fake.state().patches.len() == 1);
+    fake.put("nodes", bare(1));
+    agent.until("another patch", |_| fake.state().patches.len() == 2);
+}
+
 #[test]
 fn a_patch_that_is_refused_is_named() {
     let fake = Fake::start();
