@@ -110,7 +110,7 @@ fn assert_gone(pod: &Pod) {
 /// The queue of a pod's interface, as somebody else opens it once nobody has it. Programs that tests beside this
 /// one start have copies of all descriptors for a moment.
 fn reopened(pod: &Pod) -> ringway_kernel::pod::interface::Queues {
-    let reopen = || ringway_kernel::pod::interface::reopen(&pod.netns(), "eth0", false, 1);
+    let reopen = || ringway_kernel::pod::interface::reopen(&pod.netns(), "eth0", true, 1);
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
         match reopen() {
@@ -407,9 +407,7 @@ fn a_pod_that_an_earlier_version_made_keeps_its_one_queue_and_is_counted() {
     in_netns(|| {
         let (node, pod, second) = (Node::new(), Pod::new(), Pod::new());
         let mut control = node.start(2);
-        control
-            .attach(&request(&pod, "a", &["10.77.1.2"]))
-            .unwrap();
+        control.attach(&request(&pod, "a", &["10.77.1.2"])).unwrap();
         control.stop();
         // What has no lanes was made without several queues.
         run_in(&pod.netns(), || {

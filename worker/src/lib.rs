@@ -9,7 +9,7 @@
 //!              └─────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A worker takes no lock and allocates nothing while packets flow. It visits only queues that epoll
+//! A worker takes no lock and allocates nothing while packets flow, but for a pod's first bulk. It visits only queues that epoll
 //! reported, each with a budget, so a silent pod costs nothing and a flooding one cannot starve the
 //! others; one with a bandwidth limit it visits when that allows (`shaper.rs`). The control plane reaches
 //! it by a channel and a waker, the tables by a snapshot that is looked at once a round, the counters by

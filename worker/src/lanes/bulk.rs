@@ -16,6 +16,8 @@ const LIGHT: u32 = 8 * 1024;
 const MOST: usize = 1024;
 /// What is counted is told anew after so many frames; the kernel's count has 31 bits.
 const SETTLED: u32 = 1 << 20;
+/// More frames than a lane's queue holds: what is more than that behind was lost there.
+const QUEUE: u32 = 1 << 12;
 
 /// One of them.
 pub(super) struct Entry {
@@ -160,6 +162,17 @@ impl Bulk {
 }
 
 impl Entry {
+    /// Takes off both counts what is of no meaning any more, before they get too large. No more than was counted:
+    /// the bit beside it says that the slot is bulk.
+    fn settle(&mut self, slots: &Slots, count: u32) {
+        let both = self.read.min(count);
+        let lost = (count - both).saturating_sub(QUEUE);
+        if both > SETTLED || lost > SETTLED {
+            slots.settle(self.slot, both + lost);
+            self.read -= both;
+        }
+    }
+
     /// Whether the flow is quiet from now on; else, if a window has ended, the next one begins.
     fn is_over(&mut self, slots: &Slots, (window, emptied): (u64, u64), now: u64) -> bool {
         if now.saturating_sub(self.since) < window {
@@ -177,10 +190,7 @@ impl Entry {
         if silent && slots.set_quiet(self.slot, count) {
             return true;
         }
-        if self.read > SETTLED {
-            slots.settle(self.slot, self.read);
-            self.read = 0;
-        }
+        self.settle(slots, count);
         self.counted = slots.count(self.slot).unwrap_or(0);
         self.largest = self.burst;
         self.active = false;

@@ -276,3 +276,32 @@ fn a_flow_whose_superframes_the_kernel_cuts_comes_back_when_it_is_silent() {
     }
     assert_eq!((rig.lane.flows(), rig.send(7, SMALL)), (0, 0));
 }
+
+#[test]
+fn counts_stay_small_whatever_is_lost_or_cut() {
+    let mut rig = Rig::new();
+    for _ in 0..8 {
+        rig.send(7, SUPER);
+    }
+    rig.finish();
+    let slots = rig.lane.slots.clone();
+    let window = |rig: &mut Rig, sent: u32, read: u32| {
+        (0..sent).for_each(|_| drop(slots.choose(7)));
+        let seen = Seen {
+            slot: 7,
+            cost: SMALL,
+        };
+        let seen = std::iter::repeat_n(seen, read as usize);
+        rig.lane.enter_bulk(seen, true, rig.now);
+        rig.now += 8 * MS;
+        rig.lane.look(rig.now);
+        slots.count(7)
+    };
+    // Half of them lost, all read, two for each that was counted.
+    for (sent, read) in [(400_000, 200_000), (400_000, 400_000), (200_000, 400_000)] {
+        for _ in 0..12 {
+            let count = window(&mut rig, sent, read).expect("it is bulk all the time");
+            assert!(count < 3 << 20, "{count} with {sent} sent and {read} read");
+        }
+    }
+}
