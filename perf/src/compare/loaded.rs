@@ -155,9 +155,10 @@ fn add(meter: &mut Meter<'_>, bulk: &Bulk<'_>, ours: &[Run], theirs: &[Run]) {
             if bulk.own_core && asker.same && asker.fifo {
                 let name = format!("{}, {}, {what}", bulk.name(), asker.name());
                 let figure = Figure::new(name, "µs", "other pods", Better::Lower);
-                let figure = match what {
-                    "p99.9" => figure,
-                    _ => figure.target(1.25),
+                let figure = Figure {
+                    target: (what != "p99.9").then_some(1.25),
+                    headline: asker.question == Question::Tcp(64) && what != "p99.9",
+                    ..figure
                 };
                 meter.add(figure, ours_here, times(ours, twin));
             }
