@@ -3,22 +3,21 @@
 
 mod node;
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{RcvBufForce, SndBuf, UdpGsoSegment};
 use ringway_kernel::netns::run_in;
-use ringway_kernel::pod::interface::{self, Making, PodAddress, Spec};
-use ringway_kernel::pod::queue::Queue;
+use ringway_kernel::pod::interface::Making;
 use ringway_kernel::testing::{Pod, in_netns};
 use ringway_worker::Polling;
 
 use node::*;
 
-const MTU: u16 = 1450;
 const FLOWS: usize = 12;
 /// Lane changes over which the order is looked at, with `RINGWAY_LONG` and without.
 const CHANGES: (u64, u64) = (10_000, 2_000);
@@ -38,22 +37,7 @@ impl Lab {
         let mut pods = Vec::new();
         for n in 2..4 {
             let inside = Pod::new();
-            let addresses = [PodAddress {
-                ip: ip(n),
-                prefix_len: 24,
-                gateway: ip(1),
-            }];
-            let spec = Spec {
-                ifname: "eth0",
-                alias: "ringway test",
-                mac: pod(n).mac,
-                mtu: MTU,
-                addresses: &addresses,
-                routes: &[],
-                workers,
-                queue: Queue::of(MTU, None),
-            };
-            let making = interface::create(&inside.netns(), &spec).unwrap();
+            let making = interface_of(n, &inside, workers);
             if making.queues().lanes.is_none() {
                 println!("SKIPPED: this kernel cannot steer a TAP's frames");
                 return None;
@@ -65,7 +49,7 @@ impl Lab {
     }
 
     fn bind(&self, n: u32) -> UdpSocket {
-        let bind = || UdpSocket::bind((ip(n), 0)).unwrap();
+        let bind = || UdpSocket::bind((ip(n, false), 0)).unwrap();
         run_in(&self.pods[n as usize - 2].0.netns(), bind).unwrap()
     }
 
@@ -74,10 +58,6 @@ impl Lab {
         let queues = self.pods[0].1.queues();
         queues.lanes.map_or(0, |lanes| lanes.slots.changes())
     }
-}
-
-fn ip(n: u32) -> IpAddr {
-    IpAddr::V4((0x0a4d_0100 + n).into())
 }
 
 /// Numbers datagrams and sends them, now in bursts, now one by one.
@@ -102,6 +82,8 @@ fn send(source: &UdpSocket, mut random: u64, over: &AtomicBool) {
             let _ = source.send(&bytes[..segments * SEGMENT]);
         }
         let pause = match (random >> 50) % 4 {
+            // Frames of it may have been lost: it comes back from such a silence alone.
+            _ if (random >> 32) % 96 == 0 => Duration::from_millis(1100),
             0 => Duration::from_millis(10),
             1 => Duration::from_millis(3),
             2 => Duration::from_micros(200),
@@ -126,7 +108,11 @@ fn receive(sink: &UdpSocket, over: &AtomicBool) -> (u64, u64) {
     (came, passed)
 }
 
+/// Both at the same time overflow the queues, and what loses frames changes lanes seldom.
+static TURN: Mutex<()> = Mutex::new(());
+
 fn order_is_kept(workers: usize) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     in_netns(move || {
         let Some(lab) = Lab::new(workers) else { return };
         let (sent, over) = (AtomicBool::new(false), AtomicBool::new(false));

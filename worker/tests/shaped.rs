@@ -7,7 +7,7 @@
 mod node;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{Ipv4RecvErr, RcvBufForce};
 use ringway_kernel::netns::run_in;
-use ringway_kernel::pod::interface::{self, Making, PodAddress, Spec};
+use ringway_kernel::pod::interface::Making;
 use ringway_kernel::pod::queue::Queue;
 use ringway_kernel::testing::{Pod, in_netns};
 use ringway_switch::DropReason;
@@ -27,7 +27,6 @@ use node::*;
 const RATE: u64 = 20_000_000;
 /// Burst that nobody asked for, in frames of 1000 bytes: 100 ms at the rate.
 const BURST: u64 = RATE / 80_000;
-const MTU: u16 = 1450;
 /// Before a rate is measured: the burst is used up, a connection has found its speed.
 const BEGIN: Duration = Duration::from_secs(1);
 const MEASURE: Duration = Duration::from_secs(3);
@@ -44,26 +43,7 @@ impl Lab {
         let limits = [Some(egress(RATE, 0)), Some(ingress(RATE, 0)), None, None];
         let pods = (2..).zip(limits).map(|(n, limits)| {
             let inside = Pod::new();
-            let addresses = [
-                (ip(n, false), 24, ip(1, false)),
-                (ip(n, true), 64, ip(1, true)),
-            ]
-            .map(|(ip, prefix_len, gateway)| PodAddress {
-                ip,
-                prefix_len,
-                gateway,
-            });
-            let spec = Spec {
-                ifname: "eth0",
-                alias: "ringway test",
-                mac: pod(n).mac,
-                mtu: MTU,
-                addresses: &addresses,
-                routes: &[],
-                workers,
-                queue: Queue::of(MTU, None),
-            };
-            let making = interface::create(&inside.netns(), &spec).unwrap();
+            let making = interface_of(n, &inside, workers);
             node.attach_all(n, &making.queues(), limits.as_ref());
             (inside, making)
         });
@@ -147,14 +127,6 @@ struct Flood {
     arrived: u64,
     /// What the rate let through while it was sent.
     at_the_rate: u64,
-}
-
-fn ip(n: u32, v6: bool) -> IpAddr {
-    if v6 {
-        IpAddr::V6(ip6(n).into())
-    } else {
-        IpAddr::V4((0x0a4d_0100 + n).into())
-    }
 }
 
 /// Whether it is the rate, less a tenth; it must not be more than that and a tenth.

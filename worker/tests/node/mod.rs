@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, unbounded};
 use ringway_encap::Encap;
 use ringway_encap::outer::{OuterHeader, OuterSpec, TransportSpec, UdpChecksum};
+use ringway_kernel::pod::interface::{self, Making, PodAddress, Spec};
 use ringway_kernel::pod::lanes::Queues;
+use ringway_kernel::pod::queue::Queue;
+use ringway_kernel::testing::Pod;
 use ringway_packet::kit;
 use ringway_packet::offload::VNET_HDR_LEN;
 use ringway_switch::counters::Cell;
@@ -26,6 +29,42 @@ use ringway_worker::{Command, Event, LaneQueue, Polling, UnderlaySocket, Worker,
 /// Of the node.
 pub const VNI: u32 = 1;
 pub const VXLAN: Encap = Encap::Vxlan { vni: VNI };
+
+/// MTU of pods with real TAPs.
+pub const MTU: u16 = 1450;
+
+/// Address of pod `n`.
+pub fn ip(n: u32, v6: bool) -> IpAddr {
+    if v6 {
+        IpAddr::V6(ip6(n).into())
+    } else {
+        IpAddr::V4((0x0a4d_0100 + n).into())
+    }
+}
+
+/// The interface of pod `n` in its namespace, with queues for so many workers.
+pub fn interface_of(n: u32, inside: &Pod, workers: usize) -> Making {
+    let addresses = [
+        (ip(n, false), 24, ip(1, false)),
+        (ip(n, true), 64, ip(1, true)),
+    ]
+    .map(|(ip, prefix_len, gateway)| PodAddress {
+        ip,
+        prefix_len,
+        gateway,
+    });
+    let spec = Spec {
+        ifname: "eth0",
+        alias: "ringway test",
+        mac: pod(n).mac,
+        mtu: MTU,
+        addresses: &addresses,
+        routes: &[],
+        workers,
+        queue: Queue::of(MTU, None),
+    };
+    interface::create(&inside.netns(), &spec).unwrap()
+}
 
 /// A node with workers; pod `n` has port `n`, 10.77.1.n and fd77:1::n.
 pub struct Node {
