@@ -8,7 +8,7 @@ use super::measure::{Meter, Path};
 use super::report::{Better, Figure, Plot};
 use super::side::Side;
 use crate::lab::{Family, Mode, Pod};
-use crate::traffic::{self, Latency, Placed, Question, pin, probe, throughput};
+use crate::traffic::{self, Latency, Placed, Probe, Question, pin, throughput};
 use std::thread;
 use std::time::Duration;
 
@@ -194,13 +194,18 @@ fn beside(side: &Side, others: &[Pod; 3], bulk: &Bulk<'_>, time: Duration) -> tr
                 scope.spawn(move || {
                     let pods = if asker.same { &side.pods } else { others };
                     let (from, to) = (&pods[0], &pods[to]);
-                    let placed = Placed {
-                        fifo: asker.fifo,
-                        cpu,
+                    let probe = Probe {
+                        from: &from.ns,
+                        to: &to.ns,
+                        address: to.ip(Family::V4),
+                        placed: Placed {
+                            fifo: asker.fifo,
+                            cpu,
+                        },
+                        time,
+                        pause: PAUSE,
                     };
-                    let at = to.ip(Family::V4);
-                    let times = (time, PAUSE);
-                    probe(asker.question, (&from.ns, &to.ns), at, placed, times)
+                    probe.run(asker.question)
                 })
             })
             .collect();

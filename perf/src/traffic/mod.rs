@@ -30,7 +30,7 @@ pub use memory::{Memory, memory};
 pub use outage::{Outage, OutageProbe};
 pub use pattern::{Mismatch, Pattern};
 pub use ping::{PingReport, paced_ping, ping};
-pub use probe::{Placed, Question, pin, probe};
+pub use probe::{Placed, Probe, Question, pin};
 pub use rtt::tcp_round_trips;
 pub use seen::{Seen, tcp_seen, udp_seen};
 pub use stats::{Latency, median, spread};

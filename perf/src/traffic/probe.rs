@@ -65,130 +65,138 @@ pub fn pin(tid: i32, cpus: &[usize]) -> Result<()> {
 
 /// How long an answer is waited for; one that does not come counts as that.
 const LIMIT: Duration = Duration::from_secs(1);
+/// How long a connection is waited for, and each answer by it.
+const CONNECTED: Duration = Duration::from_secs(5);
 
-/// Asks for `time`, with `pause` between an answer and the next question. The time of each.
-pub fn probe(
-    question: Question,
-    (from, to): (&Netns, &Netns),
-    address: IpAddr,
-    placed: Placed,
-    (time, pause): (Duration, Duration),
-) -> Result<Vec<Duration>> {
-    match question {
-        Question::Ping => {
-            placed.here()?;
-            let count = (time.as_secs_f64() / pause.as_secs_f64()).max(1.0) as usize;
-            let report = paced_ping(from, address, count, 56, LIMIT, pause)?;
-            let lost = report.sent - report.times.len();
-            let lost = std::iter::repeat_n(LIMIT, lost);
-            Ok(report.times.into_iter().chain(lost).collect())
+/// Who asks whom, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe<'a> {
+    /// Where is asked.
+    pub from: &'a Netns,
+    /// Where is answered.
+    pub to: &'a Netns,
+    /// What is asked.
+    pub address: IpAddr,
+    /// How both run.
+    pub placed: Placed,
+    /// How long is asked.
+    pub time: Duration,
+    /// Between an answer and the next question.
+    pub pause: Duration,
+}
+
+impl Probe<'_> {
+    /// The time of each answer.
+    ///
+    /// # Errors
+    /// A namespace cannot be entered, a thread not placed, a socket fails.
+    pub fn run(self, question: Question) -> Result<Vec<Duration>> {
+        match question {
+            Question::Ping => self.ping(),
+            Question::Tcp(size) => self.tcp(size),
+            Question::Udp(size) => self.udp(size),
         }
-        Question::Tcp(size) => tcp(size, (from, to), address, placed, (time, pause)),
-        Question::Udp(size) => udp(size, (from, to), address, placed, (time, pause)),
     }
-}
 
-fn tcp(
-    size: usize,
-    (from, to): (&Netns, &Netns),
-    address: IpAddr,
-    placed: Placed,
-    (time, pause): (Duration, Duration),
-) -> Result<Vec<Duration>> {
-    let listener = to.run(|| listen(address))??;
-    let target = listener
-        .local_addr()
-        .map_err(TrafficError::io("local address"))?;
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let Ok(mut stream) = accept(&listener, Duration::from_secs(5)) else {
-                return;
-            };
-            let mut bytes = vec![0; size];
-            let _ = placed.here();
-            while stream.read_exact(&mut bytes).is_ok() && stream.write_all(&bytes).is_ok() {}
-        });
-        placed.here()?;
-        let mut stream = from.run(|| connect(target, Duration::from_secs(5)))??;
-        let mut bytes = vec![7; size];
-        ask(time, pause, || {
-            stream
-                .write_all(&bytes)
-                .and_then(|()| stream.read_exact(&mut bytes))
-                .map_err(TrafficError::io(format!("round trip to {target}")))
+    fn ping(self) -> Result<Vec<Duration>> {
+        self.placed.here()?;
+        let count = (self.time.as_secs_f64() / self.pause.as_secs_f64()).max(1.0) as usize;
+        let report = paced_ping(self.from, self.address, count, 56, LIMIT, self.pause)?;
+        let lost = report.sent - report.times.len();
+        let lost = std::iter::repeat_n(LIMIT, lost);
+        Ok(report.times.into_iter().chain(lost).collect())
+    }
+
+    fn tcp(self, size: usize) -> Result<Vec<Duration>> {
+        let listener = self.to.run(|| listen(self.address))??;
+        let target = listener
+            .local_addr()
+            .map_err(TrafficError::io("local address"))?;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let Ok(mut stream) = accept(&listener, CONNECTED) else {
+                    return;
+                };
+                let mut bytes = vec![0; size];
+                let _ = self.placed.here();
+                while stream.read_exact(&mut bytes).is_ok() && stream.write_all(&bytes).is_ok() {}
+            });
+            self.placed.here()?;
+            let mut stream = self.from.run(|| connect(target, CONNECTED))??;
+            let mut bytes = vec![7; size];
+            self.ask(|| {
+                stream
+                    .write_all(&bytes)
+                    .and_then(|()| stream.read_exact(&mut bytes))
+                    .map_err(TrafficError::io(format!("round trip to {target}")))
+            })
         })
-    })
-}
-
-fn udp(
-    size: usize,
-    (from, to): (&Netns, &Netns),
-    address: IpAddr,
-    placed: Placed,
-    (time, pause): (Duration, Duration),
-) -> Result<Vec<Duration>> {
-    let what = || format!("UDP round trip to {address}");
-    let bound = |ns: &Netns, ip: IpAddr| -> Result<UdpSocket> {
-        let socket = ns
-            .run(|| UdpSocket::bind((ip, 0)))?
-            .map_err(TrafficError::io(what()))?;
-        let limited = socket.set_read_timeout(Some(LIMIT));
-        limited.map_err(TrafficError::io(what()))?;
-        Ok(socket)
-    };
-    let any: IpAddr = match address {
-        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let (client, server) = (bound(from, any)?, bound(to, address)?);
-    let target = server.local_addr().map_err(TrafficError::io(what()))?;
-    client.connect(target).map_err(TrafficError::io(what()))?;
-    let ended = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let _ = placed.here();
-            let mut bytes = vec![0; size.max(8)];
-            while !ended.load(Relaxed) {
-                if let Ok((len, asker)) = server.recv_from(&mut bytes) {
-                    let _ = server.send_to(&bytes[..len], asker);
-                }
-            }
-        });
-        placed.here()?;
-        let mut number = 0_u64;
-        let mut bytes = vec![0; size.max(8)];
-        let times = ask(time, pause, || {
-            number += 1;
-            bytes[..8].copy_from_slice(&number.to_be_bytes());
-            client.send(&bytes).map_err(TrafficError::io(what()))?;
-            loop {
-                match client.recv(&mut bytes) {
-                    // The answer to one that was given up.
-                    Ok(_) if bytes[..8] != number.to_be_bytes() => {}
-                    Ok(_) => return Ok(()),
-                    Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                        return Ok(());
-                    }
-                    Err(e) => return Err(TrafficError::io(what())(e)),
-                }
-            }
-        });
-        ended.store(true, Relaxed);
-        times
-    })
-}
-
-fn ask(
-    time: Duration,
-    pause: Duration,
-    mut once: impl FnMut() -> Result<()>,
-) -> Result<Vec<Duration>> {
-    let (begin, mut times) = (Instant::now(), Vec::new());
-    while begin.elapsed() < time {
-        let asked = Instant::now();
-        once()?;
-        times.push(asked.elapsed());
-        thread::sleep(pause);
     }
-    Ok(times)
+
+    fn udp(self, size: usize) -> Result<Vec<Duration>> {
+        let what = || format!("UDP round trip to {}", self.address);
+        let bound = |ns: &Netns, ip: IpAddr| -> Result<UdpSocket> {
+            let socket = ns
+                .run(|| UdpSocket::bind((ip, 0)))?
+                .map_err(TrafficError::io(what()))?;
+            let limited = socket.set_read_timeout(Some(LIMIT));
+            limited.map_err(TrafficError::io(what()))?;
+            Ok(socket)
+        };
+        let any: IpAddr = match self.address {
+            IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let (client, server) = (bound(self.from, any)?, bound(self.to, self.address)?);
+        let target = server.local_addr().map_err(TrafficError::io(what()))?;
+        client.connect(target).map_err(TrafficError::io(what()))?;
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let _ = self.placed.here();
+                let mut bytes = vec![0; size.max(8)];
+                while !ended.load(Relaxed) {
+                    if let Ok((len, asker)) = server.recv_from(&mut bytes) {
+                        let _ = server.send_to(&bytes[..len], asker);
+                    }
+                }
+            });
+            // Whatever fails, the other end is told that it is over.
+            let placed = self.placed.here();
+            let mut number = 0_u64;
+            let mut bytes = vec![0; size.max(8)];
+            let ask = || {
+                number += 1;
+                bytes[..8].copy_from_slice(&number.to_be_bytes());
+                client.send(&bytes).map_err(TrafficError::io(what()))?;
+                loop {
+                    match client.recv(&mut bytes) {
+                        // The answer to one that was given up.
+                        Ok(_) if bytes[..8] != number.to_be_bytes() => {}
+                        Ok(_) => return Ok(()),
+                        Err(e)
+                            if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                        {
+                            return Ok(());
+                        }
+                        Err(e) => return Err(TrafficError::io(what())(e)),
+                    }
+                }
+            };
+            let times = placed.and_then(|()| self.ask(ask));
+            ended.store(true, Relaxed);
+            times
+        })
+    }
+
+    fn ask(self, mut once: impl FnMut() -> Result<()>) -> Result<Vec<Duration>> {
+        let (begin, mut times) = (Instant::now(), Vec::new());
+        while begin.elapsed() < self.time {
+            let asked = Instant::now();
+            once()?;
+            times.push(asked.elapsed());
+            thread::sleep(self.pause);
+        }
+        Ok(times)
+    }
 }

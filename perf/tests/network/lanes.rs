@@ -3,7 +3,7 @@
 use crate::common::assert_none;
 use crate::harness::network_test;
 use ringway_perf::lab::{Family, Mode, Netns, RingwayOptions, Topology};
-use ringway_perf::traffic::{Latency, Placed, Question, probe, throughput};
+use ringway_perf::traffic::{Latency, Placed, Probe, Question, throughput};
 use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
@@ -64,15 +64,21 @@ fn what_a_pod_asks_does_not_wait_behind_its_own_bulk() {
     });
 }
 
-fn ask(from: &Netns, to: &Netns, at: IpAddr) -> Latency {
-    let placed = Placed {
-        fifo: true,
-        cpu: None,
+fn ask(from: &Netns, to: &Netns, address: IpAddr) -> Latency {
+    let probe = Probe {
+        from,
+        to,
+        address,
+        placed: Placed {
+            fifo: true,
+            cpu: None,
+        },
+        time: TIME,
+        pause: PAUSE,
     };
     // On a thread of its own: the one that starts the bulk must not be preferred.
     thread::scope(|scope| {
-        let asking = scope
-            .spawn(|| probe(Question::Udp(64), (from, to), at, placed, (TIME, PAUSE)).unwrap());
+        let asking = scope.spawn(|| probe.run(Question::Udp(64)).unwrap());
         Latency::of(&asking.join().unwrap())
     })
 }
