@@ -79,6 +79,12 @@ impl<P> LocalPorts<P> {
         }
     }
 
+    /// The lane for bulk of a port.
+    #[inline]
+    pub(crate) fn lane(&mut self, id: PortId) -> Option<&mut Lane<P>> {
+        self.get_mut(id)?.lane.as_deref_mut()
+    }
+
     /// Whether every port takes UDP superframes.
     #[inline]
     pub(crate) fn take_uso(&self) -> bool {

@@ -42,6 +42,11 @@ pub(crate) enum Width {
     Double = 0x18,
 }
 
+/// Two bytes in network order as a load of a half word finds them.
+pub(crate) fn half(value: u16) -> u32 {
+    u16::from_ne_bytes(value.to_be_bytes()).into()
+}
+
 /// A place in the program, bound or still to be.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) struct Label(usize);

@@ -78,8 +78,8 @@ pub(crate) fn map_update(map: BorrowedFd<'_>, key: u32, socket: BorrowedFd<'_>) 
         value: address(&value),
         flags: 0,
     };
-    // SAFETY: the layout of MAP_UPDATE_ELEM; key and value are live locals of the four bytes that the
-    // maps of this module have for each.
+    // SAFETY: the layout of MAP_UPDATE_ELEM; key and value are live locals of the four bytes that a
+    // map of sockets has for each.
     unsafe { bpf(MAP_UPDATE_ELEM, &mut attr) }.map(drop)
 }
 

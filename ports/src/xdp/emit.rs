@@ -12,7 +12,7 @@
 use std::net::IpAddr;
 
 use super::filter::Filter;
-use crate::bpf::insn::{Asm, Insn, Label, Reg, Width};
+use crate::bpf::insn::{Asm, Insn, Label, Reg, Width, half};
 
 const ETHERNET_LEN: i16 = 14;
 const TAG_LEN: i32 = 4;
@@ -73,11 +73,6 @@ fn words(address: IpAddr) -> Vec<u32> {
     };
     let (words, _) = bytes.as_chunks::<4>();
     words.iter().map(|word| u32::from_ne_bytes(*word)).collect()
-}
-
-/// Two bytes in network order as a load of a half word finds them.
-fn half(value: u16) -> u32 {
-    u16::from_ne_bytes(value.to_be_bytes()).into()
 }
 
 struct Emitter {

@@ -129,12 +129,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
     /// Enters what the quiet lane brought.
     #[inline]
     fn enter_quiet(&mut self, port: PortId, read: &Read) {
-        let Some(lane) = self
-            .queues
-            .ports
-            .get_mut(port)
-            .and_then(|q| q.lane.as_mut())
-        else {
+        let Some(lane) = self.queues.ports.lane(port) else {
             return;
         };
         let Buffers { pool, batch, .. } = &self.queues.buffers;
@@ -147,8 +142,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
     /// Lets flows go back to the quiet lane: all that was read has gone on by now, or they would pass it.
     #[inline]
     fn look(&mut self, port: PortId) {
-        let queue = self.queues.ports.get_mut(port);
-        if let Some(lane) = queue.and_then(|queue| queue.lane.as_mut()) {
+        if let Some(lane) = self.queues.ports.lane(port) {
             lane.look(self.now);
         }
     }
@@ -156,12 +150,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
     /// Enters what the lane for bulk brought, nothing if it was empty; whether the quiet one goes first.
     #[inline]
     fn enter_bulk(&mut self, port: PortId, read: Option<&Read>) -> bool {
-        let Some(lane) = self
-            .queues
-            .ports
-            .get_mut(port)
-            .and_then(|q| q.lane.as_mut())
-        else {
+        let Some(lane) = self.queues.ports.lane(port) else {
             return false;
         };
         let Buffers { pool, batch, .. } = &self.queues.buffers;

@@ -7,7 +7,7 @@ use ringway_packet::steer::{FRAGMENT_BITS, K0, K1, PLAIN_V4, SLOT_BITS, WITH_POR
 use ringway_packet::{ethertype, proto};
 
 use super::{BULK, LANES};
-use crate::bpf::insn::{Asm, Insn, Label, Reg, Width};
+use crate::bpf::insn::{Asm, Insn, Label, Reg, Width, half};
 
 /// `bpf_skb_load_bytes(skb, offset, to, len)`.
 const SKB_LOAD_BYTES: i32 = 26;
@@ -69,11 +69,6 @@ fn fold(asm: &mut Asm) {
     asm.mov(Reg::R2, Reg::R7);
     asm.shift_right(Reg::R2, 32);
     asm.xor(Reg::R7, Reg::R2);
-}
-
-/// Two bytes in network order as a load of a half word finds them.
-fn half(value: u16) -> u32 {
-    u16::from_ne_bytes(value.to_be_bytes()).into()
 }
 
 /// Where a byte of the frame is, if the bytes from `from` on were loaded.
