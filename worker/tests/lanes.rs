@@ -83,7 +83,7 @@ fn send(source: &UdpSocket, mut random: u64, over: &AtomicBool) {
         }
         let pause = match (random >> 50) % 4 {
             // Frames of it may have been lost: it comes back from such a silence alone.
-            _ if (random >> 32) % 96 == 0 => Duration::from_millis(1100),
+            _ if (random >> 32).is_multiple_of(96) => Duration::from_millis(1100),
             0 => Duration::from_millis(10),
             1 => Duration::from_millis(3),
             2 => Duration::from_micros(200),
