@@ -228,7 +228,7 @@ pub(super) fn open_socket(
 ) -> anyhow::Result<worker::UnderlaySocket> {
     let local = SocketAddr::new(address, config.port(kind));
     let socket = socket_config(config, local);
-    if worker == 0 && socket.reuse_port {
+    if worker == 0 {
         probe(&socket).context("underlay socket")?;
     }
     let socket = UdpUnderlay::open(&socket).context("underlay socket")?;
@@ -284,7 +284,7 @@ fn of_worker(
 fn socket_config(config: &Config, local: SocketAddr) -> SocketConfig {
     let v6 = local.is_ipv6();
     SocketConfig {
-        reuse_port: config.workers.count > 1,
+        workers: config.workers.count as u32,
         checksum: match config.underlay.udp_checksum {
             Checksum::Auto if config.underlay.dont_fragment => UdpChecksum::Auto,
             Checksum::Off if !v6 => UdpChecksum::Off,

@@ -55,7 +55,7 @@ pub struct SocketDescriptors {
     pub encap: EncapKind,
     /// Outer address, and the port that is received on.
     pub local: SocketAddr,
-    /// Receive socket and transmit pool.
+    /// Receive sockets and transmit pool.
     pub fds: SocketFds,
 }
 
@@ -69,17 +69,25 @@ impl SocketDescriptors {
     /// The same sockets by other descriptors.
     pub fn duplicate(&self) -> io::Result<Self> {
         Ok(Self {
-            fds: duplicates(&self.fds.rx, self.fds.tx.iter())?,
+            fds: duplicates(self.fds.rx.each_ref(), self.fds.tx.iter())?,
             ..*self
         })
     }
 }
 
-fn duplicates<'a>(rx: &OwnedFd, tx: impl Iterator<Item = &'a OwnedFd>) -> io::Result<SocketFds> {
+fn duplicates<'a>(
+    [quiet, bulk]: [&OwnedFd; 2],
+    tx: impl Iterator<Item = &'a OwnedFd>,
+) -> io::Result<SocketFds> {
     Ok(SocketFds {
-        rx: rx.try_clone()?,
+        rx: [quiet.try_clone()?, bulk.try_clone()?],
         tx: tx.map(OwnedFd::try_clone).collect::<io::Result<_>>()?,
     })
+}
+
+fn both_lanes(fds: &SocketFds) -> io::Result<u32> {
+    let [quiet, bulk] = &fds.rx;
+    Ok(dropped(quiet.as_fd())?.wrapping_add(dropped(bulk.as_fd())?))
 }
 
 impl Descriptors {
@@ -94,13 +102,13 @@ impl Descriptors {
         kinds.into_iter()
     }
 
-    /// What the kernel dropped at each receive socket.
+    /// What the kernel dropped at the receive sockets of each worker.
     pub fn socket_drops(&self) -> Vec<SocketDrops> {
         let all = self.sockets.iter().chain(&self.former);
         let one = |socket: &SocketDescriptors| SocketDrops {
             worker: socket.worker,
             local: socket.local,
-            dropped: dropped(socket.fds.rx.as_fd()).map_err(|e| e.to_string()),
+            dropped: both_lanes(&socket.fds).map_err(|e| e.to_string()),
         };
         all.map(one).collect()
     }
@@ -117,7 +125,7 @@ impl Descriptors {
             worker,
             encap,
             local,
-            fds: duplicates(socket.rx_fd(), socket.tx_fds())?,
+            fds: duplicates(socket.rx_fds(), socket.tx_fds())?,
         });
         Ok(())
     }

@@ -164,7 +164,7 @@ pub struct View {
     pub attaches: Arc<Attaches>,
     /// The last frames that each worker has dropped.
     pub dropped: Vec<Arc<LastDropped>>,
-    /// What the kernel dropped at each receive socket of the underlay.
+    /// What the kernel dropped at the receive sockets of the underlay.
     pub sockets: Vec<SocketDrops>,
     /// Pods, by name.
     pub pods: Vec<view::Pod>,
@@ -174,7 +174,7 @@ pub struct View {
     pub status: view::Status,
 }
 
-/// What the kernel dropped at a receive socket.
+/// What the kernel dropped at a worker's receive sockets, those of both lanes.
 #[derive(Clone, Debug)]
 pub struct SocketDrops {
     /// Number of its worker.

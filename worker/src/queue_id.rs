@@ -15,8 +15,10 @@ use super::ring_set::MAX_RINGS;
 /// Receive sockets of a worker, at most: two families, each with every encapsulation, each at the address in use
 /// and at a former one.
 pub(super) const MAX_SOCKETS: usize = 8;
-const FIRST_RING: usize = MAX_SOCKETS;
+const FIRST_RING: usize = 2 * MAX_SOCKETS;
 const FIRST_TAP: usize = FIRST_RING + MAX_RINGS;
+/// Transmit sockets of one underlay: each lane has its own.
+const TX_SOCKETS: usize = 2 * MAX_TX_PORTS;
 /// Tokens from here on are transmit sockets.
 const FIRST_TRANSMIT: usize = 1 << 32;
 const WAKER: usize = usize::MAX - 1;
@@ -24,8 +26,10 @@ const WAKER: usize = usize::MAX - 1;
 /// A queue that a worker reads.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum QueueId {
-    /// The receive socket of that number.
+    /// The receive socket of that number for quiet flows.
     Socket(u32),
+    /// That for bulk.
+    BulkSocket(u32),
     /// The open ring of that number.
     Ring(u32),
     /// The TAP of a port; of one with lanes that for quiet flows.
@@ -39,7 +43,7 @@ impl QueueId {
     pub(super) fn port(self) -> Option<PortId> {
         match self {
             QueueId::Tap(port) | QueueId::Bulk(port) => Some(port),
-            QueueId::Socket(_) | QueueId::Ring(_) => None,
+            QueueId::Socket(_) | QueueId::BulkSocket(_) | QueueId::Ring(_) => None,
         }
     }
 
@@ -47,7 +51,8 @@ impl QueueId {
     #[inline]
     pub(super) fn index(self) -> usize {
         match self {
-            QueueId::Socket(i) => i as usize,
+            QueueId::Socket(i) => 2 * i as usize,
+            QueueId::BulkSocket(i) => 2 * i as usize + 1,
             QueueId::Ring(i) => FIRST_RING + i as usize,
             QueueId::Tap(port) => FIRST_TAP + 2 * port.0 as usize,
             QueueId::Bulk(port) => FIRST_TAP + 2 * port.0 as usize + 1,
@@ -56,7 +61,8 @@ impl QueueId {
 
     fn of_index(index: usize) -> QueueId {
         match index {
-            0..FIRST_RING => QueueId::Socket(index as u32),
+            0..FIRST_RING if index % 2 == 0 => QueueId::Socket(index as u32 / 2),
+            0..FIRST_RING => QueueId::BulkSocket(index as u32 / 2),
             FIRST_RING..FIRST_TAP => QueueId::Ring((index - FIRST_RING) as u32),
             _ => {
                 let port = PortId(((index - FIRST_TAP) / 2) as u32);
@@ -92,7 +98,7 @@ impl Watched {
         Token(match self {
             Watched::Queue(queue) => queue.index(),
             Watched::Transmit(TransmitSocket { underlay, index }) => {
-                FIRST_TRANSMIT + underlay * MAX_TX_PORTS + index
+                FIRST_TRANSMIT + underlay * TX_SOCKETS + index
             }
             Watched::Waker => WAKER,
         })
@@ -104,8 +110,8 @@ impl Watched {
             0..FIRST_TRANSMIT => Watched::Queue(QueueId::of_index(token)),
             WAKER => Watched::Waker,
             _ => Watched::Transmit(TransmitSocket {
-                underlay: (token - FIRST_TRANSMIT) / MAX_TX_PORTS,
-                index: (token - FIRST_TRANSMIT) % MAX_TX_PORTS,
+                underlay: (token - FIRST_TRANSMIT) / TX_SOCKETS,
+                index: (token - FIRST_TRANSMIT) % TX_SOCKETS,
             }),
         }
     }
@@ -121,10 +127,11 @@ mod tests {
         let (sockets, rings) = (MAX_SOCKETS as u32, MAX_RINGS as u32);
         let ports = [0, 1, 63, 64, 1023, 1 << 20];
         let transmit = (0..MAX_SOCKETS).flat_map(|underlay| {
-            [0, 1, MAX_TX_PORTS - 1].map(|index| TransmitSocket { underlay, index })
+            [0, 1, TX_SOCKETS - 1].map(|index| TransmitSocket { underlay, index })
         });
         let mut all = vec![Watched::Waker];
         all.extend((0..sockets).map(|i| Watched::Queue(QueueId::Socket(i))));
+        all.extend((0..sockets).map(|i| Watched::Queue(QueueId::BulkSocket(i))));
         all.extend((0..rings).map(|i| Watched::Queue(QueueId::Ring(i))));
         all.extend(ports.map(|n| Watched::Queue(QueueId::Tap(PortId(n)))));
         all.extend(ports.map(|n| Watched::Queue(QueueId::Bulk(PortId(n)))));

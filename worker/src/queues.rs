@@ -25,7 +25,9 @@ pub struct Queues<D: Devices = Kernel> {
     pub(crate) buffers: Buffers,
     pub(crate) ports: LocalPorts<D::Port>,
     pub(crate) uplink: Uplink<D::Ring>,
-    pub(crate) scratch: Scratch,
+    pub(crate) scratch: Box<Scratch>,
+    /// For what goes before that in `scratch`.
+    side: Box<Scratch>,
     pub(crate) dropped: DropKeeper,
 }
 
@@ -42,7 +44,8 @@ impl<D: Devices> Queues<D> {
             buffers: Buffers::new(largest.max(USUAL_PACKET)),
             ports: LocalPorts::new(),
             uplink: Uplink::new(sockets, ids),
-            scratch: Scratch::new(),
+            scratch: Box::new(Scratch::new()),
+            side: Box::new(Scratch::new()),
             dropped: DropKeeper::new(),
         }
     }
@@ -119,6 +122,12 @@ impl<D: Devices> Queues<D> {
     /// The last frames that were dropped.
     pub fn dropped(&self) -> &Arc<LastDropped> {
         self.dropped.kept()
+    }
+
+    /// Puts what was received aside for what goes before it, or back in its place, which must be empty.
+    #[inline]
+    pub(crate) fn swap_scratch(&mut self) {
+        std::mem::swap(&mut self.scratch, &mut self.side);
     }
 
     /// Hands everything queued to the underlay.

@@ -3,7 +3,7 @@
 //! peer may change its end of a path later than we do; so do those at a former address, beside the new ones, until
 //! they are taken away.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use super::config::UnderlaySocket;
 use super::queue_id::QueueId;
@@ -20,10 +20,18 @@ pub(super) fn watch(underlays: &[Option<UnderlaySocket>], ready: &mut Ready) {
 }
 
 fn watch_one(at: usize, underlay: &UnderlaySocket, ready: &mut Ready) {
-    let queue = QueueId::Socket(at as u32);
-    if let Err(error) = ready.add(queue, underlay.socket.rx_fd().as_raw_fd()) {
-        tracing::error!(%error, "cannot watch an underlay socket");
+    for (queue, fd) in queues(at, underlay) {
+        if let Err(error) = ready.add(queue, fd) {
+            tracing::error!(%error, "cannot watch an underlay socket");
+        }
     }
+}
+
+/// The receive sockets of place `at`, and their descriptors.
+fn queues(at: usize, underlay: &UnderlaySocket) -> [(QueueId, RawFd); 2] {
+    let [quiet, bulk] = underlay.socket.rx_fds().map(AsRawFd::as_raw_fd);
+    let at = at as u32;
+    [(QueueId::Socket(at), quiet), (QueueId::BulkSocket(at), bulk)]
 }
 
 /// Puts one, or none, in the place of another, if there is any. What the old one had queued was flushed at the end
@@ -36,7 +44,9 @@ pub(super) fn set<R>(
     listening: bool,
 ) {
     if let Some(old) = &uplink.sockets[at] {
-        ready.remove(QueueId::Socket(at as u32), old.socket.rx_fd().as_raw_fd());
+        for (queue, fd) in queues(at, old) {
+            ready.remove(queue, fd);
+        }
     }
     if listening && let Some(new) = &new {
         watch_one(at, new, ready);

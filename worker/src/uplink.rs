@@ -4,7 +4,7 @@
 //! not is at an outer address that was in use before: peers may send there as long as they know no better.
 
 use ringway_encap::Encap;
-use ringway_ports::socket::{RxCounters, TxReport};
+use ringway_ports::socket::{Lane, RxCounters, TxReport};
 use ringway_switch::{Counters, DropReason};
 
 use super::buffers::Buffers;
@@ -22,7 +22,7 @@ pub(crate) struct Uplink<R> {
     /// By [`place`].
     pub(crate) sockets: [Option<UnderlaySocket>; MAX_SOCKETS],
     /// What each socket had counted when that was last entered.
-    entered: [RxCounters; MAX_SOCKETS],
+    entered: [[RxCounters; 2]; MAX_SOCKETS],
     /// What all of them have counted.
     pub(crate) received: SocketCounts,
     pub(crate) rings: RingSet<R>,
@@ -56,17 +56,17 @@ impl<R> Uplink<R> {
     /// Puts another socket, or none, into a place.
     pub(crate) fn set(&mut self, at: usize, new: Option<UnderlaySocket>) {
         self.sockets[at] = new;
-        self.entered[at] = RxCounters::default();
+        self.entered[at] = Default::default();
     }
 
-    /// Enters what socket `at` has counted since the last time, and what of it was lost.
+    /// Enters what a receive socket has counted since the last time, and what of it was lost.
     #[inline]
-    pub(crate) fn enter_received(&mut self, at: usize, counters: &Counters) {
+    pub(crate) fn enter_received(&mut self, (at, lane): (usize, Lane), counters: &Counters) {
         let Some(underlay) = &self.sockets[at] else {
             return;
         };
-        let (now, before) = (underlay.socket.rx_counters(), self.entered[at]);
-        self.entered[at] = now;
+        let now = underlay.socket.rx_counters(lane);
+        let before = std::mem::replace(&mut self.entered[at][lane as usize], now);
         let new = SocketCounts {
             messages: now.messages.wrapping_sub(before.messages),
             datagrams: now.datagrams.wrapping_sub(before.datagrams),

@@ -37,11 +37,11 @@ pub struct SocketConfig {
     pub local: SocketAddr,
     /// Bind to this interface (`SO_BINDTODEVICE`).
     pub device: Option<String>,
-    /// Transmit sockets, 1 to 64: as many outer source ports, which spread flows over paths and queues. A
+    /// Outer source ports in each lane, 1 to 64, which spread flows over paths and queues; each is a socket. A
     /// ring sends from the same ports ([`UdpUnderlay::source_port`](super::UdpUnderlay::source_port)).
     pub tx_ports: usize,
-    /// Let several workers receive on the same port (`SO_REUSEPORT`).
-    pub reuse_port: bool,
+    /// Workers that receive on the port; each opens its sockets, in order.
+    pub workers: u32,
     /// Use segmentation offload on transmit (`UDP_SEGMENT`) where the kernel has it.
     pub gso: bool,
     /// Use receive offload (`UDP_GRO`) where the kernel has it.
@@ -63,7 +63,7 @@ impl SocketConfig {
             local,
             device: None,
             tx_ports: 8,
-            reuse_port: false,
+            workers: 1,
             gso: true,
             gro: true,
             checksum: UdpChecksum::Auto,
@@ -122,6 +122,12 @@ pub enum SocketError {
         given: usize,
         /// The most allowed.
         limit: usize,
+    },
+    /// No free source port.
+    #[error("no pair of source ports from {first} to 65535 is free on {}; end what uses them (ss -uanp), or lower underlay.source_ports", .local.ip(), first = super::lanes::FIRST_PORT)]
+    NoSourcePort {
+        /// The configured address.
+        local: SocketAddr,
     },
     /// Zero checksums over IPv6.
     #[error(

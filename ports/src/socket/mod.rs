@@ -2,7 +2,7 @@
 //!
 //! One [`UdpUnderlay`] serves one address family of one worker:
 //!
-//! - **Receive.** One socket on the tunnel port. `recvmmsg` fills 64 KB pool buffers; with `UDP_GRO` a
+//! - **Receive.** Two sockets on the tunnel port, one for each [lane](Lane). `recvmmsg` fills 64 KB pool buffers; with `UDP_GRO` a
 //!   buffer holds many datagrams of one size. The messages per call follow their size, so that a call
 //!   brings about 256 KB, which stays in the L2 cache.
 //! - **Transmit.** A pool of sockets on different source ports, chosen by flow hash: the entropy that
@@ -23,6 +23,7 @@ mod cmsg;
 mod config;
 mod errors;
 mod holder;
+mod lanes;
 mod meminfo;
 mod open;
 mod queue;
@@ -35,6 +36,7 @@ use std::os::fd::OwnedFd;
 
 pub use config::{Granted, PathMtu, SocketConfig, SocketError, UdpChecksum};
 pub use holder::PortHolder;
+pub use lanes::{FIRST_PORT, Lane};
 pub use meminfo::dropped;
 pub use open::{MAX_TX_PORTS, open_fds, probe};
 pub use queue::{MAX_DATAGRAMS_PER_MESSAGE, MAX_MESSAGE_BYTES, Piece, QueueFull, Src};
@@ -71,16 +73,16 @@ fn ip_bits(ip: IpAddr) -> u128 {
 /// The descriptors of an underlay.
 #[derive(Debug)]
 pub struct SocketFds {
-    /// The socket on the tunnel port.
-    pub rx: OwnedFd,
-    /// The transmit sockets, each on its own source port.
+    /// The sockets on the tunnel port, by [`Lane`].
+    pub rx: [OwnedFd; 2],
+    /// The transmit sockets, each on its own source port; those for bulk behind the others.
     pub tx: Vec<OwnedFd>,
 }
 
 /// The UDP underlay of one address family and one worker.
 #[derive(Debug)]
 pub struct UdpUnderlay {
-    rx: receive::Receiver,
+    rx: [receive::Receiver; 2],
     tx: transmit::Transmitter,
     granted: Granted,
 }
@@ -102,34 +104,35 @@ impl UdpUnderlay {
     /// [`SocketError::Call`] if one does not say on which port it is.
     pub fn adopt(config: &SocketConfig, fds: SocketFds) -> Result<UdpUnderlay, SocketError> {
         let count = fds.tx.len();
-        if !(1..=MAX_TX_PORTS).contains(&count) {
+        if !(1..=2 * MAX_TX_PORTS).contains(&count) {
             return Err(SocketError::TxPorts {
                 given: count,
-                limit: MAX_TX_PORTS,
+                limit: 2 * MAX_TX_PORTS,
             });
         }
         let granted = open::granted(config, &fds);
         let v6 = config.local.is_ipv6();
         let ports = open::source_ports(config, &fds.tx)?;
         Ok(UdpUnderlay {
-            rx: receive::Receiver::new(fds.rx, v6),
+            rx: fds.rx.map(|rx| receive::Receiver::new(rx, v6)),
             tx: transmit::Transmitter::new(fds.tx, ports, config, granted),
             granted,
         })
     }
 
-    /// Receives up to `budget` messages into buffers of `pool`, which `out` then holds. Returns the
+    /// Receives up to `budget` messages of a lane into buffers of `pool`, which `out` then holds. Returns the
     /// messages added; 0 = nothing waits, or the pool or `out` has no room.
     ///
     /// # Errors
     /// Only what makes the socket unusable; ICMP errors are read and counted.
     pub fn receive(
         &mut self,
+        lane: Lane,
         pool: &mut Pool,
         out: &mut Received,
         budget: usize,
     ) -> std::io::Result<usize> {
-        self.rx.receive(pool, out, budget)
+        self.rx[lane as usize].receive(pool, out, budget)
     }
 
     /// Reserves `n` bytes of header memory that live until the next flush: their offset (for
@@ -152,7 +155,7 @@ impl UdpUnderlay {
     }
 
     /// Queues one datagram made of `pieces` (their bytes must stay as they are until the flush). `hash`
-    /// chooses the source port; `tos` is DSCP and ECN of the outer header.
+    /// chooses the source port, its highest bit the lane ([`Lane::of_hash`]); `tos` is DSCP and ECN of the outer header.
     ///
     /// # Errors
     /// [`QueueFull`], and nothing queued: flush, and push again.
@@ -194,9 +197,9 @@ impl UdpUnderlay {
         self.tx.is_queued()
     }
 
-    /// The receive socket, for polling.
-    pub fn rx_fd(&self) -> &OwnedFd {
-        self.rx.fd()
+    /// The receive sockets, by [`Lane`], for polling.
+    pub fn rx_fds(&self) -> [&OwnedFd; 2] {
+        self.rx.each_ref().map(receive::Receiver::fd)
     }
 
     /// The transmit sockets.
@@ -207,7 +210,7 @@ impl UdpUnderlay {
     /// Gives the descriptors away, for another structure or process to adopt.
     pub fn into_fds(self) -> SocketFds {
         SocketFds {
-            rx: self.rx.into_fd(),
+            rx: self.rx.map(receive::Receiver::into_fd),
             tx: self.tx.into_fds(),
         }
     }
@@ -217,8 +220,8 @@ impl UdpUnderlay {
         self.granted
     }
 
-    /// What the receive side counted.
-    pub fn rx_counters(&self) -> RxCounters {
-        self.rx.counters()
+    /// What a receive socket counted.
+    pub fn rx_counters(&self, lane: Lane) -> RxCounters {
+        self.rx[lane as usize].counters()
     }
 }

@@ -9,15 +9,11 @@ use std::time::Duration;
 
 use super::address::Name;
 use super::config::{Granted, PathMtu, SocketConfig, SocketError, UdpChecksum};
-use super::{Dest, SocketFds, holder};
+use super::{Dest, SocketFds, holder, lanes};
 use crate::sys;
 
-/// Most transmit sockets of one underlay.
+/// Most source ports of one underlay, in each lane.
 pub const MAX_TX_PORTS: usize = 64;
-/// The dynamic ports RFC 7348 §5 recommends for the outer source.
-const FIRST_SOURCE_PORT: u16 = 49_152;
-/// Attempts at a free source port before the kernel chooses one.
-const PORT_ATTEMPTS: usize = 16;
 /// Attempts at the receive port, and the pause between two: 100 ms in all.
 const BIND_ATTEMPTS: usize = 10;
 const BIND_PAUSE: Duration = Duration::from_millis(10);
@@ -37,17 +33,36 @@ pub fn open_fds(config: &SocketConfig) -> Result<SocketFds, SocketError> {
     if config.checksum == UdpChecksum::Off && local.is_ipv6() {
         return Err(SocketError::ZeroChecksumIpv6 { local });
     }
-    let rx = open_rx(config)?;
-    let tx = (0..config.tx_ports)
-        .map(|_| open_tx(config))
+    let quiet = open_rx(config, true)?;
+    let bulk = open_rx(
+        &SocketConfig {
+            local: local_address(&quiet).map_err(failed("getsockname", config))?,
+            ..config.clone()
+        },
+        true,
+    )?;
+    let pairs: Vec<_> = (0..config.tx_ports)
+        .map(|_| open_tx_pair(config))
         .collect::<Result<_, _>>()?;
-    Ok(SocketFds { rx, tx })
+    // Those of a lane together: the highest bit of a hash chooses it.
+    let (mut tx, bulk_tx): (Vec<_>, Vec<_>) = pairs.into_iter().map(<_>::from).unzip();
+    tx.extend(bulk_tx);
+    Ok(SocketFds {
+        rx: [quiet, bulk],
+        tx,
+    })
+}
+
+fn local_address(fd: &OwnedFd) -> io::Result<SocketAddr> {
+    UdpSocket::from(fd.try_clone()?).local_addr()
 }
 
 /// The source ports of transmit sockets.
 pub(super) fn source_ports(config: &SocketConfig, tx: &[OwnedFd]) -> Result<Vec<u16>, SocketError> {
-    let port = |fd: &OwnedFd| Ok(UdpSocket::from(fd.try_clone()?).local_addr()?.port());
-    let ports: io::Result<_> = tx.iter().map(port).collect();
+    let ports: io::Result<_> = tx
+        .iter()
+        .map(|fd| Ok(local_address(fd)?.port()))
+        .collect();
     ports.map_err(failed("getsockname", config))
 }
 
@@ -60,32 +75,32 @@ pub(super) fn granted(config: &SocketConfig, fds: &SocketFds) -> Granted {
     let segmentation = sys::get_option(tx.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).is_ok();
     Granted {
         gso: config.gso && segmentation && !zero_checksum,
-        gro: ask(&fds.rx, libc::SOL_UDP, libc::UDP_GRO) != 0,
+        gro: fds
+            .rx
+            .iter()
+            .all(|rx| ask(rx, libc::SOL_UDP, libc::UDP_GRO) != 0),
         zero_checksum,
-        rcvbuf: ask(&fds.rx, libc::SOL_SOCKET, libc::SO_RCVBUF) as usize,
+        rcvbuf: ask(&fds.rx[0], libc::SOL_SOCKET, libc::SO_RCVBUF) as usize,
         sndbuf: ask(tx, libc::SOL_SOCKET, libc::SO_SNDBUF) as usize,
     }
 }
 
-/// Whether the receive port is free, for a program whose sockets are to share it with each other
-/// (`reuse_port`) and with nobody else: the kernel lets any process of the same user join them.
+/// Whether the receive port is free, for a program whose sockets share it with each other and with nobody else:
+/// the kernel lets any process of the same user join them.
 ///
 /// # Errors
 /// [`SocketError::PortTaken`] with the holder, and what opening says otherwise.
 pub fn probe(config: &SocketConfig) -> Result<(), SocketError> {
-    let alone = SocketConfig {
-        reuse_port: false,
-        ..config.clone()
-    };
-    open_rx(&alone).map(drop)
+    open_rx(config, false).map(drop)
 }
 
-fn open_rx(config: &SocketConfig) -> Result<OwnedFd, SocketError> {
+/// Opens a receive socket; `grouped`: it may share its port.
+fn open_rx(config: &SocketConfig, grouped: bool) -> Result<OwnedFd, SocketError> {
     let fd = open_common(config)?;
     let set = |call, level, name, value| {
         sys::set_option(fd.as_fd(), level, name, value).map_err(failed(call, config))
     };
-    if config.reuse_port {
+    if grouped {
         set("SO_REUSEPORT", libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
     if config.local.is_ipv6() {
@@ -115,9 +130,30 @@ fn open_rx(config: &SocketConfig) -> Result<OwnedFd, SocketError> {
         },
         _ => failed("bind", config)(source),
     })?;
+    if grouped {
+        let program = lanes::chooser(config.local.is_ipv6(), config.workers);
+        attach(&fd, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
+            .map_err(failed("SO_ATTACH_REUSEPORT_CBPF", config))?;
+    }
     Ok(fd)
 }
 
+/// Transmit sockets on a pair of source ports, one for each lane.
+fn open_tx_pair(config: &SocketConfig) -> Result<[OwnedFd; 2], SocketError> {
+    let random = RandomState::new().build_hasher().finish() as u32;
+    let pair = lanes::bind_pair(|| open_tx(config), config.local, random)?;
+    pair.map_err(|source| match sys::errno(&source) {
+        libc::EADDRNOTAVAIL => SocketError::NoSuchAddress {
+            local: config.local,
+        },
+        libc::EADDRINUSE => SocketError::NoSourcePort {
+            local: config.local,
+        },
+        _ => failed("bind", config)(source),
+    })
+}
+
+/// A transmit socket that is not bound.
 fn open_tx(config: &SocketConfig) -> Result<OwnedFd, SocketError> {
     let fd = open_common(config)?;
     let set = |call, level, name, value| {
@@ -149,12 +185,6 @@ fn open_tx(config: &SocketConfig) -> Result<OwnedFd, SocketError> {
     )
     .map_err(failed("SO_SNDBUF", config))?;
     refuse_input(&fd).map_err(failed("SO_ATTACH_FILTER", config))?;
-    bind_source_port(&fd, config.local).map_err(|source| match sys::errno(&source) {
-        libc::EADDRNOTAVAIL => SocketError::NoSuchAddress {
-            local: config.local,
-        },
-        _ => failed("bind", config)(source),
-    })?;
     Ok(fd)
 }
 
@@ -206,25 +236,30 @@ fn set_buffer(fd: BorrowedFd<'_>, force: i32, plain: i32, bytes: usize) -> io::R
 /// A transmit socket reads nothing, so what is sent to its port would fill its receive memory and then
 /// the error queue, which shares it, would stay empty. A filter of one instruction discards it all.
 fn refuse_input(fd: &OwnedFd) -> io::Result<()> {
-    let mut reject = libc::sock_filter {
+    let reject = libc::sock_filter {
         code: (libc::BPF_RET | libc::BPF_K) as u16,
         jt: 0,
         jf: 0,
         k: 0,
     };
+    attach(fd, libc::SO_ATTACH_FILTER, &[reject])
+}
+
+/// Attaches a classic BPF program.
+fn attach(fd: &OwnedFd, option: i32, program: &[libc::sock_filter]) -> io::Result<()> {
     let program = libc::sock_fprog {
-        len: 1,
-        filter: &raw mut reject,
+        len: program.len() as u16,
+        filter: program.as_ptr().cast_mut(),
     };
     // SAFETY: the structure's bytes are read as such; it has no padding the kernel looks at, and the
-    // pointer in it is to a live local.
+    // pointer in it is to a slice that is only read.
     let bytes = unsafe {
         std::slice::from_raw_parts((&raw const program).cast::<u8>(), size_of_val(&program))
     };
-    sys::set_option_bytes(fd.as_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, bytes)
+    sys::set_option_bytes(fd.as_fd(), libc::SOL_SOCKET, option, bytes)
 }
 
-fn bind(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+pub(super) fn bind(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
     let scope = if let SocketAddr::V6(v6) = address {
         v6.scope_id()
     } else {
@@ -250,20 +285,4 @@ fn bind_patiently(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
         }
     }
     bind(fd, address)
-}
-
-fn bind_source_port(fd: &OwnedFd, mut local: SocketAddr) -> io::Result<()> {
-    let random = RandomState::new();
-    for attempt in 0..PORT_ATTEMPTS {
-        let mut hasher = random.build_hasher();
-        hasher.write_usize(attempt);
-        let port = FIRST_SOURCE_PORT | (hasher.finish() as u16 & !FIRST_SOURCE_PORT);
-        local.set_port(port);
-        match bind(fd, local) {
-            Err(error) if sys::errno(&error) == libc::EADDRINUSE => {}
-            result => return result,
-        }
-    }
-    local.set_port(0);
-    bind(fd, local)
 }

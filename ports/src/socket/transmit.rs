@@ -37,7 +37,7 @@ pub(super) struct Transmitter {
     ports: Vec<u16>,
     queues: Vec<Queue>,
     /// Sockets with something in their queue, by bit.
-    queued: u64,
+    queued: u128,
     slab: Vec<u8>,
     slab_used: usize,
     arrays: Arrays,
@@ -127,7 +127,7 @@ impl Transmitter {
         self.queues[index].push(dest, tos, pieces, self.gso)
     }
 
-    /// The socket of a flow. The high bits choose, evenly for any number of sockets.
+    /// The socket of a flow. The high bits choose, evenly for any number of sockets, the highest its lane.
     #[inline]
     fn index(&self, hash: u32) -> usize {
         ((u64::from(hash) * self.queues.len() as u64) >> 32) as usize
@@ -165,6 +165,7 @@ impl Transmitter {
     }
 
     pub(super) fn flush(&mut self, pool: &Pool, report: &mut TxReport) {
+        // What is quiet first: a flow that has just become bulk sent it before.
         while self.queued != 0 {
             let index = self.queued.trailing_zeros() as usize;
             self.flush_socket(index, pool, report);

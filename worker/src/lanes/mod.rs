@@ -17,10 +17,14 @@
 //! the lane was read, which the kernel's count says, in one step with the change
 //! ([`Slots::set_quiet`]).
 //!
+//! In the underlay a flow has a lane as well, by its outer source port (`ports/src/socket/lanes.rs`): that of the TAP,
+//! and back from bulk later (`outer.rs`).
+//!
 //! Costs are in bytes, a frame as so many more, for a small one costs time as well.
 
 mod backlog;
 mod bulk;
+mod outer;
 
 use std::sync::Arc;
 
@@ -29,6 +33,7 @@ use ringway_ports::tap::Slots;
 
 use backlog::Backlog;
 use bulk::Bulk;
+use outer::Outer;
 
 /// What a frame costs beside its bytes: what a small one takes of a core, in bytes of a large one.
 const FRAME: u32 = 512;
@@ -61,6 +66,7 @@ pub(crate) struct Lane<P> {
     slots: Arc<Slots>,
     backlog: Backlog,
     bulk: Bulk,
+    outer: Outer,
 }
 
 impl<P> Lane<P> {
@@ -70,6 +76,7 @@ impl<P> Lane<P> {
             slots,
             backlog: Backlog::default(),
             bulk: Bulk::default(),
+            outer: Outer::default(),
         }
     }
 
@@ -101,25 +108,39 @@ impl<P> Lane<P> {
         let (mut run, mut frames) = (Seen { slot: 0, cost: 0 }, 0);
         seen.for_each(|Seen { slot, cost }| {
             if slot != run.slot {
-                self.enter_run(run.slot, frames, run.cost);
+                self.enter_run(run, frames, now);
                 (run, frames) = (Seen { slot, cost: 0 }, 0);
             }
             run.cost += cost;
             frames += 1;
         });
-        self.enter_run(run.slot, frames, run.cost);
+        self.enter_run(run, frames, now);
         if !more {
             self.bulk.found_empty(now);
         }
     }
 
     #[inline]
-    fn enter_run(&mut self, slot: u16, frames: u32, cost: u32) {
-        if frames > 0
-            && let Some(entry) = self.bulk.of(slot)
-        {
+    fn enter_run(&mut self, Seen { slot, cost }: Seen, frames: u32, now: u64) {
+        if frames == 0 {
+            return;
+        }
+        self.outer.bulk(slot, now);
+        if let Some(entry) = self.bulk.of(slot) {
             entry.read(frames, cost, self.slots.count(slot));
         }
+    }
+
+    /// Whether what the quiet lane brings may have to go to peers by the lane for bulk.
+    #[inline]
+    pub(crate) fn holds_any(&self, now: u64) -> bool {
+        self.outer.holds_any(now)
+    }
+
+    /// Whether a frame of the quiet lane that begins with `head` has to.
+    #[inline]
+    pub(crate) fn holds(&mut self, head: &[u8], now: u64) -> bool {
+        self.outer.holds(steer::slot(head), now)
     }
 
     /// Lets those go back that are bulk no more, if it is time to look.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ringway_ports::Frame;
 use ringway_ports::pool::HEADROOM;
+use ringway_ports::socket::Lane;
 use ringway_switch::{Contents, Counters, DropReason, Out, Tunnel, Verdict, probe};
 use ringway_tables::{PeerId, Snapshot};
 
@@ -87,7 +88,8 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
     }
 
     fn tunnel(&mut self, tunnel: &Tunnel, frame: &Frame, fragment: bool) {
-        let out = Outgoing::new(self.snapshot, tunnel, frame, fragment);
+        let tunnel = in_lane(self.lane, tunnel);
+        let out = Outgoing::new(self.snapshot, &tunnel, frame, fragment);
         send(self.queues, self.pipeline.counters(), out, self.watch);
     }
 
@@ -176,6 +178,7 @@ impl<D: Devices, W: Watch> Maker<'_, D, W> {
             Out::Tunnel(tunnel) => match batch.push(frame, buf) {
                 Ok(()) => {
                     let frame = batch.frames.pop().unwrap_or(frame);
+                    let tunnel = in_lane(Lane::Quiet, &tunnel);
                     let out = Outgoing::new(self.snapshot, &tunnel, &frame, false);
                     send(queues, counters, out, self.watch);
                 }
@@ -185,6 +188,15 @@ impl<D: Devices, W: Watch> Maker<'_, D, W> {
                 }
             },
         }
+    }
+}
+
+/// The same in a lane of the underlay.
+#[inline]
+fn in_lane(lane: Lane, tunnel: &Tunnel) -> Tunnel {
+    Tunnel {
+        hash: lane.of_hash(tunnel.hash),
+        ..*tunnel
     }
 }
 

@@ -10,6 +10,7 @@ mod ring;
 mod socket;
 mod tap;
 
+use ringway_ports::socket::Lane;
 use ringway_switch::trace::Off;
 use ringway_switch::{Pipeline, probe};
 use ringway_tables::Snapshot;
@@ -53,6 +54,7 @@ macro_rules! observed {
                     queues,
                     watch: &mut Off,
                     now,
+                    lane: Lane::Quiet,
                 };
                 $done
             }
@@ -63,6 +65,7 @@ macro_rules! observed {
                     queues,
                     watch: &mut On(&mut **observer),
                     now,
+                    lane: Lane::Quiet,
                 };
                 $done
             }
@@ -117,6 +120,8 @@ struct Visit<'a, D: Devices, W> {
     queues: &'a mut Queues<D>,
     watch: &'a mut W,
     now: u64,
+    /// In which lane what is sent to peers goes.
+    lane: Lane,
 }
 
 impl<D: Devices, W: Watch> Visit<'_, D, W> {
@@ -126,6 +131,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
             QueueId::Tap(port) => self.tap(port, budget),
             QueueId::Bulk(port) => self.bulk(port, budget),
             QueueId::Socket(at) => self.socket(at as usize, budget),
+            QueueId::BulkSocket(at) => self.bulk_socket(at as usize, budget),
             QueueId::Ring(at) => self.ring(at as usize, budget),
         }
     }

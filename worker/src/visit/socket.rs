@@ -1,5 +1,14 @@
 //! From a receive socket of the underlay.
+//!
+//! ```text
+//!   quiet   receive ────────────────────────────────▶ open, coalesce ▶ frames
+//!   bulk    receive ─▶ first what the quiet one has ─▶ open, coalesce ▶ frames
+//! ```
+//!
+//! A flow that has become bulk sent by the other lane before, and nobody says here when that was. So what is
+//! quiet always goes first, which costs a system call that finds nothing.
 
+use ringway_ports::socket::Lane;
 use ringway_switch::Options;
 
 use super::{Outcome, Visit};
@@ -8,34 +17,74 @@ use crate::devices::Devices;
 use crate::observe::{Entry, Watch};
 use crate::receive;
 
+/// Reads of a socket after which it is left that was never found empty: what came before they began was read long
+/// since.
+const READS: usize = 64;
+
 impl<D: Devices, W: Watch> Visit<'_, D, W> {
-    /// Visits socket `at`.
+    /// Visits the socket at `at` for quiet flows.
     pub(super) fn socket(&mut self, at: usize, budget: usize) -> Outcome {
-        let queues = &mut *self.queues;
-        let (pool, scratch) = (&mut queues.buffers.pool, &mut queues.scratch);
-        let Some(Some(underlay)) = queues.uplink.sockets.get_mut(at) else {
+        match self.read((at, Lane::Quiet), budget) {
+            Some(more) => self.opened(at, more),
+            None => Outcome::Empty,
+        }
+    }
+
+    /// Visits that for bulk.
+    pub(super) fn bulk_socket(&mut self, at: usize, budget: usize) -> Outcome {
+        let Some(more) = self.read((at, Lane::Bulk), budget) else {
             return Outcome::Empty;
         };
-        let (encap, unfinished) = (underlay.encap, underlay.unfinished);
-        let got = match underlay.socket.receive(pool, &mut scratch.received, budget) {
+        for _ in 0..READS {
+            self.queues.swap_scratch();
+            let quiet = self.read((at, Lane::Quiet), usize::MAX);
+            if let Some(more) = quiet {
+                self.opened(at, more);
+            }
+            self.queues.swap_scratch();
+            if quiet != Some(true) {
+                break;
+            }
+        }
+        self.opened(at, more)
+    }
+
+    /// Reads a receive socket; whether there may be more, none if there was nothing.
+    #[inline]
+    fn read(&mut self, which: (usize, Lane), budget: usize) -> Option<bool> {
+        let queues = &mut *self.queues;
+        let (pool, scratch) = (&mut queues.buffers.pool, &mut queues.scratch);
+        let (at, lane) = which;
+        let underlay = queues.uplink.sockets.get_mut(at)?.as_mut()?;
+        let socket = &mut underlay.socket;
+        let got = match socket.receive(lane, pool, &mut scratch.received, budget) {
             Ok(got) => got,
             Err(error) => {
                 tracing::warn!(%error, "receive on the underlay failed");
-                return Outcome::Empty;
+                return None;
             }
         };
-        queues.uplink.enter_received(at, self.pipeline.counters());
-        let drained = scratch.received.drained;
-        if got == 0 && drained {
+        queues.uplink.enter_received(which, self.pipeline.counters());
+        let more = !scratch.received.drained;
+        (got > 0 || more).then_some(more)
+    }
+
+    /// Opens what was read of the socket at `at`, and runs it to its verdicts.
+    fn opened(&mut self, at: usize, more: bool) -> Outcome {
+        let queues = &mut *self.queues;
+        let Some(Some(underlay)) = queues.uplink.sockets.get(at) else {
             return Outcome::Empty;
-        }
+        };
+        let (encap, unfinished) = (underlay.encap, underlay.unfinished);
         let options = Options {
             unfinished,
             udp_superframes: queues.ports.take_uso(),
             coalesce: queues.uplink.coalesce,
         };
+        let pool = &mut queues.buffers.pool;
+        let scratch = &mut queues.scratch;
         scratch.datagrams(self.snapshot, self.pipeline, pool, encap, options);
-        self.received(!drained)
+        self.received(more)
     }
 
     /// Runs what was received to its verdicts.

@@ -6,7 +6,7 @@
 //! ```
 
 use ringway_packet::parse;
-use ringway_ports::{Batch, Frame, Pool, Port};
+use ringway_ports::{Batch, Frame, Pool, Port, socket};
 use ringway_switch::{DropReason, Verdict};
 use ringway_tables::PortId;
 
@@ -38,7 +38,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
             Err(outcome) => return outcome,
         };
         self.enter_quiet(port, &read);
-        self.frames(read.first);
+        self.frames(QueueId::Tap(port), read.first);
         self.look(port);
         let Read { activity, more, .. } = read;
         Outcome::Served { activity, more }
@@ -59,7 +59,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
         if self.enter_bulk(port, Some(&read)) {
             self.drain_quiet(port);
         }
-        self.frames(read.first);
+        self.frames(QueueId::Bulk(port), read.first);
         self.look(port);
         let Read { activity, more, .. } = read;
         Outcome::Served { activity, more }
@@ -174,7 +174,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
             if let Ok(read) = &read {
                 self.enter_quiet(port, read);
                 left = left.saturating_sub(self.queues.buffers.batch.frames.len());
-                self.frames(read.first);
+                self.frames(QueueId::Tap(port), read.first);
             }
             self.queues.send();
             let Buffers { pool, batch, .. } = &mut self.queues.buffers;
@@ -186,11 +186,43 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
         self.queues.buffers.swap();
     }
 
-    /// Runs the frames of the batch from `first` on to their verdicts.
+    /// Runs the frames of the batch from `first` on, read of that queue, to their verdicts.
     #[inline]
-    fn frames(&mut self, first: usize) {
+    fn frames(&mut self, queue: QueueId, first: usize) {
+        let lane = queue.port().and_then(|port| self.queues.ports.lane(port));
+        let each = match (queue, lane) {
+            (QueueId::Tap(_), Some(lane)) => lane.holds_any(self.now),
+            _ => false,
+        };
         for i in first..self.queues.buffers.batch.frames.len() {
+            if each || i == first {
+                self.lane = self.outer_lane(queue, i);
+            }
             self.frame(i);
+        }
+        self.lane = socket::Lane::Quiet;
+    }
+
+    /// The lane of the underlay for frame `i` of the batch. A port without lanes tells nothing of its flows: all
+    /// are with the bulk, and none changes.
+    #[inline]
+    fn outer_lane(&mut self, queue: QueueId, i: usize) -> socket::Lane {
+        let Buffers { pool, batch, .. } = &self.queues.buffers;
+        let frame = &batch.frames[i];
+        let Some(lane) = self.queues.ports.lane(PortId(frame.port)) else {
+            return socket::Lane::Bulk;
+        };
+        let head = pool.slice(frame.buf, frame.start, frame.linear);
+        let bulk = match queue {
+            QueueId::Tap(_) if lane.holds_any(self.now) => {
+                lane.holds(head.unwrap_or(&[]), self.now)
+            }
+            QueueId::Tap(_) => false,
+            _ => true,
+        };
+        match bulk {
+            true => socket::Lane::Bulk,
+            false => socket::Lane::Quiet,
         }
     }
 
