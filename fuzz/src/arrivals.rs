@@ -166,6 +166,7 @@ fn batch(
             source: from_ip(world::outer4(sent.node)),
             tos: sent.tos,
             encap: sent.encap,
+            congested: false,
         });
         pipeline.from_datagrams(tables, arrivals, &mut buffers, options, messages);
     }

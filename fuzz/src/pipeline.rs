@@ -253,6 +253,7 @@ fn enter<S: Sink>(
                 source: from_ip(world::outer4(node)),
                 tos,
                 encap,
+                congested: false,
             };
             pipeline.from_datagrams(tables, arrivals, &mut buffers, options, [message]);
         } else {

@@ -12,12 +12,12 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use common::{Netns, collect, eventually, pool, veth_pair};
+use common::{Netns, collect, eventually, pool, receive, veth_pair};
 use ringway_ports::Pool;
 use ringway_ports::socket::{
-    Dest, GsoDisabled, PathMtu, PathMtuNews, Piece, PortHolder, Received, SocketConfig,
-    SocketError, SocketFds, Src, TxDrops, TxReport, UdpChecksum, UdpUnderlay, UnreachableNews,
-    open_fds,
+    Dest, FIRST_PORT, GsoDisabled, Lane, PathMtu, PathMtuNews, Piece, PortHolder, Received,
+    SocketConfig, SocketError, SocketFds, Src, TxDrops, TxReport, UdpChecksum, UdpUnderlay,
+    UnreachableNews, open_fds,
 };
 
 const PORT: u16 = 8472;
@@ -148,7 +148,7 @@ fn superframe(v6: bool) {
             "{buf_messages} messages: the superframe came apart"
         );
     }
-    let counters = pair.rx.rx_counters();
+    let counters = pair.rx.rx_counters(Lane::Quiet);
     assert_eq!(
         (counters.datagrams, counters.bytes, counters.overflow),
         (82, 113_200, 0)
@@ -177,8 +177,8 @@ fn marks(v6: bool) {
     let mut ports: Vec<u16> = got.iter().map(|(_, port, _)| *port).collect();
     ports.sort_unstable();
     ports.dedup();
-    assert_eq!(ports.len(), 3, "three of eight sockets were used");
-    assert!(ports[0] >= 49_152, "{ports:?}");
+    assert_eq!(ports.len(), 3, "three of sixteen sockets were used");
+    assert!(ports[0] >= FIRST_PORT, "{ports:?}");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn the_source_address_arrives() {
         pair.send(&[100], 0, 0);
         let mut received = Received::new();
         let message = eventually("a message", || {
-            pair.rx.receive(&mut pair.pool, &mut received, 1).unwrap();
+            receive(&mut pair.rx, &mut pair.pool, &mut received);
             received.datagrams.first().copied()
         });
         let expected = Dest::from(if v6 {
@@ -293,14 +293,14 @@ fn refused_segmentation_is_remembered_and_nothing_is_lost() {
         return;
     };
     let fds = SocketFds {
-        rx: spare,
+        rx: [spare.try_clone().unwrap(), spare],
         tx: vec![tx],
     };
     pair.tx = UdpUnderlay::adopt(&SocketConfig::new(at("10.9.0.1:8472")), fds).unwrap();
     pair.rx = UdpUnderlay::adopt(
         &SocketConfig::new(remote),
         SocketFds {
-            rx,
+            rx: [rx.try_clone().unwrap(), rx],
             tx: vec![spare_tx],
         },
     )
@@ -591,14 +591,14 @@ fn a_full_receive_buffer_is_counted() {
     }
     std::thread::sleep(Duration::from_millis(20));
     let mut received = Received::new();
-    while pair.rx.receive(&mut pair.pool, &mut received, 64).unwrap() > 0 {
+    while receive(&mut pair.rx, &mut pair.pool, &mut received) > 0 {
         received.recycle(&mut pair.pool);
     }
     pair.send(&[100], 3, 0);
     eventually("the overflow counter", || {
-        pair.rx.receive(&mut pair.pool, &mut received, 64).unwrap();
+        receive(&mut pair.rx, &mut pair.pool, &mut received);
         received.recycle(&mut pair.pool);
-        (pair.rx.rx_counters().overflow > 0).then_some(())
+        (pair.rx.rx_counters(Lane::Quiet).overflow > 0).then_some(())
     });
 }
 
@@ -609,8 +609,10 @@ fn an_empty_pool_loses_nothing() {
     std::thread::sleep(Duration::from_millis(10));
     let (mut empty, mut received) = (Pool::heap(1, 2048), Received::new());
     let taken = empty.alloc().unwrap();
-    assert_eq!(pair.rx.receive(&mut empty, &mut received, 64).unwrap(), 0);
-    assert_eq!(pair.rx.rx_counters().no_buffer, 1);
+    assert_eq!(receive(&mut pair.rx, &mut empty, &mut received), 0);
+    for lane in Lane::ALL {
+        assert_eq!(pair.rx.rx_counters(lane).no_buffer, 1);
+    }
     empty.free(taken);
     pair.expect(&sent);
 }
@@ -680,7 +682,7 @@ fn mistakes_have_their_own_errors() {
 fn workers_share_a_port_and_families_do_not_collide() {
     let (a, _b) = veth_pair();
     let shared = SocketConfig {
-        reuse_port: true,
+        workers: 2,
         device: Some("v0".into()),
         ..SocketConfig::new(at("10.9.0.1:8472"))
     };
@@ -690,5 +692,5 @@ fn workers_share_a_port_and_families_do_not_collide() {
     // What is handed over goes on working.
     let adopted = UdpUnderlay::adopt(&shared, two.into_fds()).unwrap();
     assert_eq!(adopted.granted(), one.granted());
-    assert_eq!(six.tx_fds().count(), 8);
+    assert_eq!(six.tx_fds().count(), 2 * 8);
 }

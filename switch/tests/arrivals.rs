@@ -142,6 +142,7 @@ impl Stage {
             source: from_ip("192.168.77.2".parse().unwrap()),
             tos: 0,
             encap: self.encap,
+            congested: false,
         }
     }
 
@@ -566,6 +567,37 @@ fn a_congestion_mark_is_carried_before_anything_joins() {
             .collect();
         assert_eq!(seen, [(2, 2), (2, 3)]);
         assert_eq!(stage.counted(), (4, 4, vec![]));
+    }
+}
+
+/// Of what came as one message its first packet is marked, or dropped if it does not know ECN.
+#[test]
+fn what_stood_too_long_is_told_to_the_first_packets_flow() {
+    for v6 in BOTH {
+        for (ecn, told) in [(2, Some(3)), (1, Some(3)), (3, Some(3)), (0, None)] {
+            let stage = Stage::new(VXLAN);
+            let frame = |i: u32| {
+                let build = tcp(v6, NEAR, 100).tos(ecn).seq(1 + 100 * i).id(i as u16);
+                stage.message(&build.frame())
+            };
+            let message: Vec<u8> = (0..4).flat_map(frame).collect();
+            let mut described = stage.described(0, &message, message.len() / 4);
+            described.congested = true;
+            let mut buffers = vec![[&[0; OUTER_HEADROOM][..], &message].concat()];
+            let out = stage.arrive(&mut buffers, vec![described]);
+            let marks = out.iter().flat_map(|out| {
+                let parsed = parse(&out.bytes, out.bytes.len()).unwrap();
+                vec![parsed.tos & 3; out.packets.into()]
+            });
+            let first = told.into_iter();
+            let expected: Vec<u8> = first.chain([ecn; 3]).collect();
+            assert_eq!(marks.collect::<Vec<_>>(), expected);
+            let dropped = match told {
+                Some(_) => vec![],
+                None => vec![("aqm", 1)],
+            };
+            assert_eq!(stage.counted(), (4, expected.len() as u64, dropped));
+        }
     }
 }
 

@@ -314,31 +314,35 @@ fn every_drop_reason_has_a_packet() {
     assert_eq!(limited.count(), 90);
     saw(R::ProbeLimited);
 
-    // No room for the Ethernet header that a bare packet needs.
-    let mut stage = Stage::new(Encap::Udp);
-    let mut buffers = vec![carol_to_alice(32).split_off(14)];
-    let message = Message {
-        buf: 0,
-        start: 0,
-        len: buffers[0].len() as u32,
-        segment: buffers[0].len() as u32,
-        source: ringway_packet::addr::from_ip("192.168.77.2".parse().unwrap()),
-        tos: 0,
-        encap: Encap::Udp,
-    };
-    let Stage {
-        pipeline,
-        arrivals,
-        snapshot,
-        options,
-        ..
-    } = &mut stage;
-    pipeline.from_datagrams(snapshot, arrivals, &mut buffers, *options, [message]);
-    let arrival = pipeline.next(snapshot, arrivals, &mut buffers, 0, &mut Off);
-    assert_eq!(arrival.unwrap().verdict, Verdict::Drop(R::NoBuffer));
-    assert_eq!(stage.counters.drops[R::NoBuffer.index()].get(), 1);
-    assert_eq!(stage.counters.balance(), (0, 0));
-    saw(R::NoBuffer);
+    // It stood too long and its flow does not know ECN; no room for the Ethernet header that a bare packet needs.
+    for (start, reason) in [(14, R::Aqm), (0, R::NoBuffer)] {
+        let mut stage = Stage::new(Encap::Udp);
+        let mut buffers = vec![carol_to_alice(32).split_off(14 - start)];
+        let len = (buffers[0].len() - start) as u32;
+        let message = Message {
+            buf: 0,
+            start: start as u32,
+            len,
+            segment: len,
+            source: ringway_packet::addr::from_ip("192.168.77.2".parse().unwrap()),
+            tos: 0,
+            encap: Encap::Udp,
+            congested: reason == R::Aqm,
+        };
+        let Stage {
+            pipeline,
+            arrivals,
+            snapshot,
+            options,
+            ..
+        } = &mut stage;
+        pipeline.from_datagrams(snapshot, arrivals, &mut buffers, *options, [message]);
+        let arrival = pipeline.next(snapshot, arrivals, &mut buffers, 0, &mut Off);
+        assert_eq!(arrival.unwrap().verdict, Verdict::Drop(reason));
+        assert_eq!(stage.counters.drops[reason.index()].get(), 1);
+        assert_eq!(stage.counters.balance(), (0, 0));
+        saw(reason);
+    }
 
     let missing: Vec<_> = R::ALL.iter().filter(|r| !seen.contains(r)).collect();
     assert!(missing.is_empty(), "no test packet for {missing:?}");

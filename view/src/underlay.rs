@@ -155,6 +155,9 @@ pub struct SocketCounts {
     pub overflow: u64,
     /// Datagrams dropped because they were longer than a packet buffer.
     pub truncated: u64,
+    /// Datagrams whose flow was told that it sends too much, by a mark or by dropping them (CoDel).
+    #[serde(default)]
+    pub congested: u64,
 }
 
 impl SocketCounts {
@@ -166,6 +169,7 @@ impl SocketCounts {
             datagrams: get(&stats.socket_datagrams),
             overflow: get(&stats.socket_overflow),
             truncated: get(&stats.socket_truncated),
+            congested: get(&stats.socket_congested),
         }
     }
 }

@@ -21,6 +21,7 @@ mod activity;
 mod announce;
 mod budget;
 mod buffers;
+mod codel;
 mod command;
 mod config;
 mod devices;

@@ -113,5 +113,6 @@ fn message(datagrams: &Datagrams, encap: Encap) -> Message<BufId> {
         source: datagrams.source,
         tos: datagrams.tos,
         encap,
+        congested: datagrams.congested,
     }
 }

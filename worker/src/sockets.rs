@@ -31,7 +31,10 @@ fn watch_one(at: usize, underlay: &UnderlaySocket, ready: &mut Ready) {
 fn queues(at: usize, underlay: &UnderlaySocket) -> [(QueueId, RawFd); 2] {
     let [quiet, bulk] = underlay.socket.rx_fds().map(AsRawFd::as_raw_fd);
     let at = at as u32;
-    [(QueueId::Socket(at), quiet), (QueueId::BulkSocket(at), bulk)]
+    [
+        (QueueId::Socket(at), quiet),
+        (QueueId::BulkSocket(at), bulk),
+    ]
 }
 
 /// Puts one, or none, in the place of another, if there is any. What the old one had queued was flushed at the end

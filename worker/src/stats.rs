@@ -78,6 +78,8 @@ pub struct BufferStats {
     pub socket_overflow: AtomicU64,
     /// Datagrams dropped because they were longer than a packet buffer.
     pub socket_truncated: AtomicU64,
+    /// Datagrams whose flow was told that it sends too much.
+    pub socket_congested: AtomicU64,
 }
 
 impl BufferStats {
@@ -88,6 +90,7 @@ impl BufferStats {
             (&self.socket_datagrams, counts.datagrams),
             (&self.socket_overflow, counts.overflow),
             (&self.socket_truncated, counts.truncated),
+            (&self.socket_congested, counts.congested),
         ] {
             cell.store(value, Relaxed);
         }
@@ -105,6 +108,8 @@ pub(crate) struct SocketCounts {
     pub overflow: u64,
     /// Datagrams dropped because they were longer than a packet buffer.
     pub truncated: u64,
+    /// Datagrams whose flow was told that it sends too much.
+    pub congested: u64,
 }
 
 impl SocketCounts {
@@ -113,5 +118,6 @@ impl SocketCounts {
         self.datagrams += new.datagrams;
         self.overflow += new.overflow;
         self.truncated += new.truncated;
+        self.congested += new.congested;
     }
 }

@@ -204,6 +204,7 @@ impl Tracer {
                     source,
                     tos,
                     encap,
+                    congested: false,
                 };
                 run.by_socket(message)
             }

@@ -3,11 +3,14 @@
 //! A socket's place says what it is for: its encapsulation, its outer family, and whether it sends. One that does
 //! not is at an outer address that was in use before: peers may send there as long as they know no better.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use ringway_encap::Encap;
-use ringway_ports::socket::{Lane, RxCounters, TxReport};
+use ringway_ports::socket::{Lane, Received, RxCounters, TxReport};
 use ringway_switch::{Counters, DropReason};
 
 use super::buffers::Buffers;
+use super::codel::Codel;
 use super::config::UnderlaySocket;
 use super::devices::Ring;
 use super::identification::Identifications;
@@ -23,6 +26,8 @@ pub(crate) struct Uplink<R> {
     pub(crate) sockets: [Option<UnderlaySocket>; MAX_SOCKETS],
     /// What each socket had counted when that was last entered.
     entered: [[RxCounters; 2]; MAX_SOCKETS],
+    /// Of what stands in the sockets for bulk.
+    codel: [Codel; MAX_SOCKETS],
     /// What all of them have counted.
     pub(crate) received: SocketCounts,
     pub(crate) rings: RingSet<R>,
@@ -40,6 +45,7 @@ impl<R> Uplink<R> {
         let mut uplink = Uplink {
             sockets: Default::default(),
             entered: Default::default(),
+            codel: Default::default(),
             received: SocketCounts::default(),
             rings: RingSet::new(),
             unfinished: false,
@@ -56,7 +62,7 @@ impl<R> Uplink<R> {
     /// Puts another socket, or none, into a place.
     pub(crate) fn set(&mut self, at: usize, new: Option<UnderlaySocket>) {
         self.sockets[at] = new;
-        self.entered[at] = Default::default();
+        (self.entered[at], self.codel[at]) = Default::default();
     }
 
     /// Enters what a receive socket has counted since the last time, and what of it was lost.
@@ -72,6 +78,7 @@ impl<R> Uplink<R> {
             datagrams: now.datagrams.wrapping_sub(before.datagrams),
             overflow: now.overflow.wrapping_sub(before.overflow).into(),
             truncated: now.truncated.wrapping_sub(before.truncated),
+            congested: 0,
         };
         self.received.add(new);
         if new.overflow > 0 {
@@ -79,6 +86,26 @@ impl<R> Uplink<R> {
         }
         if new.truncated > 0 {
             counters.miss(DropReason::DatagramTruncated, new.truncated);
+        }
+    }
+}
+
+impl<R> Uplink<R> {
+    /// Finds which flows are to be told that what was read of the socket for bulk at `at` stood there too long.
+    pub(crate) fn judge(&mut self, at: usize, read: &mut Received, now: u64) {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+        let wall = wall.map_or(0, |since| since.as_nanos() as u64);
+        let (codel, count) = (&mut self.codel[at], read.datagrams.len());
+        for (i, datagrams) in read.datagrams.iter_mut().enumerate() {
+            // What has no stamp has not stood long.
+            let since = if datagrams.stamp == 0 {
+                wall
+            } else {
+                datagrams.stamp
+            };
+            let last = read.drained && i + 1 == count;
+            datagrams.congested = codel.is_congested(wall.saturating_sub(since), last, now);
+            self.received.congested += u64::from(datagrams.congested);
         }
     }
 }

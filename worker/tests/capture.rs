@@ -200,7 +200,7 @@ fn to_a_peer_and_from_it_inner_and_outer() {
     for encap in [VXLAN, Encap::Udp] {
         let config = SocketConfig::new("127.0.0.1:0".parse().unwrap());
         let socket = UdpUnderlay::open(&config).unwrap();
-        let address = UdpSocket::from(socket.rx_fd().as_fd().try_clone_to_owned().unwrap());
+        let address = UdpSocket::from(socket.rx_fds()[0].as_fd().try_clone_to_owned().unwrap());
         let address = address.local_addr().unwrap();
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let to_peer = peer.local_addr().unwrap();

@@ -319,7 +319,7 @@ fn overflow(reason: R) -> Done {
         ..on("127.0.0.1")
     };
     let fds = open_fds(&config).unwrap();
-    let address = UdpSocket::from(fds.rx.try_clone().unwrap());
+    let address = UdpSocket::from(fds.rx[0].try_clone().unwrap());
     let address = address.local_addr().unwrap();
     let node = underlay(&config, Some(fds));
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -344,10 +344,8 @@ fn overflow(reason: R) -> Done {
 fn nobodys_datagram(reason: R) -> Done {
     let config = on("127.0.0.1");
     let (rx, far) = UnixDatagram::pair().unwrap();
-    let fds = SocketFds {
-        rx: rx.into(),
-        ..open_fds(&config).unwrap()
-    };
+    let mut fds = open_fds(&config).unwrap();
+    fds.rx[0] = rx.into();
     let node = underlay(&config, Some(fds));
     node.workers[0].send(Command::Listen);
     far.send(&[0; 100]).unwrap();

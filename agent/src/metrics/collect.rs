@@ -370,6 +370,7 @@ impl Scrape {
         let of = |counted: fn(&WorkerStatus) -> u64| s.workers.iter().map(counted).sum::<u64>();
         out.one(&f::SOCKET_MESSAGES, of(|w| w.sockets.messages))?;
         out.one(&f::SOCKET_DATAGRAMS, of(|w| w.sockets.datagrams))?;
+        out.one(&f::SOCKET_CONGESTED, of(|w| w.sockets.congested))?;
         out.one(&f::RINGS, s.underlay.rings.len())?;
         out.one(&f::XDP_FALLBACKS, s.underlay.xdp_fallbacks)?;
         let ways = [

@@ -108,6 +108,7 @@ families! {
     // The underlay
     SOCKET_MESSAGES = "socket_messages", Counter, [], "Messages received from underlay sockets; one may stand for many datagrams.";
     SOCKET_DATAGRAMS = "socket_datagrams", Counter, [], "Datagrams received from underlay sockets.";
+    SOCKET_CONGESTED = "socket_congested", Counter, [], "Datagrams that stood too long in underlay sockets and whose flow was told so, by a congestion mark or, where it does not know ECN, by dropping them (CoDel, RFC 8289).";
     RINGS = "rings", Gauge, [], "AF_XDP rings in use; 0: packets go by sockets.";
     XDP_FALLBACKS = "xdp_fallbacks", Counter, [], "Times that AF_XDP was wanted and did not work.";
     RING_FRAMES = "ring_frames", Counter, ["direction"], "Frames of AF_XDP rings: received, sent.";

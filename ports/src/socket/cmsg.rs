@@ -4,7 +4,7 @@ const ALIGN: usize = size_of::<usize>();
 /// `struct cmsghdr`: length (the kernel's `size_t`), level, type.
 const HEADER: usize = size_of::<usize>() + 8;
 
-/// Ancillary data of one message, aligned as the kernel wants it. Holds four entries of an `int`.
+/// Ancillary data of one message, aligned as the kernel wants it. Holds five entries of an `int`, or three and a `timespec`.
 #[derive(Copy, Clone, Debug)]
 #[repr(C, align(8))]
 pub(super) struct Control {
@@ -64,6 +64,21 @@ pub(super) fn int(data: &[u8]) -> Option<i32> {
     match data {
         [byte] => Some(i32::from(*byte)),
         _ => data.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes)),
+    }
+}
+
+/// A `struct timespec` of ancillary data; 0 if it is none.
+pub(super) fn nanoseconds(data: &[u8]) -> u64 {
+    let (words, _) = data.as_chunks::<8>();
+    match words {
+        [seconds, nanoseconds, ..] => {
+            let [seconds, nanoseconds] =
+                [seconds, nanoseconds].map(|word| u64::from_ne_bytes(*word));
+            seconds
+                .wrapping_mul(1_000_000_000)
+                .wrapping_add(nanoseconds)
+        }
+        _ => 0,
     }
 }
 

@@ -22,8 +22,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-use libc::{BPF_A, BPF_ABS, BPF_ADD, BPF_ALU, BPF_AND, BPF_B, BPF_H, BPF_IND, BPF_JGE, BPF_JMP, BPF_K};
-use libc::{BPF_LD, BPF_LDX, BPF_LSH, BPF_MEM, BPF_MISC, BPF_MOD, BPF_MSH, BPF_OR, BPF_RET, BPF_RSH};
+use libc::{
+    BPF_A, BPF_ABS, BPF_ADD, BPF_ALU, BPF_AND, BPF_B, BPF_H, BPF_IND, BPF_JGE, BPF_JMP, BPF_K,
+};
+use libc::{
+    BPF_LD, BPF_LDX, BPF_LSH, BPF_MEM, BPF_MISC, BPF_MOD, BPF_MSH, BPF_OR, BPF_RET, BPF_RSH,
+};
 use libc::{BPF_ST, BPF_TAX, BPF_TXA, BPF_X, SKF_NET_OFF, sock_filter};
 
 use super::open::bind;
@@ -72,10 +76,13 @@ pub(super) fn bind_pair<E>(
     for attempt in 0..PAIRS {
         let pair = [open()?, open()?];
         let port = FIRST_PORT + 2 * ((random % PAIRS + attempt) % PAIRS) as u16;
-        let bound = pair.iter().zip([port, port + 1]).try_for_each(|(fd, port)| {
-            local.set_port(port);
-            bind(fd, local)
-        });
+        let bound = pair
+            .iter()
+            .zip([port, port + 1])
+            .try_for_each(|(fd, port)| {
+                local.set_port(port);
+                bind(fd, local)
+            });
         match bound {
             Ok(()) => return Ok(Ok(pair)),
             Err(error) if sys::errno(&error) == libc::EADDRINUSE => last = error,

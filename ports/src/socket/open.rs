@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::address::Name;
 use super::config::{Granted, PathMtu, SocketConfig, SocketError, UdpChecksum};
-use super::{Dest, SocketFds, holder, lanes};
+use super::{Dest, Lane, SocketFds, holder, lanes};
 use crate::sys;
 
 /// Most source ports of one underlay, in each lane.
@@ -33,24 +33,24 @@ pub fn open_fds(config: &SocketConfig) -> Result<SocketFds, SocketError> {
     if config.checksum == UdpChecksum::Off && local.is_ipv6() {
         return Err(SocketError::ZeroChecksumIpv6 { local });
     }
-    let quiet = open_rx(config, true)?;
-    let bulk = open_rx(
-        &SocketConfig {
-            local: local_address(&quiet).map_err(failed("getsockname", config))?,
-            ..config.clone()
-        },
-        true,
-    )?;
+    let mut of_group = config.clone();
+    if local.port() == 0 {
+        // Of those that are free the kernel would also give one that is another group's.
+        let alone = open_rx(config, false)?;
+        of_group.local = local_address(&alone).map_err(failed("getsockname", config))?;
+    }
+    let rx = [open_rx(&of_group, true)?, open_rx(&of_group, true)?];
+    // Of bulk alone is asked how long it stood.
+    let bulk = rx[Lane::Bulk as usize].as_fd();
+    sys::set_option(bulk, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
+        .map_err(failed("SO_TIMESTAMPNS", config))?;
     let pairs: Vec<_> = (0..config.tx_ports)
         .map(|_| open_tx_pair(config))
         .collect::<Result<_, _>>()?;
     // Those of a lane together: the highest bit of a hash chooses it.
     let (mut tx, bulk_tx): (Vec<_>, Vec<_>) = pairs.into_iter().map(<_>::from).unzip();
     tx.extend(bulk_tx);
-    Ok(SocketFds {
-        rx: [quiet, bulk],
-        tx,
-    })
+    Ok(SocketFds { rx, tx })
 }
 
 fn local_address(fd: &OwnedFd) -> io::Result<SocketAddr> {
@@ -59,10 +59,7 @@ fn local_address(fd: &OwnedFd) -> io::Result<SocketAddr> {
 
 /// The source ports of transmit sockets.
 pub(super) fn source_ports(config: &SocketConfig, tx: &[OwnedFd]) -> Result<Vec<u16>, SocketError> {
-    let ports: io::Result<_> = tx
-        .iter()
-        .map(|fd| Ok(local_address(fd)?.port()))
-        .collect();
+    let ports: io::Result<_> = tx.iter().map(|fd| Ok(local_address(fd)?.port())).collect();
     ports.map_err(failed("getsockname", config))
 }
 

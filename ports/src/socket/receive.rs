@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::address::Name;
-use super::cmsg::{Control, int};
+use super::cmsg::{Control, int, nanoseconds};
 use super::errors;
 use super::report::TxReport;
 use crate::pool::{Buf, BufId, HEADROOM, Pool};
@@ -33,6 +33,10 @@ pub struct Datagrams {
     pub source_port: u16,
     /// DSCP and ECN of the outer header (of every datagram: `UDP_GRO` joins only equal ones).
     pub tos: u8,
+    /// When it came to this node, in nanoseconds of `CLOCK_REALTIME`; 0: not known.
+    pub stamp: u64,
+    /// Whoever reads found that it stood too long.
+    pub congested: bool,
 }
 
 /// Received messages, and the buffers they lie in.
@@ -250,7 +254,7 @@ impl Receiver {
     fn deliver(&mut self, i: usize, out: &mut Received) -> bool {
         let header = &self.headers[i];
         let len = header.msg_len;
-        let (mut segment, mut tos) = (0, 0);
+        let (mut segment, mut tos, mut stamp) = (0, 0, 0);
         for (level, kind, data) in self.controls[i].entries(header.msg_hdr.msg_controllen) {
             let value = int(data).unwrap_or(0);
             match (level, kind) {
@@ -258,6 +262,7 @@ impl Receiver {
                 (libc::SOL_IP, libc::IP_TOS) | (libc::SOL_IPV6, libc::IPV6_TCLASS) => {
                     tos = value as u8
                 }
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => stamp = nanoseconds(data),
                 (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => self.counters.overflow = value as u32,
                 _ => {}
             }
@@ -285,6 +290,8 @@ impl Receiver {
             source: source.addr,
             source_port: source.port,
             tos,
+            stamp,
+            congested: false,
         });
         true
     }

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use ringway_ports::socket::{Received, UdpUnderlay};
+use ringway_ports::socket::{Lane, Received, UdpUnderlay};
 use ringway_ports::{BUF_SIZE, Pool};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -135,6 +135,15 @@ pub fn pool() -> Pool {
 /// A datagram as received: payload, outer source port, TOS.
 pub type Datagram = (Vec<u8>, u16, u8);
 
+/// Receives once what waits in both lanes.
+pub fn receive(underlay: &mut UdpUnderlay, pool: &mut Pool, received: &mut Received) -> usize {
+    let of_lane = |lane| underlay.receive(lane, pool, received, 64);
+    let read = Lane::ALL
+        .map(of_lane)
+        .map(|read| read.expect("the socket works"));
+    read.iter().sum()
+}
+
 /// Receives until `count` datagrams are there (or five seconds passed); also the messages they came in.
 pub fn collect(
     underlay: &mut UdpUnderlay,
@@ -144,9 +153,7 @@ pub fn collect(
     let mut received = Received::new();
     let (mut datagrams, mut messages) = (Vec::new(), 0);
     eventually(&format!("{count} datagrams"), || {
-        messages += underlay
-            .receive(pool, &mut received, 64)
-            .expect("the socket works");
+        messages += receive(underlay, pool, &mut received);
         for message in &received.datagrams {
             let bytes = &pool.bytes(message.buf)[message.start as usize..][..message.len as usize];
             for payload in bytes.chunks(message.segment as usize) {
@@ -164,9 +171,7 @@ pub fn collect(
 pub fn expect_silence(underlay: &mut UdpUnderlay, pool: &mut Pool) {
     let mut received = Received::new();
     for _ in 0..50 {
-        underlay
-            .receive(pool, &mut received, 64)
-            .expect("the socket works");
+        receive(underlay, pool, &mut received);
         assert_eq!(received.datagrams, []);
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -1,4 +1,4 @@
-//! A congestion mark of the outer header, into the inner one (RFC 6040 section 4.2).
+//! A congestion mark into the inner header: that of the outer one (RFC 6040 section 4.2), or our own.
 
 use ringway_encap::ecn;
 use ringway_packet::checksum;
@@ -22,6 +22,19 @@ pub(super) fn carry(tos: u8, head: &mut [u8], parsed: &mut Parsed) -> Result<(),
         mark(marked, head, parsed.l3, parsed.l3_off.into());
     }
     Ok(())
+}
+
+/// Tells a packet's flow that what comes to this node stands too long here (RFC 8289 section 3).
+///
+/// # Errors
+/// [`DropReason::Aqm`]: it does not know ECN, and learns it by a loss.
+#[cold]
+#[inline(never)]
+pub(super) fn tell(head: &mut [u8], parsed: &mut Parsed) -> Result<(), DropReason> {
+    match parsed.tos & ecn::MASK {
+        ecn::NOT_ECT => Err(DropReason::Aqm),
+        _ => carry(ecn::CE, head, parsed),
+    }
 }
 
 /// Writes the mark into the header at `l3`, of this `kind`.

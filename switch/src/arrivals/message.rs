@@ -20,6 +20,8 @@ pub struct Message<I> {
     pub tos: u8,
     /// What the socket's port carries.
     pub encap: Encap,
+    /// The first datagram's flow is to be told that it sends too much: what came there stood too long.
+    pub congested: bool,
 }
 
 /// A whole outer frame, of a port that carries frames (AF_XDP, memory).

@@ -178,6 +178,7 @@ impl<I: Copy> Arrivals<I> {
         );
         // The kernel has it in 16 bits.
         let segment = split.is_superframe().then_some(message.segment as u16);
+        let mut congested = message.congested;
         for range in split {
             let datagram = Datagram {
                 buf: message.buf,
@@ -185,6 +186,7 @@ impl<I: Copy> Arrivals<I> {
                 len: range.len() as u32,
                 source: message.source,
                 tos: message.tos,
+                congested: std::mem::take(&mut congested),
                 encap: message.encap,
                 outer: None,
             };
@@ -218,6 +220,7 @@ impl<I: Copy> Arrivals<I> {
             len: outer.payload_len as u32,
             source: outer.src,
             tos: outer.tos,
+            congested: false,
             encap,
             // Zero means that none was sent.
             outer: (outer.checksum != 0).then_some(outer),

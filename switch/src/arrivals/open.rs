@@ -40,6 +40,8 @@ pub(super) struct Datagram<I> {
     pub(super) len: u32,
     pub(super) source: u128,
     pub(super) tos: u8,
+    /// It stood too long here.
+    pub(super) congested: bool,
     pub(super) encap: Encap,
     /// If their checksum is still to be verified.
     pub(super) outer: Option<Outer>,
@@ -116,6 +118,7 @@ pub(super) fn open<I: Copy>(
         peer,
         encap,
         tos: datagram.tos,
+        congested: datagram.congested,
     };
     let (tags, origin) = match parsed.vlan_tags {
         0 => (0, untagged(snapshot, tunnel, head, parsed)?),
@@ -139,6 +142,7 @@ struct Tunnel {
     encap: Encap,
     /// Outer TOS octet.
     tos: u8,
+    congested: bool,
 }
 
 /// Admits a frame, and carries a congestion mark over.
@@ -152,6 +156,9 @@ fn untagged(
     let origin = admit::peer(snapshot, tunnel.peer, tunnel.encap, head, parsed);
     let origin = origin.map_err(Fate::Refused)?;
     congestion::carry(tunnel.tos, head, parsed).map_err(Fate::Refused)?;
+    if tunnel.congested {
+        congestion::tell(head, parsed).map_err(Fate::Refused)?;
+    }
     Ok(origin)
 }
 
@@ -218,6 +225,7 @@ pub(super) fn no_datagram<I: Copy>(frame: &OuterFrame<I>, reason: DropReason) ->
         len: frame.len,
         source: 0,
         tos: 0,
+        congested: false,
         encap: Encap::Udp,
         outer: None,
     };

@@ -272,6 +272,7 @@ impl Stage {
             source: ringway_packet::addr::from_ip(source.parse().unwrap()),
             tos,
             encap,
+            congested: false,
         };
         self.pipeline.from_datagrams(
             &self.snapshot,

@@ -35,6 +35,9 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
         let Some(more) = self.read((at, Lane::Bulk), budget) else {
             return Outcome::Empty;
         };
+        let queues = &mut *self.queues;
+        let read = &mut queues.scratch.received;
+        queues.uplink.judge(at, read, self.now);
         for _ in 0..READS {
             self.queues.swap_scratch();
             let quiet = self.read((at, Lane::Quiet), usize::MAX);
@@ -64,7 +67,9 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
                 return None;
             }
         };
-        queues.uplink.enter_received(which, self.pipeline.counters());
+        queues
+            .uplink
+            .enter_received(which, self.pipeline.counters());
         let more = !scratch.received.drained;
         (got > 0 || more).then_some(more)
     }

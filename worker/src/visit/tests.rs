@@ -23,7 +23,7 @@ fn narrow() -> (UnderlaySocket, SocketAddr) {
         ..SocketConfig::new("127.0.0.1:0".parse().unwrap())
     };
     let socket = UdpUnderlay::open(&config).unwrap();
-    let fd = socket.rx_fd().try_clone().unwrap();
+    let fd = socket.rx_fds()[0].try_clone().unwrap();
     let address = UdpSocket::from(fd).local_addr().unwrap();
     let underlay = UnderlaySocket {
         socket,
@@ -51,7 +51,8 @@ fn what_a_full_receive_buffer_lost_is_received_and_dropped() {
                 observer: None,
                 now: 0,
             };
-            let outcome = round.visit(QueueId::Socket(0), Batch::MAX_FRAMES);
+            // A port below those that say a lane.
+            let outcome = round.visit(QueueId::BulkSocket(0), Batch::MAX_FRAMES);
             queues.flush();
             if outcome == Outcome::Empty {
                 break;

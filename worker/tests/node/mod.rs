@@ -33,7 +33,7 @@ pub const VXLAN: Encap = Encap::Vxlan { vni: VNI };
 /// MTU of pods with real TAPs.
 pub const MTU: u16 = 1450;
 
-/// Address of pod `n`.
+/// Address of pod `n`; from 256 on it is of the next network: 10.77.2.3 has the number 259.
 pub fn ip(n: u32, v6: bool) -> IpAddr {
     if v6 {
         IpAddr::V6(ip6(n).into())
@@ -44,9 +44,10 @@ pub fn ip(n: u32, v6: bool) -> IpAddr {
 
 /// The interface of pod `n` in its namespace, with queues for so many workers.
 pub fn interface_of(n: u32, inside: &Pod, workers: usize) -> Making {
+    let gateway = n & !0xff | 1;
     let addresses = [
-        (ip(n, false), 24, ip(1, false)),
-        (ip(n, true), 64, ip(1, true)),
+        (ip(n, false), 24, ip(gateway, false)),
+        (ip(n, true), 64, ip(gateway, true)),
     ]
     .map(|(ip, prefix_len, gateway)| PodAddress {
         ip,
@@ -89,12 +90,17 @@ impl Node {
 
     /// With sockets of the underlay, of each worker.
     pub fn with_sockets(polling: Polling, sockets: Vec<Vec<UnderlaySocket>>) -> Node {
-        let cidrs = ["10.77.1.0/24", "fd77:1::/64"];
+        Node::of_net(1, polling, sockets)
+    }
+
+    /// The same with pods in 10.77.net.0/24.
+    pub fn of_net(net: u32, polling: Polling, sockets: Vec<Vec<UnderlaySocket>>) -> Node {
+        let cidrs = [format!("10.77.{net}.0/24"), format!("fd77:{net}::/64")];
         let node = NodeInfo {
             cidrs: cidrs.map(|cidr| cidr.parse().unwrap()).into(),
             gateway_mac: kit::GATEWAY_MAC,
-            gateway4: Some(0x0a4d_0101),
-            gateway6: Some(ip6(1)),
+            gateway4: Some(0x0a4d_0001 | net << 8),
+            gateway6: Some(ip6((net - 1) << 8 | 1)),
             vni: VNI,
             ..NodeInfo::default()
         };
@@ -185,7 +191,18 @@ impl Node {
     }
 
     /// Publishes a peer with 10.77.2.0/24 and fd77:2::/64, over IPv4 from one address to the other.
-    pub fn publish_peer(&mut self, encap: Encap, [src, dst]: [IpAddr; 2], dst_port: u16) {
+    pub fn publish_peer(&mut self, encap: Encap, addresses: [IpAddr; 2], dst_port: u16) {
+        self.publish_peer_of_net(2, encap, addresses, dst_port);
+    }
+
+    /// The same with another network.
+    pub fn publish_peer_of_net(
+        &mut self,
+        net: u32,
+        encap: Encap,
+        [src, dst]: [IpAddr; 2],
+        dst_port: u16,
+    ) {
         let TransportSpec::Udp { checksum, .. } = TransportSpec::usual(encap, UdpChecksum::Full);
         let spec = OuterSpec {
             src_mac: pod(1).mac,
@@ -210,7 +227,7 @@ impl Node {
         let peer = Peer {
             name: "node2".into(),
             addresses: [dst].into(),
-            cidrs: ["10.77.2.0/24", "fd77:2::/64"]
+            cidrs: [format!("10.77.{net}.0/24"), format!("fd77:{net}::/64")]
                 .map(|cidr| cidr.parse().unwrap())
                 .into(),
         };
@@ -292,7 +309,8 @@ impl Node {
 }
 
 pub fn ip6(n: u32) -> u128 {
-    "fd77:1::".parse::<std::net::Ipv6Addr>().unwrap().to_bits() + u128::from(n)
+    let net = "fd77:1::".parse::<std::net::Ipv6Addr>().unwrap().to_bits();
+    net + (u128::from(n >> 8) << 96) + u128::from(n & 0xff)
 }
 
 pub fn pod(n: u32) -> Entry {
