@@ -27,9 +27,7 @@ impl Codel {
     pub(crate) fn is_congested(&mut self, stood: u64, last: bool, now: u64) -> bool {
         let above = self.is_above(stood, last, now);
         if !self.dropping {
-            let due = now.saturating_sub(self.next) < INTERVAL
-                || now.saturating_sub(self.first_above) >= INTERVAL;
-            if above && due {
+            if above {
                 self.begin(now);
             }
             return self.dropping;

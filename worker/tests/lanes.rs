@@ -89,6 +89,17 @@ impl Observer for OuterLanes {
     }
 }
 
+/// Makes a worker slow, so that bulk stands in the receive socket.
+struct Slow;
+
+impl Observer for Slow {
+    fn verdict(&mut self, _: &Observed<'_>) {
+        thread::sleep(Duration::from_millis(1));
+    }
+
+    fn outer(&mut self, _: &Outer<'_>) {}
+}
+
 impl Lab {
     /// Both on one node; `None` if the kernel cannot steer.
     fn one_node(workers: usize) -> Option<Lab> {
@@ -137,6 +148,14 @@ impl Lab {
             worker.send(Command::Observe(ObserverId(1), Box::new(lanes)));
         }
         Some(Lab { nodes, pods, outer })
+    }
+
+    /// With a receiver that cannot keep up.
+    fn slow(self) -> Lab {
+        for worker in &self.nodes[1].workers {
+            worker.send(Command::Observe(ObserverId(1), Box::new(Slow)));
+        }
+        self
     }
 
     fn bind(&self, pod: usize) -> UdpSocket {
@@ -288,8 +307,8 @@ fn nor_with_two_workers() {
 }
 
 #[test]
-fn nor_on_the_way_to_a_peer() {
-    order_is_kept(UNDERLAY, || Lab::two_nodes(1));
+fn nor_on_the_way_to_a_peer_that_is_slow() {
+    order_is_kept(UNDERLAY, || Lab::two_nodes(1).map(Lab::slow));
 }
 
 #[test]

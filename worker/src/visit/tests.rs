@@ -96,3 +96,38 @@ fn what_a_full_receive_buffer_lost_is_received_and_dropped() {
     assert_eq!(drops(DropReason::SocketOverflow), 100 - read);
     assert_eq!(queues.uplink.received.datagrams, read + 2);
 }
+
+#[test]
+fn what_stands_in_the_socket_for_bulk_has_its_flow_told() {
+    let (underlay, address) = narrow();
+    let mut queues = Queues::<Kernel>::new(vec![underlay], (0, 1), 1500);
+    let mut pipeline = Pipeline::new(Arc::new(Counters::default()), UdpPorts::default());
+    let snapshot = Snapshot::new(NodeInfo::default()).unwrap();
+    // A port below those that say a lane.
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    // What stood for 6 ms, read at these milliseconds, so many at once.
+    let mut told = |queues: &mut Queues, budget: usize, times: &[u64]| {
+        let before = queues.uplink.received.congested;
+        for _ in 0..times.len() + 1 {
+            sender.send_to(&[0; 9], address).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(6));
+        for now in times {
+            let mut round = Round {
+                snapshot: &snapshot,
+                pipeline: &mut pipeline,
+                queues,
+                observer: None,
+                now: now * 1_000_000,
+            };
+            round.visit(QueueId::BulkSocket(0), budget);
+            queues.flush();
+        }
+        queues.uplink.received.congested - before
+    };
+    assert_eq!(told(&mut queues, 1, &[1000, 1050, 1099]), 0);
+    assert_eq!(told(&mut queues, 1, &[1100, 1101, 1199, 1200]), 2);
+    // When it was read to the end, what stands again has an interval.
+    assert_eq!(told(&mut queues, 64, &[1201; 3]), 0);
+    assert_eq!(told(&mut queues, 1, &[1600, 1650]), 0);
+}
