@@ -287,11 +287,11 @@ impl Engine {
             let sparse = now < *sparse_until;
             let tap = queue.port().is_some();
             let budget = Budget::of(others, sparse, tap, ready.is_small(queue));
-            round.queues.buffers.batch.allow(budget.bytes);
+            round.queues.allow(budget.bytes);
             let outcome = round.visit(queue, budget.frames);
             let begun = std::mem::replace(&mut ended, started.elapsed().as_nanos() as u64);
             let queues = &mut *round.queues;
-            queues.buffers.batch.allow(Batch::MAX_BYTES);
+            queues.allow(Batch::MAX_BYTES);
             match (outcome, queue) {
                 (Outcome::Served { activity, more }, _) => {
                     busy = true;
@@ -299,6 +299,9 @@ impl Engine {
                     shared.load.visited(ended - begun, frames - seen);
                     seen = frames;
                     let was_sparse = ready.is_sparse(queue);
+                    if std::mem::take(&mut queues.waited_for) {
+                        *sparse_until = now + SPARSE_HOLD;
+                    }
                     if more {
                         ready.visited(queue, activity.and_more());
                         ready.again(queue);

@@ -94,6 +94,16 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Somebody may wait for an answer to what was there.
+    pub(super) fn is_sparse(self) -> bool {
+        let Outcome::Served { activity, more } = self else {
+            return false;
+        };
+        activity == Activity::Sparse && !more
+    }
+}
+
 impl<D: Devices> Round<'_, D> {
     /// Visits a queue for at most so many frames. Afterwards buffers are in use, and packets may be queued
     /// for the underlay, until [`Queues::flush`].

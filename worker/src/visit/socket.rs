@@ -42,7 +42,8 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
             self.queues.swap_scratch();
             let quiet = self.read((at, Lane::Quiet), usize::MAX);
             if let Some(more) = quiet {
-                self.opened(at, more);
+                let outcome = self.opened(at, more);
+                self.queues.waited_for |= outcome.is_sparse();
             }
             self.queues.swap_scratch();
             if quiet != Some(true) {
@@ -60,6 +61,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
         let (at, lane) = which;
         let underlay = queues.uplink.sockets.get_mut(at)?.as_mut()?;
         let socket = &mut underlay.socket;
+        let budget = (budget, queues.uplink.allowed);
         let got = match socket.receive(lane, pool, &mut scratch.received, budget) {
             Ok(got) => got,
             Err(error) => {
