@@ -2,17 +2,15 @@
 
 /// What a lane brings without being found empty, from where on it has a backlog: a superframe.
 const BACKLOG: u32 = 64 * 1024;
-/// The part of it that makes a flow bulk: of two hundred streams none has a large one, and together they are
-/// all of it.
-const PART: u32 = 4 * 1024;
 /// It is told anew after so much: those who ask and wait have asked twice at most.
 const MOST: u32 = 16 * BACKLOG;
 /// Flows that are told apart. Two that share an entry take from each other.
 const ENTRIES: usize = 1024;
 
 /// What came since the lane was last found empty.
-#[derive(Default)]
 pub(super) struct Backlog {
+    /// The part of it that makes a flow bulk.
+    part: u32,
     total: u32,
     /// Which of the entries are of this backlog and not of one before.
     epoch: u32,
@@ -28,6 +26,15 @@ struct Entry {
 }
 
 impl Backlog {
+    pub(super) fn new(part: u32) -> Backlog {
+        Backlog {
+            part,
+            total: 0,
+            epoch: 0,
+            entries: Box::default(),
+        }
+    }
+
     /// Something came, and the lane was not found empty yet.
     #[inline]
     pub(super) fn is_open(&self) -> bool {
@@ -73,7 +80,7 @@ impl Backlog {
             }
         }
         entry.cost = entry.cost.saturating_add(cost);
-        self.total >= BACKLOG && entry.cost >= PART
+        self.total >= BACKLOG && entry.cost >= self.part
     }
 }
 
@@ -88,7 +95,7 @@ mod tests {
 
     #[test]
     fn who_has_no_part_in_a_backlog_is_quiet() {
-        let mut backlog = Backlog::default();
+        let mut backlog = Backlog::new(4096);
         // Many with a request or two each, however long the lane is not found empty.
         for slot in 0..5000 {
             assert!(!backlog.charge(slot % 600, REQUEST), "{slot}");
@@ -109,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_small_packets_is_bulk() {
-        let mut backlog = Backlog::default();
+        let mut backlog = Backlog::new(4096);
         let count = (0..1000).position(|_| backlog.charge(7, SMALL)).unwrap();
         assert_eq!(count as u32, BACKLOG / SMALL);
         // What was found empty in between never gets there.
@@ -122,7 +129,7 @@ mod tests {
 
     #[test]
     fn two_that_share_an_entry_take_from_each_other() {
-        let mut backlog = Backlog::default();
+        let mut backlog = Backlog::new(4096);
         let other = ENTRIES as u16 + 7;
         assert!(!backlog.charge(7, SUPER));
         assert!(!backlog.charge(other, SMALL));

@@ -38,8 +38,15 @@ use outer::Outer;
 /// What a frame costs beside its bytes: what a small one takes of a core, in bytes of a large one.
 const FRAME: u32 = 512;
 
+/// The part in a backlog that makes a flow bulk: of two hundred streams none has a large one, and together they
+/// are all of it.
+const PART: u32 = 4 * 1024;
+
 /// No frame is longer.
 const MOST: u32 = 1 << 17;
+
+/// More bytes than those who wait for answers bring at once.
+const MANY: u32 = 8 * 1024;
 
 /// A frame's slot and cost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,22 +81,23 @@ impl<P> Lane<P> {
         Lane {
             port,
             slots,
-            backlog: Backlog::default(),
+            backlog: Backlog::new(PART),
             bulk: Bulk::default(),
             outer: Outer::default(),
         }
     }
 
-    /// Whether a visit to the quiet lane that brought so many frames has to be entered: there was more than
-    /// those who wait for answers bring.
+    /// Whether a visit to the quiet lane that brought so many frames and bytes has to be entered: there was more
+    /// than those who wait for answers bring.
     #[inline]
-    pub(crate) fn is_backlog(&self, frames: usize, more: bool) -> bool {
-        more || frames > 2 || self.backlog.is_open()
+    pub(crate) fn is_backlog(&self, frames: usize, bytes: u32, more: bool) -> bool {
+        more || frames > 2 || bytes > MANY || self.backlog.is_open()
     }
 
     /// Enters what a visit to the quiet lane brought. `more`: the lane was not found empty.
     pub(crate) fn enter_quiet(&mut self, seen: impl Iterator<Item = Seen>, more: bool, now: u64) {
         for Seen { slot, cost } in seen {
+            self.outer.quiet(slot, cost, now);
             if self.backlog.charge(slot, cost)
                 && self.slots.count(slot).is_none()
                 && self.bulk.enter(slot, now)

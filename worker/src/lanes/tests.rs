@@ -62,7 +62,7 @@ impl Rig {
 
     fn visit_quiet(&mut self, budget: usize) -> bool {
         let (got, more) = self.receive(0, budget);
-        if self.lane.is_backlog(got.len(), more) {
+        if self.lane.is_backlog(got.len(), 0, more) {
             self.lane.enter_quiet(seen(&got), more, self.now);
         }
         for sent in got {

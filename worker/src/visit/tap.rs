@@ -134,7 +134,8 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
         };
         let Buffers { pool, batch, .. } = &self.queues.buffers;
         let frames = &batch.frames[read.first..];
-        if lane.is_backlog(frames.len(), read.more) {
+        let bytes = frames.iter().take(2).map(|frame| frame.len).sum();
+        if lane.is_backlog(frames.len(), bytes, read.more) {
             lane.enter_quiet(seen(pool, frames), read.more, self.now);
         }
     }
