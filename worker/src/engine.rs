@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender};
-use ringway_ports::frame::Batch;
+use ringway_ports::Batch;
 use ringway_switch::{Counters, Pipeline};
 use ringway_tables::Reader;
 
 use super::activity::Activity;
-use super::budget::Budget;
+use super::budget;
 use super::command::{Command, Event};
 use super::config::{Polling, UnderlaySocket, WorkerConfig};
 use super::dropped::LastDropped;
@@ -285,19 +285,30 @@ impl Engine {
             left -= 1;
             let Some(queue) = ready.pop() else { break };
             let sparse = now < *sparse_until;
-            let tap = queue.port().is_some();
-            let budget = Budget::of(others, sparse, tap, ready.is_small(queue));
-            round.queues.allow(budget.bytes);
-            let outcome = round.visit(queue, budget.frames);
+            let (small, cost) = ready.costs(queue);
+            let budget = budget::frames(others, sparse, small, cost);
+            let bytes = if sparse {
+                budget::LATENCY_BYTES
+            } else {
+                Batch::MAX_BYTES
+            };
+            round.queues.buffers.batch.allow(bytes);
+            round.queues.read = 0;
+            let outcome = round.visit(queue, budget);
+            if sparse {
+                // What is sparse would wait for that as well.
+                round.queues.send();
+            }
             let begun = std::mem::replace(&mut ended, started.elapsed().as_nanos() as u64);
             let queues = &mut *round.queues;
-            queues.allow(Batch::MAX_BYTES);
+            queues.buffers.batch.allow(Batch::MAX_BYTES);
             match (outcome, queue) {
                 (Outcome::Served { activity, more }, _) => {
                     busy = true;
                     let frames = round.pipeline.counters().received.frames.get();
                     shared.load.visited(ended - begun, frames - seen);
                     seen = frames;
+                    ready.took(queue, ended - begun, queues.read);
                     let was_sparse = ready.is_sparse(queue);
                     if std::mem::take(&mut queues.waited_for) {
                         *sparse_until = now + SPARSE_HOLD;

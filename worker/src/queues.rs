@@ -29,6 +29,8 @@ pub struct Queues<D: Devices = Kernel> {
     /// For what goes before that in `scratch`.
     side: Box<Scratch>,
     pub(crate) dropped: DropKeeper,
+    /// Frames, or messages, that the visit has read.
+    pub(crate) read: usize,
     /// What was read before what the visit was for: somebody may wait for an answer to it.
     pub(crate) waited_for: bool,
 }
@@ -49,6 +51,7 @@ impl<D: Devices> Queues<D> {
             scratch: Box::new(Scratch::new()),
             side: Box::new(Scratch::new()),
             dropped: DropKeeper::new(),
+            read: 0,
             waited_for: false,
         }
     }
@@ -125,13 +128,6 @@ impl<D: Devices> Queues<D> {
     /// The last frames that were dropped.
     pub fn dropped(&self) -> &Arc<LastDropped> {
         self.dropped.kept()
-    }
-
-    /// Lets a visit read about so many bytes.
-    #[inline]
-    pub(crate) fn allow(&mut self, bytes: usize) {
-        self.buffers.batch.allow(bytes);
-        self.uplink.allowed = bytes;
     }
 
     /// Puts what was received aside for what goes before it, or back in its place, which must be empty.

@@ -90,6 +90,11 @@ impl<R> RingSet<R> {
     pub(super) fn budget(frames: usize) -> usize {
         frames * PACKETS_PER_FRAME
     }
+
+    /// What so many frames are of the budget.
+    pub(super) fn of_budget(frames: usize) -> usize {
+        frames.div_ceil(PACKETS_PER_FRAME)
+    }
 }
 
 impl RingSet {

@@ -6,7 +6,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ringway_encap::Encap;
-use ringway_ports::socket::{BYTES_PER_CALL, Lane, Received, RxCounters, TxReport};
+use ringway_ports::socket::{Lane, Received, RxCounters, TxReport};
 use ringway_switch::{Counters, DropReason};
 
 use super::buffers::Buffers;
@@ -31,8 +31,6 @@ pub(crate) struct Uplink<R> {
     /// What all of them have counted.
     pub(crate) received: SocketCounts,
     pub(crate) rings: RingSet<R>,
-    /// Bytes that a visit to a socket may read, about.
-    pub(crate) allowed: usize,
     /// Checksums of what rings bring may be unfinished.
     pub(crate) unfinished: bool,
     /// Runs of a flow from peers become superframes.
@@ -50,7 +48,6 @@ impl<R> Uplink<R> {
             codel: Default::default(),
             received: SocketCounts::default(),
             rings: RingSet::new(),
-            allowed: BYTES_PER_CALL,
             unfinished: false,
             coalesce: true,
             ids,

@@ -4,7 +4,7 @@
 //!
 //! - **Receive.** Two sockets on the tunnel port, one for each [lane](Lane). `recvmmsg` fills 64 KB pool buffers; with `UDP_GRO` a
 //!   buffer holds many datagrams of one size. The messages per call follow their size, so that a call
-//!   brings about 256 KB at most, which stays in the L2 cache.
+//!   brings about 256 KB, which stays in the L2 cache.
 //! - **Transmit.** A pool of sockets on different source ports, chosen by flow hash: the entropy that
 //!   spreads tunnels over paths. [`push`](UdpUnderlay::push) gathers a datagram from pieces in the pool
 //!   and a header slab; runs of equal datagrams to one destination become one `UDP_SEGMENT` message.
@@ -40,7 +40,7 @@ pub use lanes::{FIRST_PORT, Lane};
 pub use meminfo::dropped;
 pub use open::{MAX_TX_PORTS, open_fds, probe};
 pub use queue::{MAX_DATAGRAMS_PER_MESSAGE, MAX_MESSAGE_BYTES, Piece, QueueFull, Src};
-pub use receive::{BYTES_PER_CALL, Datagrams, Received, RxCounters};
+pub use receive::{Datagrams, Received, RxCounters};
 pub use report::{GsoDisabled, PathMtuNews, TxDrops, TxReport, UnreachableNews, least_mtu};
 
 use crate::pool::Pool;
@@ -120,8 +120,8 @@ impl UdpUnderlay {
         })
     }
 
-    /// Receives up to `budget` messages of a lane, by their size of late about `bytes`, into buffers of `pool`, which
-    /// `out` then holds. Returns the messages added; 0 = nothing waits, or the pool or `out` has no room.
+    /// Receives up to `budget` messages of a lane into buffers of `pool`, which `out` then holds. Returns the
+    /// messages added; 0 = nothing waits, or the pool or `out` has no room.
     ///
     /// # Errors
     /// Only what makes the socket unusable; ICMP errors are read and counted.
@@ -130,9 +130,9 @@ impl UdpUnderlay {
         lane: Lane,
         pool: &mut Pool,
         out: &mut Received,
-        (budget, bytes): (usize, usize),
+        budget: usize,
     ) -> std::io::Result<usize> {
-        self.rx[lane as usize].receive(pool, out, (budget, bytes))
+        self.rx[lane as usize].receive(pool, out, budget)
     }
 
     /// Reserves `n` bytes of header memory that live until the next flush: their offset (for

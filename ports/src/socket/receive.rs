@@ -14,7 +14,7 @@ const MAX_MESSAGES: usize = 64;
 /// Messages of one call, at least: a few 64 KB buffers fit any L2.
 const MIN_MESSAGES: usize = 4;
 /// What one call should bring at most, in bytes.
-pub const BYTES_PER_CALL: usize = 256 * 1024;
+const BYTES_PER_CALL: usize = 256 * 1024;
 
 /// One received message: one datagram, or several of one size that `UDP_GRO` put together.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -166,11 +166,10 @@ impl Receiver {
         &mut self,
         pool: &mut Pool,
         out: &mut Received,
-        (budget, bytes): (usize, usize),
+        budget: usize,
     ) -> io::Result<usize> {
         let room = out.datagrams.capacity() - out.datagrams.len();
-        let want = (self.want * bytes.min(BYTES_PER_CALL) / BYTES_PER_CALL).max(1);
-        let wanted = budget.min(want).min(room);
+        let wanted = budget.min(self.want).min(room);
         let count = wanted.min(pool.available());
         out.drained = false;
         if count == 0 {
@@ -188,7 +187,7 @@ impl Receiver {
         }
         let kept = (0..got).filter(|&i| self.deliver(i, out)).count();
         out.buffers.append(&mut self.buffers);
-        self.adapt(got, got == count);
+        self.adapt(got);
         result.map(|_| kept)
     }
 
@@ -298,7 +297,7 @@ impl Receiver {
     }
 
     /// Follows the size of messages: down at once, up by doubling while calls come back full.
-    fn adapt(&mut self, got: usize, full: bool) {
+    fn adapt(&mut self, got: usize) {
         if got == 0 {
             return;
         }
@@ -309,7 +308,7 @@ impl Receiver {
         let fitting = (BYTES_PER_CALL / (bytes / got).max(1)).clamp(MIN_MESSAGES, MAX_MESSAGES);
         if fitting < self.want {
             self.want = fitting;
-        } else if full {
+        } else if got >= self.want {
             self.want = (self.want * 2).min(fitting);
         }
     }

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use ringway_ports::socket::{BYTES_PER_CALL, Lane, Received, UdpUnderlay};
+use ringway_ports::socket::{Lane, Received, UdpUnderlay};
 use ringway_ports::{BUF_SIZE, Pool};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -137,7 +137,7 @@ pub type Datagram = (Vec<u8>, u16, u8);
 
 /// Receives once what waits in both lanes.
 pub fn receive(underlay: &mut UdpUnderlay, pool: &mut Pool, received: &mut Received) -> usize {
-    let of_lane = |lane| underlay.receive(lane, pool, received, (64, BYTES_PER_CALL));
+    let of_lane = |lane| underlay.receive(lane, pool, received, 64);
     let read = Lane::ALL
         .map(of_lane)
         .map(|read| read.expect("the socket works"));

@@ -21,6 +21,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
         if got == 0 {
             return Outcome::Empty;
         }
+        queues.read += RingSet::<D::Ring>::of_budget(got);
         let options = Options {
             unfinished: queues.uplink.unfinished,
             udp_superframes: queues.ports.take_uso(),

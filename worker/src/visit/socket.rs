@@ -61,7 +61,6 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
         let (at, lane) = which;
         let underlay = queues.uplink.sockets.get_mut(at)?.as_mut()?;
         let socket = &mut underlay.socket;
-        let budget = (budget, queues.uplink.allowed);
         let got = match socket.receive(lane, pool, &mut scratch.received, budget) {
             Ok(got) => got,
             Err(error) => {
@@ -72,6 +71,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
         queues
             .uplink
             .enter_received(which, self.pipeline.counters());
+        queues.read += got;
         let more = !scratch.received.drained;
         (got > 0 || more).then_some(more)
     }

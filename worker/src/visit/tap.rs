@@ -106,6 +106,7 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
                 return Err(Outcome::Gone);
             }
         };
+        self.queues.read += got;
         let activity = activity(pool, &batch.frames[first..]);
         if let Some(shaper) = &mut queue.shaper {
             let wire = batch.frames[first..].iter().map(|frame| {
