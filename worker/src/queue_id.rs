@@ -61,7 +61,7 @@ impl QueueId {
 
     fn of_index(index: usize) -> QueueId {
         match index {
-            0..FIRST_RING if index % 2 == 0 => QueueId::Socket(index as u32 / 2),
+            0..FIRST_RING if index.is_multiple_of(2) => QueueId::Socket(index as u32 / 2),
             0..FIRST_RING => QueueId::BulkSocket(index as u32 / 2),
             FIRST_RING..FIRST_TAP => QueueId::Ring((index - FIRST_RING) as u32),
             _ => {

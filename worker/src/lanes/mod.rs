@@ -112,28 +112,32 @@ impl<P> Lane<P> {
 
     /// Enters what a visit to the lane for bulk brought. `more`: it was not found empty.
     pub(crate) fn enter_bulk(&mut self, seen: impl Iterator<Item = Seen>, more: bool, now: u64) {
+        let mut seen = seen.peekable();
+        if seen.peek().is_some() {
+            self.outer.begin(now);
+        }
         // Frames of a flow come one after the other as a rule.
         let (mut run, mut frames) = (Seen { slot: 0, cost: 0 }, 0);
         seen.for_each(|Seen { slot, cost }| {
             if slot != run.slot {
-                self.enter_run(run, frames, now);
+                self.enter_run(run, frames);
                 (run, frames) = (Seen { slot, cost: 0 }, 0);
             }
             run.cost += cost;
             frames += 1;
         });
-        self.enter_run(run, frames, now);
+        self.enter_run(run, frames);
         if !more {
             self.bulk.found_empty(now);
         }
     }
 
     #[inline]
-    fn enter_run(&mut self, Seen { slot, cost }: Seen, frames: u32, now: u64) {
+    fn enter_run(&mut self, Seen { slot, cost }: Seen, frames: u32) {
         if frames == 0 {
             return;
         }
-        self.outer.bulk(slot, now);
+        self.outer.is_bulk(slot);
         if let Some(entry) = self.bulk.of(slot) {
             entry.read(frames, cost, self.slots.count(slot));
         }

@@ -60,14 +60,26 @@ impl Outer {
         }
     }
 
-    /// A frame of the slot goes by the lane for bulk.
+    /// Frames go by the lane for bulk now; of which slots, [`is_bulk`](Self::is_bulk) is told.
     #[inline]
-    pub(super) fn bulk(&mut self, slot: u16, now: u64) {
+    pub(super) fn begin(&mut self, now: u64) {
         if self.until.is_empty() {
             self.until = vec![0; SLOTS].into();
         }
         self.last = tick(now) + HOLD;
-        self.until[usize::from(slot)] = self.last;
+    }
+
+    /// A frame of the slot does.
+    #[inline]
+    pub(super) fn is_bulk(&mut self, slot: u16) {
+        if let Some(until) = self.until.get_mut(usize::from(slot)) {
+            *until = self.last;
+        }
+    }
+
+    fn bulk(&mut self, slot: u16, now: u64) {
+        self.begin(now);
+        self.is_bulk(slot);
     }
 
     /// Whether quiet flows of the TAP may have to stay there.
