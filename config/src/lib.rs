@@ -150,7 +150,8 @@ pub struct UnderlayConfig {
     pub unfinished_checksums: Unfinished,
     /// Microseconds the device is polled in the system calls on a ring; 0: it interrupts.
     pub xdp_busy_poll_us: u32,
-    /// Source ports of each outer address and encapsulation, divided among the workers.
+    /// Pairs of source ports of each outer address and encapsulation, divided among the workers: of a pair one is
+    /// for quiet flows, one for bulk.
     ///
     /// A NIC spreads them over its receive queues by Toeplitz. Of 8 queues, 8 random ports reach 65 % and the
     /// busiest gets 2.7 times its share; 64 ports reach all, 1.5 times; 128 ports 1.4 times.

@@ -14,7 +14,7 @@ pub(super) const RANGES: [(&str, i128, i128); 11] = [
     ("underlay.vxlan_port", 1, 65_535),
     ("underlay.udp_port", 1, 65_535),
     ("underlay.xdp_busy_poll_us", 0, 10_000),
-    // `MAX_TX_PORTS`; several workers may have as many each.
+    // `MAX_TX_PORTS` pairs; several workers may have as many each.
     ("underlay.source_ports", 1, 64),
     // 1 Mbit/s, and as much again for answers, is what nobody should miss.
     ("underlay.probes", 0, 1000),

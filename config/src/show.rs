@@ -119,7 +119,7 @@ pub const KEYS: &[KeyDoc] = &[
     ),
     key(
         "underlay.source_ports",
-        "outer source ports, which spread flows over paths; divided among the workers",
+        "pairs of outer source ports, which spread flows over paths; divided among the workers",
     ),
     key(
         "underlay.dont_fragment",
