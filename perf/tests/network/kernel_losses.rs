@@ -67,10 +67,11 @@ fn what_overflows_before_the_switch_is_named_with_its_remedy() {
         let by_pod = agent.cli(&["drops", "--by", "pod"]).unwrap();
         let row = by_pod.lines().find(|line| line.contains("tap_tx_dropped"));
         assert!(row.is_some_and(|row| row.contains("from")), "{by_pod}");
-        // The next datagram of that socket tells the worker, too; either family's may have been the first to overflow.
+        // The next datagram of that socket tells the worker, too; either family's may have been the first to
+        // overflow, that for bulk as a burst is.
         eventually("it is counted as a drop", LIMIT, || {
             for family in Family::BOTH {
-                send(&p2, &p1, family, 1, 100);
+                send(&p2, &p1, family, BURST, 1200);
             }
             let drops = agent.json(&["drops"]).unwrap();
             let all = drops["drops"].as_array().unwrap().iter();
