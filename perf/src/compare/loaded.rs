@@ -1,13 +1,14 @@
 //! Small flows beside bulk: of the pods that send it, and of two others.
 //!
 //! All who ask do it at the same time, each with pauses that leave next to no load, so that all of a run
-//! meet the same bulk. With a worker on a core of its own everything else is on the other.
+//! meet the same bulk. With a worker on a core of its own everything else is on the other; across nodes it is
+//! the receiver's.
 
 use super::CompareError;
 use super::measure::{Meter, Path};
 use super::report::{Better, Figure, Plot};
-use super::side::Side;
-use crate::lab::{Family, Mode, Pod};
+use super::side::{ACROSS, Side};
+use crate::lab::{Family, Mode, Pod, Topology};
 use crate::traffic::{self, Latency, Placed, Probe, Question, pin, throughput};
 use std::thread;
 use std::time::Duration;
@@ -96,6 +97,7 @@ pub(super) fn measure(meter: &mut Meter<'_>, mode: Mode) -> Result<(), CompareEr
     for (path, own_core) in [
         (Path::same_node(), true),
         (Path::same_node(), false),
+        (Path::across(mode), true),
         (Path::across(mode), false),
     ] {
         for streams in STREAMS {
@@ -104,7 +106,7 @@ pub(super) fn measure(meter: &mut Meter<'_>, mode: Mode) -> Result<(), CompareEr
                 streams,
                 own_core,
             };
-            ringway.pin_worker(own_core)?;
+            ringway.pin_workers(own_core, path.to == ACROSS)?;
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             let time = meter.effort.time;
             let run = |side: &Side, others: &[Pod; 3], runs: &mut Vec<Run>| {
@@ -122,7 +124,7 @@ pub(super) fn measure(meter: &mut Meter<'_>, mode: Mode) -> Result<(), CompareEr
             add(meter, &bulk, &ours, &theirs);
         }
     }
-    ringway.pin_worker(false)
+    ringway.pin_workers(false, false)
 }
 
 /// All but the throughput, which is there already.
@@ -227,31 +229,32 @@ fn beside(side: &Side, others: &[Pod; 3], bulk: &Bulk<'_>, time: Duration) -> tr
 }
 
 impl Side {
-    /// Puts the worker of node 1 on its core and the rest of the agent on the other, or all where they like.
-    fn pin_worker(&mut self, own_core: bool) -> Result<(), CompareError> {
+    /// Puts the worker of the node that receives on its core and all else of the agents on the other, or all where
+    /// they like.
+    fn pin_workers(&mut self, own_core: bool, across: bool) -> Result<(), CompareError> {
         let failed = |source| CompareError::Traffic {
             what: "a core for the worker".into(),
             source,
         };
-        let Some(pid) = self.topology.n1.agent()?.pid() else {
-            return Ok(());
-        };
-        let tasks = format!("/proc/{pid}/task");
-        let entries = std::fs::read_dir(&tasks)
-            .map_err(|e| failed(traffic::TrafficError::io(tasks.clone())(e)))?;
-        for entry in entries.flatten() {
-            let Ok(tid) = entry.file_name().to_string_lossy().parse() else {
+        let Topology { n1, n2, .. } = &mut self.topology;
+        for (node, receives) in [(n1, !across), (n2, across)] {
+            let Some(pid) = node.agent()?.pid() else {
                 continue;
             };
-            let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            let cpu = if name.contains("worker") {
-                WORKER
-            } else {
-                ENDPOINTS
-            };
-            match own_core {
-                true => pin(tid, &[cpu]).map_err(failed)?,
-                false => pin(tid, &[WORKER, ENDPOINTS]).map_err(failed)?,
+            let tasks = format!("/proc/{pid}/task");
+            let entries = std::fs::read_dir(&tasks)
+                .map_err(|e| failed(traffic::TrafficError::io(tasks.clone())(e)))?;
+            for entry in entries.flatten() {
+                let Ok(tid) = entry.file_name().to_string_lossy().parse() else {
+                    continue;
+                };
+                let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+                let cpus = match own_core {
+                    true if receives && name.contains("worker") => &[WORKER][..],
+                    true => &[ENDPOINTS],
+                    false => &[WORKER, ENDPOINTS],
+                };
+                pin(tid, cpus).map_err(failed)?;
             }
         }
         Ok(())
@@ -261,7 +264,7 @@ impl Side {
 /// Seconds of one run beside those that are measured.
 pub(super) const EXTRA: Duration = Duration::from_millis(2000);
 /// Runs of a pair.
-pub(super) const RUNS: u32 = 3 * STREAMS.len() as u32 * 2;
+pub(super) const RUNS: u32 = 4 * STREAMS.len() as u32 * 2;
 
 #[cfg(test)]
 mod tests {
