@@ -67,8 +67,8 @@ fn what_a_pod_asks_does_not_wait_behind_its_own_bulk() {
 /// Rules that each frame of the bulk passes in the receiver's pod: the worker, which writes it there, has 0.3 ms to
 /// do for each.
 const RULES: usize = 10_000;
-/// With one receive socket it was 4.3 ms: 1.4 MB stood there.
-const OVERLOADED: Duration = Duration::from_millis(2);
+/// With one receive socket it was 6 ms: 1.4 MB stood there. Now it is 0.25 to 0.55, and 1.8 beside a build.
+const OVERLOADED: Duration = Duration::from_millis(3);
 
 #[test]
 fn nor_what_it_asks_of_a_pod_whose_node_cannot_keep_up() {
@@ -97,7 +97,8 @@ fn nor_what_it_asks_of_a_pod_whose_node_cannot_keep_up() {
             .map(|_| {
                 let median = thread::scope(|scope| {
                     let time = TIME + Duration::from_secs(1);
-                    let bulk = scope.spawn(|| throughput(&from.ns, &to.ns, at, 4, time));
+                    let (from, to) = (&from, &to);
+                    let bulk = scope.spawn(move || throughput(&from.ns, &to.ns, at, 4, time));
                     thread::sleep(AHEAD);
                     let median = ask(&from.ns, &to.ns, at).p50;
                     let gbit = bulk.join().unwrap().unwrap().gbit;
