@@ -22,7 +22,7 @@ use ringway_worker::{Command, Observed, Observer, ObserverId, Outer, Polling, Un
 
 use node::*;
 
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 const SEGMENT: usize = 1400;
 
 /// Two pods, on a node with workers or each on one of its own.
@@ -190,13 +190,13 @@ struct Pattern {
 const TAP: Pattern = Pattern {
     flows: 12,
     silence: 96,
-    changes: (10_000, 2_000),
+    changes: (10_000, 1_000),
 };
 /// In the underlay a flow goes back after a silence alone.
 const UNDERLAY: Pattern = Pattern {
     flows: 64,
     silence: 2,
-    changes: (10_000, 500),
+    changes: (10_000, 250),
 };
 
 /// Numbers datagrams and sends them, now in bursts, now one by one.

@@ -151,6 +151,7 @@ impl Scrape {
         let (s, snapshot) = (self.status(), &self.view.snapshot);
         let attaches = &self.view.attaches;
         out.one(&f::PODS, s.pods)?;
+        out.one(&f::PODS_WITHOUT_LANES, s.pods_without_lanes)?;
         out.one(&f::PODS_NOT_SERVED, s.not_served.len())?;
         out.one(&f::PODS_LEFT, s.left_pods.len())?;
         let times = std::iter::once(&attaches.times_ns);

@@ -52,6 +52,7 @@ families! {
     SOURCE_PROBLEMS = "source_problems", Gauge, ["source"], "News of the source that are not followed; ringway status lists them.";
     // Pods and tables
     PODS = "pods", Gauge, [], "Pods that are attached.";
+    PODS_WITHOUT_LANES = "pods_without_lanes", Gauge, [], "Pods whose small flows wait behind their own bulk: made before there were lanes, or on a kernel before Linux 5.12.";
     PODS_NOT_SERVED = "pods_not_served", Gauge, [], "Pods that are recorded and cannot be served.";
     PODS_LEFT = "pods_left", Gauge, [], "Pods that are still on the bridge of the network before.";
     ATTACH_DURATION = "attach_duration", Histogram in Seconds, [], "From the request to attach a pod to its answer.";

@@ -29,31 +29,30 @@ fn what_a_pod_asks_does_not_wait_behind_its_own_bulk() {
         assert_eq!(status["pods_without_lanes"], 0, "{status}");
         let mut failures = Vec::new();
         for streams in [4, 100] {
-            let ratios: Vec<_> = (0..TRIES)
-                .map(|_| {
-                    let (same, other) = thread::scope(|scope| {
-                        let (from, to) = (&pods[0], &pods[1]);
-                        let at = to.ip(Family::V4);
-                        let time = TIME + Duration::from_secs(1);
-                        let bulk =
-                            scope.spawn(move || throughput(&from.ns, &to.ns, at, streams, time));
-                        thread::sleep(AHEAD);
-                        let other =
-                            scope.spawn(|| ask(&pods[2].ns, &pods[3].ns, pods[3].ip(Family::V4)));
-                        let same = ask(&from.ns, &to.ns, at);
-                        let gbit = bulk.join().unwrap().unwrap().gbit;
-                        assert!(gbit > 0.1, "{gbit} Gbit/s of bulk");
-                        (same, other.join().unwrap())
-                    });
-                    let (same, other) = (same.p50.as_secs_f64(), other.p50.as_secs_f64());
-                    println!(
-                        "{streams} streams: median {:.0} µs, of other pods {:.0} µs",
-                        same * 1e6,
-                        other * 1e6
-                    );
-                    same / other
-                })
-                .collect();
+            let mut ratios = Vec::new();
+            // One good one is enough: others can only take away.
+            while ratios.len() < TRIES && ratios.iter().all(|ratio| *ratio > MOST) {
+                let (same, other) = thread::scope(|scope| {
+                    let (from, to) = (&pods[0], &pods[1]);
+                    let at = to.ip(Family::V4);
+                    let time = TIME + Duration::from_secs(1);
+                    let bulk = scope.spawn(move || throughput(&from.ns, &to.ns, at, streams, time));
+                    thread::sleep(AHEAD);
+                    let other =
+                        scope.spawn(|| ask(&pods[2].ns, &pods[3].ns, pods[3].ip(Family::V4)));
+                    let same = ask(&from.ns, &to.ns, at);
+                    let gbit = bulk.join().unwrap().unwrap().gbit;
+                    assert!(gbit > 0.1, "{gbit} Gbit/s of bulk");
+                    (same, other.join().unwrap())
+                });
+                let (same, other) = (same.p50.as_secs_f64(), other.p50.as_secs_f64());
+                println!(
+                    "{streams} streams: median {:.0} µs, of other pods {:.0} µs",
+                    same * 1e6,
+                    other * 1e6
+                );
+                ratios.push(same / other);
+            }
             if ratios.iter().all(|ratio| *ratio > MOST) {
                 failures.push(format!(
                     "{streams} streams: {ratios:.1?} times the median of other pods"
@@ -93,22 +92,21 @@ fn nor_what_it_asks_of_a_pod_whose_node_cannot_keep_up() {
             .unwrap();
         std::fs::remove_file(script).unwrap();
         let at = to.ip(Family::V4);
-        let medians: Vec<_> = (0..TRIES)
-            .map(|_| {
-                let median = thread::scope(|scope| {
-                    let time = TIME + Duration::from_secs(1);
-                    let (from, to) = (&from, &to);
-                    let bulk = scope.spawn(move || throughput(&from.ns, &to.ns, at, 4, time));
-                    thread::sleep(AHEAD);
-                    let median = ask(&from.ns, &to.ns, at).p50;
-                    let gbit = bulk.join().unwrap().unwrap().gbit;
-                    assert!(gbit > 0.1, "{gbit} Gbit/s of bulk");
-                    median
-                });
-                println!("median {median:.2?}");
+        let mut medians = Vec::new();
+        while medians.len() < TRIES && medians.iter().all(|median| *median >= OVERLOADED) {
+            let median = thread::scope(|scope| {
+                let time = TIME + Duration::from_secs(1);
+                let (from, to) = (&from, &to);
+                let bulk = scope.spawn(move || throughput(&from.ns, &to.ns, at, 4, time));
+                thread::sleep(AHEAD);
+                let median = ask(&from.ns, &to.ns, at).p50;
+                let gbit = bulk.join().unwrap().unwrap().gbit;
+                assert!(gbit > 0.1, "{gbit} Gbit/s of bulk");
                 median
-            })
-            .collect();
+            });
+            println!("median {median:.2?}");
+            medians.push(median);
+        }
         let least = medians.iter().min().unwrap();
         assert!(*least < OVERLOADED, "{medians:.2?}");
     });
