@@ -14,6 +14,11 @@
 //! ports below nothing is known (a kernel's VXLAN, an older Ringway): they choose a worker, and the lane for
 //! bulk, so that they are in nobody's way.
 //!
+//! Two ports are two flows to whoever spreads by them: a NIC's receive queues (RSS), paths of equal cost. So the moment
+//! in which a flow becomes bulk can put a frame before one that was sent just before it by the other port, by
+//! what the two ways differ in. It happens once: back it goes only after a silence. With one receive queue, and
+//! within a node, it does not.
+//!
 //! The program counts on the order in which the group was bound: when a member closes, the kernel puts the last in its
 //! place. What is chosen that is not there, the kernel replaces by a hash. So a datagram always gets to a
 //! socket of the group, but until the group is made anew it may be another's.
