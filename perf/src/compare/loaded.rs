@@ -39,6 +39,7 @@ fn askers() -> Vec<Asker> {
         (Question::Udp(64), true),
         (Question::Udp(1400), true),
         (Question::Tcp(64), false),
+        (Question::Alternating(64), true),
     ];
     let all = [true, false].into_iter().flat_map(|same| {
         questions.map(|(question, fifo)| Asker {

@@ -19,6 +19,8 @@ pub enum Question {
     Tcp(usize),
     /// A datagram of so many bytes, and the same back.
     Udp(usize),
+    /// The same as [`Tcp`](Self::Tcp) by a connection that sends 2 MiB before every 16 requests.
+    Alternating(usize),
 }
 
 impl std::fmt::Display for Question {
@@ -27,9 +29,15 @@ impl std::fmt::Display for Question {
             Question::Ping => f.write_str("ping"),
             Question::Tcp(size) => write!(f, "TCP {size} B"),
             Question::Udp(size) => write!(f, "UDP {size} B"),
+            Question::Alternating(size) => write!(f, "TCP {size} B after bulk"),
         }
     }
 }
+
+/// Bytes of bulk that an alternating connection sends.
+const BULK: usize = 2 << 20;
+/// Requests until it sends bulk again.
+const ROUNDS: usize = 16;
 
 /// How the threads that ask and answer run.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -93,7 +101,8 @@ impl Probe<'_> {
     pub fn run(self, question: Question) -> Result<Vec<Duration>> {
         match question {
             Question::Ping => self.ping(),
-            Question::Tcp(size) => self.tcp(size),
+            Question::Tcp(size) => self.tcp(size, None),
+            Question::Alternating(size) => self.tcp(size, Some(BULK)),
             Question::Udp(size) => self.udp(size),
         }
     }
@@ -107,7 +116,8 @@ impl Probe<'_> {
         Ok(report.times.into_iter().chain(lost).collect())
     }
 
-    fn tcp(self, size: usize) -> Result<Vec<Duration>> {
+    /// `bulk`: so much before every [`ROUNDS`] requests.
+    fn tcp(self, size: usize, bulk: Option<usize>) -> Result<Vec<Duration>> {
         let listener = self.to.run(|| listen(self.address))??;
         let target = listener
             .local_addr()
@@ -118,17 +128,36 @@ impl Probe<'_> {
                     return;
                 };
                 let mut bytes = vec![0; size];
+                let mut much = vec![0; bulk.unwrap_or(0)];
                 let _ = self.placed.here();
-                while stream.read_exact(&mut bytes).is_ok() && stream.write_all(&bytes).is_ok() {}
+                let mut answer = |bytes: &mut Vec<u8>| {
+                    stream.read_exact(bytes).is_ok()
+                        && stream.write_all(&bytes[..size.min(bytes.len())]).is_ok()
+                };
+                // Nothing is read, and nothing sent, where there is no bulk.
+                while answer(&mut much) && (0..ROUNDS).all(|_| answer(&mut bytes)) {}
             });
             self.placed.here()?;
             let mut stream = self.from.run(|| connect(target, CONNECTED))??;
             let mut bytes = vec![7; size];
-            self.ask(|| {
+            let much = vec![7; bulk.unwrap_or(0)];
+            let mut asked = 0;
+            let ask = |stream: &mut std::net::TcpStream, request: &[u8], answer: &mut [u8]| {
                 stream
-                    .write_all(&bytes)
-                    .and_then(|()| stream.read_exact(&mut bytes))
+                    .write_all(request)
+                    .and_then(|()| stream.read_exact(answer))
                     .map_err(TrafficError::io(format!("round trip to {target}")))
+            };
+            self.ask(|| {
+                let begun = Instant::now();
+                if usize::is_multiple_of(asked, ROUNDS) && bulk.is_some() {
+                    ask(&mut stream, &much, &mut bytes)?;
+                }
+                asked += 1;
+                let not_asked = begun.elapsed();
+                let request = bytes.clone();
+                ask(&mut stream, &request, &mut bytes)?;
+                Ok(not_asked)
             })
         })
     }
@@ -173,11 +202,11 @@ impl Probe<'_> {
                     match client.recv(&mut bytes) {
                         // The answer to one that was given up.
                         Ok(_) if bytes[..8] != number.to_be_bytes() => {}
-                        Ok(_) => return Ok(()),
+                        Ok(_) => return Ok(Duration::ZERO),
                         Err(e)
                             if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
                         {
-                            return Ok(());
+                            return Ok(Duration::ZERO);
                         }
                         Err(e) => return Err(TrafficError::io(what())(e)),
                     }
@@ -189,12 +218,13 @@ impl Probe<'_> {
         })
     }
 
-    fn ask(self, mut once: impl FnMut() -> Result<()>) -> Result<Vec<Duration>> {
+    /// `once` asks, and gives what of its time went to something else.
+    fn ask(self, mut once: impl FnMut() -> Result<Duration>) -> Result<Vec<Duration>> {
         let (begin, mut times) = (Instant::now(), Vec::new());
         while begin.elapsed() < self.time {
             let asked = Instant::now();
-            once()?;
-            times.push(asked.elapsed());
+            let other = once()?;
+            times.push(asked.elapsed().saturating_sub(other));
             thread::sleep(self.pause);
         }
         Ok(times)
