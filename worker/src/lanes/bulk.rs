@@ -12,6 +12,9 @@ const FEW: u64 = 8;
 const SILENCE: u64 = 1_000_000_000;
 /// Of a quiet flow no more is in the lane at once: a request, or the packets of one.
 const LIGHT: u32 = 8 * 1024;
+/// How often in a row, between two looks, a flow sends something and no more than [`LIGHT`], until it is quiet
+/// although its turn has not come: one of two hundred that has its data out and asks.
+const CALM: u8 = 2;
 /// Flows at most; more stay quiet. What passes a core in a window is some four hundred superframes.
 const MOST: usize = 1024;
 /// What is counted is told anew after so many frames; the kernel's count has 31 bits.
@@ -28,6 +31,10 @@ pub(super) struct Entry {
     burst: u32,
     /// The largest of those in this window.
     largest: u32,
+    /// The same since the last look, and what was read since.
+    recent: (u32, u32),
+    /// Looks in a row before which it sent something, and not much.
+    calm: u8,
     /// The kernel's count when the window began.
     counted: u32,
     /// Something was read in this window.
@@ -50,6 +57,8 @@ impl Entry {
         self.read = self.read.wrapping_add(frames);
         self.burst = self.burst.saturating_add(cost);
         self.largest = self.largest.max(self.burst);
+        let (largest, sum) = self.recent;
+        self.recent = (largest.max(self.burst), sum.saturating_add(cost));
         match count {
             Some(count) if count == self.read => self.burst = 0,
             Some(count) => self.inexact |= self.read > count,
@@ -94,6 +103,8 @@ impl Bulk {
             read: 0,
             burst: 0,
             largest: 0,
+            recent: (0, 0),
+            calm: 0,
             counted: 0,
             active: false,
             last: now,
@@ -175,6 +186,15 @@ impl Entry {
 
     /// Whether the flow is quiet from now on; else, if a window has ended, the next one begins.
     fn is_over(&mut self, slots: &Slots, (window, emptied): (u64, u64), now: u64) -> bool {
+        let (largest, sum) = std::mem::replace(&mut self.recent, (self.burst, 0));
+        self.calm = match sum {
+            0 => self.calm,
+            _ if largest.max(sum) < LIGHT => self.calm.saturating_add(1),
+            _ => 0,
+        };
+        if self.calm >= CALM && !self.inexact && slots.set_quiet(self.slot, self.read) {
+            return true;
+        }
         if now.saturating_sub(self.since) < window {
             return false;
         }

@@ -7,7 +7,7 @@
 //!   quiet ──▶ bulk    the quiet lane was not found empty while it brought BACKLOG, and the flow had its
 //!                     part in that (`backlog.rs`)
 //!   bulk ──▶ quiet    nothing of it is in the lane, and in the time of a WINDOW no more of it was there
-//!                     at once than LIGHT (`bulk.rs`)
+//!                     at once than LIGHT, or it sends again and again, and no more than that (`bulk.rs`)
 //! ```
 //!
 //! Order is kept on both ways. To bulk: what the flow sent before is in the quiet lane, all of it by the

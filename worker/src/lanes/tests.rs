@@ -131,6 +131,32 @@ fn bulk_gets_out_of_the_way_and_comes_back() {
     assert_eq!(rig.lane.flows(), 0);
 }
 
+/// However many there are that stay.
+#[test]
+fn one_of_many_that_has_its_data_out_and_asks_is_quiet_soon() {
+    let mut rig = Rig::new();
+    for _ in 0..2 {
+        (100..300).for_each(|slot| _ = rig.send(slot, SUPER));
+        rig.send(7, SUPER);
+        rig.finish();
+    }
+    let (mut asked, mut stayed) = (Vec::new(), 0);
+    for ms in 0..100 {
+        rig.now += MS;
+        // Each of the others sends every ten milliseconds.
+        for slot in (100..300).skip(ms % 10).step_by(10) {
+            stayed += rig.send(slot, SUPER);
+        }
+        if ms % 5 == 0 {
+            asked.push(rig.send(7, SMALL));
+        }
+        rig.finish();
+    }
+    assert!(stayed >= 1980, "{stayed} of 2000");
+    let quiet = asked.iter().position(|lane| *lane == 0);
+    assert!(quiet.is_some_and(|at| at <= 4), "{asked:?}");
+}
+
 #[test]
 fn requests_alone_are_never_bulk() {
     let mut rig = Rig::new();
