@@ -1,11 +1,13 @@
 //! In which lane of the underlay a flow is.
 //!
-//! To bulk it goes with its lane in the TAP, and also when this worker is fast enough but the receiver may not be: of
-//! what the pod's quiet flows send within a [`WINDOW`] it has a large part. No harm is done by that: what is
-//! bulk waits for bulk alone, and for nothing where nothing stands. The receiver empties the lane for quiet flows
-//! before it goes on with what it read of the other. Back it goes later than there. What it sent may stand in the receiver's socket,
-//! which nobody here can see, so it goes back when nothing of it came for [`HOLD`]. A socket's 14 MB are read
-//! within that at 130 Mbit/s.
+//! To bulk it goes with its lane in the TAP, and also when this worker is fast enough but the receiver may not
+//! be: of what the pod's quiet flows send within a [`WINDOW`] it has a large part. No harm is done by that: what
+//! is bulk waits for bulk alone, and for nothing where nothing stands. The receiver empties the lane for quiet
+//! flows before it goes on with what it read of the other.
+//!
+//! Back it goes later than in the TAP. What it sent may stand in the receiver's socket, which nobody here can
+//! see, so it goes back when nothing of it came for [`HOLD`]. A socket's 14 MB are read within that at
+//! 130 Mbit/s.
 
 use ringway_packet::steer::SLOTS;
 
