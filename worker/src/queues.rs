@@ -113,6 +113,11 @@ impl<D: Devices> Queues<D> {
         Ok(())
     }
 
+    /// Takes out the ring added last, for the caller to close.
+    pub fn remove_ring(&mut self) -> Option<D::Ring> {
+        self.uplink.rings.open.pop()
+    }
+
     /// Whether runs of a flow from peers become superframes, as they do on a node unless a measurement wants
     /// a verdict for each frame.
     pub fn coalesce(&mut self, on: bool) {
