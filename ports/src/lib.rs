@@ -1,6 +1,6 @@
 //! Where packets enter and leave the switch: TAP interfaces, the UDP underlay, memory and pcap files.
 //!
-//! This crate holds every system call on packets and every `unsafe` block of the project. All kinds of
+//! This crate holds every system call on packets and every `unsafe` block of what runs on a node. All kinds of
 //! port share one buffer [`pool`] and one [`frame`] description: a linear head with [`HEADROOM`] before
 //! it, an optional chain of slices behind it, and offload metadata as virtio-net describes it. A buffer
 //! received in a batch lives until the end of that batch, so a payload can be gathered into any number of

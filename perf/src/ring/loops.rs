@@ -13,6 +13,7 @@ use ringway_worker::{Outcome, QueueId, Round};
 use super::Direction;
 use super::frames;
 use super::stage::End;
+use super::xsk_rs::XskRs;
 use crate::devices::MemoryPort;
 
 /// Frames of one visit to a ring: a worker's.
@@ -27,16 +28,26 @@ pub(super) enum Who {
     Xsk,
     /// All of it.
     Ringway,
+    /// The crate of that name, if it is compiled in.
+    XskRs,
 }
 
 impl Who {
-    pub(super) const ALL: [Who; 3] = [Who::Rings, Who::Xsk, Who::Ringway];
+    /// How many there may be.
+    pub(super) const COUNT: usize = 4;
+
+    /// Those there are.
+    pub(super) fn all() -> &'static [Who] {
+        const ALL: [Who; Who::COUNT] = [Who::Rings, Who::Xsk, Who::Ringway, Who::XskRs];
+        &ALL[..Who::COUNT - usize::from(!XskRs::COMPILED)]
+    }
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Who::Rings => "bare rings",
             Who::Xsk => "bare Xsk",
             Who::Ringway => "ringway",
+            Who::XskRs => "xsk-rs",
         }
     }
 }
@@ -109,9 +120,19 @@ impl Loops {
     }
 
     /// Prepares for a slice of `who`'s.
-    pub(super) fn begin(&mut self, end: &mut End, who: Who) {
-        self.end(end);
+    ///
+    /// # Errors
+    /// The queue cannot be handed over, or frames were lost.
+    pub(super) fn begin(&mut self, end: &mut End, who: Who) -> anyhow::Result<()> {
+        self.end(end)?;
         self.who = who;
+        end.hand_queue(who == Who::XskRs)?;
+        if let Some(theirs) = end.theirs() {
+            if self.direction == Direction::Transmit {
+                theirs.write(&self.contents)?;
+            }
+            return Ok(());
+        }
         let (pool, xsk) = end.ring();
         match (self.direction, who) {
             (Direction::Transmit, Who::Rings) => {
@@ -128,22 +149,38 @@ impl Loops {
             }
             _ => {}
         }
+        Ok(())
     }
 
     /// Ends a slice: every frame is where it was before.
-    pub(super) fn end(&mut self, end: &mut End) {
+    fn end(&mut self, end: &mut End) -> anyhow::Result<()> {
+        if let Some(theirs) = end.theirs() {
+            return theirs.settle();
+        }
         let (pool, xsk) = end.ring();
         if let Some(carousel) = self.carousel.take() {
             xsk.end_carousel(pool, carousel);
         }
         xsk.flush(pool);
+        Ok(())
+    }
+
+    /// Ends the last slice; the queue is ours again.
+    ///
+    /// # Errors
+    /// As of [`begin`](Self::begin).
+    pub(super) fn finish(&mut self, end: &mut End) -> anyhow::Result<()> {
+        self.end(end)?;
+        end.hand_queue(false)
     }
 
     /// One visit or batch; returns the packets.
     #[inline]
     pub(super) fn visit(&mut self, end: &mut End) -> anyhow::Result<usize> {
-        if self.who == Who::Ringway {
-            return self.round(end);
+        match self.who {
+            Who::Ringway => return self.round(end),
+            Who::XskRs => return self.visit_theirs(end),
+            Who::Rings | Who::Xsk => {}
         }
         let (pool, xsk) = end.ring();
         Ok(match (self.direction, self.who) {
@@ -183,8 +220,23 @@ impl Loops {
                 xsk.flush(pool);
                 count
             }
-            (_, Who::Ringway) => 0,
+            (_, Who::Ringway | Who::XskRs) => 0,
         })
+    }
+
+    #[inline]
+    fn visit_theirs(&mut self, end: &mut End) -> anyhow::Result<usize> {
+        let Some(theirs) = end.theirs() else {
+            return Ok(0);
+        };
+        match self.direction {
+            Direction::Receive => {
+                let (count, sum) = theirs.receive(VISIT)?;
+                black_box(sum);
+                Ok(count)
+            }
+            Direction::Transmit => theirs.transmit(Batch::MAX_FRAMES, self.contents[0].len()),
+        }
     }
 
     /// A worker's round, with one queue to visit.
@@ -209,11 +261,12 @@ impl Loops {
     /// # Errors
     /// What was dropped or lost.
     pub(super) fn check(&self, end: &mut End) -> anyhow::Result<()> {
+        let stray = end.stray();
         let (pool, xsk) = end.ring();
         let (census, counters) = (pool.census(), xsk.counters());
         anyhow::ensure!(
-            census.held == 0 && counters.stray == 0 && pool.refused_frees() == 0,
-            "{}: buffers are lost: {census:?}, {counters:?}",
+            census.held == 0 && stray == 0 && pool.refused_frees() == 0,
+            "{}: buffers are lost: {census:?}, {stray} stray, {counters:?}",
             self.direction
         );
         let dropped: Vec<String> = DropReason::ALL
@@ -238,5 +291,18 @@ impl Loops {
             "receive: {received} packets, {delivered} delivered"
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_loop_stands_at_its_number_and_xsk_rs_where_it_is_compiled_in() {
+        for (i, who) in Who::all().iter().enumerate() {
+            assert_eq!(*who as usize, i, "{}", who.name());
+        }
+        assert_eq!(Who::all().contains(&Who::XskRs), cfg!(feature = "xsk-rs"));
     }
 }

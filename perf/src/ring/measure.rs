@@ -32,7 +32,7 @@ pub(super) struct Measured {
     pub(super) direction: Direction,
     pub(super) size: usize,
     /// By [`Who`], turn by turn.
-    pub(super) slices: [Vec<Slice>; 3],
+    pub(super) slices: [Vec<Slice>; Who::COUNT],
     /// Frames per second that the generator sent, if there was one.
     pub(super) offered: Option<f64>,
     /// Frames the kernel dropped at the device for want of room.
@@ -40,19 +40,19 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    /// The ratios of ours to another's, turn by turn.
-    pub(super) fn ratios(&self, to: Who, of: fn(&Slice) -> f64) -> Vec<f64> {
-        let ours = &self.slices[Who::Ringway as usize];
-        let theirs = &self.slices[to as usize];
-        ours.iter()
-            .zip(theirs)
+    /// The ratios of one loop's to another's, turn by turn.
+    pub(super) fn ratios(&self, who: Who, to: Who, of: fn(&Slice) -> f64) -> Vec<f64> {
+        let slices = &self.slices[who as usize];
+        slices
+            .iter()
+            .zip(&self.slices[to as usize])
             .map(|(a, b)| of(a) / of(b))
             .collect()
     }
 
-    /// Whether the ratio to the bare rings reaches its target.
+    /// Whether the ratio of ours to the bare rings reaches its target.
     pub(super) fn reached(&self) -> bool {
-        crate::traffic::median(&self.ratios(Who::Rings, |s| s.pps)) >= TARGET
+        crate::traffic::median(&self.ratios(Who::Ringway, Who::Rings, |s| s.pps)) >= TARGET
     }
 }
 
@@ -85,7 +85,7 @@ pub(super) fn measure(
         Instant::now(),
         generator.as_ref().map_or(0, Generator::sent),
     );
-    let overrun = overruns(&mut stage.device);
+    let overrun = stage.device.overruns();
     let time = Duration::from_secs_f64(args.seconds);
     let mut measured = Measured {
         direction,
@@ -100,12 +100,12 @@ pub(super) fn measure(
             "{direction}, {size} B, turn {turn} of {} ",
             args.pairs
         ));
-        let mut order = Who::ALL;
+        let mut order = Who::all().to_vec();
         if turn % 2 == 1 {
             order.reverse();
         }
         for who in order {
-            loops.begin(&mut stage.device, who);
+            loops.begin(&mut stage.device, who)?;
             let end = &mut stage.device;
             let slice = match direction {
                 Direction::Receive => receive(&mut loops, end, time, clock, generator.as_ref())?,
@@ -117,8 +117,8 @@ pub(super) fn measure(
             }
         }
     }
-    loops.end(&mut stage.device);
-    measured.overrun = overruns(&mut stage.device) - overrun;
+    loops.finish(&mut stage.device)?;
+    measured.overrun = stage.device.overruns() - overrun;
     if let Some(generator) = generator {
         let sent = generator.sent() - sent;
         measured.offered = Some(sent as f64 / begin.elapsed().as_secs_f64());
@@ -149,7 +149,7 @@ fn receive(
         let (mut packets, mut cpu) = (0, 0.0);
         while begin.elapsed() < time {
             let waited = Instant::now();
-            while (end.xsk().waiting() as usize) < VISIT && waited.elapsed() < PATIENCE {
+            while end.waiting() < VISIT && waited.elapsed() < PATIENCE {
                 std::hint::spin_loop();
             }
             let before = cpu_time()?;
@@ -164,10 +164,10 @@ fn receive(
         }
         idle += 1;
         let sent = generator.map_or(0, Generator::sent) - sent;
-        let (statistics, census) = (end.xsk().statistics(), end.ring().0.census());
+        let account = end.account();
         anyhow::ensure!(
             idle < IDLE_LIMIT,
-            "receive: no frame reached the ring of {} in {:?}, {sent} were sent; {statistics:?}, {census:?}",
+            "receive: no frame reached the ring of {} in {:?}, {sent} were sent; {account}",
             end.name,
             begin.elapsed()
         );
@@ -215,8 +215,34 @@ fn clock_cost() -> f64 {
     costs.get(costs.len() / 2).copied().unwrap_or(0.0)
 }
 
-fn overruns(end: &mut End) -> u64 {
-    end.xsk()
-        .statistics()
-        .map_or(0, |s| s.rx_dropped + s.rx_ring_full + s.fill_ring_empty)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slices(pps: [f64; 2]) -> Vec<Slice> {
+        let slice = |pps| Slice {
+            pps,
+            cpu_ns: 1e9 / pps,
+        };
+        pps.map(slice).to_vec()
+    }
+
+    #[test]
+    fn ratios_are_of_slices_of_one_turn() {
+        let mut measured = Measured {
+            direction: Direction::Receive,
+            size: 64,
+            slices: Default::default(),
+            offered: None,
+            overrun: 0,
+        };
+        measured.slices[Who::Rings as usize] = slices([4.0, 8.0]);
+        measured.slices[Who::Xsk as usize] = slices([3.0, 4.0]);
+        measured.slices[Who::Ringway as usize] = slices([2.0, 8.0]);
+        measured.slices[Who::XskRs as usize] = slices([6.0, 2.0]);
+        let ratios = |who, to| measured.ratios(who, to, |s| s.pps);
+        assert_eq!(ratios(Who::Ringway, Who::Rings), [0.5, 1.0]);
+        assert_eq!(ratios(Who::Xsk, Who::XskRs), [0.5, 2.0]);
+        assert!(!measured.reached(), "a median of 0.75");
+    }
 }

@@ -10,14 +10,32 @@
 //! Ours is a worker's own round: it visits the ring or the port and flushes ([`ringway_worker::Round`]), with
 //! memory in the place of TAPs.
 //!
-//! One device, one run, one socket: the loops take turns on it, in slices of a fraction of a second and in
-//! alternating order, and what counts is the median of the ratios within a turn.
+//! One device, one run, one queue: the loops take turns on it, in slices of a fraction of a second and in
+//! alternating order, and what counts is the median of the ratios within a turn. The first three share one
+//! socket.
 //!
 //! `bare rings` is a loop as in C: addresses go round from ring to ring, nobody owns a frame. `bare Xsk` is
 //! the type Ringway uses, with its pool and ownership, and nothing else. The ratio is of packets per second
 //! as the clock on the wall has them; beside it stands the CPU time of the measuring thread by its own
 //! clock, which other load of the machine does not touch. In the receive loops that is the time of visits
 //! to a ring that holds a full visit, waiting left out: what a core could do if the wire were faster.
+//!
+//! # xsk-rs
+//!
+//! With the feature `xsk-rs` of this crate a fourth loop does with that crate what `bare Xsk` does with ours
+//! (`ports::xsk` has what came of it, and what the build needs). It maps a memory of its own and opens a socket
+//! of its own, and the kernel gives a queue to one memory at a time. So for its slice our ring is closed and its
+//! socket opened on the same queue, and the other way round after it: same device, queue, driver's thread,
+//! generator, XDP program and mode, which a second queue would not give on a NIC, where the hash of a flow
+//! chooses the queue. Our program stays attached, and its map names the socket whose turn it is. The kernel
+//! lets go of a closed socket's queue some milliseconds later, which whoever opens waits for; until then
+//! frames pass to the kernel, which drops them. None of that is in a slice. The order puts two slices of
+//! xsk-rs beside each other, so that the queue changes hands once in a turn.
+//!
+//! Both have rings of the same size, as many frames in the fill ring, and visits and batches of the same
+//! number of frames.
+//!
+//! # The other end
 //!
 //! Without `--device` a veth pair is made. Its other end is at work in the same machine: the generator has
 //! a core of its own, but dropping what is transmitted is done in the transmitting thread's system call, in
@@ -29,6 +47,11 @@ mod loops;
 mod measure;
 mod report;
 mod stage;
+#[cfg(feature = "xsk-rs")]
+mod xsk_rs;
+#[cfg(not(feature = "xsk-rs"))]
+#[path = "no_xsk_rs.rs"]
+mod xsk_rs;
 
 use anyhow::Context;
 
@@ -52,7 +75,7 @@ pub struct Args {
     /// Turns of each measurement
     #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u16).range(1..))]
     pairs: u16,
-    /// Seconds of a slice; a turn has three
+    /// Seconds of a slice; a turn has one of each loop
     #[arg(long, default_value_t = 0.3)]
     seconds: f64,
     /// Frames per second of the generator; 0: as many as it can

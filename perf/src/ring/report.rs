@@ -42,10 +42,11 @@ pub(super) fn print(args: &Args, stage: &Stage, all: &[Measured]) -> anyhow::Res
     }
     print!("{}", table.render(colour()));
     println!(
-        "  {} ({}); inner frames, {OUTER} bytes more on the wire; medians of {} turns of 3 × {} s; {} flows; target of ringway to bare rings: {TARGET}",
+        "  {} ({}); inner frames, {OUTER} bytes more on the wire; medians of {} turns of {} × {} s; {} flows; target of ringway to bare rings: {TARGET}",
         stage.driver,
         stage.device.describe(),
         args.pairs,
+        Who::all().len(),
         args.seconds,
         args.flows,
     );
@@ -58,11 +59,26 @@ pub(super) fn print(args: &Args, stage: &Stage, all: &[Measured]) -> anyhow::Res
             measured.size, measured.overrun
         );
     }
+    if Who::all().contains(&Who::XskRs) {
+        all.iter().for_each(versus_xsk_rs);
+    }
     Ok(())
 }
 
+fn versus_xsk_rs(measured: &Measured) {
+    let ratios = measured.ratios(Who::Xsk, Who::XskRs, |s| s.pps);
+    let (low, high) = spread(&ratios);
+    println!(
+        "  {}, {} B: bare Xsk to xsk-rs {:.2} ({low:.2}–{high:.2}), by CPU time {:.2}",
+        measured.direction,
+        measured.size,
+        median(&ratios),
+        median(&measured.ratios(Who::Xsk, Who::XskRs, |s| 1.0 / s.cpu_ns)),
+    );
+}
+
 fn rows(table: &mut Table, measured: &Measured) {
-    for who in Who::ALL {
+    for &who in Who::all() {
         let slices = &measured.slices[who as usize];
         let pps = middle(slices, |s| s.pps);
         let mut cells: Vec<Cell> = vec![
@@ -76,10 +92,10 @@ fn rows(table: &mut Table, measured: &Measured) {
             format!("{:.1}", middle(slices, |s| s.cpu_ns)).into(),
         ];
         if who != Who::Ringway {
-            let ratios = measured.ratios(who, |s| s.pps);
+            let ratios = measured.ratios(Who::Ringway, who, |s| s.pps);
             let (low, high) = spread(&ratios);
             // The other way round: less is better.
-            let by_cpu = median(&measured.ratios(who, |s| 1.0 / s.cpu_ns));
+            let by_cpu = median(&measured.ratios(Who::Ringway, who, |s| 1.0 / s.cpu_ns));
             let added = middle(&measured.slices[Who::Ringway as usize], |s| s.cpu_ns)
                 - middle(slices, |s| s.cpu_ns);
             cells.extend([
@@ -100,20 +116,25 @@ fn rows(table: &mut Table, measured: &Measured) {
 }
 
 fn figure(measured: &Measured) -> serde_json::Value {
-    let loops: serde_json::Map<_, _> = Who::ALL
-        .into_iter()
-        .map(|who| {
+    let loops: serde_json::Map<_, _> = Who::all()
+        .iter()
+        .map(|&who| {
             let slices = &measured.slices[who as usize];
-            let ratios = measured.ratios(who, |s| s.pps);
-            let by_cpu = measured.ratios(who, |s| 1.0 / s.cpu_ns);
+            let ratios = measured.ratios(Who::Ringway, who, |s| s.pps);
+            let by_cpu = measured.ratios(Who::Ringway, who, |s| 1.0 / s.cpu_ns);
             let pps: Vec<f64> = slices.iter().map(|s| s.pps).collect();
             let cpu: Vec<f64> = slices.iter().map(|s| s.cpu_ns).collect();
-            let value = json!({
+            let mut value = json!({
                 "mpps": median(&pps) / 1e6, "ns_per_packet": 1e9 / median(&pps),
                 "cpu_ns_per_packet": median(&cpu), "pps": pps, "cpu_ns": cpu,
                 "ringway_to_it": median(&ratios), "spread": [spread(&ratios).0, spread(&ratios).1],
                 "ringway_to_it_by_cpu_time": median(&by_cpu),
             });
+            if who == Who::XskRs {
+                let by_cpu = measured.ratios(Who::Xsk, who, |s| 1.0 / s.cpu_ns);
+                value["bare_xsk_to_it"] = median(&measured.ratios(Who::Xsk, who, |s| s.pps)).into();
+                value["bare_xsk_to_it_by_cpu_time"] = median(&by_cpu).into();
+            }
             (who.name().to_owned(), value)
         })
         .collect();

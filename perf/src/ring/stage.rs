@@ -18,6 +18,7 @@ use ringway_ports::{Pool, ethtool};
 use ringway_worker::{Queues, UnderlaySocket};
 
 use super::frames::{OURS, PORT, THEIRS};
+use super::xsk_rs::XskRs;
 use super::{Args, Direction};
 use crate::devices::OnRings;
 use crate::lab::{Lab, Netns};
@@ -32,9 +33,23 @@ pub(super) struct End {
     pub(super) mac: MacAddr,
     /// As of a worker whose only ring this is.
     pub(super) queues: Queues<OnRings>,
+    /// What it is opened with.
+    config: XskConfig,
     zero_copy: bool,
+    /// While it is their turn: the socket that has the queue in the place of the ring.
+    theirs: Option<XskRs>,
+    past: Past,
     pub(super) attachment: Attachment,
-    _map: XskMap,
+    map: XskMap,
+    /// Where the interface is, unless in the caller's namespace.
+    netns: Option<Netns>,
+}
+
+/// Counts of sockets that had the queue before.
+#[derive(Default)]
+struct Past {
+    overruns: u64,
+    stray: u64,
 }
 
 /// Everything that stands while it is measured.
@@ -58,11 +73,12 @@ impl Stage {
             ns.ip_batch(
                 "link add device mtu 3000 type veth peer name other mtu 3000\nlink set device up\nlink set other up\n",
             )?;
-            let (other, device) = ns.run(|| {
+            let (other, mut device) = ns.run(|| {
                 // The fill ring of the other end stays empty: that is how it drops.
                 let other = open("other", 0)?;
                 anyhow::Ok((other, open("device", FILL)?))
             })??;
+            device.netns = Some(ns);
             return Ok(Stage {
                 device,
                 other: Some(other),
@@ -123,21 +139,104 @@ impl End {
         Ok(End {
             name: name.to_owned(),
             mac: mac_of(name)?,
-            zero_copy,
             queues,
+            config,
+            zero_copy,
+            theirs: None,
+            past: Past::default(),
             attachment,
-            _map: map,
+            map,
+            netns: None,
         })
     }
 
-    /// The buffers and the ring.
-    pub(super) fn ring(&mut self) -> (&mut Pool, &mut Xsk) {
-        ring_of(&mut self.queues)
+    /// Has xsk-rs hold the queue, or the ring of ours, if it is not so already. Frames that come meanwhile
+    /// pass to the kernel, which drops them.
+    ///
+    /// # Errors
+    /// Whoever is to have it does not get it.
+    pub(super) fn hand_queue(&mut self, to_theirs: bool) -> anyhow::Result<()> {
+        if self.theirs.is_some() == to_theirs {
+            return Ok(());
+        }
+        match self.netns.clone() {
+            Some(netns) => netns.run(|| self.exchange())?,
+            None => self.exchange(),
+        }
+        .with_context(|| format!("{}: the queue changes hands", self.name))
     }
 
-    /// The ring.
-    pub(super) fn xsk(&mut self) -> &mut Xsk {
-        self.ring().1
+    /// In the namespace of the interface. One socket is closed before the other is opened, which waits until
+    /// the kernel has let go of the queue.
+    fn exchange(&mut self) -> anyhow::Result<()> {
+        self.past.overruns = self.overruns();
+        self.past.stray = self.stray();
+        if self.theirs.is_some() {
+            // Closes it.
+            self.theirs = None;
+            self.queues
+                .add_ring(true, |pool| Xsk::open(pool, &self.config, None))?;
+            let (_, xsk) = ring_of(&mut self.queues);
+            anyhow::ensure!(
+                xsk.got().zero_copy == self.zero_copy,
+                "the ring has another mode than before: {:?}",
+                xsk.got()
+            );
+            self.map.set(self.config.queue, xsk.fd().as_fd())?;
+        } else {
+            let closed = self.queues.remove_ring().map(Xsk::close);
+            let theirs = XskRs::open(&self.name, &self.config, self.zero_copy)?;
+            // Theirs is bound, so nobody writes to frames of ours any more.
+            closed.map(|closed| closed.reclaim(self.queues.ring(0).0));
+            self.map.set(self.config.queue, theirs.fd())?;
+            self.theirs = Some(theirs);
+        }
+        Ok(())
+    }
+
+    /// The socket of xsk-rs, while it has the queue.
+    pub(super) fn theirs(&mut self) -> Option<&mut XskRs> {
+        self.theirs.as_mut()
+    }
+
+    /// Received frames that nobody has taken yet.
+    pub(super) fn waiting(&mut self) -> usize {
+        match &mut self.theirs {
+            Some(theirs) => theirs.waiting(),
+            None => self.ring().1.waiting() as usize,
+        }
+    }
+
+    /// Frames the kernel dropped for want of room, since this was made.
+    pub(super) fn overruns(&mut self) -> u64 {
+        let now = match (&self.theirs, self.queues.ring(0)) {
+            (Some(theirs), _) => theirs.overruns(),
+            (None, (_, Some(xsk))) => xsk
+                .statistics()
+                .map_or(0, |s| s.rx_dropped + s.rx_ring_full + s.fill_ring_empty),
+            (None, (_, None)) => 0,
+        };
+        self.past.overruns + now
+    }
+
+    /// Descriptors that rings of ours brought for frames they did not have, since this was made.
+    pub(super) fn stray(&mut self) -> u64 {
+        let (_, xsk) = self.queues.ring(0);
+        self.past.stray + xsk.map_or(0, |xsk| xsk.counters().stray)
+    }
+
+    /// What is known of the socket that has the queue, for an error.
+    pub(super) fn account(&mut self) -> String {
+        if let Some(theirs) = &self.theirs {
+            return theirs.account();
+        }
+        let (pool, xsk) = self.ring();
+        format!("{:?}, {:?}", xsk.statistics(), pool.census())
+    }
+
+    /// The buffers and the ring, which must have the queue.
+    pub(super) fn ring(&mut self) -> (&mut Pool, &mut Xsk) {
+        ring_of(&mut self.queues)
     }
 
     /// `veth native copy`, without the driver.
