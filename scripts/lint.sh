@@ -40,6 +40,11 @@ if command -v c++ >/dev/null; then
 else
     skip "clippy, fuzz targets" "no C++ compiler for the libFuzzer runtime"
 fi
+if command -v clang >/dev/null && command -v m4 >/dev/null && pkg-config --exists libelf zlib; then
+    check "clippy, comparison with xsk-rs" run_cargo clippy --locked --quiet -p ringway-perf --features xsk-rs --all-targets -- -D warnings
+else
+    skip "clippy, comparison with xsk-rs" "no clang, m4, libelf-dev or zlib1g-dev for its C libraries"
+fi
 check "rustdoc, warnings denied" rustdoc
 check "purity of the packet path" scripts/purity.sh
 check "size and shape of the crates" scripts/structure.sh
