@@ -88,23 +88,19 @@ impl<R> Uplink<R> {
             counters.miss(DropReason::DatagramTruncated, new.truncated);
         }
     }
-}
 
-impl<R> Uplink<R> {
     /// Finds which flows are to be told that what was read of the socket for bulk at `at` stood there too long.
     pub(crate) fn judge(&mut self, at: usize, read: &mut Received, now: u64) {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH);
         let wall = wall.map_or(0, |since| since.as_nanos() as u64);
         let (codel, count) = (&mut self.codel[at], read.datagrams.len());
         for (i, datagrams) in read.datagrams.iter_mut().enumerate() {
-            // What has no stamp has not stood long.
-            let since = if datagrams.stamp == 0 {
-                wall
-            } else {
-                datagrams.stamp
+            let stood = match datagrams.stamp {
+                0 => 0,
+                stamp => wall.saturating_sub(stamp),
             };
             let last = read.drained && i + 1 == count;
-            datagrams.congested = codel.is_congested(wall.saturating_sub(since), last, now);
+            datagrams.congested = codel.is_congested(stood, last, now);
             self.received.congested += u64::from(datagrams.congested);
         }
     }

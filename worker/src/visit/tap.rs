@@ -192,37 +192,30 @@ impl<D: Devices, W: Watch> Visit<'_, D, W> {
     #[inline]
     fn frames(&mut self, queue: QueueId, first: usize) {
         let lane = queue.port().and_then(|port| self.queues.ports.lane(port));
-        let each = match (queue, lane) {
-            (QueueId::Tap(_), Some(lane)) => lane.holds_any(self.now),
-            _ => false,
+        // Whether flows that are quiet here may have to stay with the bulk in the underlay.
+        let held;
+        (self.lane, held) = match (queue, lane) {
+            (QueueId::Tap(_), Some(lane)) => (socket::Lane::Quiet, lane.holds_any(self.now)),
+            // A port without lanes tells nothing of its flows: all are with the bulk, and none changes.
+            _ => (socket::Lane::Bulk, false),
         };
         for i in first..self.queues.buffers.batch.frames.len() {
-            if each || i == first {
-                self.lane = self.outer_lane(queue, i);
+            if held {
+                self.lane = self.held_lane(i);
             }
             self.frame(i);
         }
         self.lane = socket::Lane::Quiet;
     }
 
-    /// The lane of the underlay for frame `i` of the batch. A port without lanes tells nothing of its flows: all
-    /// are with the bulk, and none changes.
+    /// The lane of the underlay for frame `i` of the batch, which came by a quiet one.
     #[inline]
-    fn outer_lane(&mut self, queue: QueueId, i: usize) -> socket::Lane {
+    fn held_lane(&mut self, i: usize) -> socket::Lane {
         let Buffers { pool, batch, .. } = &self.queues.buffers;
         let frame = &batch.frames[i];
-        let Some(lane) = self.queues.ports.lane(PortId(frame.port)) else {
-            return socket::Lane::Bulk;
-        };
         let head = pool.slice(frame.buf, frame.start, frame.linear);
-        let bulk = match queue {
-            QueueId::Tap(_) if lane.holds_any(self.now) => {
-                lane.holds(head.unwrap_or(&[]), self.now)
-            }
-            QueueId::Tap(_) => false,
-            _ => true,
-        };
-        match bulk {
+        let lane = self.queues.ports.lane(PortId(frame.port));
+        match lane.is_some_and(|lane| lane.holds(head.unwrap_or(&[]), self.now)) {
             true => socket::Lane::Bulk,
             false => socket::Lane::Quiet,
         }
