@@ -101,8 +101,8 @@ impl Probe<'_> {
     pub fn run(self, question: Question) -> Result<Vec<Duration>> {
         match question {
             Question::Ping => self.ping(),
-            Question::Tcp(size) => self.tcp(size, None),
-            Question::Alternating(size) => self.tcp(size, Some(BULK)),
+            Question::Tcp(size) => self.tcp(size, 0),
+            Question::Alternating(size) => self.tcp(size, BULK),
             Question::Udp(size) => self.udp(size),
         }
     }
@@ -116,8 +116,8 @@ impl Probe<'_> {
         Ok(report.times.into_iter().chain(lost).collect())
     }
 
-    /// `bulk`: so much before every [`ROUNDS`] requests.
-    fn tcp(self, size: usize, bulk: Option<usize>) -> Result<Vec<Duration>> {
+    /// `bulk`: so many bytes before every [`ROUNDS`] requests.
+    fn tcp(self, size: usize, bulk: usize) -> Result<Vec<Duration>> {
         let listener = self.to.run(|| listen(self.address))??;
         let target = listener
             .local_addr()
@@ -128,7 +128,7 @@ impl Probe<'_> {
                     return;
                 };
                 let mut bytes = vec![0; size];
-                let mut much = vec![0; bulk.unwrap_or(0)];
+                let mut much = vec![0; bulk];
                 let _ = self.placed.here();
                 let mut answer = |bytes: &mut Vec<u8>| {
                     stream.read_exact(bytes).is_ok()
@@ -139,8 +139,8 @@ impl Probe<'_> {
             });
             self.placed.here()?;
             let mut stream = self.from.run(|| connect(target, CONNECTED))??;
-            let mut bytes = vec![7; size];
-            let much = vec![7; bulk.unwrap_or(0)];
+            let (request, much) = (vec![7; size], vec![7; bulk]);
+            let mut bytes = vec![0; size];
             let mut asked = 0;
             let ask = |stream: &mut std::net::TcpStream, request: &[u8], answer: &mut [u8]| {
                 stream
@@ -150,12 +150,11 @@ impl Probe<'_> {
             };
             self.ask(|| {
                 let begun = Instant::now();
-                if usize::is_multiple_of(asked, ROUNDS) && bulk.is_some() {
+                if bulk > 0 && usize::is_multiple_of(asked, ROUNDS) {
                     ask(&mut stream, &much, &mut bytes)?;
                 }
                 asked += 1;
                 let not_asked = begun.elapsed();
-                let request = bytes.clone();
                 ask(&mut stream, &request, &mut bytes)?;
                 Ok(not_asked)
             })

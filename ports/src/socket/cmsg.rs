@@ -4,7 +4,8 @@ const ALIGN: usize = size_of::<usize>();
 /// `struct cmsghdr`: length (the kernel's `size_t`), level, type.
 const HEADER: usize = size_of::<usize>() + 8;
 
-/// Ancillary data of one message, aligned as the kernel wants it. Holds five entries of an `int`, or three and a `timespec`.
+/// Ancillary data of one message, aligned as the kernel wants it. Holds five entries of an `int`, or three and a
+/// `timespec`.
 #[derive(Copy, Clone, Debug)]
 #[repr(C, align(8))]
 pub(super) struct Control {

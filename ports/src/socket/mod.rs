@@ -2,8 +2,8 @@
 //!
 //! One [`UdpUnderlay`] serves one address family of one worker:
 //!
-//! - **Receive.** Two sockets on the tunnel port, one for each [lane](Lane). `recvmmsg` fills 64 KB pool buffers; with `UDP_GRO` a
-//!   buffer holds many datagrams of one size. The messages per call follow their size, so that a call
+//! - **Receive.** Two sockets on the tunnel port, one for each [lane](Lane). `recvmmsg` fills 64 KB pool
+//!   buffers; with `UDP_GRO` a buffer holds many datagrams of one size. The messages per call follow their size, so that a call
 //!   brings about 256 KB, which stays in the L2 cache.
 //! - **Transmit.** A pool of sockets on different source ports, chosen by flow hash: the entropy that
 //!   spreads tunnels over paths. [`push`](UdpUnderlay::push) gathers a datagram from pieces in the pool
@@ -155,7 +155,8 @@ impl UdpUnderlay {
     }
 
     /// Queues one datagram made of `pieces` (their bytes must stay as they are until the flush). `hash`
-    /// chooses the source port, its highest bit the lane ([`Lane::of_hash`]); `tos` is DSCP and ECN of the outer header.
+    /// chooses the source port, its highest bit the lane ([`Lane::of_hash`]); `tos` is DSCP and ECN of the outer
+    /// header.
     ///
     /// # Errors
     /// [`QueueFull`], and nothing queued: flush, and push again.
