@@ -3,7 +3,6 @@
 mod node;
 
 use std::net::UdpSocket;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -200,8 +199,7 @@ fn to_a_peer_and_from_it_inner_and_outer() {
     for encap in [VXLAN, Encap::Udp] {
         let config = SocketConfig::new("127.0.0.1:0".parse().unwrap());
         let socket = UdpUnderlay::open(&config).unwrap();
-        let address = UdpSocket::from(socket.rx_fds()[0].as_fd().try_clone_to_owned().unwrap());
-        let address = address.local_addr().unwrap();
+        let address = address_of(&socket);
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let to_peer = peer.local_addr().unwrap();
         let socket = UnderlaySocket {

@@ -54,8 +54,7 @@ fn sockets(address: &str, workers: usize) -> (SocketAddr, Vec<Vec<UnderlaySocket
     };
     let open = |_| {
         let socket = UdpUnderlay::open(&config).unwrap();
-        let rx = UdpSocket::from(socket.rx_fds()[0].try_clone().unwrap());
-        config.local = rx.local_addr().unwrap();
+        config.local = address_of(&socket);
         vec![UnderlaySocket {
             socket,
             encap: Encap::Udp,

@@ -71,8 +71,7 @@ fn segments(number: usize, v6: bool) -> Vec<Vec<u8>> {
 fn cut_for_a_limited_pod(encap: Encap, v6: bool) {
     let config = SocketConfig::new("127.0.0.1:0".parse().unwrap());
     let socket = UdpUnderlay::open(&config).unwrap();
-    let address = UdpSocket::from(socket.rx_fds()[0].try_clone().unwrap());
-    let address = address.local_addr().unwrap();
+    let address = address_of(&socket);
     let socket = UnderlaySocket {
         socket,
         encap,

@@ -2,9 +2,8 @@
 
 use crate::common::assert_none;
 use crate::harness::network_test;
-use ringway_perf::lab::{Family, Mode, Netns, RingwayOptions, Topology, installed};
+use ringway_perf::lab::{Family, Mode, Pod, RingwayOptions, Topology, installed};
 use ringway_perf::traffic::{Latency, Placed, Probe, Question, throughput};
-use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
 
@@ -32,18 +31,12 @@ fn what_a_pod_asks_does_not_wait_behind_its_own_bulk() {
             let mut ratios = Vec::new();
             // One good one is enough: others can only take away.
             while ratios.len() < TRIES && ratios.iter().all(|ratio| *ratio > MOST) {
-                let (same, other) = thread::scope(|scope| {
-                    let (from, to) = (&pods[0], &pods[1]);
-                    let at = to.ip(Family::V4);
-                    let time = TIME + Duration::from_secs(1);
-                    let bulk = scope.spawn(move || throughput(&from.ns, &to.ns, at, streams, time));
-                    thread::sleep(AHEAD);
-                    let other =
-                        scope.spawn(|| ask(&pods[2].ns, &pods[3].ns, pods[3].ip(Family::V4)));
-                    let same = ask(&from.ns, &to.ns, at);
-                    let gbit = bulk.join().unwrap().unwrap().gbit;
-                    assert!(gbit > 0.1, "{gbit} Gbit/s of bulk");
-                    (same, other.join().unwrap())
+                let (same, other) = beside(&pods[0], &pods[1], streams, || {
+                    thread::scope(|scope| {
+                        let other = scope.spawn(|| ask(&pods[2], &pods[3]));
+                        let same = ask(&pods[0], &pods[1]);
+                        (same, other.join().unwrap())
+                    })
                 });
                 let (same, other) = (same.p50.as_secs_f64(), other.p50.as_secs_f64());
                 println!(
@@ -91,19 +84,9 @@ fn nor_what_it_asks_of_a_pod_whose_node_cannot_keep_up() {
             .command("nft", &format!("-f {}", script.display()))
             .unwrap();
         std::fs::remove_file(script).unwrap();
-        let at = to.ip(Family::V4);
         let mut medians = Vec::new();
         while medians.len() < TRIES && medians.iter().all(|median| *median >= OVERLOADED) {
-            let median = thread::scope(|scope| {
-                let time = TIME + Duration::from_secs(1);
-                let (from, to) = (&from, &to);
-                let bulk = scope.spawn(move || throughput(&from.ns, &to.ns, at, 4, time));
-                thread::sleep(AHEAD);
-                let median = ask(&from.ns, &to.ns, at).p50;
-                let gbit = bulk.join().unwrap().unwrap().gbit;
-                assert!(gbit > 0.1, "{gbit} Gbit/s of bulk");
-                median
-            });
+            let median = beside(&from, &to, 4, || ask(&from, &to)).p50;
             println!("median {median:.2?}");
             medians.push(median);
         }
@@ -112,11 +95,24 @@ fn nor_what_it_asks_of_a_pod_whose_node_cannot_keep_up() {
     });
 }
 
-fn ask(from: &Netns, to: &Netns, address: IpAddr) -> Latency {
+/// Does it while so many streams run from one pod to the other.
+fn beside<T>(from: &Pod, to: &Pod, streams: usize, work: impl FnOnce() -> T) -> T {
+    let (at, time) = (to.ip(Family::V4), TIME + Duration::from_secs(1));
+    thread::scope(|scope| {
+        let bulk = scope.spawn(move || throughput(&from.ns, &to.ns, at, streams, time));
+        thread::sleep(AHEAD);
+        let done = work();
+        let gbit = bulk.join().unwrap().unwrap().gbit;
+        assert!(gbit > 0.1, "{gbit} Gbit/s of bulk");
+        done
+    })
+}
+
+fn ask(from: &Pod, to: &Pod) -> Latency {
     let probe = Probe {
-        from,
-        to,
-        address,
+        from: &from.ns,
+        to: &to.ns,
+        address: to.ip(Family::V4),
         placed: Placed {
             fifo: true,
             cpu: None,

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub)]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use ringway_kernel::pod::queue::Queue;
 use ringway_kernel::testing::Pod;
 use ringway_packet::kit;
 use ringway_packet::offload::VNET_HDR_LEN;
+use ringway_ports::socket::UdpUnderlay;
 use ringway_switch::counters::Cell;
 use ringway_switch::{Counters, DropReason, UdpPorts};
 use ringway_tables::{
@@ -353,6 +354,12 @@ pub fn enough(what: &str, mut measure: impl FnMut() -> (f64, bool)) {
         all.push(got);
     }
     panic!("{what}: too little each time: {all:.3?}");
+}
+
+/// Where an underlay receives.
+pub fn address_of(socket: &UdpUnderlay) -> SocketAddr {
+    let fd = socket.rx_fds()[0].try_clone().unwrap();
+    UdpSocket::from(fd).local_addr().unwrap()
 }
 
 /// Waits until it holds.
